@@ -1,0 +1,50 @@
+# make book   run every chapter and render the book into _build/html
+# make test   lint, types, tests, doctests
+# make lab    open the notebooks in JupyterLab
+# make clean  remove what these made (the environment too)
+#
+# Each target first makes .venv and installs the versions of constraints.txt, once.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+SOURCE := _build/source
+# Two test processes with one thread each beat one process with two.
+WORKERS ?= 2
+
+.PHONY: book test lab clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable ".[book,test,baselines]"
+	touch $@
+
+$(VENV)/installed-lab: $(VENV)/installed
+	$(PIP) --editable ".[lab]"
+	touch $@
+
+book: $(VENV)/installed
+	rm -rf _build/html $(SOURCE)
+	mkdir -p $(SOURCE)
+	cp -r book $(SOURCE)/book
+	$(BIN)/python -m tools.toytown_page indiret/data/toytown $(SOURCE)/book
+	$(BIN)/python -m tools.run_notebooks --out $(SOURCE)/notebooks notebooks/[0-9]*.ipynb
+	$(BIN)/jupyter-book build $(SOURCE) --config _config.yml --toc book/_toc.yml \
+		--path-output . -W --keep-going --quiet
+	@echo "The book: _build/html/index.html"
+
+test: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+lab: $(VENV)/installed-lab
+	$(BIN)/jupyter lab --notebook-dir notebooks --LabApp.news_url=None \
+		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+
+clean:
+	rm -rf _build $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
