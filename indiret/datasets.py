@@ -1,0 +1,398 @@
+"""Data sets for retrieval: photos, queries with their boxes, and which photos answer them.
+
+`load_dataset` reads four layouts: the embedded Toytown, the official Oxford/Paris benchmark and
+samples of it, pairs of query and reference folders, and a plain folder of photos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from indiret.groundtruth import OFFICIAL_LAYOUT, Query, read_query
+from indiret.images import (
+    ImageError,
+    Picture,
+    check_image,
+    find_images,
+    image_size,
+    pixel_box,
+    read_image,
+)
+from indiret.images import crop as crop_to_box
+
+__all__ = ["TOYTOWN", "Geometry", "Query", "RetrievalDataset", "load_dataset"]
+
+TOYTOWN = Path(__file__).parent / "data" / "toytown"
+SPLITS = ("train", "validation", "test")
+NOT_LANDMARK = 65535  # in geometry.npz, all three coordinates of a cell
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where each coarse cell of a Toytown picture lies on its landmark.
+
+    Attributes
+    ----------
+    positions : numpy.ndarray
+        Shape (rows, columns, 3), float64: the landmark-local surface point seen at the centre of
+        the cell, ``(cell * column + cell / 2, cell * row + cell / 2)`` pixels; NaN where the
+        landmark is not seen. The same physical point has the same coordinates in every view.
+    camera : numpy.ndarray
+        Shape (3, 4), float64: P with ``[u * w, v * w, w] = P @ [x, y, z, 1]``, u and v in pixels.
+    cell : int
+        Side of a cell in pixels.
+    """
+
+    positions: NDArray[np.float64]
+    camera: NDArray[np.float64]
+    cell: int = 10
+
+
+@dataclass(frozen=True)
+class RetrievalDataset:
+    """A database of photos, and queries with their answers.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``toytown/test``.
+    root : Path
+        The folder that holds everything.
+    images : mapping of str to Path
+        The database in the order of its names.
+    queries : tuple of Query
+        In the order of their names; empty for a plain folder.
+    query_images : mapping of str to Path
+        The queries' photos: the database's own paths where they lie in it.
+    skipped : tuple of (str, str)
+        What the loader had to leave out: file or query, and the reason.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (32, 24)).save(Path(folder, "a.png"))
+    ...     Path(folder, "b.png").write_text("not an image")
+    ...     data = load_dataset("folder", folder)
+    12
+    >>> list(data.images), [name for name, reason in data.skipped]
+    (['a.png'], ['b.png'])
+    """
+
+    name: str
+    root: Path
+    images: Mapping[str, Path]
+    queries: tuple[Query, ...]
+    query_images: Mapping[str, Path]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def landmarks(self) -> tuple[str, ...]:
+        """The landmarks that queries ask for, in order of name."""
+        return tuple(sorted({query.landmark for query in self.queries}))
+
+    def path(self, name: str) -> Path:
+        """Where the photo of this name lies, in the database or among the queries.
+
+        Raises
+        ------
+        ValueError
+            If there is no such photo.
+        """
+        found = self.images.get(name) or self.query_images.get(name)
+        if found is None:
+            raise ValueError(
+                f"The data set {self.name} has no image named {name!r}; its names are like "
+                f"{next(iter(self.images))!r}."
+            )
+        return found
+
+    def read(self, name: str) -> Picture:
+        """The photo of this name, shape (H, W, 3), uint8; raises as `path` and `read_image`."""
+        return read_image(self.path(name))
+
+    def read_query(self, query: Query, crop: bool = True) -> Picture:
+        """The photo of a query, cut to its box unless `crop` is False; raises as `read`."""
+        picture = self.read(query.image)
+        return crop_to_box(picture, query.box) if crop and query.box else picture
+
+    def roi(self, name: str) -> NDArray[np.bool_] | None:
+        """The region of interest of a photo: where its landmark is.
+
+        The pixel mask where the set has one (Toytown), or the boxes of the queries on the photo.
+
+        Parameters
+        ----------
+        name : str
+            A photo.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            Shape (H, W), bool; None where no region is known.
+
+        Raises
+        ------
+        ValueError
+            If there is no such photo.
+        """
+        path = self.path(name)
+        mask = self.root / "masks" / f"{name}.png"
+        if mask.is_file():
+            with Image.open(mask) as image:
+                return np.asarray(image.convert("1"), dtype=bool)
+        boxes = [query.box for query in self.queries if query.image == name and query.box]
+        if not boxes:
+            return None
+        inside = np.zeros(image_size(path), dtype=bool)
+        for box in boxes:
+            x1, y1, x2, y2 = pixel_box(box, inside.shape)
+            inside[y1:y2, x1:x2] = True
+        return inside
+
+    def geometry(self, name: str) -> Geometry | None:
+        """The surface points and the camera of a Toytown photo.
+
+        Parameters
+        ----------
+        name : str
+            A photo.
+
+        Returns
+        -------
+        Geometry or None
+            None for a photo without a landmark, and in other data sets.
+
+        Raises
+        ------
+        ValueError
+            If there is no such photo.
+        """
+        self.path(name)
+        archive = self.root / "geometry.npz"
+        if not archive.is_file():
+            return None
+        with np.load(archive, allow_pickle=False) as stored:
+            if f"positions/{name}" not in stored:
+                return None
+            steps = stored[f"positions/{name}"]
+            low, high = stored["lo"], stored["hi"]
+            camera = stored[f"cameras/{name}"]
+        positions = low + steps / (NOT_LANDMARK - 1) * (high - low)
+        positions[(steps == NOT_LANDMARK).all(axis=-1)] = np.nan
+        return Geometry(positions, camera)
+
+    def manifest_hash(self) -> str:
+        """A SHA-256 that tells which data a result was made with.
+
+        For Toytown, of its frozen manifest, which holds a hash of every file; otherwise of the
+        names and sizes of the photos and of the queries.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+        """
+        manifest = self.root.parent / "MANIFEST.sha256"
+        if self.name.startswith("toytown") and manifest.is_file():
+            return hashlib.sha256(manifest.read_bytes()).hexdigest()
+        photos = {**self.images, **self.query_images}
+        lines = [f"{name} {photos[name].stat().st_size}" for name in sorted(photos)]
+        for query in self.queries:
+            answers = [sorted(names) for names in (query.good, query.ok, query.junk)]
+            lines.append(f"{query.name} {query.image} {query.box} {answers}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def load_dataset(
+    name: str, root: str | os.PathLike[str] | None = None, split: str = "test"
+) -> RetrievalDataset:
+    """Load a data set by the name of its layout.
+
+    ========== ====================================================================================
+    toytown    the embedded rendered set, or a copy in `root`; `split` train, validation or test
+    oxford5k   ``root/images/*.jpg`` and ``root/groundtruth/*_{query,good,ok,junk}.txt``; also for
+               Paris and for samples of either
+    pairs      ``root/Query`` and ``root/Reference``, or such pairs of folders one level deeper; a
+               query's answer is the reference with the same file name
+    folder     every photo in `root` and its subfolders; no queries
+    ========== ====================================================================================
+
+    The headers of all photos are checked. Photos that are broken, or named by a ground-truth file
+    but absent (samples, corrupt Paris files), are left out and listed in ``skipped``.
+
+    Parameters
+    ----------
+    name : str
+        ``"toytown"``, ``"oxford5k"``, ``"pairs"`` or ``"folder"``.
+    root : path, optional
+        The folder; only Toytown has one of its own.
+    split : str
+        Only for Toytown.
+
+    Returns
+    -------
+    RetrievalDataset
+        Images are named by the stem of their file in toytown and oxford5k, and by their path
+        below `root` in pairs and folder.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or split, a missing `root`, or a broken ground-truth file.
+    FileNotFoundError
+        If the folder has another layout.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for side in ("Query", "Reference"):
+    ...         Path(folder, side).mkdir()
+    ...         Image.new("RGB", (32, 24)).save(Path(folder, side, "001.jpg"))
+    ...     data = load_dataset("pairs", folder)
+    >>> data.queries[0].image, sorted(data.queries[0].positives)
+    ('Query/001.jpg', ['Reference/001.jpg'])
+    """
+    if name not in LAYOUTS:
+        raise ValueError(f"There is no data set {name!r}; choose one of {', '.join(LAYOUTS)}.")
+    if name == "toytown":
+        if split not in SPLITS:
+            raise ValueError(f"Toytown has no split {split!r}; choose one of {', '.join(SPLITS)}.")
+        return _load_official(f"toytown/{split}", Path(root or TOYTOWN) / split)
+    if root is None:
+        raise ValueError(f"The data set {name} needs root, the folder that holds it.")
+    folder = Path(root)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}; give the folder of the data set.")
+    return LAYOUTS[name](name, folder)
+
+
+def _load_folder(name: str, root: Path) -> RetrievalDataset:
+    images, skipped = _readable({_below(root, path): path for path in find_images(root)})
+    _require_images(images, root, skipped)
+    return RetrievalDataset(name, root, images, (), {}, skipped)
+
+
+def _load_pairs(name: str, root: Path) -> RetrievalDataset:
+    groups = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    groups = [group for group in groups if (group / "Query").is_dir()]
+    if not groups:
+        raise FileNotFoundError(
+            f"{root} holds no pairs; expected are {root / 'Query'} and {root / 'Reference'} with "
+            "photos of the same file names, or folders that have these two in them."
+        )
+    photos: dict[str, Path] = {}
+    references: dict[str, Path] = {}
+    for group in groups:
+        for side, found in (("Query", photos), ("Reference", references)):
+            for path in find_images(group / side):
+                key = _below(root, group / path.relative_to(group / side).with_suffix(""))
+                _add_once(found, key, path)
+    images, skipped = _readable({_below(root, path): path for path in references.values()})
+    query_images, skipped_queries = _readable(
+        {_below(root, path): path for path in photos.values()}
+    )
+    _require_images(images, root, skipped)
+    skipped += skipped_queries
+    queries = []
+    for key, path in photos.items():
+        image = _below(root, path)
+        if image not in query_images:
+            continue
+        if key in references and (answer := _below(root, references[key])) in images:
+            queries.append(Query(key, image, None, key, frozenset({answer})))
+        else:
+            skipped += ((image, "no reference that can be read has the same file name"),)
+            del query_images[image]
+    return RetrievalDataset(name, root, images, tuple(queries), query_images, skipped)
+
+
+def _load_official(name: str, root: Path) -> RetrievalDataset:
+    folder, truth = root / "images", root / "groundtruth"
+    for needed in (folder, truth):
+        if not needed.is_dir():
+            raise FileNotFoundError(
+                f"There is no folder {needed}; expected in {root} are {OFFICIAL_LAYOUT}."
+            )
+    photos: dict[str, Path] = {}
+    for path in find_images(folder):
+        _add_once(photos, path.stem, path)
+    images, skipped = _readable(dict(sorted(photos.items())))
+    listed = [
+        read_query(path)
+        for path in sorted(truth.glob("*_query.txt"))
+        if not path.name.startswith(".")
+    ]
+    absent = set().union(*({q.image} | q.positives | q.junk for q in listed)) - photos.keys()
+    skipped += tuple((image, f"named in {truth} but not in {folder}") for image in sorted(absent))
+    queries = []
+    for query in listed:
+        good, ok, junk = (names & images.keys() for names in (query.good, query.ok, query.junk))
+        if query.image not in images:
+            skipped += ((query.name, f"its photo {query.image} is absent or broken"),)
+        elif not good | ok:
+            skipped += ((query.name, "none of its positives is there"),)
+        else:
+            queries.append(replace(query, good=good, ok=ok, junk=junk))
+    if not queries:
+        raise FileNotFoundError(
+            f"None of the {len(listed)} queries in {truth} can be asked of the {len(images)} "
+            f"images in {folder}; expected in {root} are {OFFICIAL_LAYOUT}."
+        )
+    for query in queries:
+        try:
+            pixel_box(query.box or (), image_size(images[query.image]))
+        except ValueError as error:
+            raise ValueError(f"{truth / query.name}_query.txt: {error}") from error
+    query_images = {query.image: images[query.image] for query in queries}
+    return RetrievalDataset(name, root, images, tuple(queries), query_images, skipped)
+
+
+def _readable(
+    photos: Mapping[str, Path],
+) -> tuple[dict[str, Path], tuple[tuple[str, str], ...]]:
+    """Split photos by what their headers say: those to use, and (name, reason) of the others."""
+    images = {}
+    skipped = []
+    for name, path in photos.items():
+        try:
+            check_image(path)
+        except (ImageError, OSError) as error:  # OSError: a link to nowhere
+            skipped.append((name, str(error)))
+        else:
+            images[name] = path
+    return images, tuple(skipped)
+
+
+def _require_images(images: Mapping[str, Path], root: Path, skipped: Sequence[object]) -> None:
+    if not images:
+        raise FileNotFoundError(f"None of the {len(skipped)} images in {root} can be read.")
+
+
+def _add_once(found: dict[str, Path], name: str, path: Path) -> None:
+    if name in found:
+        raise ValueError(
+            f"{found[name]} and {path} would both be named {name}; rename or remove one."
+        )
+    found[name] = path
+
+
+def _below(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+LAYOUTS: Mapping[str, Callable[[str, Path], RetrievalDataset]] = {
+    "toytown": _load_official,
+    "oxford5k": _load_official,
+    "pairs": _load_pairs,
+    "folder": _load_folder,
+}

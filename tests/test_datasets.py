@@ -1,0 +1,372 @@
+"""`indiret.datasets`: each layout read whole, and each broken one named in a sentence."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indiret.datasets import SPLITS, TOYTOWN, Query, load_dataset
+
+SHARED = Path(
+    os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
+)
+OXFORD = SHARED / "oxford5k_sample"
+needs_oxford = pytest.mark.skipif(not OXFORD.is_dir(), reason=f"no real photos at {OXFORD}")
+needs_toytown = pytest.mark.skipif(
+    not (TOYTOWN / "MANIFEST.sha256").is_file(), reason=f"Toytown is not rendered at {TOYTOWN}"
+)
+
+
+def photo(path, size=(80, 60), colour=90):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (colour,) * 3).save(path)
+
+
+def truth(root, name, query, good="", ok="", junk=""):
+    folder = root / "groundtruth"
+    folder.mkdir(exist_ok=True)
+    texts = {"query": query, "good": good, "ok": ok, "junk": junk}
+    for kind, text in texts.items():
+        (folder / f"{name}_{kind}.txt").write_text(
+            text.replace(" ", "\n") if kind != "query" else text
+        )
+
+
+@pytest.fixture
+def oxford(tmp_path):
+    """Six photos and two queries in the benchmark's layout."""
+    for name in ("mill_000001", "mill_000002", "mill_000003", "st_osyth_000001", "town_000001"):
+        photo(tmp_path / "images" / f"{name}.jpg")
+    photo(tmp_path / "images" / "st_osyth_000002.png", size=(60, 80))
+    truth(
+        tmp_path,
+        "mill_1",
+        "oxc1_mill_000001 10.2 5 60 45.5",
+        "mill_000001 mill_000002",
+        "mill_000003",
+        "town_000001",
+    )
+    truth(tmp_path, "st_osyth_2", "st_osyth_000002 0 0 60 80", "st_osyth_000001")
+    return tmp_path
+
+
+@pytest.fixture
+def toytown(tmp_path):
+    """One rendered photo and its surface points, made by hand."""
+    root = tmp_path / "test"
+    photo(root / "images" / "mill_000001.jpg", size=(35, 24))
+    photo(root / "images" / "town_000001.jpg", size=(35, 24))
+    truth(root, "mill_1", "mill_000001 2 3 20 20", "mill_000001")
+    mask = np.zeros((24, 35), bool)
+    mask[4:20, 3:18] = True
+    (root / "masks").mkdir()
+    Image.fromarray(mask).save(root / "masks" / "mill_000001.png")
+    steps = np.full((3, 4, 3), 65535, np.uint16)
+    steps[0, 1] = 0, 32767, 65534
+    steps[2, 3] = 65535, 65535, 65534  # the far corner, not the mark of "no landmark"
+    np.savez_compressed(
+        root / "geometry.npz",
+        **{"positions/mill_000001": steps, "cameras/mill_000001": np.eye(3, 4)},
+        lo=np.array([-1.0, 0.0, 0.0]),
+        hi=np.array([1.0, 4.0, 10.0]),
+    )
+    (tmp_path / "MANIFEST.sha256").write_text("abc  test/images/mill_000001.jpg\n")
+    return tmp_path
+
+
+def test_official_layout(oxford):
+    data = load_dataset("oxford5k", oxford)
+    assert list(data.images) == sorted(data.images) and len(data.images) == 6
+    mill, osyth = data.queries
+    assert mill == Query(
+        "mill_1",
+        "mill_000001",
+        (10.2, 5.0, 60.0, 45.5),
+        "mill",
+        good=frozenset({"mill_000001", "mill_000002"}),
+        ok=frozenset({"mill_000003"}),
+        junk=frozenset({"town_000001"}),
+    )
+    assert mill.positives == {"mill_000001", "mill_000002", "mill_000003"}
+    assert osyth.landmark == "st_osyth" and osyth.junk == frozenset()
+    assert data.landmarks == ("mill", "st_osyth")
+    assert data.query_images["mill_000001"] == data.images["mill_000001"]
+    assert data.skipped == ()
+
+
+def test_reading_photos_and_boxes(oxford):
+    data = load_dataset("oxford5k", str(oxford))
+    assert data.read("town_000001").shape == (60, 80, 3)
+    assert data.read_query(data.queries[0]).shape == (41, 50, 3)
+    assert data.read_query(data.queries[0], crop=False).shape == (60, 80, 3)
+    with pytest.raises(ValueError, match="no image named 'tower'"):
+        data.read("tower")
+
+
+def test_roi_is_the_queries_box(oxford):
+    data = load_dataset("oxford5k", oxford)
+    roi = data.roi("mill_000001")
+    expected = np.zeros((60, 80), bool)
+    expected[5:46, 10:60] = True
+    np.testing.assert_array_equal(roi, expected)
+    assert data.roi("mill_000002") is None
+    assert data.geometry("mill_000001") is None
+    with pytest.raises(ValueError, match="no image named"):
+        data.roi("tower")
+
+
+def test_hash_follows_photos_and_queries(oxford):
+    before = load_dataset("oxford5k", oxford).manifest_hash()
+    assert before == load_dataset("oxford5k", oxford).manifest_hash()
+    truth(oxford, "mill_1", "mill_000001 10 5 60 45.5", "mill_000001 mill_000002")
+    changed = load_dataset("oxford5k", oxford).manifest_hash()
+    (oxford / "images" / "town_000001.jpg").unlink()
+    assert len({before, changed, load_dataset("oxford5k", oxford).manifest_hash()}) == 3
+
+
+def test_what_a_sample_lacks_is_reported(oxford):
+    truth(oxford, "mill_2", "gone_000009 0 0 30 30", "mill_000001")
+    truth(oxford, "mill_3", "mill_000001 0 0 30 30", "gone_000008")
+    truth(oxford, "mill_4", "mill_000001 0 0 30 30", "mill_000001 gone_000008", "", "gone_000007")
+    (oxford / "images" / "mill_000003.jpg").write_bytes(b"not an image")
+    data = load_dataset("oxford5k", oxford)
+    assert [query.name for query in data.queries] == ["mill_1", "mill_4", "st_osyth_2"]
+    assert data.queries[1].positives == {"mill_000001"} and not data.queries[1].junk
+    assert data.queries[0].ok == frozenset()
+    reasons = dict(data.skipped)
+    assert set(reasons) == {
+        "mill_000003", "gone_000007", "gone_000008", "gone_000009", "mill_2", "mill_3"
+    }  # fmt: skip
+    assert "is not an image" in reasons["mill_000003"]
+    assert "not in" in reasons["gone_000008"]
+    assert "absent or broken" in reasons["mill_2"]
+
+
+@pytest.mark.parametrize("folder", ["groundtruth", "images"])
+def test_missing_folder(oxford, folder):
+    (oxford / folder).rename(oxford / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=rf"no folder .*{folder}; expected in .*query,good"):
+        load_dataset("oxford5k", oxford)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("mill_000001 -5 0 30 30", "outside"),
+        ("mill_000001 0 0 300 30", "outside the picture, which is 80 pixels wide"),
+        ("mill_000001 30 0 10 30", "upside down"),
+        ("mill_000001 0 0 3 30", "at least 4"),
+        ("mill_000001 0 0 nan 30", "finite"),
+        ("mill_000001 0 0 3o 30", "name x1 y1 x2 y2; it holds 'mill_000001 0 0 3o 30'"),
+        ("mill_000001 0 0 30", "one line"),
+        ("mill_000001 0 0 30 30 5", "one line"),
+        ("", "one line"),
+    ],
+)
+def test_bad_query_lines_name_their_file(oxford, line, words):
+    truth(oxford, "mill_1", line, "mill_000001")
+    with pytest.raises(ValueError, match=rf"mill_1_query\.txt.*{words}"):
+        load_dataset("oxford5k", oxford)
+
+
+def test_other_broken_ground_truth(oxford):
+    folder = oxford / "groundtruth"
+    (folder / "mill_1_ok.txt").write_text("mill_000002\n")
+    with pytest.raises(ValueError, match="mill_000002 as more than one of good, ok, junk"):
+        load_dataset("oxford5k", oxford)
+    (folder / "mill_1_ok.txt").write_text("mill 000003\n")
+    with pytest.raises(ValueError, match=r"mill_1_ok\.txt must hold one image name a line"):
+        load_dataset("oxford5k", oxford)
+    (folder / "mill_1_ok.txt").write_bytes(b"\xff\xfe\x00m")
+    with pytest.raises(ValueError, match=r"mill_1_ok\.txt is not a text file"):
+        load_dataset("oxford5k", oxford)
+    (folder / "mill_1_ok.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no file .*mill_1_ok\.txt"):
+        load_dataset("oxford5k", oxford)
+    (folder / "mill_1_query.txt").rename(folder / "mill_query.txt")
+    with pytest.raises(ValueError, match="must be named <landmark>_<number>_query"):
+        load_dataset("oxford5k", oxford)
+
+
+def test_no_query_can_be_asked(oxford):
+    for path in (oxford / "groundtruth").glob("*_query.txt"):
+        path.write_text("gone_000001 0 0 30 30")
+    with pytest.raises(FileNotFoundError, match="None of the 2 queries"):
+        load_dataset("oxford5k", oxford)
+
+
+def test_hidden_files_and_windows_lines_do_no_harm(oxford):
+    folder = oxford / "groundtruth"
+    (folder / "._mill_1_query.txt").write_bytes(b"\0\xff")
+    (folder / "mill_1_good.txt").write_bytes(b"mill_000001\r\nmill_000002\r\n\r\nmill_000001\r\n")
+    assert load_dataset("oxford5k", oxford).queries[0].good == {"mill_000001", "mill_000002"}
+
+
+def test_two_photos_of_one_name(oxford):
+    photo(oxford / "images" / "mill_000001.png")
+    with pytest.raises(ValueError, match="would both be named mill_000001"):
+        load_dataset("oxford5k", oxford)
+
+
+def test_toytown_masks_and_geometry(toytown):
+    data = load_dataset("toytown", toytown)
+    assert data.name == "toytown/test"
+    roi = data.roi("mill_000001")
+    assert roi.dtype == bool and roi.shape == (24, 35) and roi.sum() == 16 * 15 and roi[4, 3]
+    assert data.roi("town_000001") is None and data.geometry("town_000001") is None
+    geometry = data.geometry("mill_000001")
+    assert geometry.positions.shape == (3, 4, 3) and geometry.cell == 10
+    np.testing.assert_allclose(geometry.positions[0, 1], (-1, 2, 10), atol=1e-4)
+    np.testing.assert_allclose(geometry.positions[2, 3, 2], 10)
+    assert np.isnan(geometry.positions[0, 0]).all()
+    np.testing.assert_array_equal(geometry.camera, np.eye(3, 4))
+
+
+def test_toytown_hash_is_its_manifests(toytown):
+    before = load_dataset("toytown", toytown).manifest_hash()
+    (toytown / "MANIFEST.sha256").write_text("other\n")
+    assert load_dataset("toytown", toytown).manifest_hash() != before
+
+
+def test_toytown_splits(toytown):
+    with pytest.raises(ValueError, match="no split 'val'; choose one of train, validation, test"):
+        load_dataset("toytown", toytown, split="val")
+    with pytest.raises(FileNotFoundError, match=r"no folder .*train"):
+        load_dataset("toytown", toytown, split="train")
+
+
+def test_pairs(tmp_path):
+    for group in ("covers", "paintings"):
+        for side in ("Query", "Reference"):
+            for number in ("001", "002"):
+                photo(tmp_path / group / side / f"{number}.jpg")
+    photo(tmp_path / "covers" / "Query" / "003.jpg")
+    photo(tmp_path / "covers" / "Reference" / "004.png")
+    (tmp_path / "paintings" / "Reference" / "002.jpg").write_bytes(b"broken")
+    data = load_dataset("pairs", tmp_path)
+    assert [query.name for query in data.queries] == ["covers/001", "covers/002", "paintings/001"]
+    assert data.queries[0].image == "covers/Query/001.jpg"
+    assert data.queries[0].positives == {"covers/Reference/001.jpg"}
+    assert set(data.query_images) == {query.image for query in data.queries}
+    assert not set(data.query_images) & set(data.images) and len(data.images) == 4
+    assert data.read_query(data.queries[0]).shape == (60, 80, 3)
+    assert {name for name, _ in data.skipped} == {
+        "paintings/Reference/002.jpg",
+        "covers/Query/003.jpg",
+        "paintings/Query/002.jpg",
+    }
+
+
+def test_pairs_without_groups_and_without_pairs(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no pairs; expected are .*Query"):
+        load_dataset("pairs", tmp_path)
+    photo(tmp_path / "Query" / "1.jpg")
+    with pytest.raises(FileNotFoundError, match=r"Reference.* does not exist"):
+        load_dataset("pairs", tmp_path)
+    photo(tmp_path / "Reference" / "1.jpg")
+    assert load_dataset("pairs", tmp_path).queries[0].name == "1"
+
+
+def test_folder(tmp_path):
+    photo(tmp_path / "a" / "1.jpg")
+    photo(tmp_path / "b" / "1.jpg")
+    photo(tmp_path / "thin.png", size=(1, 5000))
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    data = load_dataset("folder", tmp_path)
+    assert list(data.images) == ["a/1.jpg", "b/1.jpg"] and data.queries == ()
+    assert [name for name, _ in data.skipped] == ["gone.jpg", "thin.png"]
+    assert data.landmarks == () and data.roi("a/1.jpg") is None
+
+
+def test_folder_with_nothing_to_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no image"):
+        load_dataset("folder", tmp_path)
+    (tmp_path / "a.jpg").write_bytes(b"no")
+    with pytest.raises(FileNotFoundError, match="None of the 1 images"):
+        load_dataset("folder", tmp_path)
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        load_dataset("folder", tmp_path / "none")
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match="no data set 'oxford'; choose one of toytown, oxford5k"):
+        load_dataset("oxford")
+    with pytest.raises(ValueError, match="needs root"):
+        load_dataset("oxford5k")
+
+
+@needs_oxford
+def test_oxford_sample():
+    data = load_dataset("oxford5k", OXFORD)
+    assert (len(data.images), len(data.queries), len(data.landmarks)) == (160, 25, 5)
+    assert data.skipped == ()
+    for query in data.queries:
+        assert query.image in query.positives and 5 <= len(query.positives) <= 25
+        assert data.roi(query.image).mean() > 0.02
+        assert data.read_query(query).shape[:2] >= (50, 50)
+
+
+@needs_oxford
+def test_official_ground_truth_of_the_whole_benchmark(tmp_path):
+    """The 220 official files, with an empty photo of the benchmark's size for each name."""
+    names = (SHARED / "features" / "names.txt").read_text().split()
+    assert len(names) == 5063
+    (tmp_path / "groundtruth").symlink_to((SHARED / "groundtruth" / "oxford5k").resolve())
+    photo(tmp_path / "photo.jpg", size=(1024, 1024))
+    (tmp_path / "images").mkdir()
+    for name in names:
+        os.link(tmp_path / "photo.jpg", tmp_path / "images" / f"{name}.jpg")
+    data = load_dataset("oxford5k", tmp_path)
+    assert len(data.images) == 5063 and len(data.queries) == 55 and data.skipped == ()
+    assert len(data.landmarks) == 11
+    assert len(set().union(*(query.positives for query in data.queries))) == 567
+    assert all(query.image in query.positives for query in data.queries)
+
+
+@needs_oxford
+def test_smvs():
+    data = load_dataset("pairs", SHARED / "smvs")
+    assert len(data.queries) == len(data.images) and not data.skipped
+    assert len(load_dataset("pairs", SHARED / "smvs" / "landmarks").queries) == 56
+
+
+@needs_toytown
+def test_toytowns_splits_share_no_landmark_and_its_files_are_the_frozen_ones():
+    splits = [set(load_dataset("toytown", split=name).landmarks) for name in SPLITS]
+    assert len(set().union(*splits)) == sum(map(len, splits))
+    lines = (TOYTOWN / "MANIFEST.sha256").read_text().splitlines()
+    frozen = {name: code for code, name in (line.split("  ", 1) for line in lines)}
+    files = [path for path in TOYTOWN.rglob("*") if path.is_file()]
+    found = {
+        path.relative_to(TOYTOWN).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.name != "MANIFEST.sha256"
+    }
+    assert found == frozen
+    assert sum(path.stat().st_size for path in files) <= 25 * 2**20
+
+
+@needs_toytown
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_the_embedded_toytown(split):
+    data = load_dataset("toytown", split=split)
+    least = {"train": 150, "validation": 16, "test": 11}
+    assert len(data.landmarks) >= least[split] and not data.skipped
+    if split == "test":
+        assert len(data.landmarks) == 11 and len(data.queries) == 55
+    for query in data.queries[:: max(1, len(data.queries) // 10)]:
+        assert query.image in query.good
+        roi, geometry = data.roi(query.image), data.geometry(query.image)
+        picture = data.read(query.image)
+        assert roi.shape == picture.shape[:2] and 0.02 < roi.mean() < 0.9
+        rows, columns = (-(-side // geometry.cell) for side in roi.shape)
+        assert geometry.positions.shape == (rows, columns, 3)
+        seen = ~np.isnan(geometry.positions[..., 0])
+        points = np.concatenate([geometry.positions[seen], np.ones((seen.sum(), 1))], axis=1)
+        u, v, w = geometry.camera @ points.T
+        row, column = np.nonzero(seen)
+        assert np.abs(u / w - (column * 10 + 5)).max() < 0.75
+        assert np.abs(v / w - (row * 10 + 5)).max() < 0.75

@@ -1,0 +1,323 @@
+"""`indiret.images`: every way a file can be odd, and boxes."""
+
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from indiret.images import (
+    ImageError,
+    check_image,
+    crop,
+    find_images,
+    image_size,
+    pixel_box,
+    read_image,
+)
+
+
+@pytest.fixture
+def colours():
+    """A picture without symmetry: a red, a green, a blue and a grey quarter, 24 high, 32 wide."""
+    picture = np.empty((24, 32, 3), np.uint8)
+    picture[:12, :16], picture[:12, 16:] = (200, 0, 0), (0, 200, 0)
+    picture[12:, :16], picture[12:, 16:] = (0, 0, 200), (90, 90, 90)
+    return picture
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+
+
+def test_lossless_formats_are_read_exactly(tmp_path, noise):
+    for name in ("a.png", "a.bmp", "a.tif", "a.ppm"):
+        Image.fromarray(noise).save(tmp_path / name)
+        np.testing.assert_array_equal(read_image(tmp_path / name), noise)
+    Image.fromarray(noise).save(tmp_path / "a.webp", lossless=True)
+    np.testing.assert_array_equal(read_image(str(tmp_path / "a.webp")), noise)
+
+
+def test_the_result_is_a_writable_contiguous_array(tmp_path, noise):
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    picture = read_image(tmp_path / "a.png")
+    assert picture.dtype == np.uint8 and picture.flags.c_contiguous and picture.flags.writeable
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("extension", ["png", "tif", "jpg"])
+def test_exif_orientation_turns_the_picture_upright(tmp_path, colours, orientation, extension):
+    # What a camera in that orientation stores; the eight cases of the EXIF standard.
+    stored = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{extension}"
+    Image.fromarray(np.ascontiguousarray(stored[orientation](colours))).save(path, exif=exif)
+    picture = read_image(path)
+    assert picture.shape == colours.shape
+    difference = np.abs(picture.astype(int) - colours)
+    assert np.median(difference) <= (3 if extension == "jpg" else 0)
+    assert image_size(path) == (24, 32)
+
+
+def test_damaged_exif_does_not_keep_a_photo_from_being_read(tmp_path, noise):
+    Image.fromarray(noise).save(tmp_path / "a.jpg", exif=b"Exif\0\0nonsense, not TIFF")
+    assert read_image(tmp_path / "a.jpg").shape == noise.shape
+
+
+@pytest.mark.parametrize("extension", ["png", "tif", "pgm"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path, extension):
+    values = np.linspace(0, 65535, 32 * 20).reshape(20, 32).round().astype(np.uint16)
+    path = tmp_path / f"a.{extension}"
+    Image.fromarray(values).save(path)
+    picture = read_image(path)
+    np.testing.assert_array_equal(picture[..., 1], np.rint(values / 257).astype(np.uint8))
+    assert picture.min() == 0 and picture.max() == 255
+
+
+def test_sixteen_bit_colour(tmp_path):
+    """Pillow cannot write 16-bit RGB, so the PNG is put together by hand."""
+    values = np.random.default_rng(1).integers(0, 65536, (16, 20, 3), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 20, 16, 16, 2, 0, 0, 0)
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+    difference = read_image(tmp_path / "a.png") - values / 257
+    assert np.abs(difference).max() <= 1
+
+
+def test_cmyk_is_converted(tmp_path, colours):
+    Image.fromarray(colours).convert("CMYK").save(tmp_path / "a.tif")
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif"), colours, atol=2)
+    Image.fromarray(colours).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    assert np.median(np.abs(read_image(tmp_path / "a.jpg") - colours.astype(int))) <= 4
+
+
+def test_palette_grey_and_one_bit_become_rgb(tmp_path, colours):
+    picture = Image.fromarray(colours)
+    picture.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "p.png")
+    np.testing.assert_allclose(read_image(tmp_path / "p.png"), colours, atol=4)
+    picture.convert("L").save(tmp_path / "l.png")
+    grey = np.asarray(picture.convert("L"))
+    np.testing.assert_array_equal(read_image(tmp_path / "l.png"), np.stack([grey] * 3, axis=-1))
+    picture.convert("1").save(tmp_path / "1.png")
+    assert set(np.unique(read_image(tmp_path / "1.png"))) == {0, 255}
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_transparent_pixels_are_laid_on_white(tmp_path, mode):
+    path = tmp_path / "a.png"
+    if mode in ("RGBA", "LA"):
+        pixels = np.zeros((20, 20, len(mode)), np.uint8)
+        pixels[10:, :, -1] = 255
+        Image.fromarray(pixels, mode).save(path)
+    else:
+        pixels = np.zeros((20, 20), np.uint8)
+        pixels[10:] = 1
+        picture = Image.fromarray(pixels)
+        if mode == "P":
+            picture = picture.convert("P")
+            picture.putpalette([9, 9, 9, 0, 0, 0])
+            picture.save(path, transparency=0)
+        else:
+            key = np.where(pixels[..., None] == 0, 9, 0).astype(np.uint8).repeat(3, axis=-1)
+            Image.fromarray(key).save(path, transparency=(9, 9, 9))
+    picture = read_image(path)
+    assert (picture[:10] == 255).all() and (picture[10:] == 0).all()
+
+
+def test_half_transparent_is_half_white(tmp_path):
+    Image.new("RGBA", (20, 20), (0, 0, 0, 128)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0, 0].tolist() == [127, 127, 127]
+
+
+def test_the_first_frame_of_an_animation(tmp_path):
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue", "lime")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=50)
+    assert read_image(tmp_path / "a.gif")[3, 3].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("kept", [20, 200, 0.5, 0.95])
+@pytest.mark.parametrize("extension", ["jpg", "png", "gif", "tif", "webp", "bmp"])
+def test_truncated_files(tmp_path, noise, extension, kept):
+    path = tmp_path / f"cut.{extension}"
+    Image.fromarray(noise).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole)) if kept < 1 else kept])
+    with pytest.raises(ImageError, match=r"cut\."):
+        read_image(path)
+
+
+@settings(deadline=None)
+@given(start=st.integers(0, 3000), junk=st.binary(min_size=1, max_size=40))
+def test_damaged_files_never_end_in_another_error(tmp_path_factory, start, junk):
+    path = tmp_path_factory.getbasetemp() / "damaged.jpg"
+    if not path.exists():
+        values = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(values).save(path)
+    good = path.read_bytes()
+    (hurt := path.with_name("hurt.jpg")).write_bytes(good[:start] + junk + good[start + 5 :])
+    try:
+        picture = read_image(hurt)
+    except ImageError as error:
+        assert "hurt.jpg" in str(error)
+    else:
+        assert picture.ndim == 3 and picture.shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello, I am not an image\n" * 20, b"%!PS-Adobe-3.0 EPSF"]
+)
+def test_not_an_image(tmp_path, content):
+    (tmp_path / "a.jpg").write_bytes(content)
+    for reader in (read_image, image_size, check_image):
+        with pytest.raises(ImageError, match=r"a\.jpg is not an image"):
+            reader(tmp_path / "a.jpg")
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*nowhere\.jpg"):
+        read_image(tmp_path / "nowhere.jpg")
+    with pytest.raises(ImageError, match="is a folder"):
+        read_image(tmp_path)
+    os.mkfifo(tmp_path / "pipe.jpg")  # opening it would wait for ever
+    with pytest.raises(ImageError, match=r"pipe\.jpg is a pipe"):
+        read_image(tmp_path / "pipe.jpg")
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "words"),
+    [(1, 1, "1 x 1"), (1, 5000, "1 x 5000"), (15, 40, "at least 16"), (16, 321, "20 times")],
+)
+def test_too_small_or_too_long(tmp_path, width, height, words):
+    Image.new("RGB", (width, height)).save(tmp_path / "odd.png")
+    with pytest.raises(ImageError, match=rf"odd\.png.*{words}"):
+        read_image(tmp_path / "odd.png")
+
+
+def test_the_smallest_and_the_longest_that_are_read(tmp_path):
+    Image.new("RGB", (16, 320)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").shape == (320, 16, 3)
+
+
+@pytest.mark.parametrize("side", [8000, 10_000, 30_000])
+def test_bombs_are_refused_before_they_are_decoded(tmp_path, side):
+    """One bit a pixel, so that the file itself is small; none of Pillow's warnings get out."""
+    Image.new("1", (side, side)).save(tmp_path / "bomb.png")
+    with pytest.raises(ImageError, match=r"bomb\.png.*at most 60 million"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_the_header_alone_is_checked(tmp_path, noise):
+    Image.fromarray(noise).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:700])
+    check_image(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match="1 x 1"):
+        Image.new("L", (1, 1)).save(tmp_path / "a.png")
+        check_image(tmp_path / "a.png")
+
+
+def test_the_cap_is_an_argument(tmp_path):
+    Image.new("L", (40, 40)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", max_pixels=1600).shape == (40, 40, 3)
+    with pytest.raises(ImageError, match="40 x 40"):
+        read_image(tmp_path / "a.png", max_pixels=1599)
+
+
+def test_modes_without_a_fixed_range_are_named(tmp_path):
+    Image.new("F", (20, 20), 0.5).save(tmp_path / "f.tif")
+    with pytest.raises(ImageError, match="colour mode F"):
+        read_image(tmp_path / "f.tif")
+    profile = ImageCms.buildTransform(
+        ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+    )
+    ImageCms.applyTransform(Image.new("RGB", (20, 20)), profile).save(tmp_path / "lab.tif")
+    with pytest.raises(ImageError, match="colour mode LAB"):
+        read_image(tmp_path / "lab.tif")
+
+
+def test_find_images_is_recursive_sorted_and_skips_the_hidden(tmp_path):
+    for name in ("b/2.JPG", "b/1.png", "a.webp", ".cache/x.jpg", "b/.x.jpg", "note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
+    assert found == ["a.webp", "b/1.png", "b/2.JPG"]
+
+
+def test_find_images_follows_no_loop(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    assert [path.name for path in find_images(tmp_path)] == ["a.png"]
+
+
+def test_find_images_names_what_is_wrong(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        find_images(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="holds no image"):
+        find_images(tmp_path)
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(FileNotFoundError, match="is a file"):
+        find_images(tmp_path / "a.jpg")
+
+
+@settings(deadline=None)
+@given(
+    st.tuples(st.integers(0, 59), st.integers(0, 43)),
+    st.tuples(st.integers(4, 64), st.integers(4, 48)),
+)
+def test_crop_holds_the_pixels_of_the_box(corner, size):
+    x, y = corner
+    right, bottom = min(x + size[0], 64), min(y + size[1], 48)
+    picture = np.arange(48 * 64 * 3).reshape(48, 64, 3)
+    if right - x < 4 or bottom - y < 4:
+        return
+    np.testing.assert_array_equal(crop(picture, (x, y, right, bottom)), picture[y:bottom, x:right])
+
+
+def test_crop_clips_one_pixel_of_rounding():
+    picture = np.zeros((48, 64, 3), np.uint8)
+    assert crop(picture, (-1, -0.3, 65, 48.9)).shape == (48, 64, 3)
+    assert crop(picture, (60, 44, 64, 48)).shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ((-1.1, 0, 20, 20), "outside"),
+        ((0, 0, 65.1, 20), "outside.*64 pixels wide and 48 high"),
+        ((100, 100, 120, 120), "outside"),
+        ((20, 0, 10, 20), "upside down"),
+        ((0, 20, 10, 20), "upside down"),
+        ((0, 0, 3, 20), "3 x 20.*at least 4 x 4"),
+        ((0, 0, float("nan"), 20), "finite"),
+        ((0, 0, float("inf"), 20), "finite"),
+        ((0, 0, 20), "four"),
+    ],
+)
+def test_bad_boxes(box, words):
+    with pytest.raises(ValueError, match=words):
+        pixel_box(box, (48, 64, 3))
