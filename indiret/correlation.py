@@ -1,0 +1,368 @@
+"""The correlation of every target patch with every query patch (Eq. 1), stacked in views (Eq. 2).
+
+A metric is a door with three parts: a transform of the patches, a similarity φ of the transformed
+patches, and, where the transform is fitted to data, a fitted state. Metrics with the same transform
+share one `PatchProducts`, so that cosine, euclidean, zncc, mean colour and mutual matching cost one
+Gram matrix together.
+
+Chapters: *Patches and metrics*, *The 4-D correlation tensor*.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from indiret.patches import PYRAMID
+
+FLAT_PATCH = (1 / 255) ** 2  # a variance below one grey level is sensor noise, not structure
+
+
+class PatchProducts:
+    """What the metrics of one batch of pairs share: inner products, norms and means, made once.
+
+    ``target`` is (B, N, D) and ``query`` (B, N', D) or (1, N', D); every product is float of the
+    same dtype and made when first asked for.
+    """
+
+    def __init__(self, target: Tensor, query: Tensor):
+        self.target = target
+        self.query = query
+
+    @cached_property
+    def inner(self) -> Tensor:
+        """(B, N, N'): ⟨p, q⟩, the Gram matrix."""
+        return self.target @ self.query.mT
+
+    @cached_property
+    def square_norms(self) -> tuple[Tensor, Tensor]:
+        """(B, N, 1) and (B, 1, N'): ‖p‖² and ‖q‖²."""
+        return _against_each_other(self.target.square().sum(-1), self.query.square().sum(-1))
+
+    @cached_property
+    def means(self) -> tuple[Tensor, Tensor]:
+        """(B, N, 1) and (B, 1, N'): the mean over all of a patch's values."""
+        return _against_each_other(self.target.mean(-1), self.query.mean(-1))
+
+    @cached_property
+    def zncc(self) -> Tensor:
+        """(B, N, N'): the view that mutual matching looks at again."""
+        p, q = self.square_norms
+        p_mean, q_mean = self.means
+        values = self.target.shape[-1]
+        p_variance = (p / values - p_mean.square()).clamp_min(0) + FLAT_PATCH
+        q_variance = (q / values - q_mean.square()).clamp_min(0) + FLAT_PATCH
+        covariance = self.inner / values - p_mean * q_mean
+        return covariance * p_variance.rsqrt() * q_variance.rsqrt()
+
+
+def _against_each_other(target: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+    return target.unsqueeze(-1), query.unsqueeze(-2)
+
+
+def cosine(products: PatchProducts) -> Tensor:
+    """cos(p, q) of the raw pixels; 0 … 1 since pixels are not negative."""
+    p, q = products.square_norms
+    return products.inner * (p + FLAT_PATCH).rsqrt() * (q + FLAT_PATCH).rsqrt()
+
+
+def zncc(products: PatchProducts) -> Tensor:
+    """Cosine after each patch's mean over all values is removed; −1 … 1, and 0 for flat patches."""
+    return products.zncc
+
+
+def euclidean(products: PatchProducts) -> Tensor:
+    """−‖p − q‖₂ / √D: less the root mean square difference; −1 … 0 for raw pixels."""
+    p, q = products.square_norms
+    squared = (p + q - 2 * products.inner) / products.target.shape[-1]
+    return -squared.clamp_min(1e-12).sqrt()
+
+
+def manhattan(products: PatchProducts) -> Tensor:
+    """−‖p − q‖₁ / D: less the mean absolute difference; −1 … 0."""
+    query = products.query.expand(len(products.target), -1, -1)
+    return -torch.cdist(products.target, query, p=1) / products.target.shape[-1]
+
+
+def colour(products: PatchProducts) -> Tensor:
+    """Less the root mean square difference of mean colours; −1 … 0."""
+    p, q = (patch.unflatten(-1, (-1, 3)).mean(-2) for patch in (products.target, products.query))
+    return euclidean(PatchProducts(p, q))
+
+
+def mutual(products: PatchProducts) -> Tensor:
+    """z³ / (max over (i,j) · max over (k,l) + ε) of z = max(zncc, 0); 0 … 1.
+
+    An entry keeps its value where each patch is the other's best match and shrinks elsewhere.
+    """
+    z = products.zncc.clamp_min(0)
+    return z**3 / (z.amax(-2, keepdim=True) * z.amax(-1, keepdim=True) + 1e-6)
+
+
+def fit_whitening(patches: Tensor, shrinkage: float = 0.1) -> dict[str, Tensor]:
+    """W with W Σ Wᵀ = I for the covariance Σ of patches, shrunk towards its mean variance.
+
+    ``patches`` is (N, D); fit it on training patches only. The shrinkage keeps directions in which
+    the sample hardly varies from being blown up.
+    """
+    if len(patches) < 2:
+        raise ValueError(f"{len(patches)} patches are too few to fit a covariance; give hundreds.")
+    patches = patches.double()
+    covariance = torch.cov(patches.T)
+    identity = torch.eye(len(covariance), dtype=torch.float64, device=patches.device)
+    level = covariance.diagonal().mean().clamp_min(FLAT_PATCH)
+    covariance = (1 - shrinkage) * covariance + shrinkage * level * identity
+    inverse = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(covariance), identity, upper=False
+    )
+    return {"whitening": inverse.float()}
+
+
+def whiten(patches: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+    """W p for the fitted W; see `fit_whitening`."""
+    return patches @ state["whitening"].to(patches).T
+
+
+def oriented_gradients(patches: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+    """How much a patch rises to the right, left, down and up, in 2 × 2 cells of each window.
+
+    Where light falls differently brightness changes and edges stay. ``patches`` is (B, N, D) with
+    D = levels · side · side · 3 as `indiret.patches.extract_patches` cuts them; (B, N, levels · 16)
+    come back, each level of unit length.
+    """
+    values = patches.shape[-1] // 3
+    levels = 1 if math.isqrt(values) ** 2 == values else len(PYRAMID)
+    side = math.isqrt(values // levels)
+    if levels * side**2 * 3 != patches.shape[-1] or side < 2:
+        raise ValueError(
+            f"patches of {patches.shape[-1]} values are no square windows of 2 pixels or more; cut "
+            "them with extract_patches."
+        )
+    grey = patches.unflatten(-1, (levels, side**2, 3)) @ patches.new_full((3,), 1 / 3)
+    pixels = torch.eye(side**2, dtype=patches.dtype, device=patches.device).view(-1, side, side)
+    down, right = torch.gradient(pixels, dim=(1, 2))  # as matrices, which are fast on small windows
+    quarters = F.adaptive_avg_pool2d(pixels, 2).flatten(1)
+    slopes = torch.stack([grey @ right.flatten(1), grey @ down.flatten(1)], dim=-2)
+    rises = slopes.clamp_min(0) @ quarters
+    falls = rises - slopes @ quarters
+    cells = torch.cat([rises, falls], dim=-2).flatten(-2)
+    return (cells / (cells.norm(dim=-1, keepdim=True) + 1e-3)).flatten(2)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One door to the tensor: see `register_metric` for the parts."""
+
+    name: str
+    phi: Callable[[PatchProducts], Tensor]
+    range: tuple[float, float]
+    transform: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None
+    fit: Callable[[Tensor], dict[str, Tensor]] | None = None
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def register_metric(
+    name: str,
+    phi: Callable[[PatchProducts], Tensor],
+    range: tuple[float, float],
+    transform: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
+    fit: Callable[[Tensor], dict[str, Tensor]] | None = None,
+) -> Metric:
+    """Add a metric φ (Eq. 1) that configs and the command line can then name.
+
+    Parameters
+    ----------
+    name
+        A new name.
+    phi
+        Takes `PatchProducts` of (B, N, D') and (B, N', D') patches, returns a similarity (larger
+        is more alike) of shape (B, N, N').
+    range
+        Smallest and largest value that φ can take.
+    transform
+        Takes patches (B, N, D) and the fitted state, returns (B, N, D'). Metrics without a fitted
+        state that name the same function share its products.
+    fit
+        Takes training patches (N, D), returns the state: tensors by name. `fit_metrics` calls it,
+        and the state travels with a network's weights.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken.
+
+    Examples
+    --------
+    >>> def minus_brightness(products):
+    ...     p, q = products.means
+    ...     return -(p - q).abs()
+    >>> metric = register_metric("brightness", minus_brightness, range=(-1, 0))
+    >>> white, black = torch.ones(1, 2, 2, 12), torch.zeros(1, 2, 2, 12)
+    >>> correlation_tensor(white, black, ["brightness"], standardise=False).unique()
+    tensor([-1.])
+    >>> del METRICS["brightness"]
+    """
+    if name in METRICS:
+        raise ValueError(f"a metric named {name!r} is registered already; choose another name.")
+    METRICS[name] = Metric(name, phi, range, transform, fit)
+    return METRICS[name]
+
+
+register_metric("cosine", cosine, (0, 1))
+register_metric("euclidean", euclidean, (-1, 0))
+register_metric("manhattan", manhattan, (-1, 0))
+register_metric("mahalanobis", euclidean, (-torch.inf, 0), transform=whiten, fit=fit_whitening)
+register_metric("zncc", zncc, (-1, 1))
+register_metric("colour", colour, (-1, 0))
+register_metric("mutual", mutual, (0, 1))
+register_metric("gradients", zncc, (-1, 1), transform=oriented_gradients)
+register_metric("mutual_gradients", mutual, (0, 1), transform=oriented_gradients)
+
+
+def find_metrics(names: Sequence[str]) -> list[Metric]:
+    """The registered metrics of these names, in order.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is unknown; the valid ones are listed.
+
+    Examples
+    --------
+    >>> find_metrics(["sift"])
+    Traceback (most recent call last):
+    ValueError: metric 'sift' is not known; choose from cosine, euclidean, manhattan, ...
+    """
+    if isinstance(names, str) or not names:
+        raise ValueError(f"metrics={names!r} is not a list of names such as ['cosine', 'zncc'].")
+    for name in names:
+        if name not in METRICS:
+            known = ", ".join(METRICS)
+            raise ValueError(f"metric {name!r} is not known; choose from {known}.")
+    return [METRICS[name] for name in names]
+
+
+def fit_metrics(metrics: Sequence[str], patches: Tensor) -> dict[str, Tensor]:
+    """Fit whatever the named metrics fit, on training patches.
+
+    Parameters
+    ----------
+    metrics
+        Names of metrics; those without a fitted state are passed over.
+    patches
+        (N, D) float patches of training pictures only.
+
+    Returns
+    -------
+    dict
+        Tensors by ``"metric.part"``, empty if nothing is fitted.
+
+    Examples
+    --------
+    >>> state = fit_metrics(["cosine", "mahalanobis"], torch.rand(100, 12))
+    >>> {name: tuple(part.shape) for name, part in state.items()}
+    {'mahalanobis.whitening': (12, 12)}
+    """
+    return {
+        f"{metric.name}.{part}": tensor
+        for metric in find_metrics(metrics)
+        if metric.fit is not None
+        for part, tensor in metric.fit(patches).items()
+    }
+
+
+def initial_metric_state(metrics: Sequence[str], values: int) -> dict[str, Tensor]:
+    """A state of the right names and shapes for D = ``values``, fitted on a unit sphere of noise.
+
+    A network keeps room for the fitted state with it until `fit_metrics` or its weights fill it.
+    """
+    noise = torch.randn(2 * values, values, generator=torch.Generator().manual_seed(0))
+    return fit_metrics(metrics, noise)
+
+
+def correlation_tensor(
+    target_patches: Tensor,
+    query_patches: Tensor,
+    metrics: Sequence[str] = ("cosine", "zncc", "mutual", "colour"),
+    state: Mapping[str, Tensor] | None = None,
+    standardise: bool = True,
+) -> Tensor:
+    """The multi-view correlation tensor T of Eq. 2: T[b, v, i, j, k, l] = φ_v(p_ij, q_kl).
+
+    Parameters
+    ----------
+    target_patches
+        (B, m, n, D) float.
+    query_patches
+        (B, m', n', D) float, or (1, m', n', D) for one query against B targets.
+    metrics
+        Names of the V views, in order; see ``METRICS``.
+    state
+        Fitted state of the metrics that need one, from `fit_metrics`.
+    standardise
+        Bring every view of every pair to mean 0 and standard deviation 1 (a constant view to 0).
+
+    Returns
+    -------
+    Tensor
+        (B, V, m, n, m', n'), target first, of the patches' dtype.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit together, a metric is unknown or lacks its fitted state.
+
+    Examples
+    --------
+    >>> target, query = torch.rand(5, 14, 10, 192), torch.rand(1, 7, 9, 192)
+    >>> correlation_tensor(target, query, metrics=("cosine", "zncc")).shape
+    torch.Size([5, 2, 14, 10, 7, 9])
+    """
+    _check_patches(target_patches, query_patches)
+    views = find_metrics(metrics)
+    target, query = target_patches.flatten(1, 2), query_patches.flatten(1, 2)
+    shared: dict[object, PatchProducts] = {}
+    stack = []
+    for metric in views:
+        owner = metric.transform if metric.fit is None else metric.name
+        if owner not in shared:
+            shared[owner] = _products(metric, target, query, state or {})
+        stack.append(metric.phi(shared[owner]))
+    tensor = torch.stack(stack, dim=1)
+    if standardise:
+        tensor = F.layer_norm(tensor, tensor.shape[2:], eps=1e-8)
+    return tensor.unflatten(3, query_patches.shape[1:3]).unflatten(2, target_patches.shape[1:3])
+
+
+def _check_patches(target: Tensor, query: Tensor) -> None:
+    for side, patches in (("target", target), ("query", query)):
+        if patches.ndim != 4 or not patches.is_floating_point():
+            raise ValueError(
+                f"{side} patches have shape {tuple(patches.shape)} and dtype {patches.dtype}; "
+                "give float (pairs, rows, columns, values)."
+            )
+    if target.shape[-1] != query.shape[-1] or len(query) not in (1, len(target)):
+        raise ValueError(
+            f"target patches {tuple(target.shape)} and query patches {tuple(query.shape)} do not "
+            "fit: give both the same number of values, and one query or as many as targets."
+        )
+
+
+def _products(
+    metric: Metric, target: Tensor, query: Tensor, state: Mapping[str, Tensor]
+) -> PatchProducts:
+    if metric.transform is None:
+        return PatchProducts(target, query)
+    prefix = metric.name + "."
+    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    if metric.fit is not None and not own:
+        raise ValueError(
+            f"metric {metric.name!r} has no fitted state; pass state=fit_metrics(metrics, patches)."
+        )
+    return PatchProducts(metric.transform(target, own), metric.transform(query, own))

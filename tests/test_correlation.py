@@ -1,0 +1,225 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indiret.correlation import (
+    METRICS,
+    correlation_tensor,
+    fit_metrics,
+    fit_whitening,
+    initial_metric_state,
+    register_metric,
+)
+
+EPS = (1 / 255) ** 2
+
+
+def patches(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def naive_zncc(p, q):
+    a, b = p - p.mean(), q - q.mean()
+    d = len(p)
+    return (a @ b / d) / np.sqrt((a @ a / d + EPS) * (b @ b / d + EPS))
+
+
+NAIVE = {
+    "cosine": lambda p, q: p @ q / np.sqrt((p @ p + EPS) * (q @ q + EPS)),
+    "euclidean": lambda p, q: -np.sqrt(np.mean((p - q) ** 2)),
+    "manhattan": lambda p, q: -np.mean(np.abs(p - q)),
+    "zncc": naive_zncc,
+    "colour": lambda p, q: (
+        -np.sqrt(np.mean((p.reshape(-1, 3).mean(0) - q.reshape(-1, 3).mean(0)) ** 2))
+    ),
+}
+
+
+def naive_view(phi, target, query):
+    m, n, _ = target.shape
+    mq, nq, _ = query.shape
+    view = np.empty((m, n, mq, nq))
+    for i, j, k, l in np.ndindex(m, n, mq, nq):
+        view[i, j, k, l] = phi(target[i, j], query[k, l])
+    return view
+
+
+@pytest.mark.parametrize("name", sorted(NAIVE))
+def test_metric_equals_a_naive_loop_on_unequal_grids(name):
+    target, query = patches(2, 3, 4, 12), patches(2, 2, 5, 12, seed=1)
+    fast = correlation_tensor(target, query, [name], standardise=False)
+    assert fast.shape == (2, 1, 3, 4, 2, 5)
+    for b in range(2):
+        slow = naive_view(NAIVE[name], target[b].numpy(), query[b].numpy())
+        np.testing.assert_allclose(fast[b, 0].numpy(), slow, atol=1e-9)
+
+
+def test_mutual_matching_equals_a_naive_loop():
+    target, query = patches(1, 3, 4, 12), patches(1, 2, 5, 12, seed=1)
+    z = naive_view(naive_zncc, target[0].numpy(), query[0].numpy()).clip(0)
+    slow = np.empty_like(z)
+    for i, j, k, l in np.ndindex(z.shape):
+        slow[i, j, k, l] = z[i, j, k, l] ** 3 / (z[:, :, k, l].max() * z[i, j].max() + 1e-6)
+    fast = correlation_tensor(target, query, ["mutual"], standardise=False)
+    np.testing.assert_allclose(fast[0, 0].numpy(), slow, atol=1e-9)
+
+
+def naive_gradients(patch, side, levels):
+    """Central differences of the grey window, rises summed over quarters, level by level."""
+    parts = []
+    for window in patch.reshape(levels, side, side, 3).mean(-1):
+        down, right = np.gradient(window)
+        cells = []
+        for rise in (right, down, -right, -down):
+            for rows in (slice(0, side // 2), slice(side // 2, side)):
+                for columns in (slice(0, side // 2), slice(side // 2, side)):
+                    cells.append(np.clip(rise[rows, columns], 0, None).mean())
+        parts.append(np.array(cells) / (np.linalg.norm(cells) + 1e-3))
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize(("side", "levels"), [(4, 1), (8, 3)])
+def test_gradients_equal_a_naive_loop(side, levels):
+    d = levels * side * side * 3
+    target, query = patches(1, 2, 3, d), patches(1, 3, 2, d, seed=1)
+
+    def phi(p, q):
+        return naive_zncc(naive_gradients(p, side, levels), naive_gradients(q, side, levels))
+
+    fast = correlation_tensor(target, query, ["gradients"], standardise=False)
+    slow = naive_view(phi, target[0].numpy(), query[0].numpy())
+    np.testing.assert_allclose(fast[0, 0].numpy(), slow, atol=1e-9)
+
+
+def test_gradients_do_not_mind_brighter_light():
+    target = patches(1, 3, 3, 192) * 0.5
+    bright = correlation_tensor(target + 0.3, target, ["gradients"], standardise=False)
+    same = correlation_tensor(target, target, ["gradients"], standardise=False)
+    torch.testing.assert_close(bright, same, atol=1e-6, rtol=0)
+
+
+def test_gradients_need_windows():
+    with pytest.raises(ValueError, match="no square windows"):
+        correlation_tensor(torch.rand(1, 2, 2, 15), torch.rand(1, 2, 2, 15), ["gradients"])
+
+
+def test_mahalanobis_equals_the_inverse_covariance():
+    sample = patches(200, 12) @ patches(12, 12, seed=5)
+    state = fit_metrics(["mahalanobis"], sample)
+    covariance = np.cov(sample.numpy().T)
+    covariance = 0.9 * covariance + 0.1 * np.trace(covariance) / 12 * np.eye(12)
+    inverse = np.linalg.inv(covariance)
+
+    def phi(p, q):
+        return -np.sqrt((p - q) @ inverse @ (p - q) / 12)
+
+    target, query = patches(1, 2, 3, 12), patches(1, 3, 2, 12, seed=1)
+    fast = correlation_tensor(target, query, ["mahalanobis"], state, standardise=False)
+    np.testing.assert_allclose(
+        fast[0, 0].numpy(), naive_view(phi, target[0].numpy(), query[0].numpy()), rtol=1e-5
+    )
+
+
+def test_whitened_training_patches_have_unit_covariance_without_shrinkage():
+    sample = patches(500, 6)
+    w = fit_whitening(sample, shrinkage=0)["whitening"].double()
+    torch.testing.assert_close(
+        torch.cov((sample @ w.T).T), torch.eye(6).double(), atol=1e-5, rtol=0
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    grids=st.tuples(*[st.integers(1, 4)] * 4),
+    pairs=st.integers(1, 3),
+    shared=st.booleans(),
+    metrics=st.lists(st.sampled_from(sorted(METRICS)), min_size=1, unique=True),
+)
+def test_ranges_shapes_and_standardisation(grids, pairs, shared, metrics):
+    m, n, mq, nq = grids
+    target, query = patches(pairs, m, n, 12), patches(1 if shared else pairs, mq, nq, 12, seed=1)
+    state = initial_metric_state(metrics, 12)
+    raw = correlation_tensor(target, query, metrics, state, standardise=False)
+    assert raw.shape == (pairs, len(metrics), m, n, mq, nq)
+    for view, name in enumerate(metrics):
+        low, high = METRICS[name].range
+        assert low - 1e-9 <= raw[:, view].min() and raw[:, view].max() <= high + 1e-9
+    standard = correlation_tensor(target, query, metrics, state)
+    flat, raw_flat = standard.flatten(2), raw.flatten(2)
+    torch.testing.assert_close(flat.mean(2), torch.zeros(pairs, len(metrics)).double())
+    spread = raw_flat.std(2, correction=0)
+    full = spread > 1e-2
+    torch.testing.assert_close(
+        flat.std(2, correction=0)[full], torch.ones(int(full.sum())).double(), rtol=1e-3, atol=0
+    )
+
+
+def test_one_query_against_many_equals_each_alone():
+    target, query = patches(3, 4, 4, 12).float(), patches(1, 4, 4, 12, seed=1).float()
+    together = correlation_tensor(target, query)
+    for b in range(3):
+        torch.testing.assert_close(
+            together[b : b + 1], correlation_tensor(target[b : b + 1], query)
+        )
+
+
+def test_swapping_the_sides_transposes_the_tensor():
+    target, query = patches(1, 3, 4, 12), patches(1, 2, 5, 12, seed=1)
+    there = correlation_tensor(target, query)
+    back = correlation_tensor(query, target)
+    torch.testing.assert_close(there, back.permute(0, 1, 4, 5, 2, 3))
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_constant_pictures_are_finite(level):
+    flat = torch.full((1, 3, 3, 12), level)
+    metrics = sorted(METRICS)
+    tensor = correlation_tensor(flat, flat, metrics, initial_metric_state(metrics, 12))
+    assert tensor.isfinite().all()
+
+
+def test_gram_is_shared_by_the_raw_metrics():
+    seen = []
+
+    def spy(products):
+        seen.append(products)
+        return products.inner
+
+    try:
+        register_metric("spy", spy, (0, 1))
+        register_metric("spy2", spy, (0, 1))
+        correlation_tensor(patches(1, 2, 2, 12), patches(1, 2, 2, 12), ["spy", "cosine", "spy2"])
+    finally:
+        METRICS.pop("spy"), METRICS.pop("spy2")
+    assert seen[0] is seen[1]
+
+
+def test_gradient_reaches_the_pixels_where_patches_are_equal():
+    target = patches(1, 2, 2, 12).requires_grad_()
+    metrics = sorted(METRICS)
+    correlation_tensor(
+        target, target.detach(), metrics, initial_metric_state(metrics, 12)
+    ).square().sum().backward()
+    assert target.grad.isfinite().all()
+
+
+def test_bad_input_gets_a_sentence():
+    ok = torch.rand(2, 3, 3, 12)
+    with pytest.raises(ValueError, match="choose from cosine, euclidean"):
+        correlation_tensor(ok, ok, ["sift"])
+    with pytest.raises(ValueError, match="list of names"):
+        correlation_tensor(ok, ok, "cosine")
+    with pytest.raises(ValueError, match="same number of values"):
+        correlation_tensor(ok, torch.rand(2, 3, 3, 9))
+    with pytest.raises(ValueError, match="as many as targets"):
+        correlation_tensor(ok, torch.rand(3, 3, 3, 12))
+    with pytest.raises(ValueError, match="pairs, rows, columns, values"):
+        correlation_tensor(ok[0], ok)
+    with pytest.raises(ValueError, match="no fitted state"):
+        correlation_tensor(ok, ok, ["mahalanobis"])
+    with pytest.raises(ValueError, match="registered already"):
+        register_metric("cosine", METRICS["cosine"].phi, (0, 1))
+    with pytest.raises(ValueError, match="too few"):
+        fit_whitening(torch.rand(1, 12))

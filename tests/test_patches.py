@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from indiret.patches import SCHEMES, extract_patches, patch_boxes, patch_grid, propose_boxes
+
+
+def picture(height=60, width=90, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def naive_window(small, i, j, size, stride):
+    """The size × size window centred on cell (i, j), border pixels repeated, in a loop."""
+    height, width = small.shape[:2]
+    window = np.empty((size, size, 3), dtype=np.float32)
+    for dy in range(size):
+        for dx in range(size):
+            y = i * stride + dy - (size - stride) // 2
+            x = j * stride + dx - (size - stride) // 2
+            window[dy, dx] = small[min(max(y, 0), height - 1), min(max(x, 0), width - 1)] / 255
+    return window.ravel()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "levels"), [("grid", [1]), ("dense", [2]), ("pyramid", [1, 2, 4])]
+)
+@pytest.mark.parametrize("aspect", ["squash", "keep"])
+def test_windows_equal_a_naive_loop(scheme, levels, aspect):
+    image, size = picture(), 8
+    patches = extract_patches(image, grid=(4, 5), size=size, scheme=scheme, aspect=aspect)
+    m, n = patch_grid(60, 90, (4, 5), aspect)
+    assert patches.shape == (m, n, len(levels) * size * size * 3)
+    small = np.array(Image.fromarray(image).resize((n * size, m * size), 2)).astype(float)
+    smalls = {
+        c: np.floor(small.reshape(m * size // c, c, n * size // c, c, 3).mean((1, 3)) + 0.5)
+        for c in levels
+    }
+    for i in range(m):
+        for j in range(n):
+            expected = np.concatenate(
+                [naive_window(smalls[c], i, j, size, size // c) for c in levels]
+            )
+            np.testing.assert_allclose(patches[i, j].numpy(), expected, atol=1e-6)
+
+
+def test_grid_patches_of_an_unscaled_picture_are_its_pixels():
+    image = picture(32, 24)
+    patches = extract_patches(image, grid=(4, 3), size=8)
+    expected = torch.from_numpy(image[8:16, 16:24].ravel()) / 255
+    torch.testing.assert_close(patches[1, 2], expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    height=st.integers(16, 80),
+    width=st.integers(16, 80),
+    rows=st.integers(1, 6),
+    columns=st.integers(1, 6),
+    scheme=st.sampled_from(sorted(SCHEMES)),
+    aspect=st.sampled_from(["squash", "keep"]),
+)
+def test_any_picture_any_grid(height, width, rows, columns, scheme, aspect):
+    image = picture(height, width)
+    patches = extract_patches(image, (rows, columns), 8, scheme, aspect)
+    boxes = patch_boxes(image, (rows, columns), scheme, aspect)
+    assert (
+        patches.shape[:2] == boxes.shape[:2] == patch_grid(height, width, (rows, columns), aspect)
+    )
+    assert patches.dtype == torch.float32
+    assert 0 <= patches.min() and patches.max() <= 1
+    assert (boxes[..., 2:] > boxes[..., :2]).all()
+
+
+def test_boxes_of_the_grid_tile_the_picture():
+    boxes = patch_boxes(picture(60, 90), (4, 5))
+    assert (boxes[..., 2:] - boxes[..., :2]).prod(-1).sum() == pytest.approx(60 * 90)
+    assert boxes[-1, -1].tolist() == [72, 45, 90, 60]
+
+
+def test_keep_has_square_cells_and_squash_does_not():
+    assert patch_grid(100, 200, (14, 14), "keep") == (7, 14)
+    assert patch_grid(200, 100, (14, 14), "keep") == (14, 7)
+    assert patch_grid(5000, 16, (14, 14), "keep") == (14, 1)
+    assert patch_grid(100, 200, (14, 14), "squash") == (14, 14)
+
+
+def test_proposals_find_what_stands_out_and_read_left_to_right():
+    image = np.zeros((100, 100, 3), dtype=np.uint8)
+    image[60:80, 10:30] = picture(20, 20)
+    best = propose_boxes(image, 1, 1)[0, 0]
+    assert best[0] < 30 and best[2] > 10 and best[1] < 80 and best[3] > 60
+    boxes = propose_boxes(picture(), 3, 4)
+    centres = boxes[..., :2] + boxes[..., 2:]
+    assert (np.diff(centres[..., 0], axis=1) >= 0).all()
+    assert (centres[:-1, :, 1].max(1) <= centres[1:, :, 1].min(1)).all()
+
+
+def test_proposals_are_distinct_even_in_a_blank_picture():
+    boxes = propose_boxes(np.zeros((40, 40, 3), dtype=np.uint8), 5, 5).reshape(-1, 4)
+    assert len(np.unique(boxes, axis=0)) == 25
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "words"),
+    [
+        ({"grid": (0, 3)}, ValueError, "grid"),
+        ({"grid": (3,)}, ValueError, "grid"),
+        ({"size": 0}, ValueError, "size"),
+        ({"size": 6, "scheme": "pyramid"}, ValueError, "multiple of 8"),
+        ({"scheme": "sift"}, ValueError, "grid, dense, pyramid, proposals"),
+        ({"aspect": "crop"}, ValueError, "'squash' or 'keep'"),
+        ({"image": np.zeros((9, 9), dtype=np.uint8)}, ValueError, "height, width, 3"),
+        ({"image": np.zeros((9, 9, 3))}, TypeError, "uint8"),
+        ({"image": [[1]]}, TypeError, "uint8"),
+    ],
+)
+def test_bad_input_gets_a_sentence(settings, kind, words):
+    with pytest.raises(kind, match=words):
+        extract_patches(**{"image": picture(), **settings})
