@@ -1,0 +1,274 @@
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from indiret.conv4d import BatchNorm4d, Conv4d, PivotConv4d, avg_pool4d, max_pool4d, resize4d
+
+CONVS = (Conv4d, PivotConv4d)
+
+
+def rand(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def naive_conv4d(x, weight, bias, stride, padding):
+    """One output at a time, one tap at a time; taps that fall outside see nothing."""
+    size, kernel = x.shape[2:], weight.shape[2:]
+    out_size = [
+        (n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True)
+    ]
+    out = torch.zeros(len(x), len(weight), *out_size, dtype=x.dtype)
+    if bias is not None:
+        out += bias.view(-1, 1, 1, 1, 1)
+    for place in product(*map(range, out_size)):
+        for tap in product(*map(range, kernel)):
+            seen = [s * o + t - p for s, o, t, p in zip(stride, place, tap, padding, strict=True)]
+            if all(0 <= c < n for c, n in zip(seen, size, strict=True)):
+                out[:, :, *place] += x[:, :, *seen] @ weight[:, :, *tap].T
+    return out
+
+
+def pivot_kernel(conv):
+    """The full kernel in which only the pivot's 18 taps (of 81) are not zero."""
+    weight = torch.zeros(conv.out_channels, conv.in_channels, *conv.kernel_size).to(conv.bias)
+    a, b, c, d = (k // 2 for k in conv.kernel_size)
+    weight[:, :, :, :, c, d] += conv.target_weight
+    weight[:, :, a, b] += conv.query_weight
+    return weight
+
+
+@st.composite
+def geometries(draw):
+    """(kernel, stride, padding, size), four of each, that fit together."""
+    dimensions = []
+    for _ in range(4):
+        kernel, stride = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+        padding = draw(st.integers(0, kernel - 1))
+        size = draw(st.integers(max(1, kernel - 2 * padding), 5))
+        dimensions.append((kernel, stride, padding, size))
+    return tuple(zip(*dimensions, strict=True))
+
+
+@settings(max_examples=25, deadline=None)
+@given(geometries(), st.booleans())
+def test_conv4d_equals_the_naive_loop(geometry, bias):
+    kernel, stride, padding, size = geometry
+    conv = Conv4d(2, 3, kernel, stride, padding, bias).double()
+    x = rand(2, 2, *size)
+    expected = naive_conv4d(x, conv.weight.detach(), conv.bias, stride, padding)
+    torch.testing.assert_close(conv(x), expected)
+    assert conv.output_size(size) == expected.shape[2:]
+
+
+@settings(max_examples=40, deadline=None)
+@given(geometries())
+def test_pivot_equals_a_full_kernel_of_its_taps_only(geometry):
+    kernel, stride, padding, size = geometry
+    conv = PivotConv4d(2, 3, kernel, stride, padding).double()
+    full = Conv4d(2, 3, kernel, stride, padding).double()
+    full.load_state_dict({"weight": pivot_kernel(conv), "bias": conv.bias.detach()})
+    x = rand(2, 2, *size)
+    torch.testing.assert_close(conv(x), full(x))
+
+
+def test_pivot_has_18_of_81_taps():
+    conv = PivotConv4d(1, 1, 3, bias=False)
+    assert sum(p.numel() for p in conv.parameters()) == 18
+    assert Conv4d(1, 1, 3, bias=False).weight.numel() == 81
+
+
+@pytest.mark.parametrize("kind", CONVS)
+@pytest.mark.parametrize(
+    "kernel, stride, padding", [(3, 1, 1), ((2, 3, 1, 2), (2, 1, 3, 2), (1, 0, 0, 1))]
+)
+def test_gradients(kind, kernel, stride, padding):
+    conv = kind(2, 2, kernel, stride, padding).double()
+    names, values = zip(*conv.named_parameters(), strict=True)
+
+    def run(x, *parameters):
+        return torch.func.functional_call(conv, dict(zip(names, parameters, strict=True)), x)
+
+    x = rand(1, 2, 3, 3, 2, 3).requires_grad_()
+    assert torch.autograd.gradcheck(run, (x, *values), fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, (x, *values), fast_mode=True)
+
+
+@pytest.mark.parametrize("kind", CONVS)
+def test_bf16_autocast(kind):
+    conv = kind(4, 4, 3, padding=1)
+    x = rand(1, 4, 4, 3, 4, 3, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = conv(x)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), conv(x), atol=0.03, rtol=0.03)
+    out.float().square().sum().backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.any() for p in conv.parameters())
+
+
+def test_state_dicts_are_in_the_natural_layout():
+    state = Conv4d(4, 8, (1, 2, 3, 4)).state_dict()
+    assert {k: tuple(v.shape) for k, v in state.items()} == {
+        "weight": (8, 4, 1, 2, 3, 4),
+        "bias": (8,),
+    }
+    state = PivotConv4d(4, 8, (1, 2, 3, 4), bias=False).state_dict()
+    assert {k: tuple(v.shape) for k, v in state.items()} == {
+        "target_weight": (8, 4, 1, 2),
+        "query_weight": (8, 4, 3, 4),
+    }
+
+
+@pytest.mark.parametrize("kind", CONVS)
+def test_bias_is_added_once(kind):
+    conv = kind(2, 3, 3, padding=1)
+    out = conv(torch.zeros(1, 2, 4, 3, 5, 4))
+    torch.testing.assert_close(out, conv.bias.view(1, 3, 1, 1, 1, 1).expand_as(out))
+
+
+@pytest.mark.parametrize("kind", CONVS)
+def test_initialisation_is_torchs(kind):
+    """Within ±1/√fan_in and filling that range, where fan_in counts the taps that exist."""
+    torch.manual_seed(0)
+    conv = kind(8, 64, 3)
+    bound = (8 * (81 if kind is Conv4d else 18)) ** -0.5
+    for parameter in conv.parameters():
+        assert 0.8 * bound < parameter.abs().max() <= bound
+
+
+@pytest.mark.parametrize("kind", CONVS)
+def test_any_memory_layout_and_an_empty_batch(kind):
+    conv = kind(3, 2, 3, stride=2, padding=1)
+    x = rand(2, 3, 5, 4, 3, 6, dtype=torch.float32)
+    other_layout = x.permute(5, 2, 0, 4, 1, 3).contiguous().permute(2, 4, 1, 5, 3, 0)
+    torch.testing.assert_close(conv(other_layout), conv(x))
+    assert conv(x[:0]).shape == (0, 2, 3, 2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, words",
+    [
+        ({"kernel_size": 0}, ValueError, "kernel_size=0"),
+        ({"kernel_size": (3, 3, 3)}, ValueError, "four ints"),
+        ({"kernel_size": 3.0}, TypeError, "kernel_size=3.0"),
+        ({"kernel_size": (3, 3, 3, True)}, TypeError, "whole numbers"),
+        ({"stride": 0}, ValueError, "stride=0"),
+        ({"padding": -1}, ValueError, "padding=-1"),
+        ({"padding": 3}, ValueError, "less padding"),
+        ({"in_channels": 0}, ValueError, "0 → 2 channels"),
+    ],
+)
+def test_bad_arguments(arguments, error, words):
+    for kind in CONVS:
+        with pytest.raises(error, match=words):
+            kind(**{"in_channels": 2, "out_channels": 2, "kernel_size": 3, **arguments})
+
+
+@pytest.mark.parametrize("kind", CONVS)
+@pytest.mark.parametrize(
+    "shape, words",
+    [
+        ((1, 2, 3, 3, 3), "m', n'"),
+        ((1, 5, 3, 3, 3, 3), "2 channels"),
+        ((1, 2, 3, 3, 3, 2), "too small"),
+    ],
+)
+def test_bad_inputs(kind, shape, words):
+    with pytest.raises(ValueError, match=words):
+        kind(2, 2, 3)(torch.zeros(shape))
+
+
+def test_batch_norm_equals_statistics_over_all_but_channels():
+    norm = BatchNorm4d(3).double()
+    torch.nn.init.uniform_(norm.weight)
+    torch.nn.init.uniform_(norm.bias)
+    x = 3 + 2 * rand(2, 3, 2, 3, 4, 2)
+    mean = x.mean((0, 2, 3, 4, 5), keepdim=True)
+    variance = x.var((0, 2, 3, 4, 5), keepdim=True, correction=0)
+    scale, shift = (p.view(1, 3, 1, 1, 1, 1) for p in (norm.weight, norm.bias))
+    expected = (x - mean) / (variance + norm.eps).sqrt() * scale + shift
+    torch.testing.assert_close(norm(x), expected)
+    torch.testing.assert_close(norm.running_mean, 0.1 * mean.flatten())
+    assert norm.num_batches_tracked == 1
+
+    running = norm.running_mean.clone()
+    norm.eval()
+    mean, variance = (b.view(1, 3, 1, 1, 1, 1) for b in (norm.running_mean, norm.running_var))
+    expected = (x - mean) / (variance + norm.eps).sqrt() * scale + shift
+    torch.testing.assert_close(norm(x), expected)
+    assert torch.equal(norm.running_mean, running)
+    with pytest.raises(ValueError, match="3 channels"):
+        norm(x[:, :2])
+
+
+def naive_pool(x, kernel, stride, padding, reduce):
+    out_size = [
+        (n + 2 * p - k) // s + 1
+        for n, k, s, p in zip(x.shape[2:], kernel, stride, padding, strict=True)
+    ]
+    out = torch.zeros(*x.shape[:2], *out_size, dtype=x.dtype)
+    for place in product(*map(range, out_size)):
+        window = [
+            slice(max(0, s * o - p), s * o - p + k)
+            for o, k, s, p in zip(place, kernel, stride, padding, strict=True)
+        ]
+        out[:, :, *place] = reduce(x[:, :, *window].flatten(2))
+    return out
+
+
+@settings(max_examples=25, deadline=None)
+@given(geometries())
+def test_pooling_equals_the_naive_loop(geometry):
+    kernel, stride, padding, size = geometry
+    padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel, strict=True))
+    size = tuple(max(n, k - 2 * p) for n, k, p in zip(size, kernel, padding, strict=True))
+    x = rand(2, 3, *size)
+    for pool, reduce in ((avg_pool4d, lambda w: w.mean(2)), (max_pool4d, lambda w: w.amax(2))):
+        expected = naive_pool(x, kernel, stride, padding, reduce)
+        torch.testing.assert_close(pool(x, kernel, stride, padding), expected)
+
+
+@pytest.mark.parametrize("pool", [avg_pool4d, max_pool4d])
+def test_pooling_defaults_and_errors(pool):
+    x = rand(1, 2, 4, 6, 5, 2)
+    assert pool(x, 2).shape == (1, 2, 2, 3, 2, 1)
+    with pytest.raises(ValueError, match="more than half"):
+        pool(x, 3, padding=2)
+    with pytest.raises(ValueError, match="too small"):
+        pool(x, 3)
+    with pytest.raises(ValueError, match="m', n'"):
+        pool(x[0], 2)
+
+
+def naive_weights(length, new):
+    """(new, length): how much each new cell takes of each old one, by the definition."""
+    weights = torch.zeros(new, length, dtype=torch.float64)
+    for i in range(new):
+        at = min(max((i + 0.5) * length / new - 0.5, 0), length - 1)
+        left = int(at)
+        weights[i, left] += 1 - (at - left)
+        weights[i, min(left + 1, length - 1)] += at - left
+    return weights
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 9)), min_size=4, max_size=4))
+def test_resize_is_linear_along_each_dimension(lengths):
+    old, new = zip(*lengths, strict=True)
+    x = rand(2, 3, *old)
+    expected = torch.einsum("bcijkl,mi,nj,ok,pl->bcmnop", x, *map(naive_weights, old, new))
+    out = resize4d(x, new)
+    torch.testing.assert_close(out, expected)
+    assert out.amax() <= x.amax() + 1e-12 and out.amin() >= x.amin() - 1e-12
+
+
+def test_resize_agrees_with_torch_where_torch_can():
+    x = rand(2, 1, 3, 5, 1, 1)
+    expected = F.interpolate(x[..., 0, 0], (7, 4), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(resize4d(x, (7, 4, 1, 1))[..., 0, 0], expected)
+    assert torch.autograd.gradcheck(lambda x: resize4d(x, (2, 3, 2, 2)), x.requires_grad_())
+    with pytest.raises(ValueError, match="size=0"):
+        resize4d(x, 0)
