@@ -1,0 +1,321 @@
+"""Which patch really matches which: exact in Toytown, clicked by hand on real photos.
+
+A Toytown photo tells which surface point each of its cells shows; a point seen at a query patch
+is projected into the target, and the patch there is the true partner. The names here are to be
+had from `indiret.evaluation` too.
+
+Chapter: *Ranking and honest evaluation*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from indiret.datasets import Geometry
+
+NO_PARTNER = -1
+HIDDEN = 0.05  # a point this share of its distance behind what the target shows is not visible
+
+
+def true_partners(
+    query: Geometry,
+    target: Geometry,
+    query_box: Sequence[float],
+    query_grid: Sequence[int],
+    target_shape: Sequence[int],
+    target_grid: Sequence[int],
+) -> NDArray[np.int_]:
+    """The target patch that shows the surface point at each query patch's centre.
+
+    The point is that of the geometry cell which holds the centre, 5 pixels off at most. It is
+    visible if it falls inside the target picture, the target shows the landmark there, and what it
+    shows is not more than 5 % nearer to the camera.
+
+    Parameters
+    ----------
+    query, target : Geometry
+        Two views of one landmark.
+    query_box : four numbers
+        The part of the query picture that the query grid covers, ``(x1, y1, x2, y2)`` pixels.
+    query_grid : sequence of int
+        ``(m', n')``.
+    target_shape : sequence of int
+        The target picture's shape; height and width come first. The target grid covers all of it.
+    target_grid : sequence of int
+        ``(m, n)``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (m', n', 2), int: row and column of the partner; −1 where there is none.
+
+    Raises
+    ------
+    ValueError
+        If a grid is not two sides of at least 1.
+
+    Examples
+    --------
+    A wall seen straight on, by two cameras that differ in a shift of 10 pixels:
+
+    >>> wall = np.stack([*np.meshgrid([5.0, 15, 25], [5.0, 15]), np.ones((2, 3))], axis=-1)
+    >>> query = Geometry(wall, np.eye(3, 4))
+    >>> target = Geometry(wall - [10, 0, 0], np.array([[1, 0, 10, 0], [0, 1, 0, 0], [0, 0, 1, 0]]))
+    >>> true_partners(query, target, (0, 0, 30, 20), (2, 3), (20, 30), (2, 3))[0].tolist()
+    [[0, 1], [0, 2], [-1, -1]]
+    """
+    (rows, columns), (height, width) = _grid(query_grid), target_shape[:2]
+    x1, y1, x2, y2 = query_box
+    centre_x = x1 + (np.arange(columns) + 0.5) / columns * (x2 - x1)
+    centre_y = y1 + (np.arange(rows) + 0.5) / rows * (y2 - y1)
+    points = _look_up(query, *np.meshgrid(centre_x, centre_y))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x, y, depth = _project(target.camera, points)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        shown = _look_up(target, np.where(inside, x, 0), np.where(inside, y, 0))
+        behind = depth / _project(target.camera, shown)[2]  # NaN where no landmark is shown
+        visible = inside & (behind > 0) & (behind <= 1 + HIDDEN)
+    partners = np.full((rows, columns, 2), NO_PARTNER)
+    found = np.stack([x[visible], y[visible]], axis=-1)
+    partners[visible] = _patch_of(found, target_shape, target_grid)
+    return partners
+
+
+class PatchMatches(NamedTuple):
+    """How well claimed patch pairs agree with the truth.
+
+    `accuracy` is the share of hits; `chance` that of a random pair of patches; `coverage` the share
+    of query patches that have a true partner at all.
+    """
+
+    accuracy: float
+    chance: float
+    coverage: float
+
+
+def patch_match_accuracy(
+    matches: Sequence[Sequence[float]],
+    partners: NDArray[np.int_],
+    target_grid: Sequence[int],
+    first: int = 20,
+) -> PatchMatches:
+    """Share of the strongest patch pairs that show the same surface, within one patch.
+
+    A hit is a pair whose target patch is the query patch's true partner or one of its eight
+    neighbours (Chebyshev). A query patch without a partner is a miss, and so is each pair that is
+    lacking when fewer than `first` are given.
+
+    Parameters
+    ----------
+    matches : sequence of (i, j, k, l, ...)
+        Target row and column, query row and column, in falling order of evidence; each target and
+        each query patch once at most, as `indiret.evidence.Evidence.matches` gives them.
+    partners : numpy.ndarray
+        Shape (m', n', 2), from `true_partners`.
+    target_grid : sequence of int
+        ``(m, n)``.
+    first : int
+        How many pairs count; fewer only if a grid has fewer patches.
+
+    Returns
+    -------
+    PatchMatches
+        Each from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If a patch is outside its grid or used twice, or `first` < 1.
+
+    Examples
+    --------
+    >>> partners = np.array([[[0, 0], [0, 1]], [[5, 1], [-1, -1]]])
+    >>> result = patch_match_accuracy([(0, 1, 0, 0), (0, 5, 0, 1)], partners, (6, 6), first=2)
+    >>> result.accuracy, result.coverage
+    (0.5, 0.75)
+    """
+    rows, columns = _grid(target_grid)
+    if first < 1:
+        raise ValueError(f"first={first} is not at least 1.")
+    pairs = np.array([match[:4] for match in matches[:first]], dtype=int).reshape(-1, 4)
+    _check_pairs(pairs, (rows, columns, *partners.shape[:2]))
+    distance = _chebyshev(pairs[:, :2], partners[pairs[:, 2], pairs[:, 3]])
+    everywhere = np.moveaxis(np.indices((rows, columns)), 0, -1).reshape(-1, 2)
+    chance = _chebyshev(everywhere[:, None], partners.reshape(1, -1, 2)) <= 1
+    wanted = min(first, rows * columns, partners[..., 0].size)
+    return PatchMatches(
+        accuracy=float((distance <= 1).sum() / wanted),
+        chance=float(chance.mean()),
+        coverage=float((partners[..., 0] != NO_PARTNER).mean()),
+    )
+
+
+def strongest_targets(
+    pairs: ArrayLike,
+    query_points: ArrayLike,
+    query_shape: Sequence[int],
+    target_shape: Sequence[int],
+) -> NDArray[np.float64]:
+    """Where the evidence sends points of the query: the centre of the strongest target patch.
+
+    Parameters
+    ----------
+    pairs : array
+        M*, shape (m, n, m', n'), float.
+    query_points : array
+        Shape (N, 2), x and y in pixels of the query picture.
+    query_shape, target_shape : sequence of int
+        The pictures' shapes; height and width come first. The grids cover all of them.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (N, 2), float64: x and y in pixels of the target picture.
+
+    Raises
+    ------
+    ValueError
+        If `pairs` has not four dimensions, or a point lies outside the query picture.
+
+    Examples
+    --------
+    >>> pairs = np.zeros((2, 2, 1, 1))
+    >>> pairs[1, 0, 0, 0] = 1
+    >>> strongest_targets(pairs, [[3, 3]], (10, 10), (40, 60))
+    array([[15., 30.]])
+    """
+    pairs, points = np.asarray(pairs, dtype=float), _as_points(query_points)
+    if pairs.ndim != 4:
+        raise ValueError(f"pairs has shape {pairs.shape}; give (m, n, m', n').")
+    height, width = query_shape[:2]
+    if ((points < 0) | (points > (width, height))).any():
+        raise ValueError(f"A point lies outside the query picture, which is {width} x {height}.")
+    rows, columns = pairs.shape[:2]
+    at = _patch_of(points, query_shape, pairs.shape[2:])
+    best = pairs.reshape(rows * columns, *pairs.shape[2:])[:, at[:, 0], at[:, 1]].argmax(axis=0)
+    i, j = np.divmod(best, columns)
+    x = (j + 0.5) * target_shape[1] / columns
+    y = (i + 0.5) * target_shape[0] / rows
+    return np.stack([x, y], axis=-1)
+
+
+class PointMatches(NamedTuple):
+    """How near predicted points come to clicked ones.
+
+    `within_one` and `within_two` are shares of points within so many patches (Chebyshev); `error`
+    is the median distance over the target picture's diagonal.
+    """
+
+    within_one: float
+    within_two: float
+    error: float
+
+
+def point_match_accuracy(
+    predicted: ArrayLike,
+    target_points: ArrayLike,
+    target_shape: Sequence[int],
+    target_grid: Sequence[int],
+) -> PointMatches:
+    """Compare predicted points of the target with those that somebody clicked.
+
+    Parameters
+    ----------
+    predicted : array
+        Shape (N, 2), x and y in pixels: from `strongest_targets`, or points carried over by a
+        homography; NaN where there is no prediction, which is a miss.
+    target_points : array
+        Shape (N, 2), the clicked points.
+    target_shape : sequence of int
+        The target picture's shape; height and width come first.
+    target_grid : sequence of int
+        ``(m, n)``, the grid in which patches are counted.
+
+    Returns
+    -------
+    PointMatches
+        `error` is infinite where fewer than half of the points have a prediction.
+
+    Raises
+    ------
+    ValueError
+        If there are no points, or not as many predictions.
+
+    Examples
+    --------
+    >>> point_match_accuracy([[5, 5], [25, 5]], [[5, 5], [5, 5]], (30, 40), (3, 4))
+    PointMatches(within_one=0.5, within_two=1.0, error=0.2)
+    """
+    points, guesses = _as_points(target_points), _as_points(predicted)
+    if points.shape != guesses.shape or not len(points):
+        raise ValueError(
+            f"Give a prediction for each clicked point; got {len(guesses)} for {len(points)}."
+        )
+    known = np.isfinite(guesses).all(axis=1)
+    steps, miss = np.full(len(points), np.inf), np.full(len(points), np.inf)
+    rows, columns = _grid(target_grid)
+    patch = np.array([target_shape[1] / columns, target_shape[0] / rows])
+    cells = np.floor(guesses[known] / patch) - np.floor(points[known] / patch)
+    steps[known] = np.abs(cells).max(axis=1)
+    miss[known] = np.hypot(*(guesses[known] - points[known]).T)
+    return PointMatches(
+        within_one=float((steps <= 1).mean()),
+        within_two=float((steps <= 2).mean()),
+        error=float(np.median(miss) / np.hypot(target_shape[0], target_shape[1])),
+    )
+
+
+def _grid(grid: Sequence[int]) -> tuple[int, int]:
+    if len(grid) != 2 or min(grid) < 1:
+        raise ValueError(f"grid={tuple(grid)} is not two sides of at least 1: (14, 14).")
+    return int(grid[0]), int(grid[1])
+
+
+def _as_points(points: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(points, dtype=float).reshape(-1, 2)
+
+
+def _look_up(
+    geometry: Geometry, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Surface points (..., 3) of the cells that hold these pixels."""
+    rows, columns = geometry.positions.shape[:2]
+    row = np.clip(y // geometry.cell, 0, rows - 1).astype(int)
+    column = np.clip(x // geometry.cell, 0, columns - 1).astype(int)
+    return geometry.positions[row, column]
+
+
+def _project(
+    camera: NDArray[np.float64], points: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], ...]:
+    """Pixels x and y of surface points (..., 3), and their depth up to the camera's own scale."""
+    x, y, depth = np.moveaxis(points @ camera[:, :3].T + camera[:, 3], -1, 0)
+    return x / depth, y / depth, depth
+
+
+def _patch_of(
+    points: NDArray[np.float64], shape: Sequence[int], grid: Sequence[int]
+) -> NDArray[np.int_]:
+    """Row and column (N, 2) of the patches that hold points (N, 2) given as x and y."""
+    rows, columns = grid
+    row = np.clip(points[:, 1] * rows // shape[0], 0, rows - 1)  # a point on the far edge, too
+    column = np.clip(points[:, 0] * columns // shape[1], 0, columns - 1)
+    return np.stack([row, column], axis=-1).astype(int)
+
+
+def _chebyshev(patches: NDArray[np.int_], partners: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Steps between patches (..., 2), infinite where there is no partner."""
+    steps = np.abs(patches - partners).max(axis=-1)
+    return np.where(partners[..., 0] == NO_PARTNER, np.inf, steps)
+
+
+def _check_pairs(pairs: NDArray[np.int_], limits: tuple[int, ...]) -> None:
+    if ((pairs < 0) | (pairs >= np.array(limits))).any():
+        raise ValueError(f"A matched patch lies outside the grids {limits[:2]} and {limits[2:]}.")
+    for side, name in ((pairs[:, :2], "target"), (pairs[:, 2:], "query")):
+        if len(np.unique(side, axis=0)) < len(side):
+            raise ValueError(f"A {name} patch is matched twice; use each once.")

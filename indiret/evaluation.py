@@ -1,0 +1,178 @@
+"""The measures of the protocol: how good a ranked list is, and a door to all the others.
+
+Everything is pure arithmetic on names and arrays. How well a map finds its region is measured in
+`indiret.localisation`, patch correspondence in `indiret.correspondence`, and how sure a number is
+(folds, intervals, calibration) in `indiret.statistics`; their names are to be had from here too.
+
+Chapter: *Ranking and honest evaluation*.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from indiret.correspondence import (
+    PatchMatches,
+    PointMatches,
+    patch_match_accuracy,
+    point_match_accuracy,
+    strongest_targets,
+    true_partners,
+)
+from indiret.datasets import Query
+from indiret.localisation import (
+    Ceilings,
+    average_to_grid,
+    centre_gaussian,
+    evidence_iou,
+    iou_ceilings,
+    otsu_iou,
+    pixel_auc,
+    scale_map,
+    threshold_ious,
+    upsample_map,
+)
+from indiret.statistics import Fold, Interval, fit_calibration, folds, nested_bootstrap
+
+__all__ = [
+    "Ceilings",
+    "Fold",
+    "Interval",
+    "PatchMatches",
+    "PointMatches",
+    "average_precision",
+    "average_to_grid",
+    "centre_gaussian",
+    "evidence_iou",
+    "fit_calibration",
+    "folds",
+    "iou_ceilings",
+    "mean_average_precision",
+    "nested_bootstrap",
+    "otsu_iou",
+    "patch_match_accuracy",
+    "pixel_auc",
+    "point_match_accuracy",
+    "scale_map",
+    "strongest_targets",
+    "threshold_ious",
+    "true_partners",
+    "upsample_map",
+]
+
+
+def average_precision(
+    ranked: Sequence[str],
+    positives: Collection[str],
+    junk: Collection[str] = (),
+    k: int | None = None,
+) -> float:
+    """Average precision of one ranked list, by the trapezoid of the Oxford benchmark's program.
+
+    Junk is taken out of the list before ranks are counted. With rank r, recall
+    R_r = hits / positives and precision P_r = hits / r, starting from R_0 = 0 and P_0 = 1, it is
+    Σ_r (R_r − R_{r−1}) (P_r + P_{r−1}) / 2. A positive that is never ranked adds nothing.
+
+    Parameters
+    ----------
+    ranked : sequence of str
+        Names, best first.
+    positives : collection of str
+        Right answers: good and ok.
+    junk : collection of str
+        Names that count neither for nor against.
+    k : int, optional
+        Only the first k ranks; recall is then measured against min(k, positives).
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If there are no positives, a name is ranked twice or is positive and junk, or k < 1.
+
+    Examples
+    --------
+    >>> average_precision(["a", "x", "b"], positives={"a", "b"})
+    0.7916666666666666
+    >>> average_precision(["a", "x", "b"], positives={"a", "b"}, junk={"x"})
+    1.0
+    >>> average_precision(["a", "x", "b"], positives={"a", "b"}, k=1)
+    1.0
+    """
+    positives, junk = frozenset(positives), frozenset(junk)
+    if not positives:
+        raise ValueError("Average precision needs at least one positive; the set given is empty.")
+    if both := positives & junk:
+        raise ValueError(f"{min(both)!r} is given as positive and as junk; keep one.")
+    if len(set(ranked)) < len(ranked):
+        repeated = next(name for name, times in Counter(ranked).items() if times > 1)
+        raise ValueError(f"{repeated!r} is ranked twice; rank each name once.")
+    if k is not None and k < 1:
+        raise ValueError(f"k={k} is not at least 1; leave it out to take the whole list.")
+    kept = [name in positives for name in ranked if name not in junk][:k]
+    hits = np.cumsum(np.asarray(kept, dtype=float))
+    precision = np.concatenate([[1.0], hits / np.arange(1, len(hits) + 1)])
+    step = 1 / (len(positives) if k is None else min(k, len(positives)))
+    return float(step * ((precision[1:] + precision[:-1]) / 2)[kept].sum())
+
+
+def mean_average_precision(
+    rankings: Mapping[str, Sequence[str]],
+    queries: Iterable[Query],
+    k: int | None = None,
+    exclude_query: bool = False,
+) -> float:
+    """Mean over queries of `average_precision`: mAP, or mAP@k.
+
+    Parameters
+    ----------
+    rankings : mapping of str to sequence of str
+        Ranked names, by the name of the query.
+    queries : iterable of Query
+        All of them count.
+    k : int, optional
+        As in `average_precision`.
+    exclude_query : bool
+        Treat the query's own photo as junk, as if it were not in the database. The official
+        protocol keeps it, as a positive that is found for free.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If there are no queries or one is not ranked, and as `average_precision`.
+
+    Examples
+    --------
+    >>> query = Query("mill_1", "a", None, "mill", good=frozenset({"a", "b"}))
+    >>> mean_average_precision({"mill_1": ["a", "x", "b"]}, [query])
+    0.7916666666666666
+    >>> mean_average_precision({"mill_1": ["a", "x", "b"]}, [query], exclude_query=True)
+    0.25
+    """
+    values = []
+    for query in queries:
+        if query.name not in rankings:
+            raise ValueError(f"The query {query.name!r} has no ranked list; rank every query.")
+        own = {query.image} if exclude_query else set()
+        try:
+            value = average_precision(
+                rankings[query.name], query.positives - own, query.junk | own, k
+            )
+        except ValueError as error:
+            raise ValueError(f"Query {query.name!r}: {error}") from error
+        values.append(value)
+    if not values:
+        raise ValueError("There are no queries to average over.")
+    return float(np.mean(values))

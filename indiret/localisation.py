@@ -1,0 +1,344 @@
+"""How well an evidence map finds a region of interest: IoU measures, pixel AUC, their ceilings.
+
+The names here are to be had from `indiret.evaluation` too.
+
+Chapter: *Ranking and honest evaluation*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+THRESHOLDS = np.arange(10) / 10  # 0.0 … 0.9, the paper's
+OTSU_BINS = 256
+
+
+def upsample_map(evidence: ArrayLike, shape: Sequence[int]) -> NDArray[np.float64]:
+    """Resize a map to the picture, bilinearly (align_corners=False).
+
+    Parameters
+    ----------
+    evidence : array
+        Shape (m, n), on the grid or already full size.
+    shape : sequence of int
+        The picture's shape; height and width come first.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (H, W), float64.
+
+    Raises
+    ------
+    ValueError
+        If the map is not two-dimensional and finite.
+
+    Examples
+    --------
+    >>> upsample_map([[0.0, 1.0]], (1, 4))
+    array([[0.  , 0.25, 0.75, 1.  ]])
+    """
+    evidence = _as_map(evidence)
+    if evidence.shape == tuple(shape[:2]):
+        return evidence
+    rows, columns = (
+        _linear_weights(small, large)
+        for small, large in zip(evidence.shape, shape[:2], strict=True)
+    )
+    return rows @ evidence @ columns.T
+
+
+def average_to_grid(picture: ArrayLike, grid: Sequence[int]) -> NDArray[np.float64]:
+    """Average a full-size map over the cells of a grid, shared pixels in proportion.
+
+    Parameters
+    ----------
+    picture : array
+        Shape (H, W).
+    grid : sequence of int
+        ``(m, n)``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (m, n), float64.
+
+    Raises
+    ------
+    ValueError
+        If the map is not two-dimensional and finite.
+
+    Examples
+    --------
+    >>> average_to_grid([[True, True, False]], (1, 2))
+    array([[1.        , 0.33333333]])
+    """
+    picture = _as_map(picture)
+    rows, columns = (
+        _area_weights(large, small) for large, small in zip(picture.shape, grid, strict=True)
+    )
+    return rows @ picture @ columns.T
+
+
+def scale_map(evidence: ArrayLike) -> NDArray[np.float64]:
+    """Scale a map from its own least and largest value to 0 … 1; a constant map is all ones.
+
+    Examples
+    --------
+    >>> scale_map([[2.0, 4.0], [3.0, 2.0]])
+    array([[0. , 1. ],
+           [0.5, 0. ]])
+    >>> scale_map([[7.0, 7.0]])
+    array([[1., 1.]])
+    """
+    evidence = _as_map(evidence)
+    least, span = evidence.min(), np.ptp(evidence)
+    return (evidence - least) / span if span > 0 else np.ones_like(evidence)
+
+
+def threshold_ious(evidence: ArrayLike, roi: ArrayLike) -> NDArray[np.float64]:
+    """IoU of map ≥ t and RoI for the ten thresholds t = 0.0, 0.1 … 0.9.
+
+    The map is upsampled to the RoI's size, then scaled by `scale_map`. At t = 0 the mask is the
+    whole picture, which keeps the mean below 1.
+
+    Parameters
+    ----------
+    evidence : array
+        Shape (m, n) or (H, W).
+    roi : array of bool
+        Shape (H, W).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (10,).
+
+    Raises
+    ------
+    ValueError
+        If either is not two-dimensional, or the map is not finite.
+
+    Examples
+    --------
+    >>> threshold_ious([[0.0, 1.0]], [[False, True]]).round(2).tolist()
+    [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    roi = _as_roi(roi)
+    scaled = scale_map(upsample_map(evidence, roi.shape))
+    return np.array([_iou(scaled >= threshold, roi) for threshold in THRESHOLDS])
+
+
+def evidence_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
+    """The paper's mIoU of one pair: the mean of `threshold_ious`.
+
+    It rewards peaky or flat maps by accident, so print the all-ones map, the centre Gaussian and
+    `iou_ceilings` beside it.
+
+    Parameters
+    ----------
+    evidence, roi : array
+        As in `threshold_ious`.
+
+    Returns
+    -------
+    float
+        From 0 to 0.9 + 0.1 · the RoI's share of the picture.
+
+    Raises
+    ------
+    ValueError
+        As `threshold_ious`.
+
+    Examples
+    --------
+    >>> evidence_iou([[0.0, 1.0]], [[False, True]])
+    0.95
+    """
+    return float(threshold_ious(evidence, roi).mean())
+
+
+def otsu_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
+    """IoU of the map cut at one threshold, Otsu's over 256 bins, and the RoI.
+
+    Parameters
+    ----------
+    evidence, roi : array
+        As in `threshold_ious`.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        As `threshold_ious`.
+
+    Examples
+    --------
+    >>> otsu_iou([[0.1, 0.9, 1.0, 0.0]], [[False, True, True, False]])
+    1.0
+    """
+    roi = _as_roi(roi)
+    scaled = scale_map(upsample_map(evidence, roi.shape))
+    bins = np.minimum((scaled * OTSU_BINS).astype(int), OTSU_BINS - 1)
+    return _iou(bins > _otsu_bin(bins), roi)
+
+
+def pixel_auc(evidence: ArrayLike, roi: ArrayLike) -> float:
+    """How often a pixel of the RoI has more evidence than one outside (Mann-Whitney, half ties).
+
+    Parameters
+    ----------
+    evidence, roi : array
+        As in `threshold_ious`.
+
+    Returns
+    -------
+    float
+        From 0 to 1, 0.5 for a constant map; NaN where the RoI is empty or the whole picture (leave
+        these pairs out and count them).
+
+    Raises
+    ------
+    ValueError
+        As `threshold_ious`.
+
+    Examples
+    --------
+    >>> pixel_auc([[0.0, 0.5, 0.5, 1.0]], [[False, False, True, True]])
+    0.875
+    """
+    roi = _as_roi(roi)
+    inside = int(roi.sum())
+    if inside in (0, roi.size):
+        return float("nan")
+    values = upsample_map(evidence, roi.shape)
+    _, level, count = np.unique(values, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(count) - (count - 1) / 2
+    wins = mean_rank[level.reshape(roi.shape)][roi].sum() - inside * (inside + 1) / 2
+    return float(wins / (inside * (roi.size - inside)))
+
+
+class Ceilings(NamedTuple):
+    """What mIoU a perfect map can reach: `roi` with every pixel free, `grid` on the patch grid."""
+
+    roi: float
+    grid: float
+
+
+def iou_ceilings(roi: ArrayLike, grid: Sequence[int]) -> Ceilings:
+    """The mIoU of the RoI itself as a map, and of the RoI averaged to the patch grid.
+
+    Parameters
+    ----------
+    roi : array of bool
+        Shape (H, W).
+    grid : sequence of int
+        ``(m, n)``.
+
+    Returns
+    -------
+    Ceilings
+        Both as `evidence_iou`.
+
+    Raises
+    ------
+    ValueError
+        As `threshold_ious`.
+
+    Examples
+    --------
+    >>> roi = np.zeros((40, 40), bool)
+    >>> roi[10:30, 10:30] = True
+    >>> iou_ceilings(roi, (4, 4)).roi
+    0.925
+    """
+    return Ceilings(evidence_iou(roi, roi), evidence_iou(average_to_grid(roi, grid), roi))
+
+
+def centre_gaussian(shape: Sequence[int], sigma: float) -> NDArray[np.float64]:
+    """The trivial map that always points at the middle: exp(−(x² + y²) / 2σ²).
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Height and width; x and y run from −1 to 1 over them, (2a + 1) / L − 1 as in Eq. 6.
+    sigma : float
+        In those units; its best value is to be chosen on validation pictures.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (H, W), float64, at most 1.
+
+    Raises
+    ------
+    ValueError
+        If sigma is not above 0.
+
+    Examples
+    --------
+    >>> centre_gaussian((1, 3), sigma=0.5).round(3)
+    array([[0.411, 1.   , 0.411]])
+    """
+    if not sigma > 0:
+        raise ValueError(f"sigma={sigma} is not above 0.")
+    y, x = (np.exp(-((((2 * np.arange(side) + 1) / side - 1) / sigma) ** 2) / 2) for side in shape)
+    return np.outer(y, x)
+
+
+def _as_map(evidence: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(evidence, dtype=np.float64)
+    if values.ndim != 2 or values.size == 0:
+        raise ValueError(f"A map has two dimensions, rows and columns; this has {values.shape}.")
+    if not np.isfinite(values).all():
+        raise ValueError("The map holds values that are not finite; NaN and inf say nothing.")
+    return values
+
+
+def _as_roi(roi: ArrayLike) -> NDArray[np.bool_]:
+    mask = np.asarray(roi)
+    if mask.ndim != 2 or mask.dtype != bool:
+        raise ValueError(
+            f"An RoI is a (H, W) array of bool; this has shape {mask.shape} and {mask.dtype}."
+        )
+    return mask
+
+
+def _iou(mask: NDArray[np.bool_], roi: NDArray[np.bool_]) -> float:
+    union = np.count_nonzero(mask | roi)
+    return float(np.count_nonzero(mask & roi) / union) if union else 0.0
+
+
+def _otsu_bin(bins: NDArray[np.int_]) -> int:
+    """The bin b that parts bins ≤ b from those above with the largest variance between the two."""
+    share = np.bincount(bins.ravel(), minlength=OTSU_BINS) / bins.size
+    if share.max() == 1:
+        return -1  # one value only: everything is above
+    level = np.arange(OTSU_BINS)
+    below = np.cumsum(share)[:-1]
+    moment = np.cumsum(share * level)
+    spread = below * (1 - below)
+    between = (moment[-1] * below - moment[:-1]) ** 2
+    return int(np.argmax(np.divide(between, spread, out=np.zeros_like(spread), where=spread > 0)))
+
+
+def _linear_weights(small: int, large: int) -> NDArray[np.float64]:
+    """Matrix (large, small) of bilinear interpolation along one axis, align_corners=False."""
+    place = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
+    return np.maximum(1 - np.abs(place[:, None] - np.arange(small)), 0)
+
+
+def _area_weights(large: int, small: int) -> NDArray[np.float64]:
+    """Matrix (small, large) of averaging over cells along one axis; rows sum to one."""
+    start = np.arange(small)[:, None] * large / small
+    pixel = np.arange(large)
+    shared = np.minimum(start + large / small, pixel + 1) - np.maximum(start, pixel)
+    return np.maximum(shared, 0) * small / large

@@ -1,0 +1,221 @@
+"""How sure a number is: folds, nested bootstrap intervals, and a calibrated probability.
+
+Chapter: *Ranking and honest evaluation*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from indiret.datasets import Query
+
+
+class Fold(NamedTuple):
+    """The queries of one fold: those to learn from and those to test with."""
+
+    train: tuple[Query, ...]
+    test: tuple[Query, ...]
+
+
+def folds(
+    queries: Sequence[Query], by: str = "query", n: int = 10, seed: int = 0
+) -> tuple[Fold, ...]:
+    """Part queries into n folds of (almost) equal size, each the test set once.
+
+    Parameters
+    ----------
+    queries : sequence of Query
+        All of them.
+    by : str
+        ``"query"``: queries are dealt out freely, so that a landmark is in train and test (most
+        likely the paper's way); ``"landmark"``: all queries of a landmark stay together.
+    n : int
+        Number of folds.
+    seed : int
+        Of the shuffle.
+
+    Returns
+    -------
+    tuple of Fold
+        Queries in the order given.
+
+    Raises
+    ------
+    ValueError
+        If `by` is another word, or n is not from 2 to the number of queries or landmarks.
+
+    Examples
+    --------
+    >>> queries = [Query(f"{name}_{i}", name, None, name) for name in "abc" for i in (1, 2)]
+    >>> [[query.name for query in fold.test] for fold in folds(queries, by="landmark", n=3)]
+    [['c_1', 'c_2'], ['a_1', 'a_2'], ['b_1', 'b_2']]
+    """
+    if by not in ("query", "landmark"):
+        raise ValueError(f"by={by!r} is not known; choose 'query' or 'landmark'.")
+    units = [getattr(query, "name" if by == "query" else "landmark") for query in queries]
+    distinct = sorted(set(units))
+    if not 2 <= n <= len(distinct):
+        raise ValueError(
+            f"n={n} folds cannot be made by {by}; give from 2 to {len(distinct)}, the number there."
+        )
+    shuffled = np.random.default_rng(seed).permutation(len(distinct))
+    fold_of = {distinct[unit]: place % n for place, unit in enumerate(shuffled)}
+    return tuple(
+        Fold(
+            tuple(q for q, unit in zip(queries, units, strict=True) if fold_of[unit] != fold),
+            tuple(q for q, unit in zip(queries, units, strict=True) if fold_of[unit] == fold),
+        )
+        for fold in range(n)
+    )
+
+
+class Interval(NamedTuple):
+    """A mean and its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def nested_bootstrap(
+    values: Mapping[tuple[str, str, int], float],
+    other: Mapping[tuple[str, str, int], float] | None = None,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Interval of a mean over queries: landmarks are resampled, queries inside them, and seeds.
+
+    Queries of one landmark succeed and fail together, so resampling queries alone would make the
+    interval too narrow. A training seed touches all queries at once, so one draw of seeds serves
+    all queries of a resample.
+
+    Parameters
+    ----------
+    values : mapping of (landmark, query, seed) to float
+        Such as the average precision; every query needs every seed.
+    other : mapping, optional
+        The same keys for another method: the interval is then of the paired difference
+        ``values - other``.
+    draws : int
+        Resamples.
+    seed : int
+        Of the resampling.
+
+    Returns
+    -------
+    Interval
+        Mean over queries and seeds; 2.5 % and 97.5 % points of the resampled means.
+
+    Raises
+    ------
+    ValueError
+        If there are no values, some are not finite, seeds are missing, or the keys differ.
+
+    Examples
+    --------
+    >>> values = {(name, f"{name}_{i}", 0): x for name, x in zip("abcd", (0.2, 0.4, 0.6, 0.8))
+    ...           for i in range(5)}
+    >>> interval = nested_bootstrap(values)
+    >>> round(interval.mean, 3), interval.low < 0.4, interval.high > 0.6
+    (0.5, True, True)
+    """
+    if not values:
+        raise ValueError("There are no values to draw an interval from.")
+    if other is not None:
+        if values.keys() != other.keys():
+            raise ValueError(
+                "A paired difference needs the same (landmark, query, seed) keys on both sides; "
+                f"{min(values.keys() ^ other.keys())} is on one only."
+            )
+        values = {key: values[key] - other[key] for key in values}
+    queries = sorted({key[:2] for key in values})
+    seeds = sorted({key[2] for key in values})
+    if len(values) < len(queries) * len(seeds):
+        raise ValueError(f"Every query needs a value for each of the seeds {seeds}.")
+    table = np.array([[values[(*query, one)] for one in seeds] for query in queries], dtype=float)
+    if not np.isfinite(table).all():
+        raise ValueError("Some values are not finite; leave those queries out and say so.")
+    random = np.random.default_rng(seed)
+    drawn_seeds = random.integers(len(seeds), size=(draws, len(seeds)))
+    by_draw = np.zeros((draws, len(queries)))
+    for column in drawn_seeds.T:
+        by_draw += table[:, column].T / len(seeds)
+    landmarks, first, count = np.unique(
+        [landmark for landmark, _ in queries], return_index=True, return_counts=True
+    )
+    total, number = np.zeros(draws), np.zeros(draws)
+    for landmark in random.integers(len(landmarks), size=(len(landmarks), draws)):
+        within = random.random((draws, count.max())) * count[landmark, None]
+        chosen = first[landmark, None] + within.astype(int)
+        drawn = np.take_along_axis(by_draw, np.minimum(chosen, len(queries) - 1), axis=1)
+        used = np.arange(count.max()) < count[landmark, None]
+        total += (drawn * used).sum(axis=1)
+        number += count[landmark]
+    low, high = np.quantile(total / number, (0.025, 0.975))
+    return Interval(float(table.mean()), float(low), float(high))
+
+
+def fit_calibration(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
+    """Platt's calibration: a and b so that sigmoid(a · margin + b) is the chance of relevance.
+
+    Logistic regression by Newton's method, with Platt's softened targets (N₊ + 1) / (N₊ + 2) and
+    1 / (N₋ + 2), so that margins which part the two classes perfectly stay finite.
+
+    Parameters
+    ----------
+    margins : array
+        Shape (N,), z_relevant − z_irrelevant of validation pairs.
+    labels : array of bool
+        Shape (N,), whether the pair is relevant.
+
+    Returns
+    -------
+    tuple of float
+        (a, b).
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a margin is not finite, or one class is missing.
+
+    Examples
+    --------
+    >>> a, b = fit_calibration([-2.0, -1.0, 0.5, 0.0, 1.0, 3.0], [0, 0, 0, 1, 1, 1])
+    >>> a > 0, round(-b / a, 2)
+    (True, 0.22)
+    """
+    x, y = np.asarray(margins, dtype=float).ravel(), np.asarray(labels, dtype=bool).ravel()
+    if x.shape != y.shape or not np.isfinite(x).all():
+        raise ValueError(f"Give one finite margin a label; got {x.size} and {y.size}.")
+    relevant = int(y.sum())
+    if relevant in (0, y.size):
+        raise ValueError("Calibration needs relevant and irrelevant pairs; one kind is missing.")
+    soft = np.where(y, (relevant + 1) / (relevant + 2), 1 / (y.size - relevant + 2))
+    centre = x.mean()
+    scale = x.std() if np.ptp(x) > 1e-12 * np.abs(x).max() else 1.0
+    design = np.stack([(x - centre) / scale, np.ones_like(x)], axis=1)
+    weights = np.zeros(2)
+    for _ in range(100):
+        chance = _sigmoid(design @ weights)
+        gradient = design.T @ (chance - soft)
+        curvature = (design * (chance * (1 - chance))[:, None]).T @ design
+        step = np.linalg.solve(curvature + 1e-9 * np.eye(2), gradient)
+        while _log_loss(design @ (weights - step), soft) > _log_loss(design @ weights, soft):
+            step = step / 2
+        weights = weights - step
+        if np.abs(step).max() < 1e-10:
+            break
+    slope, offset = weights
+    return float(slope / scale), float(offset - slope * centre / scale)
+
+
+def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.exp(-np.logaddexp(0, -z))
+
+
+def _log_loss(z: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+    return float(np.sum(np.logaddexp(0, z) - target * z))

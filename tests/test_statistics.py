@@ -1,0 +1,151 @@
+"""`indiret.statistics`: folds, intervals against a loop, and Platt's minimum."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from indiret.datasets import Query
+from indiret.statistics import fit_calibration, folds, nested_bootstrap
+
+
+def query(name, landmark, image="own", good=("own", "b"), junk=()):
+    return Query(name, image, None, landmark, frozenset(good), junk=frozenset(junk))
+
+
+@settings(deadline=None)
+@given(st.integers(2, 6), st.integers(1, 5), st.integers(0, 99))
+def test_folds_part_the_queries(landmarks, each, seed):
+    queries = [query(f"{m}_{i}", f"{m}") for m in range(landmarks) for i in range(each)]
+    for by, units in (("landmark", landmarks), ("query", landmarks * each)):
+        parts = folds(queries, by=by, n=min(units, 5), seed=seed)
+        assert sorted(q.name for fold in parts for q in fold.test) == sorted(
+            q.name for q in queries
+        )
+        for fold in parts:
+            assert fold.test and not set(fold.test) & set(fold.train)
+            assert len(fold.test) + len(fold.train) == len(queries)
+            if by == "landmark":
+                assert not {q.landmark for q in fold.test} & {q.landmark for q in fold.train}
+        sizes = [len({q.landmark if by == "landmark" else q.name for q in f.test}) for f in parts]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_folds_follow_the_seed():
+    queries = [query(f"m_{i}", "m") for i in range(20)]
+    assert folds(queries) == folds(queries) != folds(queries, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"by": "photo"}, "choose 'query' or 'landmark'"), ({"by": "landmark"}, "from 2 to 3")],
+)
+def test_bad_folds(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        folds([query(f"{m}_{i}", m) for m in "abc" for i in range(5)], **arguments)
+
+
+def slow_bootstrap(values, draws):
+    random = np.random.default_rng(5)
+    landmarks = sorted({landmark for landmark, _, _ in values})
+    seeds = sorted({one for _, _, one in values})
+    means = []
+    for _ in range(draws):
+        drawn, used = [], random.choice(seeds, len(seeds))
+        for landmark in random.choice(landmarks, len(landmarks)):
+            own = sorted({name for where, name, _ in values if where == landmark})
+            for name in random.choice(own, len(own)):
+                drawn += [values[landmark, name, one] for one in used]
+        means.append(np.mean(drawn))
+    return np.quantile(means, (0.025, 0.975))
+
+
+def test_bootstrap_equals_the_loop():
+    random = np.random.default_rng(1)
+    values = {}
+    for landmark, number in zip("abcdef", (5, 5, 3, 1, 5, 2), strict=True):
+        level = random.random()
+        for name in range(number):
+            for one in range(3):
+                values[landmark, f"{landmark}{name}", one] = level + 0.1 * one + random.normal() / 9
+    interval = nested_bootstrap(values)
+    assert interval.mean == pytest.approx(np.mean(list(values.values())))
+    np.testing.assert_allclose(interval[1:], slow_bootstrap(values, 3000), atol=0.02)
+
+
+def test_one_draw_of_seeds_serves_all_queries():
+    """What differs between seeds only does not average out over queries."""
+    values = {(m, f"{m}{i}", s): float(s) for m in "abcdef" for i in range(5) for s in (0, 1)}
+    assert nested_bootstrap(values) == (0.5, 0, 1)
+
+
+def test_bootstrap_is_wider_than_one_that_forgets_landmarks():
+    values = {(m, f"{m}{i}", 0): float(m in "ab") for m in "abcd" for i in range(5)}
+    nested = nested_bootstrap(values)
+    forgetful = nested_bootstrap({(name, name, 0): x for (_, name, _), x in values.items()})
+    assert nested.high - nested.low > 1.5 * (forgetful.high - forgetful.low)
+
+
+def test_paired_bootstrap_takes_what_is_common_away():
+    random = np.random.default_rng(0)
+    base = {(m, f"{m}{i}", s): random.random() for m in "abcde" for i in range(5) for s in (0, 1)}
+    better = {key: value + 0.1 for key, value in base.items()}
+    assert nested_bootstrap(better, base) == pytest.approx((0.1, 0.1, 0.1))
+    with pytest.raises(ValueError, match=r"same .* keys"):
+        nested_bootstrap(better, {("a", "a0", 0): 0.5})
+
+
+def test_bootstrap_follows_the_seed_and_names_bad_values():
+    values = {(m, f"{m}{i}", 0): float(i) for m in "abc" for i in range(5)}
+    assert nested_bootstrap(values) == nested_bootstrap(values)
+    assert nested_bootstrap(values) != nested_bootstrap(values, seed=1)
+    with pytest.raises(ValueError, match="no values"):
+        nested_bootstrap({})
+    with pytest.raises(ValueError, match=r"each of the seeds \[0, 1\]"):
+        nested_bootstrap({**values, ("a", "a0", 1): 0.5})
+    with pytest.raises(ValueError, match="not finite"):
+        nested_bootstrap({("a", "a0", 0): float("nan")})
+
+
+def test_calibration_finds_the_curve_the_labels_came_from():
+    random = np.random.default_rng(0)
+    margins = random.normal(3, 4, 20_000)
+    labels = random.random(20_000) < 1 / (1 + np.exp(-(0.8 * margins - 2)))
+    assert fit_calibration(margins, labels) == pytest.approx((0.8, -2), abs=0.1)
+
+
+@settings(deadline=None)
+@given(
+    arrays(np.float64, 12, elements=st.floats(-1e3, 1e3)),
+    st.lists(st.booleans(), min_size=12, max_size=12).filter(lambda x: 0 < sum(x) < 12),
+)
+def test_calibration_is_at_the_minimum_of_platts_loss(margins, labels):
+    margins, labels = np.round(margins, 3), np.array(labels)
+    a, b = fit_calibration(margins, labels)
+    positives = labels.sum()
+    soft = np.where(labels, (positives + 1) / (positives + 2), 1 / (12 - positives + 2))
+    chance = 1 / (1 + np.exp(-np.clip(a * margins + b, -500, 500)))
+    assert np.isfinite([a, b]).all()
+    assert (chance - soft).sum() == pytest.approx(0, abs=1e-4)
+    spread = margins.std() or 1
+    slope = ((chance - soft) * (margins - margins.mean()) / spread).sum()
+    assert slope == pytest.approx(0, abs=1e-4)
+
+
+def test_calibration_of_perfectly_parted_margins_stays_finite():
+    a, b = fit_calibration(np.array([-3.0, -2, 4, 5]), np.array([0, 0, 1, 1]))
+    assert 0 < a < 10 and abs(b) < 10
+
+
+@pytest.mark.parametrize(
+    ("margins", "labels", "words"),
+    [
+        ([1.0, 2.0], [1, 1], "one kind is missing"),
+        ([1.0, np.inf], [0, 1], "finite margin"),
+        ([1.0], [0, 1], "got 1 and 2"),
+    ],
+)
+def test_bad_calibration(margins, labels, words):
+    with pytest.raises(ValueError, match=words):
+        fit_calibration(margins, labels)
