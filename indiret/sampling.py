@@ -1,0 +1,177 @@
+"""Labelled pairs of photos to learn from; every batch is a function of (seed, step) alone.
+
+Chapter: *A 4-D ResNet learns to match*.
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from indiret.datasets import RetrievalDataset
+from indiret.networks import NetworkConfig
+
+VERSIONS = (
+    4  # crops and lights of each photo; cutting anew for every batch took as long as learning
+)
+
+
+class SamplingConfig(Protocol):
+    """What the sampler reads of a `indiret.training.TrainingConfig`."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def positives(self) -> float: ...
+    @property
+    def distractors(self) -> float: ...
+    @property
+    def augment(self) -> bool: ...
+
+
+class Batch(NamedTuple):
+    target: Tensor  # (B, m, n, D)
+    query: Tensor  # (B, m, n, D)
+    labels: Tensor  # (B,) int64, 1 = relevant
+
+
+class PairSampler:
+    """Batches of labelled (target, query) pairs from a data set's landmarks.
+
+    A query is a photo of a landmark cropped to its region of interest, where there is one, as
+    queries are at test time; a target is a whole photo: another one of the same landmark
+    (relevant), a photo of another landmark or of none (irrelevant).
+
+    Parameters
+    ----------
+    dataset
+        Any data set with at least two landmarks that have two photos each.
+    network
+        What patches to cut.
+    config
+        Shares of positives and distractors, augmentation and seed.
+    """
+
+    def __init__(self, dataset: RetrievalDataset, network: NetworkConfig, config: SamplingConfig):
+        self.network, self.config = network, config
+        self.landmarks = [views for views in _views_by_landmark(dataset).values() if len(views) > 1]
+        if len(self.landmarks) < 2:
+            raise ValueError(
+                f"data set {dataset.name!r} has {len(self.landmarks)} landmarks with two photos or "
+                "more; training needs at least 2."
+            )
+        if network.aspect != "squash":
+            raise ValueError(
+                f"aspect={network.aspect!r} gives every picture a grid of its own, which cannot be "
+                "batched; train with aspect='squash'."
+            )
+        shown = {name for views in self.landmarks for name in views}
+        answers = {name for query in dataset.queries for name in query.positives | query.junk}
+        self.distractors = sorted(set(dataset.images) - shown - answers)
+        names = sorted(shown | set(self.distractors))
+        reading = tqdm(names, desc="reading", unit="photo", disable=None)
+        self.pictures = {name: dataset.read(name) for name in reading}
+        self.boxes = {name: _roi_box(dataset, name) for name in shown}
+        self.number = {name: number for number, name in enumerate(names)}
+        self.views: dict[tuple[str, int, bool], Tensor] = {}
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step, the same whenever it is asked for."""
+        random = np.random.default_rng((self.config.seed, step))
+        positives = round(self.config.positives * self.config.batch)
+        pairs = [self._pair(random, relevant=i < positives) for i in range(self.config.batch)]
+        target, query = (torch.stack(side) for side in zip(*pairs, strict=True))
+        labels = (torch.arange(self.config.batch) < positives).long()
+        return Batch(target, query, labels)
+
+    def patches_of_names(self, names: list[str]) -> Tensor:
+        """(N, D): all patches of these photos, for metrics that are fitted."""
+        return torch.cat([self.network.cut(self.pictures[name]).flatten(0, 1) for name in names])
+
+    def _pair(self, random: np.random.Generator, relevant: bool) -> tuple[Tensor, Tensor]:
+        own, other = random.choice(len(self.landmarks), 2, replace=False)
+        query, target = random.choice(self.landmarks[own], 2, replace=False)
+        if not relevant:
+            far = self.distractors and random.random() < self.config.distractors
+            target = random.choice(self.distractors if far else self.landmarks[other])
+        versions = random.integers(VERSIONS, size=2).tolist()
+        return self._view(target, versions[0]), self._view(query, versions[1], query=True)
+
+    def _view(self, name: str, version: int, query: bool = False) -> Tensor:
+        """Patches of a photo in one of its versions; cut when first asked for, kept as bytes."""
+        key = name, version, query
+        if key not in self.views:
+            self.views[key] = self._cut(name, version, query).mul(255).round().byte()
+        return self.views[key].float().div_(255)
+
+    def _cut(self, name: str, version: int, query: bool) -> Tensor:
+        """Patches of a photo, or of its region of interest for a query, a little varied."""
+        random = np.random.default_rng((self.config.seed, self.number[name], version, query))
+        picture = self.pictures[name]
+        height, width = picture.shape[:2]
+        box = np.array([0, 0, width, height], dtype=float)
+        roi = self.boxes[name] if query else None
+        box = box if roi is None else roi
+        if not self.config.augment:
+            return self.network.cut(_crop(picture, box), query)
+        sides = np.tile(box[2:] - box[:2], 2)
+        jitter = random.uniform(-0.1, 0.1, 4) * sides
+        box = np.clip(box + jitter, 0, np.tile([width, height], 2))
+        return self.network.cut(_relit(random, _crop(picture, box)), query)
+
+
+def symmetries(tensor: Tensor, random: np.random.Generator) -> Tensor:
+    """One of the tensor's symmetries, each of which keeps relevance.
+
+    Both pictures mirrored (j with l), turned upside down (i with k), transposed (i ↔ j with
+    k ↔ l, where both grids are square), and target swapped with query (where their grids agree).
+
+    Examples
+    --------
+    >>> tensor = torch.rand(2, 4, 5, 5, 5, 5)
+    >>> symmetries(tensor, np.random.default_rng(0)).shape
+    torch.Size([2, 4, 5, 5, 5, 5])
+    """
+    upside_down, mirrored, transposed, swapped = random.random(4) < 0.5
+    m, n, rows, columns = tensor.shape[2:]
+    axes = (2, 4) * bool(upside_down) + (3, 5) * bool(mirrored)
+    if axes:
+        tensor = tensor.flip(axes)
+    if transposed and m == n and rows == columns:
+        tensor = tensor.permute(0, 1, 3, 2, 5, 4)
+    if swapped and (m, n) == (rows, columns):
+        tensor = tensor.permute(0, 1, 4, 5, 2, 3)
+    return tensor.contiguous()
+
+
+def _views_by_landmark(dataset: RetrievalDataset) -> dict[str, list[str]]:
+    views: dict[str, set[str]] = {}
+    for query in dataset.queries:
+        views.setdefault(query.landmark, set()).update(query.positives, {query.image})
+    return {landmark: sorted(names) for landmark, names in sorted(views.items())}
+
+
+def _roi_box(dataset: RetrievalDataset, name: str) -> np.ndarray | None:
+    roi = dataset.roi(name)
+    if roi is None or not roi.any():
+        return None
+    rows, columns = (np.flatnonzero(roi.any(axis)) for axis in (1, 0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=float)
+
+
+def _relit(random: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+    """The picture in other light: exposure, tint and contrast drawn at random."""
+    light = random.uniform(0.8, 1.25) * random.uniform(0.92, 1.08, 3)
+    levels = (np.arange(256) / 255) ** random.uniform(0.75, 1.33)
+    table = np.clip(255 * light[:, None] * levels, 0, 255).round().astype(int)
+    return np.asarray(Image.fromarray(picture).point(table.ravel().tolist()))
+
+
+def _crop(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+    x1, y1, x2, y2 = box.round().astype(int)
+    return np.ascontiguousarray(picture[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)])
