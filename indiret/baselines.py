@@ -1,0 +1,263 @@
+"""Methods that learn nothing: what any network must beat, and what data are measured with.
+
+A method prepares each picture once and scores a prepared query against prepared pictures, as
+`indiret.ranking.rank` wants it.
+
+Chapter: *Descriptors and verifiers*.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from indiret.correlation import correlation_tensor
+from indiret.images import Picture
+from indiret.patches import extract_patches
+from indiret.ranking import Method
+
+Vector = NDArray[np.float32]
+
+
+class ColourHistogram:
+    """Joint RGB histogram of 8 × 8 × 8 bins; the score is the intersection, 0 to 1.
+
+    Examples
+    --------
+    >>> method = ColourHistogram()
+    >>> red, blue = np.zeros((2, 16, 16, 3), np.uint8)
+    >>> red[..., 0] = blue[..., 2] = 255
+    >>> method.score(method.prepare(red), [method.prepare(red), method.prepare(blue)]).tolist()
+    [1.0, 0.0]
+    """
+
+    def prepare(self, picture: Picture) -> Vector:
+        """The histogram, shape (512,), float32, sum 1."""
+        red, green, blue = np.moveaxis(picture >> 5, -1, 0).astype(int)
+        counts = np.bincount((64 * red + 8 * green + blue).ravel(), minlength=512)
+        return (counts / counts.sum()).astype(np.float32)
+
+    def score(self, query: Vector, database: Sequence[Vector]) -> NDArray[np.float64]:
+        """Intersections, shape (len(database),)."""
+        return np.minimum(query, np.stack(database)).sum(axis=1, dtype=np.float64)
+
+
+class Thumbnail:
+    """The picture as 32 × 32 grey pixels; the score is their correlation, −1 to 1.
+
+    Examples
+    --------
+    >>> method = Thumbnail()
+    >>> ramp = np.arange(64, dtype=np.uint8).repeat(64 * 3).reshape(64, 64, 3)
+    >>> features = [method.prepare(ramp), method.prepare(255 - ramp)]
+    >>> method.score(features[0], features).round(3).tolist()
+    [1.0, -1.0]
+    """
+
+    def prepare(self, picture: Picture) -> Vector:
+        """The grey values, shape (1024,), float32, with zero mean and unit norm."""
+        small = Image.fromarray(picture).convert("L").resize((32, 32), Image.Resampling.BILINEAR)
+        values = np.asarray(small, dtype=np.float32).ravel()
+        values = values - values.mean()
+        return values / max(float(np.linalg.norm(values)), 1e-6)
+
+    def score(self, query: Vector, database: Sequence[Vector]) -> NDArray[np.float64]:
+        """Correlations, shape (len(database),)."""
+        return (np.stack(database) @ query).astype(np.float64)
+
+
+class MutualNearest:
+    """Count of mutual nearest neighbours on the cosine view of the tensor, no learning.
+
+    A pair of patches counts if each is the other's most similar patch; of equal ones the first.
+
+    Parameters
+    ----------
+    grid : tuple of int
+        ``(m, n)`` patches of either picture.
+    size : int
+        Side of a patch in pixels.
+
+    Examples
+    --------
+    >>> method = MutualNearest(grid=(3, 4))
+    >>> picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    >>> patches = method.prepare(picture)
+    >>> method.score(patches, [patches]).tolist()
+    [12.0]
+    """
+
+    BATCH = 64  # pairs at a time: 10 MB of tensor
+
+    def __init__(self, grid: tuple[int, int] = (14, 14), size: int = 8):
+        self.grid = grid
+        self.size = size
+
+    def prepare(self, picture: Picture) -> Tensor:
+        """Patches, shape (m, n, D), uint8."""
+        return extract_patches(picture, self.grid, self.size).mul(255).round().byte()
+
+    def score(self, query: Tensor, database: Sequence[Tensor]) -> NDArray[np.float64]:
+        """Counts, shape (len(database),)."""
+        asked = query[None].float() / 255
+        counts = [np.empty(0)]
+        for at in range(0, len(database), self.BATCH):
+            targets = torch.stack(list(database[at : at + self.BATCH])).float() / 255
+            view = correlation_tensor(targets, asked, metrics=("cosine",), standardise=False)
+            table = view.reshape(len(targets), targets.shape[1] * targets.shape[2], -1)
+            partner_of_query, partner_of_target = table.argmax(dim=1), table.argmax(dim=2)
+            there_and_back = partner_of_query.gather(1, partner_of_target)
+            mutual = there_and_back == torch.arange(table.shape[1])
+            counts.append(mutual.sum(dim=1).double().numpy())
+        return np.concatenate(counts)
+
+
+class Keypoints(NamedTuple):
+    """SIFT of one picture: `places` (N, 2) float32, x and y; `descriptors` (N, 128) uint8."""
+
+    places: NDArray[np.float32]
+    descriptors: NDArray[np.uint8]
+
+
+class SiftRansac:
+    """RootSIFT matches that agree on one homography; the score is their number.
+
+    Up to 1,500 keypoints a picture at the picture's own size, nearest neighbour within 0.8 of the
+    second nearest, RANSAC within 5 pixels of the target. Equal numbers, above all of none, are told
+    apart by a fraction: the matches before RANSAC / 10,000.
+
+    Raises
+    ------
+    ImportError
+        If OpenCV, the extra ``baselines``, is not installed.
+
+    Examples
+    --------
+    >>> method = SiftRansac()
+    >>> picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    >>> picture = picture.repeat(8, axis=0).repeat(8, axis=1)
+    >>> found = method.prepare(picture)
+    >>> bool(method.score(found, [found])[0] > 50)
+    True
+    """
+
+    FEATURES = 1500
+    RATIO = 0.8
+    TOLERANCE = 5.0  # pixels of the target
+
+    def __init__(self) -> None:
+        self.cv2 = _import_opencv()
+        self.sift = self.cv2.SIFT_create(nfeatures=self.FEATURES)
+
+    def prepare(self, picture: Picture) -> Keypoints:
+        """Keypoints and descriptors of the grey picture; none on a plain one."""
+        grey = np.array(Image.fromarray(picture).convert("L"))
+        found, descriptors = self.sift.detectAndCompute(grey, None)
+        if not found:
+            return Keypoints(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8))
+        places = np.array([point.pt for point in found], dtype=np.float32)
+        return Keypoints(places, np.rint(descriptors).astype(np.uint8))
+
+    def score(self, query: Keypoints, database: Sequence[Keypoints]) -> NDArray[np.float64]:
+        """Numbers of inliers and the fraction, shape (len(database),)."""
+        return np.array([self.homography(query, target)[1] for target in database])
+
+    def homography(
+        self, query: Keypoints, target: Keypoints
+    ) -> tuple[NDArray[np.float64] | None, float]:
+        """The (3, 3) homography from query to target pixels, or None, and the score."""
+        asked, answers = self._matches(query.descriptors, target.descriptors)
+        fraction = len(asked) / 10_000
+        if len(asked) < 4:  # a homography takes four points
+            return None, fraction
+        matrix, inliers = self.cv2.findHomography(
+            query.places[asked], target.places[answers], self.cv2.RANSAC, self.TOLERANCE
+        )
+        return matrix, fraction if matrix is None else int(inliers.sum()) + fraction
+
+    def _matches(
+        self, query: NDArray[np.uint8], target: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows of query descriptors, and of the target descriptors they match."""
+        if not len(query) or len(target) < 2:
+            none = np.empty(0, np.intp)
+            return none, none
+        similar = _root_sift(query) @ _root_sift(target).T
+        nearest = similar.argmax(axis=1)
+        rows = np.arange(len(query))
+        best = similar[rows, nearest]
+        similar[rows, nearest] = -np.inf
+        distance, second = (np.sqrt(np.maximum(2 - 2 * s, 0)) for s in (best, similar.max(axis=1)))
+        distinct = np.flatnonzero(distance < self.RATIO * second)
+        return distinct, nearest[distinct]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One entry of `METHODS`: a line for the reader, and what makes the method."""
+
+    description: str
+    build: Callable[[], Method]
+
+
+METHODS = {
+    "colour-histogram": Baseline("joint RGB histogram, 8 x 8 x 8 bins", ColourHistogram),
+    "thumbnail": Baseline("correlation of 32 x 32 grey pixels", Thumbnail),
+    "mutual-nn": Baseline("mutual nearest patches on the cosine tensor", MutualNearest),
+    "sift-ransac": Baseline("RootSIFT matches on one homography (extra: baselines)", SiftRansac),
+}
+
+
+def build_method(name: str) -> Method:
+    """A baseline by its name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `METHODS`.
+
+    Returns
+    -------
+    Method
+        With ``prepare`` and ``score``.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known.
+    ImportError
+        If the method needs a package that is not installed.
+
+    Examples
+    --------
+    >>> build_method("sift")
+    Traceback (most recent call last):
+    ValueError: There is no baseline 'sift'; choose one of colour-histogram, thumbnail, ...
+    """
+    if name not in METHODS:
+        raise ValueError(f"There is no baseline {name!r}; choose one of {', '.join(METHODS)}.")
+    return METHODS[name].build()
+
+
+def _import_opencv() -> Any:
+    try:
+        return importlib.import_module("cv2")
+    except ImportError as error:
+        raise ImportError(
+            "The method sift-ransac needs OpenCV, which is not installed; install the extra "
+            "baselines: pip install 'indiret[baselines]'."
+        ) from error
+
+
+def _root_sift(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Square root of the L1-normalised descriptors: unit vectors, whose product compares them."""
+    values = descriptors.astype(np.float32)
+    return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1))

@@ -1,0 +1,289 @@
+"""Which patches matched which: a network's judgement decoded into evidence (Eq. 3 and 4).
+
+Chapter: *From Grad-CAM to evidence*.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from indiret.networks import IndicativeNetwork
+
+METHODS = ("gradcam", "hirescam", "input_gradient", "combined")
+TARGETS = ("margin", "argmax")
+
+
+class Match(NamedTuple):
+    """Target patch (i, j) answered query patch (k, l) with this much evidence."""
+
+    i: int
+    j: int
+    k: int
+    l: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Why a network scored one pair as it did.
+
+    Attributes
+    ----------
+    score
+        The margin z_relevant − z_irrelevant.
+    pairs
+        M*, (m, n, m', n') float ≥ 0: evidence per patch pair, target first (Eq. 3).
+    target_map, query_map
+        P (m, n) and Q (m', n'): M* summed over the other side (Eq. 4). All three have one sum.
+    """
+
+    score: float
+    pairs: Tensor
+
+    @property
+    def target_map(self) -> Tensor:
+        return self.pairs.sum((2, 3))
+
+    @property
+    def query_map(self) -> Tensor:
+        return self.pairs.sum((0, 1))
+
+    def matches(self, k: int = 20) -> list[Match]:
+        """The k strongest patch pairs, every target and every query patch used once at most.
+
+        Pairs without evidence are left out, so fewer than k may come back.
+
+        Examples
+        --------
+        >>> pairs = torch.zeros(2, 2, 2, 2)
+        >>> pairs[0, 0, 1, 1], pairs[0, 0, 0, 1], pairs[1, 0, 0, 0] = 3.0, 2.0, 1.0
+        >>> for match in Evidence(score=0.0, pairs=pairs).matches():
+        ...     print(*match)
+        0 0 1 1 3.0
+        1 0 0 0 1.0
+        """
+        m, n, rows, columns = self.pairs.shape
+        left = self.pairs.detach().reshape(m * n, rows * columns).clone()
+        found = []
+        for _ in range(min(k, *left.shape)):
+            best = int(left.argmax())
+            target, query = divmod(best, left.shape[1])
+            value = float(left[target, query])
+            if value <= 0:
+                break
+            found.append(Match(*divmod(target, n), *divmod(query, columns), value))
+            left[target, :] = 0
+            left[:, query] = 0
+        return found
+
+
+def explain(
+    network: IndicativeNetwork,
+    tensor: Tensor,
+    method: str = "gradcam",
+    layers: str | Sequence[str] = "all",
+    target: str = "margin",
+    normalise: bool = False,
+) -> list[Evidence]:
+    """Decode a network's judgement of correlation tensors into evidence per patch pair (Eq. 3).
+
+    Parameters
+    ----------
+    network
+        Left as it was found: mode, weights, statistics, ``.grad`` and hooks. Judged in eval mode.
+    tensor
+        T, (B, V, m, n, m', n') as ``network.tensor`` makes it.
+    method
+        - ``"gradcam"``: ReLU(Σ_c mean(∂z/∂F_c) · F_c), the literal form;
+        - ``"hirescam"``: ReLU(Σ_c ∂z/∂F_c ⊙ F_c), gradients not averaged, so that it locates;
+        - ``"input_gradient"``: ReLU(Σ_v ∂z/∂T_v ⊙ T_v), straight on the tensor, no layers;
+        - ``"combined"``: √(hirescam of the stem ⊙ input_gradient smoothed over 3⁴ neighbours).
+    layers
+        ``"all"`` (the stem and every block), ``"blocks"`` (as Eq. 3 prints) or names out of
+        ``network.layers``; their maps are resized to the tensor and averaged.
+    target
+        The scalar differentiated: ``"margin"``, z_relevant − z_irrelevant, or ``"argmax"``, the
+        logit of the winning class (the authors' earlier habit).
+    normalise
+        Divide each layer's map by its maximum before averaging; the literal form does not.
+
+    Returns
+    -------
+    list of Evidence
+        One for each of the B pairs.
+
+    Raises
+    ------
+    ValueError
+        If the tensor is not 6-D with the network's views, or a name is unknown.
+
+    Examples
+    --------
+    >>> from indiret.networks import build_network
+    >>> network = build_network("base")
+    >>> evidence = explain(network, torch.rand(2, 4, 14, 14, 14, 14), method="hirescam")
+    >>> evidence[0].pairs.shape
+    torch.Size([14, 14, 14, 14])
+    """
+    if tensor.ndim != 6 or tensor.shape[1] != len(network.config.metrics):
+        raise ValueError(
+            f"the tensor has shape {tuple(tensor.shape)}; give (pairs, "
+            f"{len(network.config.metrics)} views, m, n, m', n') as network.tensor makes it."
+        )
+    if method not in METHODS:
+        raise ValueError(f"method={method!r} is not known; choose one of {', '.join(METHODS)}.")
+    if target not in TARGETS:
+        raise ValueError(f"target={target!r} is not known; choose one of {', '.join(TARGETS)}.")
+    if method in ("input_gradient", "combined"):
+        names = ["stem"] if method == "combined" else []
+    else:
+        names = _layer_names(network, layers)
+
+    tensor = tensor.detach().requires_grad_()
+    with _frozen(network), _watched(network, names) as features, torch.enable_grad():
+        logits = network(tensor)
+        margin = logits[:, 1] - logits[:, 0]
+        scalar = margin if target == "margin" else logits.amax(1)
+        watched = [features[name] for name in names]
+        if method in ("input_gradient", "combined"):
+            watched.append(tensor)
+        gradients = torch.autograd.grad(scalar.sum(), watched)
+    with torch.no_grad():
+        grid = tuple(tensor.shape[2:])
+        cams = [
+            _cam(feature, gradient, literal=method == "gradcam")
+            for feature, gradient in zip(watched, gradients, strict=True)
+        ]
+        if method == "input_gradient":
+            pairs = cams[0]
+        elif method == "combined":
+            pairs = (network.cam_to_grid(cams[0], grid) * smooth(cams[1])).sqrt()
+        else:
+            cams = [network.cam_to_grid(cam, grid) for cam in cams]
+            if normalise:
+                cams = [
+                    cam / cam.flatten(1).amax(1).clamp_min(1e-12)[:, *[None] * 4] for cam in cams
+                ]
+            pairs = torch.stack(cams).mean(0)
+    scores = margin.detach().tolist()
+    return [Evidence(score, M) for score, M in zip(scores, pairs.float(), strict=True)]
+
+
+def smooth(pairs: Tensor) -> Tensor:
+    """Mean over each entry's 3⁴ neighbourhood, fewer at the border; (B, m, n, m', n').
+
+    Examples
+    --------
+    >>> smooth(torch.ones(1, 2, 3, 4, 5)).unique()
+    tensor([1.])
+    """
+    m, n, rows, columns = pairs.shape[1:]
+    target, query = _neighbour_means(m, n, pairs), _neighbour_means(rows, columns, pairs)
+    return (target @ pairs.flatten(3).flatten(1, 2) @ query.T).view(pairs.shape)
+
+
+def _neighbour_means(rows: int, columns: int, like: Tensor) -> Tensor:
+    """(cells, cells): the matrix that takes the mean over 3 × 3 cells of a flattened grid."""
+    bands = []
+    for length in (rows, columns):
+        places = torch.arange(length, device=like.device)
+        near = ((places[:, None] - places).abs() <= 1).to(like.dtype)
+        bands.append(near / near.sum(1, keepdim=True))
+    return torch.kron(*bands)
+
+
+def deletion(
+    network: IndicativeNetwork, tensor: Tensor, target_map: Tensor, fraction: float = 0.2
+) -> Tensor:
+    """How far the margin falls when the strongest target cells are deleted.
+
+    Parameters
+    ----------
+    tensor
+        (B, V, m, n, m', n').
+    target_map
+        (B, m, n): what ranks the cells; an evidence map, random values, or an RoI.
+    fraction
+        Share of the target's cells whose entries are set to their view's mean over the pair.
+
+    Returns
+    -------
+    Tensor
+        (B,) margin before less margin after, in logits.
+
+    Examples
+    --------
+    >>> from indiret.networks import build_network
+    >>> tensor = torch.rand(2, 4, 14, 14, 14, 14)
+    >>> deletion(build_network("base"), tensor, torch.rand(2, 14, 14)).shape
+    torch.Size([2])
+    """
+    batch, _, m, n = tensor.shape[:4]
+    if target_map.shape != (batch, m, n):
+        raise ValueError(
+            f"target_map has shape {tuple(target_map.shape)}; the tensor asks for {(batch, m, n)}."
+        )
+    strongest = target_map.flatten(1).topk(max(1, round(fraction * m * n))).indices
+    deleted = torch.zeros(batch, m * n, dtype=torch.bool, device=tensor.device)
+    deleted = deleted.scatter(1, strongest, True).view(batch, 1, m, n, 1, 1)
+    without = torch.where(deleted, tensor.mean((2, 3, 4, 5), keepdim=True), tensor)
+    with _frozen(network), torch.no_grad():
+        return network.margin(tensor) - network.margin(without)
+
+
+def _cam(feature: Tensor, gradient: Tensor, literal: bool) -> Tensor:
+    if literal:
+        gradient = gradient.flatten(2).mean(2)[:, :, *[None] * (feature.ndim - 2)]
+    return (gradient * feature).sum(1).relu()
+
+
+def _layer_names(network: IndicativeNetwork, layers: str | Sequence[str]) -> list[str]:
+    known = list(network.layers)
+    if layers == "all":
+        return known
+    if layers == "blocks":
+        return [name for name in known if name != "stem"]
+    names = [layers] if isinstance(layers, str) else list(layers)
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"layer {name!r} is not known; choose 'all', 'blocks' or from {', '.join(known)}."
+            )
+    if not names:
+        raise ValueError(f"no layer is named; choose 'all', 'blocks' or from {', '.join(known)}.")
+    return names
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Eval mode inside, every module's own mode again outside."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _watched(network: IndicativeNetwork, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Outputs of the named layers during a forward pass inside."""
+    features: dict[str, Tensor] = {}
+
+    def keep(name: str):  # type: ignore[no-untyped-def]
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            features[name] = output
+
+        return hook
+
+    handles = [network.layers[name].register_forward_hook(keep(name)) for name in names]
+    try:
+        yield features
+    finally:
+        for handle in handles:
+            handle.remove()

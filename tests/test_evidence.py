@@ -1,0 +1,249 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indiret.evidence import METHODS, Evidence, deletion, explain, smooth
+from indiret.networks import CONFIGS, build_network
+
+LAYOUTS = ["full", "pivot", "flat"]
+
+
+def network_of(conv="full", seed=0):
+    torch.manual_seed(seed)
+    return build_network(replace(CONFIGS["base"], conv=conv, width=4)).eval()
+
+
+def noise(*grid, batch=2, seed=0):
+    return torch.randn(batch, 4, *grid, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("conv", LAYOUTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_have_the_tensors_shape_and_one_sum(conv, method):
+    for evidence in explain(network_of(conv), noise(6, 7, 8, 5), method):
+        assert evidence.pairs.shape == (6, 7, 8, 5)
+        assert evidence.target_map.shape == (6, 7)
+        assert evidence.query_map.shape == (8, 5)
+        assert (evidence.pairs >= 0).all() and evidence.pairs.isfinite().all()
+        total = evidence.pairs.sum()
+        torch.testing.assert_close(evidence.target_map.sum(), total)
+        torch.testing.assert_close(evidence.query_map.sum(), total)
+
+
+@pytest.mark.parametrize("conv", LAYOUTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batch_equals_each_pair_alone(conv, method):
+    network, tensor = network_of(conv), noise(6, 6, 6, 6, batch=3)
+    together = explain(network, tensor, method)
+    for b, evidence in enumerate(together):
+        alone = explain(network, tensor[b : b + 1], method)[0]
+        torch.testing.assert_close(evidence.pairs, alone.pairs, rtol=1e-3, atol=1e-7)
+        assert evidence.score == pytest.approx(alone.score, abs=1e-4)
+
+
+def test_gradcam_of_one_layer_equals_equation_3_in_a_loop():
+    """Backward through the rest of the network by hand: the gradient kept on the feature."""
+    network, tensor = network_of(), noise(6, 6, 6, 6, batch=1)
+    kept = []
+
+    def keep(module, inputs, output):
+        output.retain_grad()
+        kept.append(output)
+
+    name = list(network.layers)[1]
+    handle = network.layers[name].register_forward_hook(keep)
+    network.margin(tensor).sum().backward()
+    handle.remove()
+    feature, gradient = kept[0][0].detach(), kept[0].grad[0]
+    literal = sum(gradient[c].mean() * feature[c] for c in range(len(feature))).relu()
+    located = sum(gradient[c] * feature[c] for c in range(len(feature))).relu()
+    network.zero_grad(set_to_none=True)
+    for method, cam in (("gradcam", literal), ("hirescam", located)):
+        expected = network.cam_to_grid(cam[None], (6, 6, 6, 6))[0]
+        torch.testing.assert_close(explain(network, tensor, method, name)[0].pairs, expected)
+
+
+def test_layers_are_averaged_and_normalised():
+    network, tensor = network_of(), noise(6, 6, 6, 6, batch=1)
+    names = list(network.layers)
+    each = [explain(network, tensor, "hirescam", name)[0].pairs for name in names]
+    torch.testing.assert_close(
+        explain(network, tensor, "hirescam", "all")[0].pairs, torch.stack(each).mean(0)
+    )
+    torch.testing.assert_close(
+        explain(network, tensor, "hirescam", "blocks")[0].pairs, torch.stack(each[1:]).mean(0)
+    )
+    peak = explain(network, tensor, "hirescam", names[0], normalise=True)[0].pairs.max()
+    torch.testing.assert_close(peak, torch.tensor(1.0))
+
+
+def test_argmax_explains_the_winning_class():
+    network, tensor = network_of(), noise(6, 6, 6, 6, batch=1)
+    margin = explain(network, tensor, "hirescam")[0]
+    winner = explain(network, tensor, "hirescam", target="argmax")[0]
+    assert winner.score == margin.score
+    assert not torch.allclose(winner.pairs, margin.pairs)
+
+
+@pytest.mark.parametrize("conv", LAYOUTS)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("broken", [True, False])
+def test_the_network_is_left_as_it_was(conv, training, broken):
+    network = network_of(conv).train(training)
+    network.layers["stem"].eval()
+    modes = [module.training for module in network.modules()]
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    tensor = noise(6, 6, 6, 6)
+    if broken:
+
+        def fail(module, inputs, output):
+            raise RuntimeError("broken on purpose")
+
+        handle = network.layers[list(network.layers)[-1]].register_forward_hook(fail)
+        with pytest.raises(RuntimeError, match="on purpose"):
+            explain(network, tensor)
+        handle.remove()
+    else:
+        explain(network, tensor)
+    assert [module.training for module in network.modules()] == modes
+    assert not any(module._forward_hooks for module in network.modules())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert not tensor.requires_grad and tensor.grad is None
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_train_mode_gives_the_same_evidence_as_eval():
+    network, tensor = network_of(), noise(6, 6, 6, 6)
+    calm = explain(network.eval(), tensor)[0].pairs
+    busy = explain(network.train(), tensor)[0].pairs
+    torch.testing.assert_close(calm, busy)
+
+
+def test_works_where_gradients_are_off_and_weights_frozen():
+    network = network_of().requires_grad_(False)
+    with torch.no_grad():
+        assert explain(network, noise(6, 6, 6, 6))[0].pairs.isfinite().all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_constant_pictures_are_finite(method, level):
+    network = network_of()
+    patches = network.config.cut(np.full((40, 50, 3), level, dtype=np.uint8))[None]
+    evidence = explain(network, network.tensor(patches, patches), method)[0]
+    assert evidence.pairs.isfinite().all() and np.isfinite(evidence.score)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_randomised_weights_change_the_maps(method):
+    tensor = noise(6, 6, 6, 6, batch=1)
+    one, other = (explain(network_of(seed=seed), tensor, method)[0].pairs for seed in (0, 1))
+    correlation = torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1]
+    assert correlation < 0.9
+
+
+def shipped_pair():
+    from indiret.datasets import load_dataset
+    from indiret.networks import load_network
+
+    network = load_network("base")
+    town = load_dataset("toytown", split="validation")
+    query = town.queries[0]
+    cut = network.config.cut
+    others = sorted(query.positives - {query.image})
+    strangers = [q.image for q in town.queries if q.landmark != query.landmark][: len(others)]
+    asked = cut(town.read_query(query), query=True)[None]
+    relevant, irrelevant = (
+        network.tensor(torch.stack([cut(town.read(name)) for name in names]), asked)
+        for names in (others, strangers)
+    )
+    return network, relevant, irrelevant
+
+
+def test_deleting_evidence_lowers_the_score_more_than_deleting_at_random():
+    network, tensor, _ = shipped_pair()
+    maps = torch.stack([evidence.target_map for evidence in explain(network, tensor, "combined")])
+    random = torch.rand(maps.shape, generator=torch.Generator().manual_seed(0))
+    assert deletion(network, tensor, maps).mean() > 0
+    assert deletion(network, tensor, maps).mean() > 2 * deletion(network, tensor, random).mean()
+    assert deletion(network, tensor, maps).mean() > deletion(network, tensor, -maps).mean()
+
+
+def test_matching_pairs_have_more_evidence_than_others():
+    network, relevant, irrelevant = shipped_pair()
+    totals = [
+        np.mean([float(e.pairs.sum()) for e in explain(network, tensor, "combined")])
+        for tensor in (relevant, irrelevant)
+    ]
+    assert totals[0] > totals[1] > 0
+
+
+def test_randomised_layers_change_the_shipped_maps():
+    network, tensor, _ = shipped_pair()
+    before = explain(network, tensor, "combined")[0].pairs
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    after = explain(network, tensor, "combined")[0].pairs
+    assert torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1] < 0.7
+
+
+@settings(max_examples=25, deadline=None)
+@given(grid=st.tuples(*[st.integers(1, 4)] * 4), k=st.integers(0, 20), seed=st.integers(0, 99))
+def test_matches_equal_a_sorted_loop(grid, k, seed):
+    pairs = torch.rand(grid, generator=torch.Generator().manual_seed(seed)) - 0.2
+    pairs = pairs.relu()
+    expected, targets, queries = [], set(), set()
+    for index in np.argsort(-pairs.flatten().numpy(), kind="stable"):
+        i, j, a, b = map(int, np.unravel_index(index, grid))
+        if pairs[i, j, a, b] > 0 and (i, j) not in targets and (a, b) not in queries:
+            expected.append((i, j, a, b))
+            targets.add((i, j)), queries.add((a, b))
+    found = Evidence(0.0, pairs).matches(k)
+    assert [match[:4] for match in found] == expected[:k]
+
+
+def test_smoothing_is_the_mean_of_neighbours():
+    pairs = torch.rand(1, 4, 4, 4, 4)
+    expected = pairs[0, 0:3, 1:4, 2:4, 0:2].mean()
+    torch.testing.assert_close(smooth(pairs)[0, 1, 2, 3, 0], expected)
+
+
+def test_deletion_equals_a_loop():
+    network, tensor = network_of(), noise(5, 4, 5, 4)
+    ranked = torch.rand(2, 5, 4)
+    falls = deletion(network, tensor, ranked, fraction=0.2)
+    for b in range(2):
+        without = tensor[b].clone()
+        for cell in ranked[b].flatten().argsort(descending=True)[:4].tolist():
+            for v in range(4):
+                without[v, cell // 4, cell % 4] = tensor[b, v].mean()
+        with torch.no_grad():
+            expected = network.margin(tensor[b][None]) - network.margin(without[None])
+        torch.testing.assert_close(falls[b], expected[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"method": "scorecam"}, "gradcam, hirescam"),
+        ({"target": "logit"}, "margin, argmax"),
+        ({"layers": "stage9.9"}, "choose 'all', 'blocks' or from stem"),
+        ({"layers": []}, "no layer is named"),
+        ({"tensor": torch.rand(4, 6, 6, 6, 6)}, "pairs, 4 views"),
+        ({"tensor": torch.rand(1, 3, 6, 6, 6, 6)}, "pairs, 4 views"),
+    ],
+)
+def test_bad_input_gets_a_sentence(settings, words):
+    with pytest.raises(ValueError, match=words):
+        explain(**{"network": network_of(), "tensor": noise(6, 6, 6, 6), **settings})
+
+
+def test_deletion_checks_the_map():
+    with pytest.raises(ValueError, match="asks for"):
+        deletion(network_of(), noise(6, 6, 6, 6), torch.rand(2, 5, 6))

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_town import make_tiny_town
+
+from indiret.datasets import load_dataset
+from indiret.networks import CONFIGS, build_network
+from indiret.patches import extract_patches
+from indiret.ranking import Hit, NetworkMethod, prepare, rank
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    return make_tiny_town(tmp_path_factory.mktemp("town") / "t", "a", landmarks=3)
+
+
+def untrained(**changes):
+    from dataclasses import replace
+
+    torch.manual_seed(0)
+    return build_network(replace(CONFIGS["base"], width=4, **changes)).eval()
+
+
+@pytest.mark.parametrize("aspect", ["squash", "keep"])
+def test_scores_equal_one_pair_at_a_time(town, aspect):
+    network = untrained(aspect=aspect)
+    query = town.queries[0]
+    config = network.config
+    asked = config.cut(town.read_query(query), query=True)[None]
+    hits = rank(network, [query], town)[query.name]
+    with torch.no_grad():
+        slow = {
+            name: float(network.margin(network.tensor(config.cut(town.read(name))[None], asked)))
+            for name in town.images
+        }
+    assert {hit.name for hit in hits} == set(slow)
+    for hit in hits:
+        assert hit.score == pytest.approx(slow[hit.name], abs=1e-4)
+        assert 0 <= hit.probability <= 1
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_batches_do_not_matter(town):
+    network = untrained()
+    features = list(prepare(NetworkMethod(network), town).features.values())
+    query = NetworkMethod(network).prepare_query(town.read_query(town.queries[0]))
+    by_one, by_many = (NetworkMethod(network, batch).score(query, features) for batch in (1, 64))
+    np.testing.assert_allclose(by_one, by_many, atol=1e-4)
+
+
+def test_stored_bytes_are_the_patches(town):
+    picture = town.read(next(iter(town.images)))
+    method = NetworkMethod(untrained())
+    expected = extract_patches(picture, (14, 14), 8, "pyramid")
+    torch.testing.assert_close(method.prepare(picture).float() / 255, expected)
+
+
+def test_ties_are_broken_by_name(town):
+    class Indifferent:
+        def prepare(self, picture):
+            return None
+
+        def score(self, query, database):
+            return np.zeros(len(database))
+
+    hits = rank(Indifferent(), town.queries[:1], town)[town.queries[0].name]
+    assert [hit.name for hit in hits] == sorted(town.images)
+    assert hits[0] == Hit(hits[0].name, 0.0, None)
+
+
+def test_pictures_are_prepared_once(town):
+    class Counting:
+        calls = 0
+
+        def prepare(self, picture):
+            self.calls += 1
+            return picture.mean()
+
+        def score(self, query, database):
+            return -np.abs(np.array(database) - query)
+
+    method = Counting()
+    prepared = prepare(method, town)
+    rank(method, town.queries, town, prepared)
+    rank(method, town.queries, town, prepared)
+    assert method.calls == len(town.images) + 2 * len(town.queries)
+
+
+def test_a_broken_photo_is_reported_and_skipped(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (64, 48), "teal").save(tmp_path / name)
+    folder = load_dataset("folder", tmp_path)
+    whole = (tmp_path / "b.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    prepared = prepare(NetworkMethod(untrained()), folder)
+    assert list(prepared.features) == ["a.jpg"]
+    assert "b.jpg" in prepared.skipped["b.jpg"]
+
+
+def test_nothing_readable_is_an_error(town):
+    from indiret.ranking import Prepared
+
+    with pytest.raises(ValueError, match="no picture"):
+        rank(untrained(), town.queries, town, Prepared())
