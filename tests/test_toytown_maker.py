@@ -1,0 +1,209 @@
+"""The maker of Toytown: its pure parts, and one small render where mitsuba is installed."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+cv2 = pytest.importorskip("cv2")
+
+from tools.toytown import card, layout, make, solids, textures  # noqa: E402
+from tools.toytown.buildings import FORMS, Spec, make_building, twin_spec  # noqa: E402
+from tools.toytown.camera import aim, project  # noqa: E402
+from tools.toytown.scenes import draw_view, frame_share  # noqa: E402
+
+
+@pytest.mark.parametrize("kind", textures.WALLS)
+def test_walls_follow_their_seed_and_have_corners(kind):
+    one, again, other = (textures.wall(np.random.default_rng(s), kind, 96, 128) for s in (3, 3, 4))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    assert one.std() > 0.08  # never a flat-coloured wall
+
+
+def test_atlas_fills_every_region():
+    picture = textures.atlas(np.random.default_rng(1), "grey", "ashlar")
+    assert picture.shape == (textures.ATLAS_HEIGHT, textures.ATLAS_WIDTH, 3)
+    assert picture.min() > 0
+    assert picture.max() <= 1
+
+
+def test_ground_refuses_unknown_kinds():
+    with pytest.raises(ValueError, match="grass, cobbles, gravel or paving"):
+        textures.ground(np.random.default_rng(0), "lava")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_buildings_are_deterministic_and_well_formed(form):
+    spec = Spec(form, "honey", "brick", 1.0, 11)
+    one, again = make_building(spec), make_building(spec)
+    assert np.array_equal(one.vertices, again.vertices)
+    assert np.array_equal(one.bitmap, again.bitmap)
+    assert np.isfinite(one.vertices).all()
+    assert one.uv.min() >= 0
+    assert one.uv.max() <= 1
+    assert one.faces.max() < len(one.vertices)
+
+
+def test_a_twin_shares_palette_and_form_but_not_wall():
+    spec = Spec("keep", "brick", "rubble", 1.1, 5)
+    twin = twin_spec(spec, np.random.default_rng(0))
+    assert (twin.form, twin.palette, twin.size) == (spec.form, spec.palette, spec.size)
+    assert twin.wall != spec.wall
+    assert twin.seed != spec.seed
+
+
+def test_frames_look_outwards():
+    assert solids.Frame(0, 0, 0).point(1, 2, 3) == (1, -2, 3)
+    assert np.allclose(solids.Frame(5, 0, np.pi / 2).point(1, 2, 3), (7, 1, 3))
+
+
+def test_camera_matrix_agrees_with_similar_triangles():
+    camera = aim([0, -10, 2], [0, 0, 2], (160, 120), 300, 320, 240)
+    pixels, depth = camera.project(np.array([[0, 0, 2.0], [1, 0, 2], [0, 0, 3]]))
+    assert np.allclose(pixels, [[160, 120], [190, 120], [160, 90]])
+    assert np.allclose(depth, 10)
+
+
+def test_aim_and_rays_are_inverse_to_projection():
+    camera = aim([5, -40, 3], [1, 2, 8], (250, 40), 280, 320, 214, roll=0.05)
+    assert np.allclose(project(camera.matrix(), np.array([[1, 2, 8.0]]))[0], [[250, 40]], atol=1e-6)
+    pixels = np.array([[0.5, 0.5], [200.5, 17.5], [319.5, 213.5]])
+    points = camera.position + 31 * camera.rays(pixels)
+    assert np.allclose(camera.project(points)[0], pixels)
+    turn = camera.to_world()[:3, :3]
+    assert np.isclose(np.linalg.det(turn), 1)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "kind"),
+    [(1.0, "good"), (0.6, "good"), (0.59, "ok"), (0.25, "ok"), (0.249, "junk")],
+)
+def test_visible_classes(fraction, kind):
+    assert layout.visible_class(fraction) == kind
+
+
+def test_quantised_positions_come_back_within_two_centimetres():
+    rng = np.random.default_rng(0)
+    low, high = np.array([-30.0, -10, 0]), np.array([30.0, 30, 40])
+    points = rng.uniform(low, high, (24, 32, 3))
+    points[3, 4] = np.nan
+    codes = layout.quantise(points, low, high)
+    assert codes.dtype == np.uint16
+    assert (codes[3, 4] == 65535).all()
+    back = low + codes / 65534 * (high - low)
+    seen = ~np.isnan(points).any(-1)
+    assert np.abs(back - points)[seen].max() < 0.02
+    assert (codes[seen] != 65535).all()
+
+
+def test_mask_box_leaves_out_strays():
+    mask = np.zeros((100, 200), bool)
+    mask[20:80, 50:150] = True
+    mask[0, 0] = True
+    assert np.allclose(layout.mask_box(mask), (50, 20, 150, 80), atol=1.5)
+    with pytest.raises(ValueError, match="mask is empty"):
+        layout.mask_box(np.zeros((4, 4), bool))
+
+
+def test_names_are_many_and_unique():
+    names = layout.landmark_names(200)
+    assert len(set(names)) == 200
+    with pytest.raises(ValueError, match="only"):
+        layout.landmark_names(10**6)
+
+
+def test_catalogue_counts_and_disjoint_landmarks():
+    every = {s: layout.catalogue(s) for s in layout.SPLITS}
+    for split, subjects in every.items():
+        landmarks, distractors, _, roles = layout.PLAN[split]
+        pictures = [p.name for s in subjects for p in s.pictures]
+        assert len(set(pictures)) == len(pictures) == landmarks * len(roles) + distractors
+    assert len([s for s in every["train"] if s.landmark]) >= 150
+    assert every["train"] == layout.catalogue("train")
+    sets = [{s.landmark for s in subjects if s.landmark} for subjects in every.values()]
+    assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
+    seeds = [s.spec.seed for subjects in every.values() for s in subjects]
+    assert len(set(seeds)) == len(seeds)
+    twins = [s.twin_of for s in every["test"] if s.twin_of]
+    assert len(twins) == 3 * 11
+    with pytest.raises(ValueError, match="test, validation, train"):
+        layout.catalogue("exam")
+
+
+def test_groundtruth_writer(tmp_path):
+    queries = [("mill_gate_000001", (1, 2.25, 30, 40)), ("mill_gate_000002", (5, 6, 70, 80))]
+    classes = {"mill_gate_000001": "good", "mill_gate_000002": "good", "mill_gate_000003": "ok"}
+    layout.write_groundtruth(tmp_path, "mill_gate", queries, classes)
+    assert (
+        tmp_path / "mill_gate_1_query.txt"
+    ).read_text() == "mill_gate_000001 1.0 2.2 30.0 40.0\n"
+    assert (tmp_path / "mill_gate_2_good.txt").read_text().split() == [
+        "mill_gate_000001",
+        "mill_gate_000002",
+    ]
+    assert (tmp_path / "mill_gate_2_ok.txt").read_text() == "mill_gate_000003\n"
+    assert (tmp_path / "mill_gate_1_junk.txt").read_text() == ""
+    assert len(list(tmp_path.iterdir())) == 8  # nothing temporary is left
+
+
+def test_masks_are_one_bit(tmp_path):
+    from PIL import Image
+
+    mask = np.random.default_rng(0).random((30, 41)) < 0.5
+    (tmp_path / "m.png").write_bytes(make.png_mask(mask))
+    picture = Image.open(tmp_path / "m.png")
+    assert picture.mode == "1"
+    assert np.array_equal(np.asarray(picture), mask)
+
+
+def test_verify_names_what_changed(tmp_path):
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "b.txt").write_text("two")
+    with pytest.raises(FileNotFoundError, match="freeze"):
+        card.verify(tmp_path)
+    lines = [
+        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in card.files(tmp_path)
+    ]
+    (tmp_path / "MANIFEST.sha256").write_text("".join(lines))
+    assert card.verify(tmp_path) == []
+    (tmp_path / "a.txt").write_text("other")
+    (tmp_path / "b.txt").unlink()
+    (tmp_path / "c.txt").write_text("new")
+    assert [line.split()[0] for line in card.verify(tmp_path)] == ["b.txt", "c.txt", "a.txt"]
+
+
+def test_views_hold_the_landmark_in_the_frame():
+    building = make_building(Spec("hall", "grey", "ashlar", 1.0, 3))
+    for seed in range(3):
+        view = draw_view(np.random.default_rng(seed), building.vertices, [6.0] * 10, "query")
+        area, inside = frame_share(view.camera, building.vertices)
+        assert inside > 0.7
+        assert 0.1 < area < 1.2
+        again = draw_view(np.random.default_rng(seed), building.vertices, [6.0] * 10, "query")
+        assert np.array_equal(view.camera.matrix(), again.camera.matrix())
+
+
+def test_rendered_positions_reproject_to_their_cells():
+    pytest.importorskip("mitsuba")
+    from tools.toytown import render
+
+    mi = render.mitsuba()
+    if not mi.variant().startswith("llvm"):
+        pytest.skip("without LLVM this takes a minute")
+    building = make_building(Spec("houses", "plaster", "timber", 1.0, 3))
+    town = render.Town([building] * 8)
+    view = draw_view(np.random.default_rng(0), building.vertices, town.half_widths, "good")
+    mesh = render.to_mesh(
+        building.vertices, building.faces, building.uv, render.to_bsdf(building.bitmap)
+    )
+    scene = render.load_scene(town, view, mesh)
+    points = render.surface_positions(scene, view.camera, mesh)
+    seen = ~np.isnan(points).any(-1)
+    assert seen.sum() > 20
+    pixels, _ = view.camera.project(points[seen])
+    assert np.abs(pixels - (np.argwhere(seen)[:, ::-1] * 10 + 5)).max() < 0.75
+    mask = render.visible_mask(scene, view.camera, mesh)
+    rows, cols = np.argwhere(seen).T * 10 + 5
+    rows, cols = rows.clip(max=mask.shape[0] - 1), cols.clip(max=mask.shape[1] - 1)
+    assert mask[rows, cols].mean() > 0.9
