@@ -1,0 +1,247 @@
+"""The ``indiret`` command: train, evaluate, search and explain."""
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from indiret.datasets import Query, RetrievalDataset, load_dataset
+from indiret.evidence import METHODS as EVIDENCE_METHODS
+from indiret.evidence import Evidence, explain
+from indiret.images import crop, read_image
+from indiret.networks import CONFIGS, load_network, save_network
+from indiret.protocol import DEFAULT_EVIDENCE
+from indiret.ranking import Hit, NetworkMethod, prepare, rank
+from indiret.report import ReportHit, write_report
+from indiret.reproduction import evaluate, list_methods, provenance, write_json
+from indiret.training import PAPER_RECIPE, TrainingConfig, fit
+
+NOTHING_FOUND = 0.5  # probability below which the best hit is not called a match
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; bad input gets one sentence on standard error and exit status 2."""
+    parsed = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no text at all
+    try:
+        parsed.run(parsed)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"indiret: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("indiret: interrupted; what was finished is kept.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="indiret", description="Image retrieval that shows which patches matched which."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a network; resumes where it was killed")
+    train.set_defaults(run=_train)
+    train.add_argument("--network", default="base", help=f"one of {', '.join(CONFIGS)}")
+    train.add_argument("--out", type=Path, default=Path("runs/base"), help="folder of the run")
+    train.add_argument("--recipe", choices=("default", "paper"), default="default")
+    train.add_argument("--steps", type=int, help="batches to learn from")
+    train.add_argument("--seed", type=int, help="default 0")
+    train.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda")
+
+    evaluation = commands.add_parser("evaluate", help="measure a method on a data set")
+    evaluation.set_defaults(run=_evaluate)
+    _data_arguments(evaluation)
+    evaluation.add_argument("--method", default="base", help="see `indiret methods`")
+    evaluation.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+
+    methods = commands.add_parser("methods", help="list what --method takes")
+    methods.set_defaults(run=_methods)
+
+    search = commands.add_parser("search", help="rank a folder of photos for a query photo")
+    search.set_defaults(run=_search)
+    search.add_argument("query", type=Path, metavar="QUERY")
+    search.add_argument("folder", type=Path, metavar="FOLDER")
+    search.add_argument("--box", type=float, nargs=4, metavar=("x1", "y1", "x2", "y2"))
+    search.add_argument("--top", type=int, default=10, help="how many hits to show (10)")
+    search.add_argument("--html", type=Path, metavar="FILE", help="write the report page here")
+    search.add_argument("--json", action="store_true", help="print the hits as json")
+    search.add_argument("--method", default="base", help="base or a .safetensors file")
+
+    explanation = commands.add_parser("explain", help="show which patches of two photos matched")
+    explanation.set_defaults(run=_explain)
+    explanation.add_argument("query", type=Path, metavar="QUERY")
+    explanation.add_argument("target", type=Path, metavar="TARGET")
+    explanation.add_argument("--box", type=float, nargs=4, metavar=("x1", "y1", "x2", "y2"))
+    explanation.add_argument("--top", type=int, default=10, help="how many patch pairs (10)")
+    explanation.add_argument("--evidence", choices=EVIDENCE_METHODS, default=DEFAULT_EVIDENCE)
+    explanation.add_argument("--layers", default="all", help="all, blocks (Eq. 3) or one's name")
+    explanation.add_argument("--html", type=Path, metavar="FILE", help="write the page here")
+    explanation.add_argument("--json", action="store_true", help="print the pairs as json")
+    explanation.add_argument("--method", default="base", help="base or a .safetensors file")
+    return parser
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", default="toytown", help="toytown, oxford5k or pairs")
+    parser.add_argument("--root", type=Path, help="its folder; toytown is embedded")
+    parser.add_argument("--split", default="test", help="of toytown: train, validation or test")
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    _check_device(arguments.device)
+    recipe = PAPER_RECIPE if arguments.recipe == "paper" else TrainingConfig()
+    chosen = {name: getattr(arguments, name) for name in ("steps", "seed")}
+    recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
+    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    network, log = fit(
+        arguments.network, train, validation, recipe, arguments.out, arguments.device
+    )
+    came_from = {"training": json.dumps(asdict(recipe)), "data_manifest": train.manifest_hash()}
+    save_network(network.cpu(), arguments.out / "network.safetensors", came_from)
+    record = {"training": asdict(recipe), "provenance": provenance(train), "log": log}
+    write_json(arguments.out / "log.json", record)
+    best = max(row.get("validation_map", 0.0) for row in log)
+    print(f"{arguments.out / 'network.safetensors'}: validation mAP {best:.3f}")
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch's words for unknown and for absent
+        raise ValueError(
+            f"--device {name} cannot be used on this machine; choose cpu, or cuda with a GPU."
+        ) from error
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
+    _report_skipped(dict(dataset.skipped))
+    results = evaluate(arguments.method, dataset)
+    _report_skipped(results["skipped"])
+    if arguments.json:
+        write_json(arguments.json, results)
+    low, high = results["mAP_ci"]
+    print(f"{results['dataset']}, {results['method']}: {results['queries']} queries")
+    print(f"mAP {results['mAP']:.4f}  95 % interval {low:.4f} … {high:.4f} over landmarks")
+    if results["mAP_without_query"] is not None:
+        print(f"mAP without the query's own photo {results['mAP_without_query']:.4f}")
+    print("  ".join(f"{name} {results[name]:.4f}" for name in ("mAP@5", "mAP@10", "mAP@20")))
+    print(f"{results['ms_per_pair']:.2f} ms a pair")
+    for name, row in results.get("evidence", {}).items():
+        figures = "  ".join(
+            f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float)
+        )
+        print(f"evidence, {name}: {figures}")
+
+
+def _methods(arguments: argparse.Namespace) -> None:
+    for name, description in list_methods().items():
+        print(f"{name:20} {description}")
+    print(f"{'FILE.safetensors':20} a network trained with `indiret train`")
+
+
+def _check_top(top: int) -> None:
+    if top < 1:
+        raise ValueError(f"--top {top} is not at least 1.")
+
+
+def _search(arguments: argparse.Namespace) -> None:
+    _check_top(arguments.top)
+    method = NetworkMethod(load_network(arguments.method))
+    query, database = _with_query(
+        load_dataset("folder", arguments.folder), arguments.query, arguments.box
+    )
+    database.read_query(query)
+    prepared = prepare(method, database)
+    _report_skipped({**dict(database.skipped), **prepared.skipped})
+    hits = rank(method, [query], database, prepared)[query.name][: arguments.top]
+    if arguments.html:
+        _write_search_report(arguments.html, method, query, database, hits)
+    if arguments.json:
+        print(json.dumps([hit._asdict() for hit in hits], indent=2))
+        return
+    if verdict := _verdict(hits):
+        print(verdict)
+    for number, hit in enumerate(hits, start=1):
+        print(f"{number:3}  {hit.probability:6.1%}  {hit.score:8.2f}  {hit.name}")
+
+
+def _with_query(
+    database: RetrievalDataset, path: Path, box: Sequence[float] | None
+) -> tuple[Query, RetrievalDataset]:
+    """The database with one query from outside it; its full path is no name inside the folder."""
+    name = str(path.resolve())
+    corners = tuple(box) if box else None
+    query = Query(name, name, corners, landmark="")  # type: ignore[arg-type]
+    return query, replace(database, query_images={name: path})
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    _check_top(arguments.top)
+    method = NetworkMethod(load_network(arguments.method))
+    query, target = read_image(arguments.query), read_image(arguments.target)
+    if arguments.box:
+        query = crop(query, tuple(arguments.box))
+    evidence = _explained(method, query, target, arguments.evidence, arguments.layers)
+    probability = float(method.probability(np.array([evidence.score]))[0])
+    matches = evidence.matches(arguments.top)
+    if arguments.html:
+        hit = ReportHit(str(arguments.target), target, evidence.score, probability, evidence)
+        write_report(arguments.html, str(arguments.query), query, [hit], pairs=arguments.top)
+    if arguments.json:
+        pairs = [match._asdict() for match in matches]
+        print(json.dumps({"score": evidence.score, "probability": probability, "pairs": pairs}))
+        return
+    print(f"relevant with {probability:.1%}, score {evidence.score:.2f}")
+    for match in matches:
+        print(
+            f"target patch ({match.i}, {match.j})  query patch ({match.k}, {match.l})  "
+            f"{match.value / matches[0].value:.2f}"
+        )
+
+
+def _explained(
+    method: NetworkMethod,
+    query: np.ndarray,
+    target: np.ndarray,
+    evidence: str = DEFAULT_EVIDENCE,
+    layers: str = "all",
+) -> Evidence:
+    tensor = method.tensor(method.prepare_query(query), [method.prepare(target)])
+    return explain(method.network, tensor, evidence, layers)[0]
+
+
+def _write_search_report(
+    path: Path, method: NetworkMethod, query: Query, database: RetrievalDataset, hits: list[Hit]
+) -> None:
+    picture = database.read_query(query)
+
+    def explained() -> Iterator[ReportHit]:
+        for hit in tqdm(hits, desc="explaining", unit="hit", disable=None):
+            target = database.read(hit.name)
+            evidence = _explained(method, picture, target)
+            yield ReportHit(hit.name, target, hit.score, hit.probability, evidence)
+
+    asked = str(database.path(query.image))  # as it was typed: a page is passed on, a home is not
+    write_report(path, asked, picture, explained(), note=_verdict(hits))
+
+
+def _verdict(hits: Sequence[Hit]) -> str:
+    """A warning where even the best hit is probably no match."""
+    if (hits[0].probability or 0) >= NOTHING_FOUND:
+        return ""
+    return f"Nothing found: no photo reaches probability {NOTHING_FOUND}. The closest are listed."
+
+
+def _report_skipped(skipped: dict[str, str]) -> None:
+    for name, reason in skipped.items():
+        print(f"skipped {name}: {reason}", file=sys.stderr)

@@ -1,0 +1,199 @@
+"""Measure a network's evidence over a data set, beside what costs nothing and what is possible.
+
+An evidence pair is a query and one of its positives, other than its own photo, that has a region of
+interest. Every map of the pair's target is measured alike: the network's, the trivial ones and the
+ceilings.
+
+Chapter: *Ranking and honest evaluation*.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from indiret.datasets import Query, RetrievalDataset, load_dataset
+from indiret.evaluation import (
+    average_to_grid,
+    centre_gaussian,
+    otsu_iou,
+    patch_match_accuracy,
+    pixel_auc,
+    threshold_ious,
+    true_partners,
+)
+from indiret.evidence import Evidence, deletion, explain
+from indiret.images import image_size, pixel_box
+from indiret.localisation import THRESHOLDS
+from indiret.ranking import NetworkMethod, Prepared
+
+DEFAULT_EVIDENCE = "combined"  # the best on Toytown validation; see book/decisions
+EVIDENCE = {
+    "combined": {"method": "combined"},
+    "hirescam, stem": {"method": "hirescam", "layers": "stem"},
+    "input_gradient": {"method": "input_gradient"},
+    "gradcam (Eq. 3, literal)": {"method": "gradcam", "layers": "blocks"},
+}
+SIGMAS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5)  # of the centre Gaussian, in half picture sides
+OTHER = ", other landmark"  # ends the name of the row that explains pairs that do not match
+Row = dict[str, float | int]
+Array = np.ndarray[Any, Any]
+
+
+class EvidencePair(NamedTuple):
+    query: Query
+    name: str
+    roi: np.ndarray
+
+
+def evidence_pairs(dataset: RetrievalDataset) -> Iterator[EvidencePair]:
+    """Every (query, other positive with a RoI), in order."""
+    for query in dataset.queries:
+        for name in sorted(query.positives - {query.image}):
+            roi = dataset.roi(name) if name in dataset.images else None
+            if roi is not None:
+                yield EvidencePair(query, name, roi)
+
+
+def best_sigma(dataset: RetrievalDataset) -> float:
+    """The σ whose centre Gaussian has the best mean Otsu IoU; give validation pictures."""
+    rois = {pair.name: pair.roi for pair in evidence_pairs(dataset)}.values()
+    scores = [
+        np.mean([otsu_iou(centre_gaussian(roi.shape, s), roi) for roi in rois]) for s in SIGMAS
+    ]
+    return SIGMAS[int(np.argmax(scores))]
+
+
+def measure_evidence(
+    method: NetworkMethod, dataset: RetrievalDataset, prepared: Prepared
+) -> dict[str, Row]:
+    """Mean figures of every kind of map over all evidence pairs of a data set.
+
+    Parameters
+    ----------
+    method
+        The network.
+    dataset
+        With regions of interest; Toytown also has patch correspondence.
+    prepared
+        From `indiret.ranking.prepare` with this method and data set.
+
+    Returns
+    -------
+    dict
+        A row for each kind of evidence, each trivial map and ceiling: ``mIoU`` (with its standard
+        deviations over thresholds and over pairs), ``otsu_iou``, ``pixel_auc``, ``deletion`` (fall
+        of the margin in logits when the top fifth of the target's cells is deleted), for evidence
+        with correspondence ``patch_match``, its ``chance`` and ``coverage``; ``pairs`` and
+        ``auc_left_out`` count. ``other landmark`` explains the same targets against a query of
+        another landmark. Empty if there is no evidence pair.
+    """
+    by_query: dict[str, list[EvidencePair]] = {}
+    for pair in evidence_pairs(dataset):
+        if pair.name in prepared.features:
+            by_query.setdefault(pair.query.name, []).append(pair)
+    if not by_query:
+        return {}
+    sigma = best_sigma(load_dataset("toytown", split="validation"))
+    figures: dict[str, list[Row]] = {}
+    random = torch.Generator().manual_seed(0)
+    asked = [pairs[0].query for pairs in by_query.values()]
+    for query in tqdm(asked, desc="explaining", unit="query", disable=None):
+        pairs = by_query[query.name]
+        targets = [prepared.features[pair.name] for pair in pairs]
+        tensor = method.tensor(method.prepare_query(dataset.read_query(query)), targets)
+        evidence = {
+            kind: explain(method.network, tensor, **settings)  # type: ignore[arg-type]
+            for kind, settings in EVIDENCE.items()
+        }
+        for number, pair in enumerate(pairs):
+            partners = _partners(dataset, pair, tensor.shape[2:])
+            for kind, of_pairs in evidence.items():
+                figures.setdefault(kind, []).append(_patch_match(of_pairs[number], partners))
+        stranger = _other_landmark(asked, query)
+        if stranger:
+            other = method.tensor(method.prepare_query(dataset.read_query(stranger)), targets)
+            evidence[DEFAULT_EVIDENCE + OTHER] = explain(method.network, other, DEFAULT_EVIDENCE)
+        maps = {
+            kind: [one.target_map.numpy() for one in of_pairs]
+            for kind, of_pairs in evidence.items()
+        } | _maps_without_network(pairs, tensor, sigma, random)
+        grid = tuple(tensor.shape[2:4])
+        for kind, drawn in maps.items():
+            falls = deletion(method.network, tensor, _on_grid(drawn, grid))
+            for pair, values, fall in zip(pairs, drawn, falls.tolist(), strict=True):
+                figures.setdefault(kind, []).append(_localisation(values, pair.roi))
+                if not kind.endswith(OTHER):
+                    figures[kind].append({"deletion": fall})
+        for fall in deletion(method.network, tensor, -_on_grid(maps[DEFAULT_EVIDENCE], grid)):
+            lowest = figures.setdefault(f"{DEFAULT_EVIDENCE}, lowest fifth", [])
+            lowest.append({"deletion": float(fall)})
+    return {kind: _means(rows) for kind, rows in figures.items()}
+
+
+def _maps_without_network(
+    pairs: list[EvidencePair], tensor: Tensor, sigma: float, random: torch.Generator
+) -> dict[str, list[np.ndarray]]:
+    grid = tuple(tensor.shape[2:4])
+    return {
+        "raw tensor, maximum": list(tensor.mean(1).amax((3, 4)).numpy()),
+        "all ones": [np.ones(grid) for _ in pairs],
+        "random": list(torch.rand(len(pairs), *grid, generator=random).numpy()),
+        "centre Gaussian": [centre_gaussian(pair.roi.shape, sigma) for pair in pairs],
+        "ceiling: RoI": [pair.roi.astype(float) for pair in pairs],
+        "ceiling: RoI on the grid": [average_to_grid(pair.roi, grid) for pair in pairs],
+    }
+
+
+def _localisation(values: np.ndarray, roi: np.ndarray) -> Row:
+    at = {
+        f"IoU@{t:.1f}": iou for t, iou in zip(THRESHOLDS, threshold_ious(values, roi), strict=True)
+    }
+    return {"otsu_iou": otsu_iou(values, roi), "pixel_auc": pixel_auc(values, roi)} | at
+
+
+def _partners(dataset: RetrievalDataset, pair: EvidencePair, grid: Sequence[int]) -> Array | None:
+    """The exact correspondence of a pair's patches, where the data set has it."""
+    query, target = dataset.geometry(pair.query.image), dataset.geometry(pair.name)
+    if query is None or target is None:
+        return None
+    height, width = image_size(dataset.path(pair.query.image))
+    box = pixel_box(pair.query.box or (0, 0, width, height), (height, width))
+    return true_partners(query, target, box, grid[2:], pair.roi.shape, grid[:2])
+
+
+def _patch_match(evidence: Evidence, partners: Array | None) -> Row:
+    if partners is None:
+        return {}
+    found = patch_match_accuracy(evidence.matches(20), partners, evidence.target_map.shape)
+    return {"patch_match": found.accuracy, "chance": found.chance, "coverage": found.coverage}
+
+
+def _other_landmark(queries: list[Query], query: Query) -> Query | None:
+    """The next query, in order and round, that asks for another landmark."""
+    at = queries.index(query)
+    others = (q for q in queries[at + 1 :] + queries[:at] if q.landmark != query.landmark)
+    return next(others, None)
+
+
+def _on_grid(maps: list[np.ndarray], grid: tuple[int, ...]) -> Tensor:
+    averaged = [m if m.shape == grid else average_to_grid(m, grid) for m in maps]
+    return torch.from_numpy(np.stack(averaged).astype(np.float32))
+
+
+def _means(rows: list[Row]) -> Row:
+    """Mean of every figure over the pairs that have it; a NaN (no AUC) is left out and counted."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: np.array([row[name] for row in rows if name in row]) for name in names}
+    ious = [columns.pop(name) for name in names if name.startswith("IoU@")]
+    known = {name: column[np.isfinite(column)] for name, column in columns.items()}
+    means: Row = {name: float(column.mean()) for name, column in known.items() if len(column)}
+    if ious:
+        means["mIoU"] = float(np.mean(ious))
+        means["mIoU_sd_over_thresholds"] = float(np.mean(ious, axis=1).std())
+        means["mIoU_sd_over_pairs"] = float(np.mean(ious, axis=0).std())
+        means["auc_left_out"] = int(np.isnan(columns["pixel_auc"]).sum())
+    return means | {"pairs": max(len(column) for column in columns.values())}

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.patches import ConnectionPatch
+
+from indiret import figures
+from indiret.evidence import Evidence
+
+
+@pytest.fixture
+def pictures():
+    rng = np.random.default_rng(0)
+    return [
+        rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        for height, width in [(90, 120), (120, 80), (60, 160)]
+    ]
+
+
+def one_pair(i, j, k, l):
+    pairs = torch.zeros(4, 5, 6, 3)
+    pairs[i, j, k, l] = 2.0
+    return Evidence(1.0, pairs)
+
+
+def test_overlay_is_warm_only_where_the_map_is_strong(pictures):
+    grey = np.full_like(pictures[0], 128)
+    spot = np.zeros((3, 4))
+    spot[0, 3] = 5.0
+    shown = figures.overlay(grey, spot).astype(int)
+    warmth = shown[..., 0] - shown[..., 2]
+    assert warmth[10, 110] > 60
+    assert abs(warmth[80, 10]) <= 1
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_overlay_of_a_constant_map_is_finite(pictures, value):
+    shown = figures.overlay(pictures[1], np.full((2, 2), value))
+    assert shown.shape == pictures[1].shape and shown.dtype == np.uint8
+
+
+def test_overlay_ignores_the_scale_of_the_map(pictures):
+    values = np.random.default_rng(1).random((4, 4))
+    np.testing.assert_array_equal(
+        figures.overlay(pictures[0], values), figures.overlay(pictures[0], values * 1e-6)
+    )
+
+
+def test_lines_join_the_centres_of_the_matched_patches(pictures):
+    query, target, _ = pictures
+    figure = figures.evidence_pairs(query, target, one_pair(i=3, j=1, k=2, l=0))
+    line = next(artist for artist in figure.artists if isinstance(artist, ConnectionPatch))
+    assert line.xy1 == pytest.approx((120 / 6, 90 * 2.5 / 6))
+    assert line.xy2 == pytest.approx((80 * 1.5 / 5, 120 * 3.5 / 4))
+
+
+def test_no_evidence_draws_no_line(pictures):
+    figure = figures.evidence_pairs(*pictures[:2], Evidence(-3.0, torch.zeros(4, 4, 4, 4)))
+    assert figure.artists == []
+
+
+def test_ranked_strip_says_right_and_wrong_in_words_too(pictures):
+    figure = figures.ranked_strip(pictures[0], pictures, ["a", "b", "c"], [True, False, None])
+    assert [ax.get_title() for ax in figure.axes] == ["query", "a ✓", "b ✗", "c"]
+
+
+def test_ranked_strip_refuses_lists_of_other_lengths(pictures):
+    with pytest.raises(ValueError, match="3 hits, 1 captions"):
+        figures.ranked_strip(pictures[0], pictures, ["a"])
+    with pytest.raises(ValueError, match="0 hits"):
+        figures.ranked_strip(pictures[0], [])
+
+
+def test_training_curves_leave_out_steps_that_were_not_validated():
+    log = [{"step": 1, "loss": 0.7}, {"step": 2, "loss": 0.6, "validation_map": 0.2}]
+    loss, validation = figures.training_curves(log).axes
+    assert loss.lines[0].get_xdata().tolist() == [1, 2]
+    assert validation.lines[0].get_xdata().tolist() == [2]
+    with pytest.raises(ValueError, match="no row"):
+        figures.training_curves([])
+
+
+def test_figures_can_be_saved_and_leave_nothing_open(pictures, tmp_path):
+    evidence = Evidence(1.0, torch.rand(4, 5, 6, 3))
+    made = [
+        figures.ranked_strip(pictures[0], pictures),
+        figures.evidence_pairs(*pictures[:2], evidence),
+        figures.training_curves([{"step": 1, "loss": 0.5}]),
+    ]
+    for number, figure in enumerate(made):
+        figure.savefig(tmp_path / f"{number}.png")
+        assert (tmp_path / f"{number}.png").stat().st_size > 1000
+    assert plt.get_fignums() == []
+
+
+def contrast(first: str, second: str) -> float:
+    """WCAG contrast ratio of two #rrggbb colours."""
+
+    def luminance(colour: str) -> float:
+        channels = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+        linear = np.where(
+            channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
+        )
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("colour", [figures.INK, figures.GOOD, figures.BAD])
+def test_text_reads_on_the_figures_own_ground(colour):
+    assert contrast(colour, figures.PAPER) > 4

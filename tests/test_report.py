@@ -1,0 +1,129 @@
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from indiret.evidence import Evidence
+from indiret.report import ReportHit, write_report
+
+NASTY = """<script>alert("x")</script>'&"><img src=x onerror=alert(1)>.jpg"""
+
+
+class Page(HTMLParser):
+    """Collects what a page consists of."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def hit(name: str = "hit.jpg", shape=(300, 400), probability: float | None = 0.9) -> ReportHit:
+    return ReportHit(name, noise(*shape), 2.5, probability, Evidence(2.5, torch.rand(7, 7, 5, 6)))
+
+
+def test_names_are_text_and_never_markup(tmp_path):
+    path = write_report(tmp_path / "report.html", NASTY, noise(200, 300), [hit(NASTY)], note=NASTY)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.text.count(NASTY) == 4  # title, heading, note, hit
+    assert "script" not in page.tags and "img" not in page.tags
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+
+
+def test_the_page_loads_nothing(tmp_path):
+    text = write_report(tmp_path / "r.html", "q", noise(200, 300), [hit(), hit()]).read_text()
+    page = Page(text)
+    links = [value for name, value in page.attributes if name in ("src", "href", "srcset")]
+    assert len(links) == 2 * (2 + 4)
+    assert all(link.startswith(("data:image/jpeg;base64,", "#")) for link in links)
+    assert "url(" not in text and "@import" not in text
+
+
+def test_ten_large_noisy_hits_stay_small(tmp_path):
+    hits = (hit(f"{n}.jpg", (2000, 3000)) for n in range(10))
+    path = write_report(tmp_path / "report.html", "q.jpg", noise(3000, 2000), hits)
+    assert path.stat().st_size < 5_000_000
+
+
+def test_every_drawing_is_described(tmp_path):
+    text = write_report(tmp_path / "r.html", "q.jpg", noise(200, 300), [hit("b.jpg")]).read_text()
+    drawings = re.findall(r"<svg class=[^>]*>", text)
+    assert len(drawings) == 2
+    assert all(
+        'role="img"' in drawing and "q.jpg and hit 1, b.jpg" in drawing for drawing in drawings
+    )
+
+
+def test_lines_join_matched_patches_in_both_layouts(tmp_path):
+    pairs = torch.zeros(4, 4, 2, 2)
+    pairs[3, 0, 0, 1] = 1.0
+    found = ReportHit("b.jpg", noise(200, 200), 1.0, None, Evidence(1.0, pairs))
+    text = write_report(tmp_path / "r.html", "q.jpg", noise(200, 200), [found]).read_text()
+    ends = re.findall(r'class="pair" x1="([^"]*)" y1="([^"]*)" x2="([^"]*)" y2="([^"]*)"', text)
+    assert [tuple(map(float, end)) for end in ends] == [
+        (225.0, 75.0, 324 + 37.5, 262.5),
+        (255.0, 85.0, 42.5, 364 + 297.5),
+    ]
+
+
+def test_probability_is_left_out_where_there_is_none(tmp_path):
+    with_one = write_report(tmp_path / "a.html", "q", noise(100, 100), [hit(probability=0.25)])
+    without = write_report(tmp_path / "b.html", "q", noise(100, 100), [hit(probability=None)])
+    assert "25.0% likely relevant" in with_one.read_text()
+    assert "likely relevant" not in without.read_text()
+
+
+def test_no_hit_and_a_name_outside_unicode(tmp_path):
+    path = write_report(
+        tmp_path / "r.html", "q\udcff.jpg", noise(60, 60), [], note="Nothing found."
+    )
+    assert "Nothing found." in path.read_text(encoding="utf-8")
+
+
+def test_the_page_is_written_whole_or_not_at_all(tmp_path):
+    def hits():
+        yield hit()
+        raise OSError("a photo is gone")
+
+    path = write_report(tmp_path / "new" / "r.html", "q", noise(60, 60), [])
+    before = path.read_bytes()
+    with pytest.raises(OSError, match="is gone"):
+        write_report(path, "q", noise(60, 60), hits())
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["r.html"]
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+def test_the_page_fits_and_stays_quiet_in_a_browser(tmp_path, width):
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or pytest.skip("chromium is not installed")
+    path = write_report(
+        tmp_path / "r.html", "a_long_name_" * 12, noise(200, 300), [hit("b" * 200, (400, 200))]
+    )
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        troubles: list[str] = []
+        page.on("console", lambda message: troubles.append(message.text))
+        page.goto(path.as_uri())
+        overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        seen = [page.locator(f"svg.{layout}").first.is_visible() for layout in ("wide", "tall")]
+        browser.close()
+    assert troubles == [] and overflow <= 0
+    assert seen == ([False, True] if width == 375 else [True, False])
