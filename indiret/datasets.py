@@ -336,7 +336,9 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
     skipped += tuple((image, f"named in {truth} but not in {folder}") for image in sorted(absent))
     queries = []
     for query in listed:
-        good, ok, junk = (names & images.keys() for names in (query.good, query.ok, query.junk))
+        good, ok, junk = (
+            frozenset(names & images.keys()) for names in (query.good, query.ok, query.junk)
+        )
         if query.image not in images:
             skipped += ((query.name, f"its photo {query.image} is absent or broken"),)
         elif not good | ok:

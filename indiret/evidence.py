@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from indiret.networks import IndicativeNetwork
 
+SPREAD = 4  # smoothings of "combined"; chosen on Toytown validation, see book/decisions/0006
 METHODS = ("gradcam", "hirescam", "input_gradient", "combined")
 TARGETS = ("margin", "argmax")
 
@@ -101,7 +102,8 @@ def explain(
         - ``"gradcam"``: ReLU(Σ_c mean(∂z/∂F_c) · F_c), the literal form;
         - ``"hirescam"``: ReLU(Σ_c ∂z/∂F_c ⊙ F_c), gradients not averaged, so that it locates;
         - ``"input_gradient"``: ReLU(Σ_v ∂z/∂T_v ⊙ T_v), straight on the tensor, no layers;
-        - ``"combined"``: √(hirescam of the stem ⊙ input_gradient smoothed over 3⁴ neighbours).
+        - ``"combined"``: √(hirescam of the stem ⊙ input_gradient smoothed), spread over neighbours
+          by smoothing `SPREAD` times.
     layers
         ``"all"`` (the stem and every block), ``"blocks"`` (as Eq. 3 prints) or names out of
         ``network.layers``; their maps are resized to the tensor and averaged.
@@ -125,9 +127,9 @@ def explain(
     --------
     >>> from indiret.networks import build_network
     >>> network = build_network("base")
-    >>> evidence = explain(network, torch.rand(2, 4, 14, 14, 14, 14), method="hirescam")
+    >>> evidence = explain(network, torch.rand(2, 5, 14, 14, 10, 10), method="hirescam")
     >>> evidence[0].pairs.shape
-    torch.Size([14, 14, 14, 14])
+    torch.Size([14, 14, 10, 10])
     """
     if tensor.ndim != 6 or tensor.shape[1] != len(network.config.metrics):
         raise ValueError(
@@ -161,7 +163,8 @@ def explain(
         if method == "input_gradient":
             pairs = cams[0]
         elif method == "combined":
-            pairs = (network.cam_to_grid(cams[0], grid) * smooth(cams[1])).sqrt()
+            both = network.cam_to_grid(cams[0], grid) * smooth(cams[1])
+            pairs = smooth(both.sqrt(), SPREAD)
         else:
             cams = [network.cam_to_grid(cam, grid) for cam in cams]
             if normalise:
@@ -173,8 +176,10 @@ def explain(
     return [Evidence(score, M) for score, M in zip(scores, pairs.float(), strict=True)]
 
 
-def smooth(pairs: Tensor) -> Tensor:
-    """Mean over each entry's 3⁴ neighbourhood, fewer at the border; (B, m, n, m', n').
+def smooth(pairs: Tensor, times: int = 1) -> Tensor:
+    """Mean over each entry's 3⁴ neighbourhood, fewer at the border, so many times over.
+
+    ``pairs`` is (B, m, n, m', n'), and so is what comes back.
 
     Examples
     --------
@@ -182,8 +187,11 @@ def smooth(pairs: Tensor) -> Tensor:
     tensor([1.])
     """
     m, n, rows, columns = pairs.shape[1:]
-    target, query = _neighbour_means(m, n, pairs), _neighbour_means(rows, columns, pairs)
-    return (target @ pairs.flatten(3).flatten(1, 2) @ query.T).view(pairs.shape)
+    target, query = (
+        torch.linalg.matrix_power(_neighbour_means(*grid, pairs), times)
+        for grid in ((m, n), (rows, columns))
+    )
+    return (target @ pairs.flatten(3).flatten(1, 2) @ query.mT).view(pairs.shape)
 
 
 def _neighbour_means(rows: int, columns: int, like: Tensor) -> Tensor:
@@ -218,7 +226,7 @@ def deletion(
     Examples
     --------
     >>> from indiret.networks import build_network
-    >>> tensor = torch.rand(2, 4, 14, 14, 14, 14)
+    >>> tensor = torch.rand(2, 5, 14, 14, 10, 10)
     >>> deletion(build_network("base"), tensor, torch.rand(2, 14, 14)).shape
     torch.Size([2])
     """

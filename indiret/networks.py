@@ -190,7 +190,7 @@ class IndicativeNetwork(nn.Module):
     >>> target, query = torch.rand(2, 14, 14, 576), torch.rand(1, 10, 10, 576)
     >>> tensor = network.tensor(target, query)
     >>> tensor.shape
-    torch.Size([2, 4, 14, 14, 10, 10])
+    torch.Size([2, 5, 14, 14, 10, 10])
     >>> network.margin(tensor).shape
     torch.Size([2])
     """
@@ -336,7 +336,7 @@ def build_network(config: str | Mapping[str, Any] | NetworkConfig) -> Indicative
     Examples
     --------
     >>> parameter_count(build_network("base"))
-    169522
+    170170
     """
     return IndicativeNetwork(find_config(config))
 

@@ -18,7 +18,7 @@ def network_of(conv="full", seed=0):
 
 
 def noise(*grid, batch=2, seed=0):
-    return torch.randn(batch, 4, *grid, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(batch, 5, *grid, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("conv", LAYOUTS)
@@ -212,6 +212,8 @@ def test_smoothing_is_the_mean_of_neighbours():
     pairs = torch.rand(1, 4, 4, 4, 4)
     expected = pairs[0, 0:3, 1:4, 2:4, 0:2].mean()
     torch.testing.assert_close(smooth(pairs)[0, 1, 2, 3, 0], expected)
+    torch.testing.assert_close(smooth(pairs, 3), smooth(smooth(smooth(pairs))))
+    torch.testing.assert_close(smooth(pairs, 0), pairs)
 
 
 def test_deletion_equals_a_loop():
@@ -221,7 +223,7 @@ def test_deletion_equals_a_loop():
     for b in range(2):
         without = tensor[b].clone()
         for cell in ranked[b].flatten().argsort(descending=True)[:4].tolist():
-            for v in range(4):
+            for v in range(5):
                 without[v, cell // 4, cell % 4] = tensor[b, v].mean()
         with torch.no_grad():
             expected = network.margin(tensor[b][None]) - network.margin(without[None])
@@ -235,8 +237,8 @@ def test_deletion_equals_a_loop():
         ({"target": "logit"}, "margin, argmax"),
         ({"layers": "stage9.9"}, "choose 'all', 'blocks' or from stem"),
         ({"layers": []}, "no layer is named"),
-        ({"tensor": torch.rand(4, 6, 6, 6, 6)}, "pairs, 4 views"),
-        ({"tensor": torch.rand(1, 3, 6, 6, 6, 6)}, "pairs, 4 views"),
+        ({"tensor": torch.rand(5, 6, 6, 6, 6)}, "pairs, 5 views"),
+        ({"tensor": torch.rand(1, 3, 6, 6, 6, 6)}, "pairs, 5 views"),
     ],
 )
 def test_bad_input_gets_a_sentence(settings, words):

@@ -35,7 +35,8 @@ from indiret.networks import (
 )
 from indiret.patches import SCHEMES, extract_patches
 
-SMALL = NetworkConfig(name="small", scheme="grid", width=4, size=2, blocks=(1, 1))
+FOUR = ("cosine", "zncc", "mutual", "colour")
+SMALL = NetworkConfig(name="small", metrics=FOUR, scheme="grid", width=4, size=2, blocks=(1, 1))
 
 
 def rand(*shape, seed=0):
@@ -82,7 +83,7 @@ def test_the_books_parameter_table():
 
 
 def test_parameters_of_the_named_configs():
-    assert parameter_count(build_network("base")) == 169_522
+    assert parameter_count(build_network("base")) == 170_170
     assert parameter_count(build_network("paper-base")) == 11_180_674
 
 

@@ -1,0 +1,53 @@
+"""The shipped network does what README and book say of it, on landmarks it has never seen."""
+
+from dataclasses import replace
+
+import pytest
+
+from indiret.baselines import build_method
+from indiret.datasets import load_dataset
+from indiret.evaluation import mean_average_precision
+from indiret.networks import WEIGHTS, load_network
+from indiret.protocol import DEFAULT_EVIDENCE, measure_evidence
+from indiret.ranking import NetworkMethod, prepare, rank
+
+
+@pytest.fixture(scope="module")
+def town():
+    return load_dataset("toytown", split="test")
+
+
+@pytest.fixture(scope="module")
+def prepared(town):
+    method = NetworkMethod(load_network("base"))
+    return method, prepare(method, town)
+
+
+def precision(method, town, features=None):
+    hits = rank(method, town.queries, town, features)
+    lists = {query: [hit.name for hit in ranked] for query, ranked in hits.items()}
+    return mean_average_precision(lists, town.queries)
+
+
+def test_it_ranks_unseen_landmarks(town, prepared):
+    trivial = max(precision(build_method(name), town) for name in ("colour-histogram", "thumbnail"))
+    learnt = precision(*prepared[:1], town, prepared[1])
+    print(f"mAP {learnt:.3f}, colour histogram or thumbnail {trivial:.3f}")
+    assert learnt >= 0.50
+    assert learnt >= 1.5 * trivial
+
+
+def test_its_evidence_finds_the_landmark(town, prepared):
+    method, features = prepared
+    first = {query.landmark: query for query in reversed(town.queries)}
+    figures = measure_evidence(method, replace(town, queries=tuple(first.values())), features)
+    best, gaussian = figures[DEFAULT_EVIDENCE], figures["centre Gaussian"]
+    print(f"pixel AUC {best['pixel_auc']:.3f}, Otsu IoU {best['otsu_iou']:.3f}")
+    assert best["pixel_auc"] >= 0.90
+    assert best["otsu_iou"] >= 1.4 * gaussian["otsu_iou"]
+    assert best["deletion"] > 2 * figures["random"]["deletion"]
+
+
+def test_weights_are_small_and_have_their_log():
+    assert (WEIGHTS / "base.safetensors").stat().st_size <= 2_000_000
+    assert (WEIGHTS / "base.log.json").is_file()
