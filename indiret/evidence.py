@@ -102,8 +102,8 @@ def explain(
         - ``"gradcam"``: ReLU(Σ_c mean(∂z/∂F_c) · F_c), the literal form;
         - ``"hirescam"``: ReLU(Σ_c ∂z/∂F_c ⊙ F_c), gradients not averaged, so that it locates;
         - ``"input_gradient"``: ReLU(Σ_v ∂z/∂T_v ⊙ T_v), straight on the tensor, no layers;
-        - ``"combined"``: √(hirescam of the stem ⊙ input_gradient smoothed), spread over neighbours
-          by smoothing `SPREAD` times.
+        - ``"combined"``: √(hirescam of the stem ⊙ hirescam of the first block), spread over
+          neighbours by smoothing `SPREAD` times.
     layers
         ``"all"`` (the stem and every block), ``"blocks"`` (as Eq. 3 prints) or names out of
         ``network.layers``; their maps are resized to the tensor and averaged.
@@ -140,10 +140,9 @@ def explain(
         raise ValueError(f"method={method!r} is not known; choose one of {', '.join(METHODS)}.")
     if target not in TARGETS:
         raise ValueError(f"target={target!r} is not known; choose one of {', '.join(TARGETS)}.")
-    if method in ("input_gradient", "combined"):
-        names = ["stem"] if method == "combined" else []
-    else:
-        names = _layer_names(network, layers)
+    names = list(network.layers)[:2] if method == "combined" else _layer_names(network, layers)
+    if method == "input_gradient":
+        names = []
 
     tensor = tensor.detach().requires_grad_()
     with _frozen(network), _watched(network, names) as features, torch.enable_grad():
@@ -151,7 +150,7 @@ def explain(
         margin = logits[:, 1] - logits[:, 0]
         scalar = margin if target == "margin" else logits.amax(1)
         watched = [features[name] for name in names]
-        if method in ("input_gradient", "combined"):
+        if method == "input_gradient":
             watched.append(tensor)
         gradients = torch.autograd.grad(scalar.sum(), watched)
     with torch.no_grad():
@@ -162,16 +161,16 @@ def explain(
         ]
         if method == "input_gradient":
             pairs = cams[0]
-        elif method == "combined":
-            both = network.cam_to_grid(cams[0], grid) * smooth(cams[1])
-            pairs = smooth(both.sqrt(), SPREAD)
         else:
             cams = [network.cam_to_grid(cam, grid) for cam in cams]
             if normalise:
                 cams = [
                     cam / cam.flatten(1).amax(1).clamp_min(1e-12)[:, *[None] * 4] for cam in cams
                 ]
-            pairs = torch.stack(cams).mean(0)
+            if method == "combined":
+                pairs = smooth((cams[0] * cams[1]).sqrt(), SPREAD)
+            else:
+                pairs = torch.stack(cams).mean(0)
     scores = margin.detach().tolist()
     return [Evidence(score, M) for score, M in zip(scores, pairs.float(), strict=True)]
 

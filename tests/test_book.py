@@ -1,0 +1,114 @@
+"""The built book in a real browser, opened from the disk: pictures, console, network, layout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+BOOK = Path(__file__).parents[1] / "_build" / "html"
+FIRST_PAGE = "book/intro.html"
+CHAPTER_1 = "notebooks/01_quick_tour.html"
+PAGES = sorted(
+    page.relative_to(BOOK).as_posix()
+    for page in BOOK.glob("*/**/*.html")
+    if "_static" not in page.parts
+) or [FIRST_PAGE, CHAPTER_1]
+WIDTHS = (1440, 375)
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def absent(what: str, remedy: str) -> None:
+    """In CI an absent book or browser is a failure: there it must have been made."""
+    reason = f"{what} is absent: {remedy}"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    if not (BOOK / FIRST_PAGE).is_file():
+        absent("the built book", "run `make book` first.")
+    chromium = next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
+    if chromium is None:
+        absent("chromium", "install it, in Debian with `apt-get install chromium`.")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("page_name", PAGES)
+def test_page_is_whole_offline_and_fits(browser, page_name):
+    page = browser.new_page(viewport={"width": WIDTHS[0], "height": 900})
+    troubles: list[str] = []
+
+    def note_request(request):
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            troubles.append(f"asks for {request.url}")
+
+    def note_message(message):
+        if message.type == "error":
+            troubles.append(f"console: {message.text}")
+
+    page.on("request", note_request)
+    page.on("requestfailed", lambda request: troubles.append(f"cannot load {request.url}"))
+    page.on("console", note_message)
+    page.on("pageerror", lambda error: troubles.append(f"script error: {error}"))
+
+    page.goto((BOOK / page_name).as_uri(), wait_until="load")
+    if page.locator(".math").count():
+        page.wait_for_selector("mjx-container svg", state="attached")
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        overflow = page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        if overflow > 0:
+            troubles.append(f"scrolls {overflow} px sideways at {width} px")
+    pictures = page.eval_on_selector_all(
+        "img", "images => images.map(i => [i.src, i.alt.trim(), i.complete && i.naturalWidth > 0])"
+    )
+    page.close()
+
+    assert troubles == []
+    assert [source for source, described, _ in pictures if not described] == []
+    assert [source for source, _, whole in pictures if not whole] == []
+
+
+@pytest.mark.parametrize("page_name", [FIRST_PAGE, CHAPTER_1])
+def test_the_evidence_is_in_sight(browser, page_name):
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto((BOOK / page_name).as_uri(), wait_until="load")
+    picture = page.locator("figure img[src*='evidence'], #fig-evidence img").first
+    picture.scroll_into_view_if_needed()
+    box = picture.bounding_box()
+    pixels = picture.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+    caption = page.locator("figure figcaption").first.inner_text()
+    page.close()
+
+    assert box is not None and box["width"] > 400 and box["height"] > 100
+    assert min(pixels) > 200
+    assert len(caption.split()) > 10
+
+
+def test_the_index_leads_to_the_first_page(browser):
+    page = browser.new_page()
+    page.goto((BOOK / "index.html").as_uri())
+    page.wait_for_url(f"**/{FIRST_PAGE}")
+    assert "Indicative image retrieval" in page.title()
+    page.close()

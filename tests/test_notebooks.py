@@ -1,0 +1,105 @@
+"""The tool that runs the chapters: it names what failed, and it refuses unknown parameters."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from PIL import Image
+
+from tools.run_notebooks import check_parameters, parse_value, save_pictures
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+def write_notebook(path: Path, **cells: str) -> Path:
+    """A notebook with one code cell for each keyword: cell id and source."""
+    notebook = nbformat.v4.new_notebook()
+    for cell_id, source in cells.items():
+        cell = nbformat.v4.new_code_cell(source, id=cell_id)
+        if cell_id == "parameters":
+            cell.metadata["tags"] = ["parameters"]
+        notebook.cells.append(cell)
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "language": "python",
+        "display_name": "Python 3",
+    }
+    nbformat.write(notebook, path)
+    return path
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tools.run_notebooks", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_chapter_runs_with_the_parameters_given(tmp_path):
+    chapter = write_notebook(
+        tmp_path / "ok.ipynb", parameters="top: int = 3  # how many", show="print(top + 1)"
+    )
+    done = run(chapter, "--out", tmp_path / "out", "-p", "top", "41")
+    assert done.returncode == 0, done.stderr
+    cells = nbformat.read(tmp_path / "out" / "ok.ipynb", as_version=4).cells
+    assert cells[-1].outputs[0].text == "42\n"
+
+
+def test_a_failing_chapter_names_its_cell(tmp_path):
+    chapter = write_notebook(tmp_path / "bad.ipynb", fine="x = 1", broken="x / 0", never="x")
+    done = run(chapter, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "bad.ipynb: cell 'broken' failed with ZeroDivisionError" in done.stderr
+    assert (tmp_path / "out" / "bad.ipynb").is_file()
+
+
+def test_unknown_parameters_and_files_are_refused(tmp_path):
+    chapter = write_notebook(tmp_path / "ok.ipynb", parameters="top: int = 3  # how many")
+    done = run(chapter, "--out", tmp_path / "out", "-p", "tpo", "4")
+    assert done.returncode == 2
+    assert "has no parameter tpo; it takes: top." in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert run(tmp_path / "none.ipynb").returncode == 2
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_every_chapter_declares_commented_and_typed_parameters(chapter):
+    check_parameters(chapter, {})
+    cells = nbformat.read(chapter, as_version=4).cells
+    declared = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(declared) == 1
+    for line in declared[0].source.splitlines():
+        name, _, rest = line.partition(":")
+        assert name.isidentifier() and "=" in rest and "  # " in rest, line
+
+
+def test_pictures_are_saved_under_their_cells_id(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (5, 4)).save(buffer, "PNG")
+    notebook = nbformat.v4.new_notebook()
+    data = {"image/png": base64.b64encode(buffer.getvalue()).decode()}
+    output = nbformat.v4.new_output("display_data", data)
+    notebook.cells = [
+        nbformat.v4.new_code_cell("", id="silent"),
+        nbformat.v4.new_code_cell("", id="drawn", outputs=[output]),
+    ]
+    nbformat.write(notebook, tmp_path / "run.ipynb")
+    (picture,) = save_pictures(tmp_path / "run.ipynb", tmp_path / "pictures")
+    assert picture.name == "drawn.png"
+    with Image.open(picture) as image:
+        assert image.size == (5, 4)
+
+
+def test_values_are_literals_or_text():
+    assert parse_value("(7, 7)") == (7, 7)
+    assert parse_value("none of these") == "none of these"
