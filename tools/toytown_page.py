@@ -49,9 +49,14 @@ def card_tables(card: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Mapping[str, Any]) -> str:
-    """Rows of plain values, or of mappings whose keys become the columns."""
-    parts = {key: row if isinstance(row, Mapping) else {"": row} for key, row in rows.items()}
+    """Rows of plain values, or of mappings, laid so that the table is taller than wide."""
+    parts: dict[str, Mapping[str, Any]] = {
+        key: row if isinstance(row, Mapping) else {"": row} for key, row in rows.items()
+    }
     columns = list(dict.fromkeys(column for row in parts.values() for column in row))
+    if len(columns) > len(parts):
+        parts = {c: {key: row.get(c, "") for key, row in parts.items()} for c in columns}
+        columns = list(rows)
     lines = [["", *map(_words, columns)], ["---"] * (len(columns) + 1)]
     for key, row in parts.items():
         lines.append([_words(key), *(_show(row.get(column, "")) for column in columns)])
