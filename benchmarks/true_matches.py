@@ -3,7 +3,7 @@
     python benchmarks/true_matches.py [--pairs 80]
 
 No network and no test landmark takes part: pairs of training photos, whose correspondence is
-exact, are cut by every patch scheme and on several grids, and compared by zncc.
+exact, are cut in every way of the list below and compared by one metric.
 """
 
 import argparse
@@ -15,9 +15,23 @@ from indiret.correlation import correlation_tensor
 from indiret.correspondence import true_partners
 from indiret.datasets import RetrievalDataset, load_dataset
 from indiret.images import crop
-from indiret.patches import extract_patches
+from indiret.networks import NetworkConfig
 
-GRIDS = (((14, 14), (14, 14)), ((14, 14), (10, 10)), ((16, 16), (10, 10)), ((20, 20), (12, 12)))
+ONE_WINDOW = {"scales": (1.0,), "shifts": 1}
+ROWS: list[tuple[str, dict[str, object]]] = [
+    ("zncc", {"scheme": "grid", "query_grid": (14, 14), **ONE_WINDOW}),
+    ("zncc", {"scheme": "grid", **ONE_WINDOW}),
+    ("zncc", {"scheme": "dense", **ONE_WINDOW}),
+    ("zncc", {"scheme": "pyramid", **ONE_WINDOW}),
+    ("gradients", {"scheme": "grid", **ONE_WINDOW}),
+    ("gradients", {"scheme": "pyramid", "size": 8, **ONE_WINDOW}),
+    ("gradients", {"scheme": "pyramid", "query_grid": (14, 14), **ONE_WINDOW}),
+    ("gradients", {"scheme": "pyramid", **ONE_WINDOW}),
+    ("gradients", {"scheme": "pyramid", "shifts": 2, "scales": (1.0,)}),
+    ("gradients", {"scheme": "pyramid", "shifts": 1, "scales": (0.7, 1.0)}),
+    ("gradients", {"scheme": "pyramid", "shifts": 2, "scales": (0.7, 1.0)}),
+    ("gradients", {"scheme": "pyramid", "shifts": 2, "scales": (0.6, 0.8, 1.07)}),
+]
 
 
 def pairs(town: RetrievalDataset, count: int) -> list[tuple[str, str]]:
@@ -43,25 +57,28 @@ def main() -> None:
     torch.set_num_threads(1)
     town = load_dataset("toytown", split="train")
     drawn = pairs(town, count)
-    print("target grid, query grid, scheme: true patch first (within one), chance")
-    for target_grid, query_grid in GRIDS:
-        for scheme in ("grid", "dense", "pyramid"):
-            right, chance = [], []
-            for asked, shown in drawn:
-                box, picture = roi_box(town, asked), town.read(shown)
-                query = extract_patches(crop(town.read(asked), box), query_grid, scheme=scheme)
-                target = extract_patches(picture, target_grid, scheme=scheme)
-                view = correlation_tensor(target[None], query[None], ["zncc"], standardise=False)
-                best = view[0, 0].flatten(0, 1).argmax(0).numpy()
-                geometry = town.geometry(asked), town.geometry(shown)
-                partners = true_partners(*geometry, box, query_grid, picture.shape, target_grid)
-                known = partners[..., 0] >= 0
-                found = np.stack(np.divmod(best, target_grid[1]), axis=-1)
-                right += list((np.abs(found - partners).max(-1) <= 1)[known])
-                chance.append(9 / (target_grid[0] * target_grid[1]))
-            print(
-                f"{target_grid} {query_grid} {scheme:8} {np.mean(right):.3f}  {np.mean(chance):.3f}"
-            )
+    print("metric, scheme, size, query grid, scales, shifts: true patch first, or within one")
+    for metric, changes in ROWS:
+        config = NetworkConfig().replace(**changes)
+        first, near = [], []
+        for asked, shown in drawn:
+            box, picture = roi_box(town, asked), town.read(shown)
+            query = config.cut(crop(town.read(asked), box), query=True)
+            target = config.cut(picture)
+            view = correlation_tensor(target[None], query[None], [metric], standardise=False)
+            best = view[0, 0].flatten(0, 1).argmax(0).numpy()
+            geometry = town.geometry(asked), town.geometry(shown)
+            grids = config.query_grid, picture.shape, config.grid
+            partners = true_partners(*geometry, box, *grids)
+            known = partners[..., 0] >= 0
+            found = np.stack(np.divmod(best, config.grid[1]), axis=-1)
+            steps = np.abs(found - partners).max(-1)[known]
+            first += list(steps == 0)
+            near += list(steps <= 1)
+        setting = f"{config.scheme} {config.size} {config.query_grid} {config.scales}"
+        print(f"{metric} {setting} {config.shifts}: {np.mean(first):.3f} {np.mean(near):.3f}")
+    cells = config.grid[0] * config.grid[1]
+    print(f"by chance {1 / cells:.3f}, within one at most {9 / cells:.3f}")
 
 
 if __name__ == "__main__":

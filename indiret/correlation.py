@@ -1,9 +1,13 @@
 """The correlation of every target patch with every query patch (Eq. 1), stacked in views (Eq. 2).
 
-A metric is a door with three parts: a transform of the patches, a similarity φ of the transformed
-patches, and, where the transform is fitted to data, a fitted state. Metrics with the same transform
-share one `PatchProducts`, so that cosine, euclidean, zncc, mean colour and mutual matching cost one
-Gram matrix together.
+A metric is a door with these parts: a transform of the patches; a similarity φ of the transformed
+patches; where the transform is fitted to data, its state; and where a metric looks at a similarity
+once more (mutual matching), that view of it. Metrics with the same transform share one
+`PatchProducts`, so that cosine, euclidean, zncc and mutual matching cost one Gram matrix together.
+
+A target may be cut at several scales, each of which makes a view of its own, and its cells may be
+seen through several windows, a little aside; a cell is as similar to a query patch as the best of
+them.
 
 Chapters: *Patches and metrics*, *The 4-D correlation tensor*.
 """
@@ -20,13 +24,15 @@ from torch.nn import functional as F
 from indiret.patches import PYRAMID
 
 FLAT_PATCH = (1 / 255) ** 2  # a variance below one grey level is sensor noise, not structure
+FLAT_SLOPE = 1.6 / 255  # a mean slope of so little is; chosen with benchmarks/true_matches.py
+DIRECTIONS = 8  # of slopes
 
 
 class PatchProducts:
     """What the metrics of one batch of pairs share: inner products, norms and means, made once.
 
     ``target`` is (B, N, D) and ``query`` (B, N', D) or (1, N', D); every product is float of the
-    same dtype and made when first asked for.
+    same dtype and made when first asked for. N counts all windows of all scales.
     """
 
     def __init__(self, target: Tensor, query: Tensor):
@@ -50,7 +56,7 @@ class PatchProducts:
 
     @cached_property
     def zncc(self) -> Tensor:
-        """(B, N, N'): the view that mutual matching looks at again."""
+        """(B, N, N'): the inner products of patches less their means, over their deviations."""
         p, q = self.square_norms
         p_mean, q_mean = self.means
         values = self.target.shape[-1]
@@ -88,19 +94,19 @@ def manhattan(products: PatchProducts) -> Tensor:
     return -torch.cdist(products.target, query, p=1) / products.target.shape[-1]
 
 
-def colour(products: PatchProducts) -> Tensor:
-    """Less the root mean square difference of mean colours; −1 … 0."""
-    p, q = (patch.unflatten(-1, (-1, 3)).mean(-2) for patch in (products.target, products.query))
-    return euclidean(PatchProducts(p, q))
+def mutual(similarity: Tensor) -> Tensor:
+    """z³ / (max over (i,j) · max over (k,l) + ε) of z = max(similarity, 0); 0 … 1.
 
-
-def mutual(products: PatchProducts) -> Tensor:
-    """z³ / (max over (i,j) · max over (k,l) + ε) of z = max(zncc, 0); 0 … 1.
-
-    An entry keeps its value where each patch is the other's best match and shrinks elsewhere.
+    A view of a view: an entry keeps its value where each patch is the other's best match and
+    shrinks elsewhere. ``similarity`` is (..., N, N').
     """
-    z = products.zncc.clamp_min(0)
+    z = similarity.clamp_min(0)
     return z**3 / (z.amax(-2, keepdim=True) * z.amax(-1, keepdim=True) + 1e-6)
+
+
+def mean_colour(patches: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+    """The mean over a patch's pixels: (..., D) → (..., 3)."""
+    return patches.unflatten(-1, (-1, 3)).mean(-2)
 
 
 def fit_whitening(patches: Tensor, shrinkage: float = 0.1) -> dict[str, Tensor]:
@@ -128,29 +134,38 @@ def whiten(patches: Tensor, state: Mapping[str, Tensor]) -> Tensor:
 
 
 def oriented_gradients(patches: Tensor, state: Mapping[str, Tensor]) -> Tensor:
-    """How much a patch rises to the right, left, down and up, in 2 × 2 cells of each window.
+    """How steeply a patch rises in eight directions, in 4 × 4 parts of each window.
 
-    Where light falls differently brightness changes and edges stay. ``patches`` is (B, N, D) with
-    D = levels · side · side · 3 as `indiret.patches.extract_patches` cuts them; (B, N, levels · 16)
-    come back, each level of unit length.
+    Where light falls differently brightness changes and edges stay. Each pixel's slope is shared
+    between the two directions nearest to its own; sums over a part are divided by the window's
+    total, and their roots taken, so that a few strong edges do not drown the rest.
+
+    ``patches`` is (..., D) with D = levels · side · side · 3 as `indiret.patches.extract_patches`
+    cuts them, side a multiple of 4; (..., levels · 128) come back, ≥ 0, each level of length 1 at
+    most.
     """
     values = patches.shape[-1] // 3
     levels = 1 if math.isqrt(values) ** 2 == values else len(PYRAMID)
     side = math.isqrt(values // levels)
-    if levels * side**2 * 3 != patches.shape[-1] or side < 2:
+    if levels * side**2 * 3 != patches.shape[-1] or side % 4:
         raise ValueError(
-            f"patches of {patches.shape[-1]} values are no square windows of 2 pixels or more; cut "
-            "them with extract_patches."
+            f"patches of {patches.shape[-1]} values are no square windows of a multiple of 4 "
+            "pixels; cut them with extract_patches and such a size."
         )
-    grey = patches.unflatten(-1, (levels, side**2, 3)) @ patches.new_full((3,), 1 / 3)
-    pixels = torch.eye(side**2, dtype=patches.dtype, device=patches.device).view(-1, side, side)
-    down, right = torch.gradient(pixels, dim=(1, 2))  # as matrices, which are fast on small windows
-    quarters = F.adaptive_avg_pool2d(pixels, 2).flatten(1)
-    slopes = torch.stack([grey @ right.flatten(1), grey @ down.flatten(1)], dim=-2)
-    rises = slopes.clamp_min(0) @ quarters
-    falls = rises - slopes @ quarters
-    cells = torch.cat([rises, falls], dim=-2).flatten(-2)
-    return (cells / (cells.norm(dim=-1, keepdim=True) + 1e-3)).flatten(2)
+    grey = (patches.reshape(-1, 3) @ patches.new_full((3,), 1 / 3)).view(-1, side, side)
+    down, right = torch.gradient(grey, dim=(1, 2))
+    right = torch.where((right == 0) & (down == 0), 1e-9, right)  # no direction has no derivative
+    steepness = torch.hypot(right, down).flatten(1)
+    angle = torch.atan2(down, right).flatten(1) * (DIRECTIONS / math.tau) % DIRECTIONS
+    parts = torch.arange(4, device=patches.device).repeat_interleave(side // 4)
+    part = (4 * parts[:, None] + parts).flatten() * DIRECTIONS
+    low, share = angle.floor(), angle.frac()
+    sums = grey.new_zeros(len(grey), 16 * DIRECTIONS)
+    sums.scatter_add_(1, part + low.long() % DIRECTIONS, steepness * (1 - share))
+    sums.scatter_add_(1, part + (low.long() + 1) % DIRECTIONS, steepness * share)
+    flat = FLAT_SLOPE * side**2  # what noise alone would sum to does not count as structure
+    roots = (sums / (sums.sum(-1, keepdim=True) + flat)).clamp_min(1e-12).sqrt()
+    return roots.view(*patches.shape[:-1], -1)
 
 
 @dataclass(frozen=True)
@@ -162,6 +177,7 @@ class Metric:
     range: tuple[float, float]
     transform: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None
     fit: Callable[[Tensor], dict[str, Tensor]] | None = None
+    view: Callable[[Tensor], Tensor] | None = None
 
 
 METRICS: dict[str, Metric] = {}
@@ -173,6 +189,7 @@ def register_metric(
     range: tuple[float, float],
     transform: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
     fit: Callable[[Tensor], dict[str, Tensor]] | None = None,
+    view: Callable[[Tensor], Tensor] | None = None,
 ) -> Metric:
     """Add a metric φ (Eq. 1) that configs and the command line can then name.
 
@@ -186,11 +203,13 @@ def register_metric(
     range
         Smallest and largest value that φ can take.
     transform
-        Takes patches (B, N, D) and the fitted state, returns (B, N, D'). Metrics without a fitted
+        Takes patches (..., D) and the fitted state, returns (..., D'). Metrics without a fitted
         state that name the same function share its products.
     fit
         Takes training patches (N, D), returns the state: tensors by name. `fit_metrics` calls it,
         and the state travels with a network's weights.
+    view
+        Takes φ's (B, S, N, N'), N cells at S scales, and returns another view of it (`mutual`).
 
     Raises
     ------
@@ -210,7 +229,7 @@ def register_metric(
     """
     if name in METRICS:
         raise ValueError(f"a metric named {name!r} is registered already; choose another name.")
-    METRICS[name] = Metric(name, phi, range, transform, fit)
+    METRICS[name] = Metric(name, phi, range, transform, fit, view)
     return METRICS[name]
 
 
@@ -219,10 +238,10 @@ register_metric("euclidean", euclidean, (-1, 0))
 register_metric("manhattan", manhattan, (-1, 0))
 register_metric("mahalanobis", euclidean, (-torch.inf, 0), transform=whiten, fit=fit_whitening)
 register_metric("zncc", zncc, (-1, 1))
-register_metric("colour", colour, (-1, 0))
-register_metric("mutual", mutual, (0, 1))
-register_metric("gradients", zncc, (-1, 1), transform=oriented_gradients)
-register_metric("mutual_gradients", mutual, (0, 1), transform=oriented_gradients)
+register_metric("colour", euclidean, (-1, 0), transform=mean_colour)
+register_metric("mutual", zncc, (0, 1), view=mutual)
+register_metric("gradients", cosine, (0, 1), transform=oriented_gradients)
+register_metric("mutual_gradients", cosine, (0, 1), transform=oriented_gradients, view=mutual)
 
 
 def find_metrics(names: Sequence[str]) -> list[Metric]:
@@ -286,6 +305,87 @@ def initial_metric_state(metrics: Sequence[str], values: int) -> dict[str, Tenso
     return fit_metrics(metrics, noise)
 
 
+def describe_patches(
+    patches: Tensor, metrics: Sequence[str], state: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """What the metrics compare, and all that ranking has to keep of a picture.
+
+    That is the patches as each transform leaves them, by the name of the first metric to use it.
+
+    Parameters
+    ----------
+    patches
+        (..., D) float.
+    metrics
+        Names of metrics.
+    state
+        Fitted state of the metrics that need one, from `fit_metrics`.
+
+    Raises
+    ------
+    ValueError
+        If a metric is unknown or lacks its fitted state.
+
+    Examples
+    --------
+    >>> described = describe_patches(torch.rand(14, 14, 192), ["zncc", "mutual", "colour"])
+    >>> {name: tuple(values.shape) for name, values in described.items()}
+    {'zncc': (14, 14, 192), 'colour': (14, 14, 3)}
+    """
+    described = {}
+    for metric, owner in _owners(metrics):
+        if owner not in described:
+            described[owner] = _transformed(metric, patches, state or {})
+    return described
+
+
+def correlate(
+    target: Mapping[str, Tensor],
+    query: Mapping[str, Tensor],
+    metrics: Sequence[str],
+    standardise: bool = True,
+) -> Tensor:
+    """The tensor T of Eq. 2 from patches as `describe_patches` leaves them.
+
+    Parameters
+    ----------
+    target
+        Tensors (B, S, W, m, n, D), S scales and W windows a cell, or plain (B, m, n, D).
+    query
+        Tensors (B, m', n', D), or (1, m', n', D) for one query against B targets.
+    metrics
+        Names of those that were described.
+    standardise
+        Bring every view of every pair to mean 0 and standard deviation 1 (a constant view to 0).
+
+    Returns
+    -------
+    Tensor
+        (B, V, m, n, m', n'), float32 if what was described is float16. The V views are the first
+        metric at every scale, the second at every scale, and so on.
+    """
+    products: dict[str, PatchProducts] = {}
+    similarities: dict[tuple[str, object], Tensor] = {}
+    stack = []
+    for metric, owner in _owners(metrics):
+        p, q = target[owner], query[owner]
+        p = p[:, None, None] if p.ndim == 4 else p
+        if owner not in products:
+            flat = p.flatten(1, 4), q.flatten(1, 2)
+            products[owner] = PatchProducts(
+                *(x.float() if x.dtype == torch.half else x for x in flat)
+            )
+        if (owner, metric.phi) not in similarities:
+            windows = metric.phi(products[owner]).unflatten(1, (*p.shape[1:3], -1))
+            similarities[owner, metric.phi] = windows.amax(2)
+        similarity = similarities[owner, metric.phi]
+        stack.append(metric.view(similarity) if metric.view else similarity)
+    tensor = torch.cat(stack, dim=1)
+    if standardise:
+        tensor = F.layer_norm(tensor, tensor.shape[2:], eps=1e-8)
+    return tensor.unflatten(3, q.shape[1:3]).unflatten(2, p.shape[3:5])
+
+
 def correlation_tensor(
     target_patches: Tensor,
     query_patches: Tensor,
@@ -298,11 +398,12 @@ def correlation_tensor(
     Parameters
     ----------
     target_patches
-        (B, m, n, D) float.
+        (B, m, n, D) float, or (B, S, W, m, n, D) with S scales, each a view of its own, and W
+        windows a cell, of which the best counts.
     query_patches
         (B, m', n', D) float, or (1, m', n', D) for one query against B targets.
     metrics
-        Names of the V views, in order; see ``METRICS``.
+        Names of the views, in order; see ``METRICS``.
     state
         Fitted state of the metrics that need one, from `fit_metrics`.
     standardise
@@ -325,24 +426,26 @@ def correlation_tensor(
     torch.Size([5, 2, 14, 10, 7, 9])
     """
     _check_patches(target_patches, query_patches)
-    views = find_metrics(metrics)
-    target, query = target_patches.flatten(1, 2), query_patches.flatten(1, 2)
-    shared: dict[object, PatchProducts] = {}
-    stack = []
-    for metric in views:
-        owner = metric.transform if metric.fit is None else metric.name
-        if owner not in shared:
-            shared[owner] = _products(metric, target, query, state or {})
-        stack.append(metric.phi(shared[owner]))
-    tensor = torch.stack(stack, dim=1)
-    if standardise:
-        tensor = F.layer_norm(tensor, tensor.shape[2:], eps=1e-8)
-    return tensor.unflatten(3, query_patches.shape[1:3]).unflatten(2, target_patches.shape[1:3])
+    target, query = (
+        describe_patches(patches, metrics, state) for patches in (target_patches, query_patches)
+    )
+    return correlate(target, query, metrics, standardise)
+
+
+def _owners(metrics: Sequence[str]) -> list[tuple[Metric, str]]:
+    """Every metric, and the name of the first one that compares the same transformed patches."""
+    first: dict[object, str] = {}
+    found = find_metrics(metrics)
+    keys = [metric.transform if metric.fit is None else metric.name for metric in found]
+    return [
+        (metric, first.setdefault(key, metric.name))
+        for metric, key in zip(found, keys, strict=True)
+    ]
 
 
 def _check_patches(target: Tensor, query: Tensor) -> None:
-    for side, patches in (("target", target), ("query", query)):
-        if patches.ndim != 4 or not patches.is_floating_point():
+    for side, patches, dimensions in (("target", target, (4, 6)), ("query", query, (4,))):
+        if patches.ndim not in dimensions or not patches.is_floating_point():
             raise ValueError(
                 f"{side} patches have shape {tuple(patches.shape)} and dtype {patches.dtype}; "
                 "give float (pairs, rows, columns, values)."
@@ -354,15 +457,13 @@ def _check_patches(target: Tensor, query: Tensor) -> None:
         )
 
 
-def _products(
-    metric: Metric, target: Tensor, query: Tensor, state: Mapping[str, Tensor]
-) -> PatchProducts:
+def _transformed(metric: Metric, patches: Tensor, state: Mapping[str, Tensor]) -> Tensor:
     if metric.transform is None:
-        return PatchProducts(target, query)
+        return patches
     prefix = metric.name + "."
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if metric.fit is not None and not own:
         raise ValueError(
             f"metric {metric.name!r} has no fitted state; pass state=fit_metrics(metrics, patches)."
         )
-    return PatchProducts(metric.transform(target, own), metric.transform(query, own))
+    return metric.transform(patches, own)

@@ -127,14 +127,14 @@ def explain(
     --------
     >>> from indiret.networks import build_network
     >>> network = build_network("base")
-    >>> evidence = explain(network, torch.rand(2, 5, 14, 14, 10, 10), method="hirescam")
+    >>> evidence = explain(network, torch.rand(2, 6, 14, 14, 10, 10), method="hirescam")
     >>> evidence[0].pairs.shape
     torch.Size([14, 14, 10, 10])
     """
-    if tensor.ndim != 6 or tensor.shape[1] != len(network.config.metrics):
+    if tensor.ndim != 6 or tensor.shape[1] != len(network.config.views):
         raise ValueError(
             f"the tensor has shape {tuple(tensor.shape)}; give (pairs, "
-            f"{len(network.config.metrics)} views, m, n, m', n') as network.tensor makes it."
+            f"{len(network.config.views)} views, m, n, m', n') as network.tensor makes it."
         )
     if method not in METHODS:
         raise ValueError(f"method={method!r} is not known; choose one of {', '.join(METHODS)}.")
@@ -225,7 +225,7 @@ def deletion(
     Examples
     --------
     >>> from indiret.networks import build_network
-    >>> tensor = torch.rand(2, 5, 14, 14, 10, 10)
+    >>> tensor = torch.rand(2, 6, 14, 14, 10, 10)
     >>> deletion(build_network("base"), tensor, torch.rand(2, 14, 14)).shape
     torch.Size([2])
     """

@@ -5,24 +5,26 @@ picture's two axes:
 
 - ``grid``: the patch is the cell;
 - ``dense``: the patch is twice as wide as the cell, so that neighbours overlap by half;
-- ``pyramid``: windows one, two and four cells wide on each cell, side by side in the patch vector;
+- ``pyramid``: square windows three and five cells wide on each cell, side by side in the patch
+  vector;
 - ``proposals``: the m · n windows that stand out most from their surroundings, in reading order.
+
+The windows of any scheme can be cut wider or narrower around the same centres (``scale``).
 
 Chapter: *Patches and metrics*.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from torch import Tensor
 
 Grid = tuple[int, int]
 Aspect = Literal["squash", "keep"]
-PYRAMID = (1, 2, 4)  # widths of its windows, in cells
+PYRAMID = (3, 5)  # widths of its windows, in cells
+WIDTHS = {"grid": (1,), "dense": (2,), "pyramid": PYRAMID}
 
 
 def patch_grid(height: int, width: int, grid: Grid = (14, 14), aspect: str = "squash") -> Grid:
@@ -67,6 +69,7 @@ def extract_patches(
     size: int = 8,
     scheme: str = "grid",
     aspect: str = "squash",
+    scale: float = 1.0,
 ) -> Tensor:
     """Patches p_ij of a picture, as rows of raw pixel values.
 
@@ -77,16 +80,19 @@ def extract_patches(
     grid
         (m, n): rows and columns of patches.
     size
-        Side of a patch in pixels, after the picture was resized.
+        Side of a patch in pixels; the picture is resized so that a window has as many, and read
+        between pixels where a window does not fall on whole ones.
     scheme
         ``"grid"``, ``"dense"``, ``"pyramid"`` or ``"proposals"``; see the module's first lines.
     aspect
         ``"squash"`` or ``"keep"``; see `patch_grid`.
+    scale
+        Windows so many times as wide, around the same centres.
 
     Returns
     -------
     Tensor
-        (m, n, D) float32 in 0 … 1 with D = size · size · 3 (three times that for ``pyramid``);
+        (m, n, D) float32 in 0 … 1 with D = size · size · 3 (twice that for ``pyramid``);
         values run over patch rows, then patch columns, then colours.
 
     Raises
@@ -102,7 +108,7 @@ def extract_patches(
     >>> extract_patches(picture).shape
     torch.Size([14, 14, 192])
     >>> extract_patches(picture, grid=(6, 9), size=8, scheme="pyramid", aspect="keep").shape
-    torch.Size([6, 8, 576])
+    torch.Size([6, 8, 384])
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = getattr(image, "dtype", type(image).__name__)
@@ -113,8 +119,11 @@ def extract_patches(
         raise ValueError(f"size={size!r} is not a whole number of pixels of at least 1.")
     if scheme not in SCHEMES:
         raise ValueError(f"scheme={scheme!r} is not known; choose one of {', '.join(SCHEMES)}.")
+    if not scale > 0:
+        raise ValueError(f"scale={scale!r} is not above 0.")
     height, width = image.shape[:2]
-    return SCHEMES[scheme](image, patch_grid(height, width, grid, aspect), int(size))
+    cut = _proposals if scheme == "proposals" else _windows
+    return cut(image, patch_grid(height, width, grid, aspect), int(size), scheme, scale)
 
 
 def patch_length(size: int = 8, scheme: str = "grid") -> int:
@@ -123,9 +132,9 @@ def patch_length(size: int = 8, scheme: str = "grid") -> int:
     Examples
     --------
     >>> patch_length(8), patch_length(8, "pyramid")
-    (192, 576)
+    (192, 384)
     """
-    return 3 * size**2 * (len(PYRAMID) if scheme == "pyramid" else 1)
+    return 3 * size**2 * len(WIDTHS.get(scheme, (1,)))
 
 
 def patch_boxes(
@@ -146,12 +155,13 @@ def patch_boxes(
     rows, columns = patch_grid(height, width, grid, aspect)
     if scheme == "proposals":
         return propose_boxes(image, rows, columns)
-    if scheme not in CELLS_WIDE:
+    if scheme not in WIDTHS:
         raise ValueError(f"scheme={scheme!r} is not known; choose one of {', '.join(SCHEMES)}.")
-    reach = (CELLS_WIDE[scheme] - 1) / 2
-    y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
-    corners = [x - reach, y - reach, x + 1 + reach, y + 1 + reach]
-    return np.stack(corners, axis=-1) * np.tile([width / columns, height / rows], 2)
+    cell = np.array([width / columns, height / rows])
+    half = max(WIDTHS[scheme]) / 2 * _window_cell(cell, scheme)
+    x, y = np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5)
+    centres = np.stack([x, y], axis=-1) * cell
+    return np.concatenate([centres - half, centres + half], axis=-1)
 
 
 def propose_boxes(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -197,45 +207,57 @@ def propose_boxes(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return np.take_along_axis(picked, across[..., None], axis=1)
 
 
-def _windows(image: np.ndarray, grid: Grid, size: int, widths: tuple[int, ...]) -> Tensor:
-    """Around every cell a window of each width in cells, as size × size pixels."""
-    cells = Image.fromarray(image).resize(
-        (grid[1] * size, grid[0] * size), Image.Resampling.BILINEAR
-    )
+def _window_cell(cell: np.ndarray, scheme: str) -> np.ndarray:
+    """Two sides of the cell that windows are multiples of: for ``pyramid`` a square of its area."""
+    return np.full(2, np.sqrt(cell.prod())) if scheme == "pyramid" else cell
+
+
+def _windows(image: np.ndarray, grid: Grid, size: int, scheme: str, scale: float) -> Tensor:
+    """Around every cell a window of each of the scheme's widths, as size × size pixels."""
+    sides = np.array(image.shape[:2])
+    cell = _window_cell(sides / grid, scheme)
     patches = []
-    for width in widths:
-        stride, rest = divmod(size, width)
-        border, odd = divmod(size - stride, 2)
-        if rest or odd:
-            raise ValueError(
-                f"size={size} does not divide into windows {width} cells wide; "
-                "take a multiple of 8."
-            )
-        pixels = np.pad(
-            np.asarray(cells.reduce(width)), ((border,) * 2, (border,) * 2, (0, 0)), "edge"
+    for width in WIDTHS[scheme]:
+        height_width = np.maximum(1, (sides * size / (scale * width * cell)).round()).astype(int)
+        resized = Image.fromarray(image).resize(
+            tuple(height_width[::-1].tolist()), Image.Resampling.BILINEAR
         )
-        windows = sliding_window_view(pixels, (size, size), axis=(0, 1))[::stride, ::stride]
-        patches.append(windows.transpose(0, 1, 3, 4, 2).reshape(*grid, -1))
-    return torch.from_numpy(np.concatenate(patches, axis=-1)).float().div_(255)
+        pixels = np.asarray(resized, dtype=np.float32)
+        down, across = (
+            _between_pixels(cells, size, length)
+            for cells, length in zip(grid, height_width, strict=True)
+        )
+        columns = across @ pixels
+        windows = np.tensordot(down, columns, axes=1)
+        windows = windows.reshape(grid[0], size, grid[1], size, 3).swapaxes(1, 2)
+        patches.append(windows.reshape(*grid, -1))
+    return torch.from_numpy(np.concatenate(patches, axis=-1)).div_(255)
 
 
-def _proposals(image: np.ndarray, grid: Grid, size: int) -> Tensor:
+def _between_pixels(cells: int, size: int, length: int) -> np.ndarray:
+    """(cells · size, length): the matrix that reads a window of ``size`` pixels around every cell.
+
+    A place between two pixels takes from both in proportion, one beyond the border the border's.
+    """
+    centres = (np.arange(cells) + 0.5) / cells * length
+    places = (centres[:, None] + np.arange(size) - size / 2).ravel()
+    places = places.clip(0, length - 1)[:, None]
+    return np.clip(1 - np.abs(places - np.arange(length)), 0, None).astype(np.float32)
+
+
+def _proposals(image: np.ndarray, grid: Grid, size: int, scheme: str, scale: float) -> Tensor:
+    corners = propose_boxes(image, *grid).reshape(-1, 2, 2)
+    centres = corners.mean(axis=1, keepdims=True)
+    boxes = (centres + scale * (corners - centres)).clip(0, image.shape[1::-1]).reshape(-1, 4)
     picture = Image.fromarray(image)
-    boxes = propose_boxes(image, *grid).reshape(-1, 4)
     patches = [
-        np.array(picture.resize((size, size), Image.Resampling.BILINEAR, box=tuple(box)))
-        for box in boxes
+        np.array(picture.resize((size, size), Image.Resampling.BILINEAR, tuple(box)))
+        for box in boxes.tolist()
     ]
     return torch.from_numpy(np.stack(patches)).float().div_(255).reshape(*grid, -1)
 
 
-SCHEMES: dict[str, Callable[[np.ndarray, Grid, int], Tensor]] = {
-    "grid": lambda image, grid, size: _windows(image, grid, size, (1,)),
-    "dense": lambda image, grid, size: _windows(image, grid, size, (2,)),
-    "pyramid": lambda image, grid, size: _windows(image, grid, size, PYRAMID),
-    "proposals": _proposals,
-}
-CELLS_WIDE = {"grid": 1, "dense": 2, "pyramid": max(PYRAMID)}
+SCHEMES = (*WIDTHS, "proposals")
 
 
 def _sliding_windows(height: int, width: int, rows: int, columns: int) -> np.ndarray:

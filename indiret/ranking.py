@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from indiret.datasets import Query, RetrievalDataset
 from indiret.images import ImageError
-from indiret.networks import IndicativeNetwork
+from indiret.networks import Described, IndicativeNetwork
 
 
 class Method(Protocol):
@@ -41,38 +41,37 @@ class NetworkMethod:
     --------
     >>> from indiret.networks import build_network
     >>> method = NetworkMethod(build_network("base"))
-    >>> patches = method.prepare(np.zeros((48, 64, 3), dtype=np.uint8))
-    >>> patches.shape, patches.dtype
-    (torch.Size([14, 14, 576]), torch.uint8)
+    >>> target = method.prepare(np.zeros((48, 64, 3), dtype=np.uint8))
+    >>> {name: tuple(values.shape) for name, values in target.items()}
+    {'gradients': (2, 4, 14, 14, 256), 'colour': (2, 4, 14, 14, 3)}
     >>> query = method.prepare_query(np.zeros((32, 32, 3), dtype=np.uint8))
-    >>> method.score(query, [patches, patches]).shape
+    >>> method.score(query, [target, target]).shape
     (2,)
     """
 
-    def __init__(self, network: IndicativeNetwork, batch: int = 32):
+    def __init__(self, network: IndicativeNetwork, batch: int = 8):
         self.network = network.eval()
-        self.batch = batch
+        self.batch = batch  # more would not stay in a processor's cache
 
-    def prepare(self, picture: np.ndarray) -> Tensor:
-        """Patches (m, n, D) as uint8, which is all they were cut from: 113 KB for ``base``."""
-        return self.network.config.cut(picture).mul(255).round().byte()
+    def prepare(self, picture: np.ndarray) -> Described:
+        """What the network keeps of a target, 0.8 MB for ``base``."""
+        return self.network.describe(picture)
 
-    def prepare_query(self, picture: np.ndarray) -> Tensor:
-        """The same on the query's grid, (m', n', D)."""
-        return self.network.config.cut(picture, query=True).mul(255).round().byte()
+    def prepare_query(self, picture: np.ndarray) -> Described:
+        """The same of a query."""
+        return self.network.describe(picture, query=True)
 
-    def tensor(self, query: Tensor, database: Sequence[Tensor]) -> Tensor:
+    def tensor(self, query: Described, database: Sequence[Described]) -> Tensor:
         """T of one prepared query against prepared pictures of one grid: (B, V, m, n, m', n')."""
-        device = self.network.calibration.device
-        targets = torch.stack(list(database)).to(device).float().div_(255)
-        return self.network.tensor(targets, query[None].to(device).float().div_(255))
+        return self.network.correlate(query, database)
 
-    def score(self, query: Tensor, database: Sequence[Tensor]) -> np.ndarray:
+    def score(self, query: Described, database: Sequence[Described]) -> np.ndarray:
         """Margins; pictures of equal grids are batched together."""
         scores = np.empty(len(database), dtype=np.float64)
         grids: dict[tuple[int, ...], list[int]] = {}
-        for index, patches in enumerate(database):
-            grids.setdefault(tuple(patches.shape), []).append(index)
+        for index, described in enumerate(database):
+            shape = next(iter(described.values())).shape
+            grids.setdefault(shape, []).append(index)
         with torch.inference_mode():
             for indices in grids.values():
                 for at in range(0, len(indices), self.batch):

@@ -12,11 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from indiret.datasets import RetrievalDataset
-from indiret.networks import NetworkConfig
+from indiret.networks import Described, IndicativeNetwork
 
-VERSIONS = (
-    4  # crops and lights of each photo; cutting anew for every batch took as long as learning
-)
+VERSIONS = 4  # crops and lights of each photo; new ones for every batch take longer than learning
 
 
 class SamplingConfig(Protocol):
@@ -35,8 +33,8 @@ class SamplingConfig(Protocol):
 
 
 class Batch(NamedTuple):
-    target: Tensor  # (B, m, n, D)
-    query: Tensor  # (B, m, n, D)
+    target: Described  # (B, S, W, m, n, D) each, as the network describes pictures
+    query: Described  # (B, m', n', D) each
     labels: Tensor  # (B,) int64, 1 = relevant
 
 
@@ -52,12 +50,14 @@ class PairSampler:
     dataset
         Any data set with at least two landmarks that have two photos each.
     network
-        What patches to cut.
+        Describes the pictures; its metrics are fitted beforehand.
     config
         Shares of positives and distractors, augmentation and seed.
     """
 
-    def __init__(self, dataset: RetrievalDataset, network: NetworkConfig, config: SamplingConfig):
+    def __init__(
+        self, dataset: RetrievalDataset, network: IndicativeNetwork, config: SamplingConfig
+    ):
         self.network, self.config = network, config
         self.landmarks = [views for views in _views_by_landmark(dataset).values() if len(views) > 1]
         if len(self.landmarks) < 2:
@@ -65,10 +65,10 @@ class PairSampler:
                 f"data set {dataset.name!r} has {len(self.landmarks)} landmarks with two photos or "
                 "more; training needs at least 2."
             )
-        if network.aspect != "squash":
+        if network.config.aspect != "squash":
             raise ValueError(
-                f"aspect={network.aspect!r} gives every picture a grid of its own, which cannot be "
-                "batched; train with aspect='squash'."
+                f"aspect={network.config.aspect!r} gives every picture a grid of its own, which "
+                "cannot be batched; train with aspect='squash'."
             )
         shown = {name for views in self.landmarks for name in views}
         answers = {name for query in dataset.queries for name in query.positives | query.junk}
@@ -78,22 +78,21 @@ class PairSampler:
         self.pictures = {name: dataset.read(name) for name in reading}
         self.boxes = {name: _roi_box(dataset, name) for name in shown}
         self.number = {name: number for number, name in enumerate(names)}
-        self.views: dict[tuple[str, int, bool], Tensor] = {}
+        self.views: dict[tuple[str, int, bool], Described] = {}
 
     def batch(self, step: int) -> Batch:
         """The batch of one step, the same whenever it is asked for."""
         random = np.random.default_rng((self.config.seed, step))
         positives = round(self.config.positives * self.config.batch)
         pairs = [self._pair(random, relevant=i < positives) for i in range(self.config.batch)]
-        target, query = (torch.stack(side) for side in zip(*pairs, strict=True))
+        target, query = (
+            {name: torch.stack([view[name] for view in side]) for name in side[0]}
+            for side in zip(*pairs, strict=True)
+        )
         labels = (torch.arange(self.config.batch) < positives).long()
         return Batch(target, query, labels)
 
-    def patches_of_names(self, names: list[str]) -> Tensor:
-        """(N, D): all patches of these photos, for metrics that are fitted."""
-        return torch.cat([self.network.cut(self.pictures[name]).flatten(0, 1) for name in names])
-
-    def _pair(self, random: np.random.Generator, relevant: bool) -> tuple[Tensor, Tensor]:
+    def _pair(self, random: np.random.Generator, relevant: bool) -> tuple[Described, ...]:
         own, other = random.choice(len(self.landmarks), 2, replace=False)
         query, target = random.choice(self.landmarks[own], 2, replace=False)
         if not relevant:
@@ -102,15 +101,15 @@ class PairSampler:
         versions = random.integers(VERSIONS, size=2).tolist()
         return self._view(target, versions[0]), self._view(query, versions[1], query=True)
 
-    def _view(self, name: str, version: int, query: bool = False) -> Tensor:
-        """Patches of a photo in one of its versions; cut when first asked for, kept as bytes."""
+    def _view(self, name: str, version: int, query: bool = False) -> Described:
+        """A photo in one of its versions, described when first asked for and kept."""
         key = name, version, query
         if key not in self.views:
-            self.views[key] = self._cut(name, version, query).mul(255).round().byte()
-        return self.views[key].float().div_(255)
+            self.views[key] = self._described(name, version, query)
+        return self.views[key]
 
-    def _cut(self, name: str, version: int, query: bool) -> Tensor:
-        """Patches of a photo, or of its region of interest for a query, a little varied."""
+    def _described(self, name: str, version: int, query: bool) -> Described:
+        """A photo, or its region of interest for a query, a little varied."""
         random = np.random.default_rng((self.config.seed, self.number[name], version, query))
         picture = self.pictures[name]
         height, width = picture.shape[:2]
@@ -118,11 +117,11 @@ class PairSampler:
         roi = self.boxes[name] if query else None
         box = box if roi is None else roi
         if not self.config.augment:
-            return self.network.cut(_crop(picture, box), query)
+            return self.network.describe(_crop(picture, box), query)
         sides = np.tile(box[2:] - box[:2], 2)
         jitter = random.uniform(-0.1, 0.1, 4) * sides
         box = np.clip(box + jitter, 0, np.tile([width, height], 2))
-        return self.network.cut(_relit(random, _crop(picture, box)), query)
+        return self.network.describe(_relit(random, _crop(picture, box)), query)
 
 
 def symmetries(tensor: Tensor, random: np.random.Generator) -> Tensor:

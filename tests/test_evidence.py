@@ -18,7 +18,7 @@ def network_of(conv="full", seed=0):
 
 
 def noise(*grid, batch=2, seed=0):
-    return torch.randn(batch, 5, *grid, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(batch, 6, *grid, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("conv", LAYOUTS)
@@ -134,8 +134,9 @@ def test_works_where_gradients_are_off_and_weights_frozen():
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_constant_pictures_are_finite(method, level):
     network = network_of()
-    patches = network.config.cut(np.full((40, 50, 3), level, dtype=np.uint8))[None]
-    evidence = explain(network, network.tensor(patches, patches), method)[0]
+    picture = np.full((40, 50, 3), level, dtype=np.uint8)
+    tensor = network.correlate(network.describe(picture, query=True), [network.describe(picture)])
+    evidence = explain(network, tensor, method)[0]
     assert evidence.pairs.isfinite().all() and np.isfinite(evidence.score)
 
 
@@ -154,12 +155,11 @@ def shipped_pair():
     network = load_network("base")
     town = load_dataset("toytown", split="validation")
     query = town.queries[0]
-    cut = network.config.cut
     others = sorted(query.positives - {query.image})
     strangers = [q.image for q in town.queries if q.landmark != query.landmark][: len(others)]
-    asked = cut(town.read_query(query), query=True)[None]
+    asked = network.describe(town.read_query(query), query=True)
     relevant, irrelevant = (
-        network.tensor(torch.stack([cut(town.read(name)) for name in names]), asked)
+        network.correlate(asked, [network.describe(town.read(name)) for name in names])
         for names in (others, strangers)
     )
     return network, relevant, irrelevant
@@ -222,7 +222,7 @@ def test_deletion_equals_a_loop():
     for b in range(2):
         without = tensor[b].clone()
         for cell in ranked[b].flatten().argsort(descending=True)[:4].tolist():
-            for v in range(5):
+            for v in range(6):
                 without[v, cell // 4, cell % 4] = tensor[b, v].mean()
         with torch.no_grad():
             expected = network.margin(tensor[b][None]) - network.margin(without[None])
@@ -236,8 +236,8 @@ def test_deletion_equals_a_loop():
         ({"target": "logit"}, "margin, argmax"),
         ({"layers": "stage9.9"}, "choose 'all', 'blocks' or from stem"),
         ({"layers": []}, "no layer is named"),
-        ({"tensor": torch.rand(5, 6, 6, 6, 6)}, "pairs, 5 views"),
-        ({"tensor": torch.rand(1, 3, 6, 6, 6, 6)}, "pairs, 5 views"),
+        ({"tensor": torch.rand(6, 6, 6, 6, 6)}, "pairs, 6 views"),
+        ({"tensor": torch.rand(1, 3, 6, 6, 6, 6)}, "pairs, 6 views"),
     ],
 )
 def test_bad_input_gets_a_sentence(settings, words):

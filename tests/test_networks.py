@@ -33,10 +33,12 @@ from indiret.networks import (
     read_metadata,
     save_network,
 )
-from indiret.patches import SCHEMES, extract_patches
+from indiret.patches import SCHEMES, extract_patches, patch_grid
 
 FOUR = ("cosine", "zncc", "mutual", "colour")
-SMALL = NetworkConfig(name="small", metrics=FOUR, scheme="grid", width=4, size=2, blocks=(1, 1))
+SMALL = NetworkConfig(
+    name="small", metrics=FOUR, scheme="grid", scales=(1.0,), width=4, size=2, blocks=(1, 1)
+)
 
 
 def rand(*shape, seed=0):
@@ -83,7 +85,7 @@ def test_the_books_parameter_table():
 
 
 def test_parameters_of_the_named_configs():
-    assert parameter_count(build_network("base")) == 170_170
+    assert parameter_count(build_network("base")) == 170_818
     assert parameter_count(build_network("paper-base")) == 11_180_674
 
 
@@ -246,6 +248,21 @@ def test_the_fitted_state_fits_the_patches_of_every_scheme(scheme):
     assert network.tensor(patches[None], patches[None]).shape == (1, 1, 3, 4, 3, 4)
 
 
+@pytest.mark.parametrize("aspect", ["squash", "keep"])
+def test_a_targets_windows_are_small_steps_aside_and_scaled(aspect):
+    config = NetworkConfig(grid=(3, 4), size=8, scheme="dense", scales=(0.5, 1.0), aspect=aspect)
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    m, n = patch_grid(40, 60, (3, 4), aspect)
+    windows = config.cut(picture)
+    assert windows.shape == (2, 4, m, n, 192)
+    finer = extract_patches(picture, (2 * m, 2 * n), 8, "dense", scale=2.0)
+    for y, x in np.ndindex(2, 2):
+        assert torch.equal(windows[1, 2 * y + x], finer[y::2, x::2])
+    alone = config.replace(shifts=1, scales=(1.0,)).cut(picture)
+    assert torch.equal(alone[0, 0], extract_patches(picture, (3, 4), 8, "dense", aspect))
+    assert not torch.allclose(windows[0], windows[1])
+
+
 def test_cams_are_resized_to_the_grid(network):
     cam = rand(2, 3, 2, 4, 1)
     expected = resize4d(cam[:, None], (6, 5, 7, 4))[:, 0]
@@ -277,6 +294,9 @@ def test_a_flat_cam_goes_back_to_where_its_pixels_came_from():
         ({"grid": 14}, TypeError, "grid=14"),
         ({"grid": (14, True)}, TypeError, "whole numbers"),
         ({"blocks": ()}, ValueError, "at least one stage"),
+        ({"scales": ()}, ValueError, "each above 0"),
+        ({"scales": (1.0, 0.0)}, ValueError, "each above 0"),
+        ({"shifts": 0}, ValueError, "shifts=0"),
         ({"architecture": "inception", "blocks": (1, 6)}, ValueError, "2, 5, 2"),
     ],
 )

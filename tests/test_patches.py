@@ -12,38 +12,60 @@ def picture(height=60, width=90, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def naive_window(small, i, j, size, stride):
-    """The size × size window centred on cell (i, j), border pixels repeated, in a loop."""
-    height, width = small.shape[:2]
-    window = np.empty((size, size, 3), dtype=np.float32)
-    for dy in range(size):
-        for dx in range(size):
-            y = i * stride + dy - (size - stride) // 2
-            x = j * stride + dx - (size - stride) // 2
-            window[dy, dx] = small[min(max(y, 0), height - 1), min(max(x, 0), width - 1)] / 255
-    return window.ravel()
+def naive_patch(image, box, size):
+    """A box of the picture as size × size pixels, in a loop: resized, then read between pixels."""
+    x1, y1, x2, y2 = box
+    height, width = image.shape[:2]
+    across, down = (
+        max(1, round(float(side))) for side in (width * size / (x2 - x1), height * size / (y2 - y1))
+    )
+    small = np.array(Image.fromarray(image).resize((across, down), 2)).astype(float)
+    patch = np.empty((size, size, 3))
+    for u in range(size):
+        for v in range(size):
+            y = (y1 + y2) / 2 * down / height + u - size / 2
+            x = (x1 + x2) / 2 * across / width + v - size / 2
+            y, x = min(max(y, 0), down - 1), min(max(x, 0), across - 1)
+            top, left = int(y), int(x)
+            bottom, right = min(top + 1, down - 1), min(left + 1, across - 1)
+            upper = (1 - x + left) * small[top, left] + (x - left) * small[top, right]
+            lower = (1 - x + left) * small[bottom, left] + (x - left) * small[bottom, right]
+            patch[u, v] = (1 - y + top) * upper + (y - top) * lower
+    return patch.ravel() / 255
 
 
-@pytest.mark.parametrize(
-    ("scheme", "levels"), [("grid", [1]), ("dense", [2]), ("pyramid", [1, 2, 4])]
-)
+@pytest.mark.parametrize(("scheme", "widths"), [("grid", [1]), ("dense", [2]), ("pyramid", [3, 5])])
 @pytest.mark.parametrize("aspect", ["squash", "keep"])
-def test_windows_equal_a_naive_loop(scheme, levels, aspect):
+@pytest.mark.parametrize("scale", [1, 0.7])
+def test_windows_equal_a_naive_loop(scheme, widths, aspect, scale):
     image, size = picture(), 8
-    patches = extract_patches(image, grid=(4, 5), size=size, scheme=scheme, aspect=aspect)
+    patches = extract_patches(image, (4, 5), size, scheme, aspect, scale)
     m, n = patch_grid(60, 90, (4, 5), aspect)
-    assert patches.shape == (m, n, len(levels) * size * size * 3)
-    small = np.array(Image.fromarray(image).resize((n * size, m * size), 2)).astype(float)
-    smalls = {
-        c: np.floor(small.reshape(m * size // c, c, n * size // c, c, 3).mean((1, 3)) + 0.5)
-        for c in levels
-    }
+    assert patches.shape == (m, n, len(widths) * size * size * 3)
+    cell = np.array([90 / n, 60 / m])
+    side = np.full(2, np.sqrt(cell.prod())) if scheme == "pyramid" else cell
     for i in range(m):
         for j in range(n):
-            expected = np.concatenate(
-                [naive_window(smalls[c], i, j, size, size // c) for c in levels]
-            )
-            np.testing.assert_allclose(patches[i, j].numpy(), expected, atol=1e-6)
+            centre = (np.array([j, i]) + 0.5) * cell
+            halves = [scale * width * side / 2 for width in widths]
+            boxes = [(*(centre - half), *(centre + half)) for half in halves]
+            expected = np.concatenate([naive_patch(image, box, size) for box in boxes])
+            np.testing.assert_allclose(patches[i, j].numpy(), expected, atol=1e-5)
+
+
+def test_proposed_windows_can_be_wider():
+    image = picture()
+    x1, y1, x2, y2 = propose_boxes(image, 2, 2)[1, 1]
+    box = (
+        (x1 + x2) / 2 + (x1 - x2),
+        (y1 + y2) / 2 + (y1 - y2),
+        x2 + (x2 - x1) / 2,
+        y2 + (y2 - y1) / 2,
+    )
+    inside = tuple(np.clip(box, 0, [90, 60, 90, 60]))
+    expected = np.array(Image.fromarray(image).resize((8, 8), 2, inside)).ravel() / 255
+    wide = extract_patches(image, (2, 2), 8, "proposals", scale=2)
+    np.testing.assert_allclose(wide[1, 1].numpy(), expected, atol=1e-6)
 
 
 def test_grid_patches_of_an_unscaled_picture_are_its_pixels():
@@ -109,7 +131,7 @@ def test_proposals_are_distinct_even_in_a_blank_picture():
         ({"grid": (0, 3)}, ValueError, "grid"),
         ({"grid": (3,)}, ValueError, "grid"),
         ({"size": 0}, ValueError, "size"),
-        ({"size": 6, "scheme": "pyramid"}, ValueError, "multiple of 8"),
+        ({"scale": 0}, ValueError, "scale=0 is not above 0"),
         ({"scheme": "sift"}, ValueError, "grid, dense, pyramid, proposals"),
         ({"aspect": "crop"}, ValueError, "'squash' or 'keep'"),
         ({"image": np.zeros((9, 9), dtype=np.uint8)}, ValueError, "height, width, 3"),

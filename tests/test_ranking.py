@@ -4,9 +4,9 @@ import torch
 from PIL import Image
 from tiny_town import make_tiny_town
 
+from indiret.correlation import describe_patches
 from indiret.datasets import load_dataset
 from indiret.networks import CONFIGS, build_network
-from indiret.patches import extract_patches
 from indiret.ranking import Hit, NetworkMethod, prepare, rank
 
 
@@ -36,7 +36,7 @@ def test_scores_equal_one_pair_at_a_time(town, aspect):
         }
     assert {hit.name for hit in hits} == set(slow)
     for hit in hits:
-        assert hit.score == pytest.approx(slow[hit.name], abs=1e-4)
+        assert hit.score == pytest.approx(slow[hit.name], abs=5e-3)
         assert 0 <= hit.probability <= 1
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
@@ -49,11 +49,15 @@ def test_batches_do_not_matter(town):
     np.testing.assert_allclose(by_one, by_many, atol=1e-4)
 
 
-def test_stored_bytes_are_the_patches(town):
+def test_what_is_kept_is_what_the_metrics_compare(town):
+    network = untrained()
     picture = town.read(next(iter(town.images)))
-    method = NetworkMethod(untrained())
-    expected = extract_patches(picture, (14, 14), 8, "pyramid")
-    torch.testing.assert_close(method.prepare(picture).float() / 255, expected)
+    patches = network.config.cut(picture)
+    described = describe_patches(patches, network.config.metrics)
+    kept = NetworkMethod(network).prepare(picture)
+    assert kept.keys() == described.keys()
+    for name, values in described.items():
+        torch.testing.assert_close(kept[name].float(), values, atol=1e-3, rtol=1e-3)
 
 
 def test_ties_are_broken_by_name(town):
