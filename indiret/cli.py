@@ -102,12 +102,13 @@ def _train(arguments: argparse.Namespace) -> None:
     chosen = {name: getattr(arguments, name) for name in ("steps", "seed")}
     recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
     train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    origin = provenance(train)  # of the code that trains, whatever is edited meanwhile
     network, log = fit(
         arguments.network, train, validation, recipe, arguments.out, arguments.device
     )
     came_from = {"training": json.dumps(asdict(recipe)), "data_manifest": train.manifest_hash()}
     save_network(network.cpu(), arguments.out / "network.safetensors", came_from)
-    record = {"training": asdict(recipe), "provenance": provenance(train), "log": log}
+    record = {"training": asdict(recipe), "provenance": origin, "log": log}
     write_json(arguments.out / "log.json", record)
     best = max(row.get("validation_map", 0.0) for row in log)
     print(f"{arguments.out / 'network.safetensors'}: validation mAP {best:.3f}")

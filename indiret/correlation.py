@@ -101,7 +101,7 @@ def mutual(similarity: Tensor) -> Tensor:
     shrinks elsewhere. ``similarity`` is (..., N, N').
     """
     z = similarity.clamp_min(0)
-    return z**3 / (z.amax(-2, keepdim=True) * z.amax(-1, keepdim=True) + 1e-6)
+    return z * z * z / (z.amax(-2, keepdim=True) * z.amax(-1, keepdim=True) + 1e-6)
 
 
 def mean_colour(patches: Tensor, state: Mapping[str, Tensor]) -> Tensor:

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from indiret.networks import IndicativeNetwork
 
 SPREAD = 4  # smoothings of "combined"; chosen on Toytown validation, see book/decisions/0006
+ON_TENSOR = ("input_gradient", "combined")  # which look at no layer
 METHODS = ("gradcam", "hirescam", "input_gradient", "combined")
 TARGETS = ("margin", "argmax")
+AT_ONCE = 8  # pairs; gradients of more would not stay in a processor's cache
 
 
 class Match(NamedTuple):
@@ -102,8 +104,8 @@ def explain(
         - ``"gradcam"``: ReLU(Σ_c mean(∂z/∂F_c) · F_c), the literal form;
         - ``"hirescam"``: ReLU(Σ_c ∂z/∂F_c ⊙ F_c), gradients not averaged, so that it locates;
         - ``"input_gradient"``: ReLU(Σ_v ∂z/∂T_v ⊙ T_v), straight on the tensor, no layers;
-        - ``"combined"``: √(hirescam of the stem ⊙ hirescam of the first block), spread over
-          neighbours by smoothing `SPREAD` times.
+        - ``"combined"``: input_gradient ⊙ ReLU(mean_v T_v), which keeps to patches that are more
+          alike than others of the pair, spread over neighbours by smoothing `SPREAD` times.
     layers
         ``"all"`` (the stem and every block), ``"blocks"`` (as Eq. 3 prints) or names out of
         ``network.layers``; their maps are resized to the tensor and averaged.
@@ -140,17 +142,29 @@ def explain(
         raise ValueError(f"method={method!r} is not known; choose one of {', '.join(METHODS)}.")
     if target not in TARGETS:
         raise ValueError(f"target={target!r} is not known; choose one of {', '.join(TARGETS)}.")
-    names = list(network.layers)[:2] if method == "combined" else _layer_names(network, layers)
-    if method == "input_gradient":
-        names = []
+    names = [] if method in ON_TENSOR else _layer_names(network, layers)
+    return [
+        evidence
+        for pairs in tensor.split(AT_ONCE)
+        for evidence in _explain(network, pairs, method, names, target, normalise)
+    ]
 
+
+def _explain(
+    network: IndicativeNetwork,
+    tensor: Tensor,
+    method: str,
+    names: Sequence[str],
+    target: str,
+    normalise: bool,
+) -> list[Evidence]:
     tensor = tensor.detach().requires_grad_()
     with _frozen(network), _watched(network, names) as features, torch.enable_grad():
         logits = network(tensor)
         margin = logits[:, 1] - logits[:, 0]
         scalar = margin if target == "margin" else logits.amax(1)
         watched = [features[name] for name in names]
-        if method == "input_gradient":
+        if method in ON_TENSOR:
             watched.append(tensor)
         gradients = torch.autograd.grad(scalar.sum(), watched)
     with torch.no_grad():
@@ -159,18 +173,13 @@ def explain(
             _cam(feature, gradient, literal=method == "gradcam")
             for feature, gradient in zip(watched, gradients, strict=True)
         ]
-        if method == "input_gradient":
-            pairs = cams[0]
-        else:
+        if method not in ON_TENSOR:
             cams = [network.cam_to_grid(cam, grid) for cam in cams]
-            if normalise:
-                cams = [
-                    cam / cam.flatten(1).amax(1).clamp_min(1e-12)[:, *[None] * 4] for cam in cams
-                ]
-            if method == "combined":
-                pairs = smooth((cams[0] * cams[1]).sqrt(), SPREAD)
-            else:
-                pairs = torch.stack(cams).mean(0)
+        if normalise:
+            cams = [cam / cam.flatten(1).amax(1).clamp_min(1e-12)[:, *[None] * 4] for cam in cams]
+        pairs = torch.stack(cams).mean(0)
+        if method == "combined":
+            pairs = smooth(pairs * tensor.mean(1).relu(), SPREAD)
     scores = margin.detach().tolist()
     return [Evidence(score, M) for score, M in zip(scores, pairs.float(), strict=True)]
 

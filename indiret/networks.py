@@ -214,6 +214,34 @@ def find_config(config: str | Mapping[str, Any] | NetworkConfig) -> NetworkConfi
     return CONFIGS[config]
 
 
+class Shelf:
+    """Room for what is kept of pictures, float16, taken in large blocks.
+
+    Kept one by one, between what each picture needs for a moment, a thousand pictures leave holes
+    that take as much memory again.
+
+    Examples
+    --------
+    >>> shelf = Shelf()
+    >>> shelf.keep(torch.ones(2, 3)).dtype
+    torch.float16
+    """
+
+    block = 2**25  # numbers, 64 MB
+
+    def __init__(self) -> None:
+        self.free = torch.empty(0, dtype=torch.half)
+
+    def keep(self, values: Tensor) -> Tensor:
+        """A copy of ``values`` on the CPU."""
+        count = values.numel()
+        with torch.inference_mode(False), torch.no_grad():
+            if count > len(self.free):
+                self.free = torch.empty(max(count, self.block), dtype=torch.half)
+            place, self.free = self.free[:count], self.free[count:]
+            return place.view(values.shape).copy_(values)
+
+
 class IndicativeNetwork(nn.Module):
     """Judges from the correlation tensor of a pair whether both pictures show the same thing.
 
@@ -250,6 +278,7 @@ class IndicativeNetwork(nn.Module):
             norm=config.norm,
         )
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
+        self._shelf = Shelf()
         self._state_names: dict[str, str] = {}
         values = patch_length(config.size, config.scheme)
         for name, part in initial_metric_state(config.metrics, values).items():
@@ -306,11 +335,12 @@ class IndicativeNetwork(nn.Module):
         config, state = self.config, self.metric_state
         if query:
             asked = describe_patches(config.cut(picture, query=True), config.metrics, state)
-            return {name: values.half() for name, values in asked.items()}
+            return {name: self._shelf.keep(values) for name, values in asked.items()}
         # A scale at a time: all pixels of all windows at once take twice as long.
         cuts = (config.cut_at(picture, scale) for scale in config.scales)
         parts = [describe_patches(patches, config.metrics, state) for patches in cuts]
-        return {name: torch.stack([part[name] for part in parts]).half() for name in parts[0]}
+        described = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+        return {name: self._shelf.keep(values) for name, values in described.items()}
 
     def tensor(self, target_patches: Tensor, query_patches: Tensor) -> Tensor:
         """T of Eq. 2 in this network's metrics, with its fitted state.

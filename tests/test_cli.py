@@ -76,11 +76,11 @@ def test_search_prints_a_table(capsys, album):
 def test_report_is_one_file_with_escaped_names(capsys, album, tmp_path):
     photos, query = album
     page = tmp_path / "deep" / "report.html"
-    status, _, _ = run(capsys, "search", query, photos, "--html", page)
+    status, _, _ = run(capsys, "search", query, photos, "--top", 13, "--html", page)
     assert status == 0
     text = page.read_text()
     assert "&lt;b&gt;.jpg" in text and "<b>.jpg" not in text
-    assert text.count("data:image/jpeg") == 20
+    assert text.count("data:image/jpeg") == 2 * 13
     assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text
     assert len(text) < 5_000_000
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indiret.evidence import METHODS, Evidence, deletion, explain, smooth
+from indiret.evidence import AT_ONCE, METHODS, SPREAD, Evidence, deletion, explain, smooth
 from indiret.networks import CONFIGS, build_network
 
 LAYOUTS = ["full", "pivot", "flat"]
@@ -165,17 +165,20 @@ def shipped_pair():
     return network, relevant, irrelevant
 
 
-def test_deleting_evidence_lowers_the_score_more_than_deleting_at_random():
+def test_deleting_evidence_lowers_the_score_most():
+    """Cells deleted at random break the pattern too; the least evident ones cost least."""
     network, tensor, _ = shipped_pair()
-    maps = torch.stack([evidence.target_map for evidence in explain(network, tensor, "combined")])
+    maps = torch.stack([e.target_map for e in explain(network, tensor, "combined")])
     random = torch.rand(maps.shape, generator=torch.Generator().manual_seed(0))
-    assert deletion(network, tensor, maps).mean() > 0
-    assert deletion(network, tensor, maps).mean() > 2 * deletion(network, tensor, random).mean()
-    assert deletion(network, tensor, maps).mean() > deletion(network, tensor, -maps).mean()
+    strongest, scattered, weakest = (
+        deletion(network, tensor, ranked).mean() for ranked in (maps, random, -maps)
+    )
+    assert strongest > 1.3 * scattered
+    assert 0 < 2 * weakest < strongest
 
 
 def test_pairs_that_do_not_match_are_explained_too():
-    """Their evidence is no smaller, only elsewhere (tests/test_shipped.py); the score is lower."""
+    """A wrong pair has evidence too; what tells it from a right one is the score."""
     network, relevant, irrelevant = shipped_pair()
     matching, others = (explain(network, pairs, "combined") for pairs in (relevant, irrelevant))
     assert all(evidence.pairs.isfinite().all() and evidence.pairs.sum() > 0 for evidence in others)
@@ -190,6 +193,23 @@ def test_randomised_layers_change_the_shipped_maps():
         torch.nn.init.normal_(parameter, std=0.1)
     after = explain(network, tensor, "combined")[0].pairs
     assert torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1] < 0.7
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_large_batches_are_explained_in_parts(method):
+    network, tensor = network_of(), noise(4, 4, 4, 4, batch=AT_ONCE + 3)
+    together = explain(network, tensor, method)
+    assert len(together) == AT_ONCE + 3
+    alone = explain(network, tensor[-1:], method)[0]
+    torch.testing.assert_close(together[-1].pairs, alone.pairs, rtol=1e-3, atol=1e-7)
+
+
+def test_combined_is_input_gradient_where_patches_are_alike():
+    network, tensor = network_of(), noise(5, 4, 5, 4)
+    alike = tensor.mean(1).relu()
+    gradient = torch.stack([e.pairs for e in explain(network, tensor, "input_gradient")])
+    combined = torch.stack([e.pairs for e in explain(network, tensor, "combined")])
+    torch.testing.assert_close(combined, smooth(gradient * alike, SPREAD))
 
 
 @settings(max_examples=25, deadline=None)

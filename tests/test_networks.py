@@ -27,6 +27,7 @@ from indiret.networks import (
     CONFIGS,
     IndicativeNetwork,
     NetworkConfig,
+    Shelf,
     build_network,
     load_network,
     parameter_count,
@@ -261,6 +262,21 @@ def test_a_targets_windows_are_small_steps_aside_and_scaled(aspect):
     alone = config.replace(shifts=1, scales=(1.0,)).cut(picture)
     assert torch.equal(alone[0, 0], extract_patches(picture, (3, 4), 8, "dense", aspect))
     assert not torch.allclose(windows[0], windows[1])
+
+
+def test_a_shelf_keeps_copies_apart():
+    shelf = Shelf()
+    shelf.block = 10
+    first, second = torch.arange(6.0).view(2, 3), torch.full((7,), 2.0)
+    kept = [shelf.keep(first), shelf.keep(second), shelf.keep(torch.ones(3)), shelf.keep(first)]
+    large = shelf.keep(torch.ones(20))
+    kept[2].zero_()
+    first.zero_()
+    assert kept[0].tolist() == [[0, 1, 2], [3, 4, 5]] and kept[1].eq(2).all()
+    assert torch.equal(kept[3], kept[0]) and large.eq(1).all()
+    with torch.inference_mode():
+        inside = shelf.keep(torch.ones(3))
+    assert not inside.is_inference()
 
 
 def test_cams_are_resized_to_the_grid(network):

@@ -33,7 +33,7 @@ def test_it_ranks_unseen_landmarks(town, prepared):
     trivial = max(precision(build_method(name), town) for name in ("colour-histogram", "thumbnail"))
     learnt = precision(*prepared[:1], town, prepared[1])
     print(f"mAP {learnt:.3f}, colour histogram or thumbnail {trivial:.3f}")
-    assert learnt >= 0.50
+    assert learnt >= 0.65
     assert learnt >= 1.5 * trivial
 
 
@@ -43,13 +43,22 @@ def test_its_evidence_finds_the_landmark(town, prepared):
     figures = measure_evidence(method, replace(town, queries=tuple(first.values())), features)
     best, gaussian = figures[DEFAULT_EVIDENCE], figures["centre Gaussian"]
     print(f"pixel AUC {best['pixel_auc']:.3f}, Otsu IoU {best['otsu_iou']:.3f}")
-    assert best["pixel_auc"] >= gaussian["pixel_auc"] + 0.08
-    assert best["otsu_iou"] >= 1.2 * gaussian["otsu_iou"]
-    assert best["pixel_auc"] >= figures[DEFAULT_EVIDENCE + OTHER]["pixel_auc"] + 0.08
+    assert best["pixel_auc"] >= 0.90
+    assert best["otsu_iou"] >= 1.4 * gaussian["otsu_iou"]
     assert best["patch_match"] >= 10 * best["chance"]
-    assert best["deletion"] > 2 * figures["random"]["deletion"]
-    if best["pixel_auc"] < 0.90 or best["otsu_iou"] < 1.4 * gaussian["otsu_iou"]:
-        pytest.xfail("the evidence is short of its target; see book/decisions/0007")
+
+
+def test_its_evidence_is_of_the_pair_and_of_the_score(town, prepared):
+    """Deleting it costs nearly as much as deleting the landmark; another query points elsewhere."""
+    method, features = prepared
+    few = replace(town, queries=town.queries[::10])
+    figures = measure_evidence(method, few, features)
+    best = figures[DEFAULT_EVIDENCE]
+    assert best["deletion"] >= 0.9 * figures["ceiling: RoI"]["deletion"]
+    assert best["deletion"] >= 1.5 * figures["random"]["deletion"]
+    assert figures[f"{DEFAULT_EVIDENCE}, lowest fifth"]["deletion"] < figures["random"]["deletion"]
+    assert best["pixel_auc"] > figures[DEFAULT_EVIDENCE + OTHER]["pixel_auc"] + 0.03
+    assert best["pixel_auc"] > figures["raw tensor, maximum"]["pixel_auc"] + 0.03
 
 
 def test_weights_are_small_and_have_their_log():
