@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from indiret.attention import MASKS, Attention
 from indiret.conv4d import BatchNorm4d, Conv4d, PivotConv4d, max_pool4d
 
 LAYOUTS = ("full", "pivot", "flat")
 NORMS = ("batch", "group")
+ATTENTIONS = ("none", *MASKS)
+PLACEMENTS = ("after_block", "before_sum")
 
 
 def to_flat(tensor: Tensor) -> Tensor:
@@ -35,10 +38,18 @@ def to_flat(tensor: Tensor) -> Tensor:
 class Layers:
     """Makes the layers of one layout, so that each architecture is written only once."""
 
-    def __init__(self, conv: str, norm: str):
-        for name, value, known in (("conv", conv, LAYOUTS), ("norm", norm, NORMS)):
+    def __init__(
+        self, conv: str, norm: str, attention: str = "none", placement: str = "after_block"
+    ):
+        for name, value, known in (
+            ("conv", conv, LAYOUTS),
+            ("norm", norm, NORMS),
+            ("attention", attention, ATTENTIONS),
+            ("placement", placement, PLACEMENTS),
+        ):
             if value not in known:
                 raise ValueError(f"{name}={value!r} is not known; choose from {', '.join(known)}.")
+        self.mask, self.placement = attention, placement
         self.flat = conv == "flat"
         self.pivot = conv == "pivot"
         self.group = norm == "group"
@@ -72,6 +83,17 @@ class Layers:
             self.norm(out_channels),
             nn.ReLU(),
         )
+
+    def attention(self, channels: int) -> nn.Module:
+        """The attention inside a residual block, if that is where it goes."""
+        inside = self.mask != "none" and self.placement == "before_sum"
+        return Attention(self.mask, channels, self.flat) if inside else nn.Identity()
+
+    def attended(self, block: nn.Module, channels: int) -> nn.Module:
+        """The block, followed by attention if that is where it goes."""
+        if self.mask == "none" or self.placement == "before_sum":
+            return block
+        return nn.Sequential(block, Attention(self.mask, channels, self.flat))
 
     def max_pool(self, stride: int) -> nn.Module:
         """Maximum over 3 cells in each direction."""
@@ -115,6 +137,9 @@ class Backbone(nn.Module):
 
     def forward(self, tensor: Tensor) -> Tensor:
         """(B, V, m, n, m', n') → logits (B, 2), index 1 for relevant."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.grid = tensor.shape[2:]
         x = to_flat(tensor) if self.flat else tensor
         for layer in self.layers.values():
             x = layer(x)
@@ -130,6 +155,7 @@ class BasicBlock(nn.Module):
         self.norm1 = make.norm(out_channels)
         self.conv2 = make.conv(out_channels, out_channels, 3)
         self.norm2 = make.norm(out_channels)
+        self.attention = make.attention(out_channels)
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
@@ -138,7 +164,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)))
-        y = self.norm2(self.conv2(y))
+        y = self.attention(self.norm2(self.conv2(y)))
         return F.relu(y + self.shortcut(x))
 
 
@@ -150,6 +176,8 @@ def resnet18(
     stem_kernel: int = 3,
     stem_stride: int = 2,
     norm: str = "batch",
+    attention: str = "none",
+    placement: str = "after_block",
 ) -> Backbone:
     """ResNet18 without its first max-pool, as the authors' earlier code has it.
 
@@ -167,6 +195,11 @@ def resnet18(
         Of the first convolution; 7 and 2 in the original, on pictures.
     norm
         ``"batch"`` or ``"group"``.
+    attention
+        ``"none"``, or a mask out of `indiret.attention.MASKS`, one for every block.
+    placement
+        Where it is applied: ``"after_block"``, as the paper's text reads, or ``"before_sum"``,
+        after the second norm and before the residual sum, as in the authors' earlier code.
 
     Returns
     -------
@@ -185,7 +218,7 @@ def resnet18(
     >>> network(torch.rand(2, 4, 6, 4, 3, 5)).shape
     torch.Size([2, 2])
     """
-    make = Layers(conv, norm)
+    make = Layers(conv, norm, attention, placement)
     stem = make.conv_norm_relu(views, width, stem_kernel, stem_stride)
     stages: list[list[nn.Module]] = []
     before = width
@@ -194,7 +227,8 @@ def resnet18(
         stages.append([])
         for b in range(depth):
             stride = 2 if s > 0 and b == 0 else 1
-            stages[-1].append(BasicBlock(make, before, channels, stride))
+            block = BasicBlock(make, before, channels, stride)
+            stages[-1].append(make.attended(block, channels))
             before = channels
     return Backbone(make.flat, stem, stages, before)
 
@@ -207,6 +241,8 @@ def vgg11(
     stem_kernel: int = 3,
     stem_stride: int = 1,
     norm: str = "batch",
+    attention: str = "none",
+    placement: str = "after_block",
 ) -> Backbone:
     """VGG11 with normalisation (Simonyan and Zisserman, 2015), fully convolutional.
 
@@ -222,7 +258,8 @@ def vgg11(
     >>> list(network.layers)
     ['stem', 'stage2.0', 'stage3.0', 'stage3.1']
     """
-    make = Layers(conv, norm)
+    _refuse_inner_attention("vgg11", attention, placement)
+    make = Layers(conv, norm, attention, placement)
     stem = make.conv_norm_relu(views, width, stem_kernel, stem_stride)
     stages: list[list[nn.Module]] = []
     before = width
@@ -233,7 +270,7 @@ def vgg11(
             layer = make.conv_norm_relu(before, channels, 3)
             if s > 0 and b == 0:
                 layer.insert(0, make.max_pool(2))
-            stages[-1].append(layer)
+            stages[-1].append(make.attended(layer, channels))
             before = channels
     return Backbone(make.flat, stem, stages, before)
 
@@ -283,6 +320,8 @@ def inception(
     stem_kernel: int = 3,
     stem_stride: int = 2,
     norm: str = "batch",
+    attention: str = "none",
+    placement: str = "after_block",
 ) -> Backbone:
     """GoogLeNet (Szegedy et al., 2015) with normalisation, without its two early max-pools.
 
@@ -296,7 +335,8 @@ def inception(
     >>> network(torch.rand(2, 4, 6, 4, 3, 5)).shape
     torch.Size([2, 2])
     """
-    make = Layers(conv, norm)
+    _refuse_inner_attention("inception", attention, placement)
+    make = Layers(conv, norm, attention, placement)
     if len(blocks) > len(INCEPTIONS) or any(
         b > len(stage) for b, stage in zip(blocks, INCEPTIONS, strict=False)
     ):
@@ -313,9 +353,17 @@ def inception(
         for b, branches in enumerate(INCEPTIONS[s][:depth]):
             scaled = [max(1, channels * width // 64) for channels in branches]
             block = InceptionBlock(make, before, scaled, shrink=s > 0 and b == 0)
-            stages[-1].append(block)
+            stages[-1].append(make.attended(block, block.channels))
             before = block.channels
     return Backbone(make.flat, stem, stages, before)
+
+
+def _refuse_inner_attention(name: str, attention: str, placement: str) -> None:
+    if attention != "none" and placement == "before_sum":
+        raise ValueError(
+            f"placement='before_sum' needs residual blocks, and {name} has none; take "
+            "'after_block'."
+        )
 
 
 ARCHITECTURES = {"resnet18": resnet18, "vgg11": vgg11, "inception": inception}

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from indiret.architectures import ATTENTIONS, PLACEMENTS
 from indiret.datasets import Query, RetrievalDataset, load_dataset
 from indiret.evidence import METHODS as EVIDENCE_METHODS
 from indiret.evidence import Evidence, explain
 from indiret.images import crop, read_image
-from indiret.networks import CONFIGS, load_network, save_network
+from indiret.networks import CONFIGS, find_config, load_network, save_network
 from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Hit, NetworkMethod, prepare, rank
 from indiret.report import ReportHit, write_report
@@ -51,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a network; resumes where it was killed")
     train.set_defaults(run=_train)
     train.add_argument("--network", default="base", help=f"one of {', '.join(CONFIGS)}")
+    train.add_argument("--attention", choices=ATTENTIONS, help="instead of the network's own")
+    train.add_argument("--placement", choices=PLACEMENTS, help="where attention is applied")
     train.add_argument("--out", type=Path, default=Path("runs/base"), help="folder of the run")
     train.add_argument("--recipe", choices=("default", "paper"), default="default")
     train.add_argument("--steps", type=int, help="batches to learn from")
@@ -102,10 +105,11 @@ def _train(arguments: argparse.Namespace) -> None:
     chosen = {name: getattr(arguments, name) for name in ("steps", "seed")}
     recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
     train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    config = find_config(arguments.network)
+    changes = {name: getattr(arguments, name) for name in ("attention", "placement")}
+    config = config.replace(**{name: value for name, value in changes.items() if value})
     origin = provenance(train)  # of the code that trains, whatever is edited meanwhile
-    network, log = fit(
-        arguments.network, train, validation, recipe, arguments.out, arguments.device
-    )
+    network, log = fit(config, train, validation, recipe, arguments.out, arguments.device)
     came_from = {"training": json.dumps(asdict(recipe)), "data_manifest": train.manifest_hash()}
     save_network(network.cpu(), arguments.out / "network.safetensors", came_from)
     record = {"training": asdict(recipe), "provenance": origin, "log": log}

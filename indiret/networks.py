@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from indiret.architectures import ARCHITECTURES, LAYOUTS, NORMS
+from indiret.architectures import ARCHITECTURES, ATTENTIONS, LAYOUTS, NORMS, PLACEMENTS
+from indiret.attention import Attention
 from indiret.conv4d import resize4d
 from indiret.correlation import (
     correlate,
@@ -32,6 +33,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "architecture": tuple(ARCHITECTURES),
     "conv": LAYOUTS,
     "norm": NORMS,
+    "attention": ATTENTIONS,
+    "placement": PLACEMENTS,
     "scheme": SCHEMES,
     "aspect": get_args(Aspect),
 }
@@ -84,6 +87,9 @@ class NetworkConfig:
     stem_kernel: int = 3
     stem_stride: int = 2
     norm: str = "batch"
+    # Section 3.3: a mask of indiret.attention in every block; the study of them is still to come.
+    attention: str = "none"
+    placement: str = "after_block"
 
     def __post_init__(self) -> None:
         for key in ("metrics", "grid", "query_grid", "blocks", "scales"):
@@ -276,6 +282,8 @@ class IndicativeNetwork(nn.Module):
             stem_kernel=config.stem_kernel,
             stem_stride=config.stem_stride,
             norm=config.norm,
+            attention=config.attention,
+            placement=config.placement,
         )
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
         self._shelf = Shelf()
@@ -289,6 +297,16 @@ class IndicativeNetwork(nn.Module):
     def layers(self) -> dict[str, nn.Module]:
         """Modules whose outputs evidence is read from, in order: ``"stem"``, ``"stage1.0"``, ..."""
         return self.backbone.layers
+
+    def attention_readings(self) -> dict[str, float]:
+        """What every attention mask has learnt, by layer and parameter: ``"stage1.0 sigma"``."""
+        return {
+            f"{name} {parameter}": value
+            for name, layer in self.layers.items()
+            for module in layer.modules()
+            if isinstance(module, Attention)
+            for parameter, value in module.mask.readings().items()
+        }
 
     def forward(self, tensor: Tensor) -> Tensor:
         """Logits of irrelevant and relevant.

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from indiret.attention import AttentionMask
 from indiret.correlation import correlate, fit_metrics, initial_metric_state
 from indiret.datasets import RetrievalDataset
 from indiret.evaluation import fit_calibration, mean_average_precision
@@ -135,7 +136,7 @@ def fit(
         In eval mode, with the weights of the best validation mAP, calibrated there.
     log
         One row every ``checkpoint_every`` steps: step, seconds, loss (mean since the row before),
-        learning_rate and, at each look, validation_map.
+        learning_rate and, at each look, validation_map; what attention masks have learnt, by layer.
 
     Raises
     ------
@@ -185,7 +186,8 @@ def fit(
                     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             progress.seconds = time.monotonic() - began
             rate = optimiser.param_groups[0]["lr"]
-            log.append({**row, "learning_rate": rate, "seconds": progress.seconds})
+            row |= {"learning_rate": rate, "seconds": progress.seconds}
+            log.append(row | model.attention_readings())
             bar.set_postfix(loss=f"{row['loss']:.3f}", best=f"{progress.best_map:.3f}")
             if checkpoint:
                 _save_checkpoint(checkpoint, recipe, model, optimiser, best, progress, log)
@@ -236,9 +238,16 @@ def _patience_over(progress: Progress, config: TrainingConfig) -> bool:
 
 
 def _optimiser(model: IndicativeNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Weights decay; what places an attention mask does not, or it would be drawn to the middle."""
+    masks = [m for m in model.modules() if isinstance(m, AttentionMask)]
+    placed = {id(parameter) for mask in masks for parameter in mask.parameters()}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if id(p) not in placed]},
+        {"params": [p for p in model.parameters() if id(p) in placed], "weight_decay": 0.0},
+    ]
     settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     kinds = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-    return kinds[config.optimiser](model.parameters(), **settings)
+    return kinds[config.optimiser]([group for group in groups if group["params"]], **settings)
 
 
 class _ValidationLook:

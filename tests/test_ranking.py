@@ -6,8 +6,9 @@ from tiny_town import make_tiny_town
 
 from indiret.correlation import describe_patches
 from indiret.datasets import load_dataset
+from indiret.evidence import explain
 from indiret.networks import CONFIGS, build_network
-from indiret.ranking import Hit, NetworkMethod, prepare, rank
+from indiret.ranking import FeedbackConfig, Hit, NetworkMethod, prepare, rank, rank_again
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +108,69 @@ def test_nothing_readable_is_an_error(town):
 
     with pytest.raises(ValueError, match="no picture"):
         rank(untrained(), town.queries, town, Prepared())
+
+
+@pytest.fixture(scope="module")
+def first_round(town):
+    method = NetworkMethod(untrained())
+    prepared = prepare(method, town)
+    return method, prepared, rank(method, town.queries, town, prepared)
+
+
+def order(ranked):
+    return {query: [hit.name for hit in hits] for query, hits in ranked.items()}
+
+
+def test_the_second_round_equals_one_by_hand(town, first_round):
+    method, prepared, first = first_round
+    query = town.queries[0]
+    config = FeedbackConfig(n=2, pool="mean", normalise=False, strength=0.7)
+    again = rank_again(method, [query], town, prepared, first, config)[query.name]
+    asked = method.prepare_query(town.read_query(query))
+    answers = [hit.name for hit in first[query.name] if hit.name != query.image][:2]
+    maps = [
+        explain(method.network, method.tensor(asked, [prepared.features[name]]), "combined")[0]
+        for name in answers
+    ]
+    weights = sum(one.query_map for one in maps)
+    weights = 0.3 + 0.7 * weights / weights.max()
+    for hit in again[:3]:
+        tensor = method.tensor(asked, [prepared.features[hit.name]]) * weights
+        with torch.no_grad():
+            assert hit.score == pytest.approx(float(method.network.margin(tensor)), abs=1e-4)
+
+
+def test_without_strength_the_second_round_is_the_first(town, first_round):
+    method, prepared, first = first_round
+    for weigh in ("tensor", "pixels"):
+        config = FeedbackConfig(strength=0.0, weigh=weigh)
+        again = rank_again(method, town.queries, town, prepared, first, config)
+        assert order(again) == order(first)
+
+
+def test_an_oracle_replaces_the_feedback(town, first_round):
+    method, prepared, first = first_round
+    ones = {query.name: torch.ones(10, 10) for query in town.queries}
+    again = rank_again(
+        method, town.queries, town, prepared, first, FeedbackConfig(strength=1.0), ones
+    )
+    assert order(again) == order(first)
+    corner = torch.zeros(10, 10)
+    corner[0, 0] = 1
+    other = rank_again(
+        method,
+        town.queries,
+        town,
+        prepared,
+        first,
+        FeedbackConfig(strength=1.0),
+        dict.fromkeys(ones, corner),
+    )
+    assert order(other) != order(first)
+
+
+def test_feedback_settings_are_checked():
+    with pytest.raises(ValueError, match="n=0"):
+        FeedbackConfig(n=0)
+    with pytest.raises(ValueError, match="tensor, pixels"):
+        FeedbackConfig(weigh="words")

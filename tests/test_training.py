@@ -16,7 +16,7 @@ from tiny_town import make_tiny_town
 from indiret.datasets import load_dataset
 from indiret.networks import CONFIGS, build_network
 from indiret.sampling import PairSampler, symmetries
-from indiret.training import PAPER_RECIPE, TrainingConfig, fit
+from indiret.training import PAPER_RECIPE, TrainingConfig, _optimiser, fit
 
 SMALL = replace(CONFIGS["base"], grid=(6, 6), query_grid=(5, 5), size=8, scales=(1.0,), width=4)
 RECIPE = TrainingConfig(
@@ -138,6 +138,24 @@ def test_mahalanobis_is_fitted_on_training_photos(towns):
     fresh = build_network(network.config)
     key = next(name for name in network.state_dict() if "whitening" in name)
     assert not torch.equal(network.state_dict()[key], fresh.state_dict()[key])
+
+
+def test_what_attention_learns_is_logged(towns):
+    recipe = replace(RECIPE, steps=40, patience=20)
+    network, log = fit(replace(SMALL, attention="har-normalised"), *towns, recipe)
+    first, last = log[0], log[-1]
+    names = [name for name in last if name.startswith("stage1.0 ")]
+    assert [name.split()[1] for name in names] == ["c_i", "c_j", "c_k", "c_l", "mu", "sigma"]
+    assert any(first[name] != last[name] for name in names)
+    assert set(network.attention_readings()) <= set(last)
+
+
+def test_masks_do_not_decay():
+    model = build_network(replace(SMALL, attention="har-normalised"))
+    weights, masks = _optimiser(model, RECIPE).param_groups
+    assert masks["weight_decay"] == 0 and len(masks["params"]) == 3 * 3
+    assert weights["weight_decay"] == RECIPE.weight_decay
+    assert len(_optimiser(build_network(SMALL), RECIPE).param_groups) == 1
 
 
 def test_paper_recipe_runs(towns):

@@ -1,0 +1,160 @@
+"""What shape do the matching patch pairs have in the tensor: a sphere, a Gaussian or a plane?
+
+The paper looks for a hypersphere (Eq. 6). Where the true pairs are known, each shape can be fitted
+to them and asked how many other entries it takes in as well.
+
+Chapter: *Hypersphere attention*.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points = NDArray[np.float64]
+Distance = Callable[[Points], Points]
+
+
+def fit_ball(points: Points) -> Distance:
+    """How far places are from the mean of the points: Eq. 6 with μ = 0.
+
+    ``points`` is (N, 4); what comes back takes (..., 4) and returns (...).
+
+    Examples
+    --------
+    >>> distance = fit_ball(np.array([[0.0, 0, 0, 0], [0, 0, 0, 2]]))
+    >>> float(distance(np.array([0.0, 0, 0, 4])))
+    3.0
+    """
+    center = points.mean(axis=0)
+    return lambda places: np.linalg.norm(places - center, axis=-1)
+
+
+def fit_sphere(points: Points) -> Distance:
+    """How far places are from the sphere that fits the points best: Eq. 6 with any μ.
+
+    Least squares on ‖x‖² = 2 c·x + (r² − ‖c‖²), which is linear in c and the rest.
+
+    Examples
+    --------
+    >>> circle = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
+    >>> distance = fit_sphere(circle + [5, 5])
+    >>> np.round(distance(np.array([[5.0, 5], [5, 8]])), 6).tolist()
+    [1.0, 2.0]
+    """
+    linear = np.hstack([2 * points, np.ones((len(points), 1))])
+    *center, rest = np.linalg.lstsq(linear, (points**2).sum(1))[0]
+    radius = np.sqrt(max(rest + np.dot(center, center), 0))
+    return lambda places: np.abs(np.linalg.norm(places - np.array(center), axis=-1) - radius)
+
+
+def fit_gaussian(points: Points) -> Distance:
+    """How far places are from the points' mean in their own standard deviations (Mahalanobis).
+
+    Examples
+    --------
+    >>> distance = fit_gaussian(np.array([[-3.0, 0], [3, 0], [0, -1], [0, 1]]))
+    >>> far, near = distance(np.array([[0.0, 2], [2, 0]]))
+    >>> bool(far > near)
+    True
+    """
+    center, covariance = points.mean(axis=0), np.cov(points.T)
+    floor = 1e-6 * max(float(np.trace(covariance)), 1e-12) * np.eye(len(center))
+    precision = np.linalg.inv(covariance + floor)
+
+    def distance(places: Points) -> Points:
+        away = places - center
+        return np.sqrt(np.einsum("...p,pq,...q->...", away, precision, away))
+
+    return distance
+
+
+def fit_plane(points: Points) -> Distance:
+    """How far (i, j) is from A(k, l) + t, with A and t fitted by least squares.
+
+    Examples
+    --------
+    >>> k_l = np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]])
+    >>> distance = fit_plane(np.hstack([2 * k_l + 3, k_l]))
+    >>> np.round(distance(np.array([[3.0, 3, 0, 0], [3, 4, 0, 0]])), 6).tolist()
+    [0.0, 1.0]
+    """
+    query = np.hstack([points[:, 2:], np.ones((len(points), 1))])
+    plane = np.linalg.lstsq(query, points[:, :2])[0]
+
+    def distance(places: Points) -> Points:
+        ahead = places[..., 2:] @ plane[:2] + plane[2]
+        return np.linalg.norm(places[..., :2] - ahead, axis=-1)
+
+    return distance
+
+
+SHAPES: dict[str, Callable[[Points], Distance]] = {
+    "ball": fit_ball,
+    "sphere": fit_sphere,
+    "gaussian": fit_gaussian,
+    "plane": fit_plane,
+}
+
+
+def matching_points(partners: NDArray[np.int_]) -> NDArray[np.int_]:
+    """(N, 4): i, j, k, l of every true pair, from `indiret.evaluation.true_partners`.
+
+    Examples
+    --------
+    >>> matching_points(np.array([[[4, 5], [-1, -1]]])).tolist()
+    [[4, 5, 0, 0]]
+    """
+    k, l = np.nonzero(partners[..., 0] >= 0)
+    return np.column_stack([partners[k, l], k, l])
+
+
+def shape_precision(
+    points: NDArray[np.int_], grid: tuple[int, int, int, int], shape: str, recall: float = 0.9
+) -> float:
+    """Of the entries that a fitted shape takes in, how many are true pairs.
+
+    The shape is fitted to the true pairs themselves, the best case, and made just thick enough to
+    hold the share ``recall`` of them.
+
+    Parameters
+    ----------
+    points
+        (N, 4) i, j, k, l of true pairs; at least 6, or no shape is determined.
+    grid
+        (m, n, m', n').
+    shape
+        A name out of ``SHAPES``.
+    recall
+        Share of the true pairs that have to lie inside.
+
+    Returns
+    -------
+    float
+        0 … 1.
+
+    Raises
+    ------
+    ValueError
+        If there are too few points or the shape is unknown.
+
+    Examples
+    --------
+    >>> k_l = np.stack(np.meshgrid(*[np.arange(6)] * 2), axis=-1).reshape(-1, 2)
+    >>> points = np.hstack([k_l + 2, k_l])
+    >>> shape_precision(points, (10, 10, 6, 6), "plane")
+    1.0
+    >>> shape_precision(points, (10, 10, 6, 6), "sphere") < 0.1
+    True
+    """
+    if shape not in SHAPES:
+        raise ValueError(f"shape={shape!r} is not known; choose from {', '.join(SHAPES)}.")
+    if len(points) < 6:
+        raise ValueError(f"{len(points)} true pairs determine no shape; give 6 or more.")
+    scale = np.array(grid, dtype=float)
+    normal = (2 * points + 1) / scale - 1
+    everywhere = (2 * np.moveaxis(np.indices(grid), 0, -1) + 1) / scale - 1
+    distance = SHAPES[shape](normal)
+    thickness = np.quantile(distance(normal), recall) + 1e-9
+    inside = int((distance(everywhere) <= thickness).sum())
+    return float((distance(normal) <= thickness).sum()) / inside

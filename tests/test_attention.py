@@ -1,0 +1,249 @@
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import indiret.attention
+from indiret.architectures import BasicBlock, Layers, inception, resnet18, to_flat, vgg11
+from indiret.attention import (
+    MASKS,
+    NORMALISERS,
+    Attention,
+    GaussianMask,
+    HypersphereMask,
+    PlaneMask,
+    PredictedHypersphereMask,
+    attend,
+    coordinates,
+    fit_plane,
+    hypersphere,
+)
+
+
+def parameters(masks=2, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    center = torch.rand(masks, 4, generator=random, dtype=torch.float64) - 0.5
+    mu, sigma = (0.3 + torch.rand(masks, generator=random, dtype=torch.float64) for _ in range(2))
+    return center.requires_grad_(), mu.requires_grad_(), sigma.requires_grad_()
+
+
+def naive_theta(x, center, mu, sigma, normaliser):
+    """Eq. 6 as autograd differentiates it."""
+    d = (x - center).square().sum(-1)
+    factor = {
+        "peak": 1.0,
+        "pdf": 1 / (math.sqrt(2 * math.pi) * sigma),
+        "paper": 1 / torch.sqrt(2 * math.pi * sigma),
+    }[normaliser]
+    return factor * torch.exp(-((d - mu) ** 2) / (2 * sigma**2))
+
+
+@pytest.mark.parametrize("normaliser", NORMALISERS)
+@pytest.mark.parametrize("kind", ["normalised", "index"])
+def test_closed_form_equals_autograd(normaliser, kind):
+    places = coordinates((3, 2, 4, 3), kind, torch.empty(0, dtype=torch.float64))
+    center, mu, sigma = parameters()
+    weights = torch.rand(2, 3, 2, 4, 3, dtype=torch.float64)
+    fast = hypersphere(places, center, mu, sigma, normaliser)
+    slow = torch.stack(
+        [naive_theta(places, center[b], mu[b], sigma[b], normaliser) for b in range(2)]
+    )
+    torch.testing.assert_close(fast, slow)
+    ours = torch.autograd.grad((fast * weights).sum(), (center, mu, sigma))
+    theirs = torch.autograd.grad((slow * weights).sum(), (center, mu, sigma))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+    assert torch.autograd.gradcheck(
+        lambda c, m, s: hypersphere(places, c, m, s, normaliser), (center, mu, sigma)
+    )
+
+
+def test_coordinates_mean_the_same_at_every_resolution():
+    assert coordinates((1, 1, 1, 1)).abs().max() == 0
+    fine, coarse = coordinates((4, 4, 4, 4)), coordinates((2, 2, 2, 2))
+    torch.testing.assert_close(fine[:2, :2, :2, :2].mean((0, 1, 2, 3)), coarse[0, 0, 0, 0])
+    assert coordinates((3, 4, 5, 6), "index")[2, 3, 4, 5].tolist() == [2, 3, 4, 5]
+    with pytest.raises(ValueError, match="normalised, index"):
+        coordinates((2, 2, 2, 2), "polar")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 5)] * 4),
+    mu=st.floats(0, 3),
+    sigma=st.floats(0.05, 3),
+)
+def test_peak_keeps_the_mask_between_0_and_1_and_pdf_need_not(shape, mu, sigma):
+    mask = HypersphereMask(mu=mu, sigma=sigma)
+    theta = mask(torch.empty(1, 1, *shape))
+    assert theta.shape == (1, *shape)
+    assert 0 <= theta.min() and theta.max() <= 1
+    torch.testing.assert_close(mask.sigma.item(), sigma, rtol=1e-4, atol=1e-4)
+    pdf = HypersphereMask("pdf", mu=mu, sigma=sigma)(torch.empty(1, 1, *shape))
+    torch.testing.assert_close(pdf, theta / (math.sqrt(2 * math.pi) * sigma), rtol=1e-4, atol=1e-5)
+
+
+def test_printed_har_starts_in_the_middle_of_every_map():
+    for shape in ((3, 3, 3, 3), (4, 7, 2, 5)):
+        theta = MASKS["har"](8)(torch.empty(1, 8, *shape))[0]
+        torch.testing.assert_close(theta, theta.flip(0, 1, 2, 3))
+        x = coordinates(shape, "index") - (torch.tensor(shape) - 1) / 2
+        expected = naive_theta(x, torch.zeros(4), torch.tensor(1.0), torch.tensor(1.0), "paper")
+        torch.testing.assert_close(theta, expected)
+
+
+def test_har_learns_where_to_look():
+    """Entries around one place matter; the mask moves there and narrows."""
+    truth = hypersphere(
+        coordinates((6, 6, 6, 6)),
+        torch.tensor([[0.3, -0.3, 0.2, 0.0]]),
+        torch.zeros(1),
+        torch.tensor([0.4]),
+    )
+    mask = HypersphereMask()
+    optimiser = torch.optim.Adam(mask.parameters(), lr=0.05)
+    for _ in range(200):
+        optimiser.zero_grad()
+        loss = (mask(truth[None]) - truth).square().mean()
+        loss.backward()
+        optimiser.step()
+    readings = mask.readings()
+    assert readings["c_i"] == pytest.approx(0.3, abs=0.05)
+    assert readings["c_j"] == pytest.approx(-0.3, abs=0.05)
+    assert readings["sigma"] == pytest.approx(0.4, abs=0.1)
+
+
+def test_predicted_centre_follows_the_features():
+    mask = PredictedHypersphereMask(1, sigma=0.3)
+    with torch.no_grad():
+        mask.saliency.weight.fill_(50)
+    features = torch.zeros(2, 1, 5, 5, 5, 5)
+    features[0, 0, 1, 2, 3, 4] = features[1, 0, 4, 0, 2, 2] = 1
+    theta = mask(features)
+    assert theta[0].argmax() == features[0].argmax()
+    assert theta[1].argmax() == features[1].argmax()
+
+
+def test_gaussian_can_be_long_one_way():
+    mask = GaussianMask()
+    with torch.no_grad():
+        mask.factor[0, 0] = 5
+    theta = mask(torch.empty(1, 1, 5, 5, 5, 5))[0]
+    assert theta[4, 2, 2, 2] < 0.01 < 0.5 < theta[2, 4, 2, 2]
+    spreads = [mask.readings()[f"s_{number}"] for number in (1, 2, 3, 4)]
+    assert spreads == pytest.approx([0.2, 1, 1, 1], abs=1e-3)
+
+
+def plane_features(shape, a, t, noise=0.3, seed=0):
+    """One channel: patch pairs near (i, j) = A (k, l) + t, among noise."""
+    random = torch.Generator().manual_seed(seed)
+    places = coordinates(shape)
+    ahead = places[..., 2:] @ torch.tensor(a).T + torch.tensor(t)
+    on = (places[..., :2] - ahead).abs().amax(-1) < 0.16
+    return on, (on.float() + noise * torch.randn(shape, generator=random))[None, None]
+
+
+@pytest.mark.parametrize(
+    ("a", "t"),
+    [
+        ([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0]),
+        ([[0.5, 0.0], [0.0, 0.5]], [0.3, -0.4]),
+        ([[0.6, 0.15], [-0.1, 0.5]], [-0.2, 0.1]),
+    ],
+)
+def test_plane_mask_finds_the_plane(a, t):
+    on, features = plane_features((14, 14, 10, 10), a, t)
+    mask = PlaneMask(1, sigma=0.15)
+    with torch.no_grad():
+        mask.saliency.weight.fill_(5)
+    theta = mask(features)[0]
+    assert theta[on].mean() > 0.6
+    assert theta[~on].mean() < 0.1
+
+
+def test_fitted_plane_equals_least_squares():
+    places = coordinates((4, 5, 3, 4)).double()
+    weights = torch.rand(1, 4, 5, 3, 4, dtype=torch.float64)
+    weights *= (places[..., :2] - places[..., 2:]).norm(dim=-1) < 0.8
+    fitted = fit_plane(weights, places, torch.zeros(1, 2, 3).double())[0]
+    root = weights.flatten().sqrt()[:, None]
+    left = torch.cat([places[..., 2:], torch.ones(4, 5, 3, 4, 1)], -1).flatten(0, 3)
+    expected = torch.linalg.lstsq(root * left, root * places[..., :2].flatten(0, 3)).solution.T
+    torch.testing.assert_close(fitted, expected, atol=2e-3, rtol=0)
+    nothing = fit_plane(torch.zeros_like(weights), places, torch.full((1, 2, 3), 0.5).double())
+    assert (nothing == 0.5).all()
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("conv", ["full", "pivot", "flat"])
+@pytest.mark.parametrize("placement", ["after_block", "before_sum"])
+def test_attention_is_applied_in_every_block(name, conv, placement):
+    if conv == "flat" and name in ("predicted", "plane"):
+        with pytest.raises(ValueError, match="take conv="):
+            resnet18(conv, width=4, attention=name)
+        return
+    network = resnet18(conv, width=4, blocks=(1, 1), attention=name, placement=placement)
+    tensor = torch.rand(2, 4, 6, 5, 4, 6)
+    network(tensor).sum().backward()
+    found = [module for module in network.modules() if isinstance(module, Attention)]
+    assert len(found) == 2
+    for attention in found:
+        moved = [p.grad is not None and p.grad.abs().sum() > 0 for p in attention.parameters()]
+        assert any(moved) and all(p.isfinite().all() for p in attention.parameters())
+        assert all(math.isfinite(value) for value in attention.mask.readings().values())
+
+
+def test_equation_5_in_both_places():
+    make = Layers("full", "batch", "har", "before_sum")
+    block = BasicBlock(make, 4, 4, 1).eval()
+    x = torch.rand(1, 4, 3, 3, 3, 3)
+    theta = block.attention.mask(x)[:, None]
+    inner = block.norm2(block.conv2(torch.relu(block.norm1(block.conv1(x)))))
+    torch.testing.assert_close(block(x), torch.relu(inner * theta + inner + x))
+    features = torch.rand(2, 3, 4, 4, 4, 4)
+    after = Attention("har", 3)(features)
+    torch.testing.assert_close(after, attend(features, MASKS["har"](3)(features)))
+
+
+def test_flat_attention_is_the_mean_over_each_pixels_area():
+    attention = Attention("har-normalised", 3, flat=True)
+    attention.grid = (4, 6, 5, 3)
+    features = torch.rand(1, 3, 10, 9)
+    theta = attention.mask(torch.empty(1, 1, 4, 6, 5, 3))
+    picture = to_flat(theta[:, None])[0, 0]
+    small = picture.view(10, 2, 9, 2).mean((1, 3))
+    torch.testing.assert_close(attention(features), features * (1 + small))
+
+
+def test_the_mask_that_contributing_shows_runs():
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(class .*?)```", text, re.DOTALL)
+    names: dict = {**vars(indiret.attention)}
+    exec(code, names)
+    mask = names["StripeMask"]()
+    theta = mask(torch.rand(2, 8, 4, 5, 4, 3))
+    assert theta.shape == (1, 4, 5, 4, 3) and mask.readings() == {"sigma": 0.5}
+    assert theta[0, 1, 0, 1, 0] == 1 and theta[0, 0, 0, 3, 0] < 0.2
+
+
+def test_bad_settings_get_a_sentence():
+    with pytest.raises(ValueError, match="choose from none, har"):
+        resnet18("full", attention="sphere")
+    with pytest.raises(ValueError, match="after_block, before_sum"):
+        resnet18("full", attention="har", placement="inside")
+    for make in (vgg11, inception):
+        with pytest.raises(ValueError, match="needs residual blocks"):
+            make("full", width=4, attention="har", placement="before_sum")
+        make("pivot", width=4, blocks=(1, 1), attention="har")
+    with pytest.raises(ValueError, match="peak, pdf, paper"):
+        hypersphere(coordinates((2, 2, 2, 2)), torch.zeros(1, 4), *torch.ones(2, 1), "max")
+    with pytest.raises(ValueError, match="four dimensions"):
+        HypersphereMask(center=(0, 0))
+    with pytest.raises(ValueError, match="sigma=0"):
+        HypersphereMask(sigma=0)
+    with pytest.raises(ValueError, match="choose from none"):
+        Attention("sphere", 3)

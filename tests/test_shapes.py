@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indiret.datasets import load_dataset
+from indiret.evaluation import true_partners
+from indiret.images import image_size, pixel_box
+from indiret.protocol import evidence_pairs
+from indiret.shapes import SHAPES, fit_gaussian, fit_sphere, matching_points, shape_precision
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 99))
+def test_a_sphere_is_found_again(seed):
+    random = np.random.default_rng(seed)
+    center, radius = random.normal(size=4), random.uniform(0.5, 2)
+    directions = random.normal(size=(40, 4))
+    points = center + radius * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    distance = fit_sphere(points)
+    assert distance(points).max() < 1e-6
+    assert distance(center) == pytest.approx(radius)
+
+
+def test_gaussian_distance_is_mahalanobis():
+    random = np.random.default_rng(0)
+    points = random.normal(size=(200, 4)) @ np.diag([1.0, 2, 0.5, 1])
+    inverse = np.linalg.inv(np.cov(points.T))
+    away = random.normal(size=4)
+    expected = np.sqrt((away - points.mean(0)) @ inverse @ (away - points.mean(0)))
+    assert fit_gaussian(points)(away) == pytest.approx(expected, rel=1e-3)
+
+
+def test_precision_equals_a_loop():
+    random = np.random.default_rng(1)
+    points = np.unique(random.integers(0, 5, (20, 4)), axis=0)
+    for shape, fit in SHAPES.items():
+        normal = (2 * points + 1) / 5 - 1
+        distance = fit(normal)
+        limit = np.quantile(distance(normal), 0.9) + 1e-9
+        inside = sum(
+            bool(distance((2 * np.array(place) + 1) / 5 - 1) <= limit)
+            for place in np.ndindex(5, 5, 5, 5)
+        )
+        expected = (distance(normal) <= limit).sum() / inside
+        assert shape_precision(points, (5, 5, 5, 5), shape) == pytest.approx(expected)
+
+
+def test_true_pairs_of_toytown_lie_on_a_plane_and_on_no_sphere():
+    town = load_dataset("toytown", split="validation")
+    found = {shape: [] for shape in SHAPES}
+    for pair in list(evidence_pairs(town))[::40]:
+        picture = image_size(town.path(pair.query.image))
+        box = pixel_box(pair.query.box, picture)
+        sides = town.geometry(pair.query.image), town.geometry(pair.name)
+        partners = true_partners(*sides, box, (10, 10), pair.roi.shape, (14, 14))
+        points = matching_points(partners)
+        if len(points) >= 20:
+            for shape in SHAPES:
+                found[shape].append(shape_precision(points, (14, 14, 10, 10), shape))
+    means = {shape: np.mean(values) for shape, values in found.items()}
+    print(means)
+    assert len(found["plane"]) >= 5
+    assert means["plane"] > 5 * means["sphere"]
+    assert means["plane"] > 2 * means["ball"]
+
+
+def test_bad_input_gets_a_sentence():
+    points = np.random.default_rng(0).integers(0, 5, (20, 4))
+    with pytest.raises(ValueError, match="ball, sphere, gaussian, plane"):
+        shape_precision(points, (5, 5, 5, 5), "cube")
+    with pytest.raises(ValueError, match="determine no shape"):
+        shape_precision(points[:5], (5, 5, 5, 5), "plane")
