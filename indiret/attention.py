@@ -35,7 +35,7 @@ def attend(features: Tensor, mask: Tensor) -> Tensor:
 def coordinates(
     shape: Sequence[int], kind: str = "normalised", like: Tensor | None = None
 ) -> Tensor:
-    """The place x of every entry of a 4-D map: (*shape, 4).
+    """The place x of every entry of a 4-D map: ``(*shape, 4)``.
 
     ``"normalised"``: (2a + 1) / L − 1 along an axis of length L, within −1 … 1 and 0 where L is 1,
     so that a mask means the same at every resolution. ``"index"``: whole numbers from 0, as the

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from indiret.patches import PYRAMID
 
 FLAT_PATCH = (1 / 255) ** 2  # a variance below one grey level is sensor noise, not structure
-FLAT_SLOPE = 1.6 / 255  # a mean slope of so little is; chosen with benchmarks/true_matches.py
+FLAT_SLOPE = 1.6 / 255  # a mean slope of so little is, too; chosen on training pairs
 DIRECTIONS = 8  # of slopes
 
 

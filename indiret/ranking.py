@@ -197,7 +197,7 @@ def _hits(method: Method, names: list[str], scores: np.ndarray) -> list[Hit]:
 
 @dataclass(frozen=True)
 class FeedbackConfig:
-    """How the second round of `rank_again` is made; chosen on Toytown validation."""
+    """How the second round of `rank_again` is made; a start, no value is chosen by measurement."""
 
     n: int = 5  # targets whose query maps are pooled
     pool: str = "max"  # or "mean"
