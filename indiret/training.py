@@ -11,6 +11,7 @@ import json
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -30,7 +31,9 @@ from indiret.correlation import correlate, fit_metrics, initial_metric_state
 from indiret.datasets import RetrievalDataset
 from indiret.evaluation import fit_calibration, mean_average_precision
 from indiret.networks import IndicativeNetwork, NetworkConfig, build_network
-from indiret.sampling import Batch, PairSampler, symmetries
+from indiret.sampling import PairSampler, symmetries
+
+AHEAD = 2  # steps whose tensors are made, each by a thread, while the network learns from another
 
 
 @dataclass(frozen=True)
@@ -160,12 +163,13 @@ def fit(
 
     bar = tqdm(total=config.steps, initial=progress.step, desc="training", disable=None)
     began, losses = time.monotonic() - progress.seconds, list[float]()
-    with bar, ThreadPoolExecutor(1) as ahead:
-        upcoming = ahead.submit(sampler.batch, progress.step)
+    with bar, ThreadPoolExecutor(AHEAD) as ahead:
+        first = range(progress.step, progress.step + AHEAD)
+        upcoming = deque(ahead.submit(_lesson, model, sampler, step, config) for step in first)
         while progress.step < config.steps and not _patience_over(progress, config):
-            batch = upcoming.result()
-            upcoming = ahead.submit(sampler.batch, progress.step + 1)
-            losses.append(_step(model, optimiser, batch, progress.step, config))
+            lesson = upcoming.popleft().result()
+            upcoming.append(ahead.submit(_lesson, model, sampler, progress.step + AHEAD, config))
+            losses.append(_step(model, optimiser, *lesson, progress.step, config))
             if not math.isfinite(losses[-1]):
                 raise ValueError(
                     f"the loss is {losses[-1]} at step {progress.step}: the run has diverged; take "
@@ -197,26 +201,35 @@ def fit(
     return model, log
 
 
+@torch.no_grad()
+def _lesson(
+    model: IndicativeNetwork, sampler: PairSampler, step: int, config: TrainingConfig
+) -> tuple[Tensor, Tensor]:
+    """Correlation tensors (B, V, m, n, m', n') of one step and their labels (B,)."""
+    device = model.calibration.device
+    batch = sampler.batch(step)
+    target, query = (
+        {name: values.to(device) for name, values in side.items()}
+        for side in (batch.target, batch.query)
+    )
+    tensor = correlate(target, query, model.config.metrics)
+    if config.augment:
+        tensor = symmetries(tensor, np.random.default_rng((config.seed, step, 1)))
+    return tensor, batch.labels.to(device)
+
+
 def _step(
     model: IndicativeNetwork,
     optimiser: torch.optim.Optimizer,
-    batch: Batch,
+    tensor: Tensor,
+    labels: Tensor,
     step: int,
     config: TrainingConfig,
 ) -> float:
     model.train()
     for group in optimiser.param_groups:
         group["lr"] = config.learning_rate * _rate(step, config)
-    device = model.calibration.device
-    with torch.no_grad():
-        target, query = (
-            {name: values.to(device) for name, values in side.items()}
-            for side in (batch.target, batch.query)
-        )
-        tensor = correlate(target, query, model.config.metrics)
-        if config.augment:
-            tensor = symmetries(tensor, np.random.default_rng((config.seed, step, 1)))
-    loss = F.cross_entropy(model(tensor), batch.labels.to(device))
+    loss = F.cross_entropy(model(tensor), labels)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
