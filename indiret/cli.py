@@ -1,4 +1,4 @@
-"""The ``indiret`` command: train, evaluate, search and explain."""
+"""The ``indiret`` command: train, evaluate, study, search and explain."""
 
 import argparse
 import io
@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from indiret.architectures import ATTENTIONS, PLACEMENTS
-from indiret.datasets import Query, RetrievalDataset, load_dataset
+from indiret.datasets import Query, RetrievalDataset, load_clicked_pairs, load_dataset
 from indiret.evidence import METHODS as EVIDENCE_METHODS
 from indiret.evidence import Evidence, explain
 from indiret.images import crop, read_image
@@ -22,6 +22,7 @@ from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Hit, NetworkMethod, prepare, rank
 from indiret.report import ReportHit, write_report
 from indiret.reproduction import evaluate, list_methods, provenance, write_json
+from indiret.study import StudyConfig, run_study
 from indiret.training import PAPER_RECIPE, TrainingConfig, fit
 
 NOTHING_FOUND = 0.5  # probability below which the best hit is not called a match
@@ -65,6 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     _data_arguments(evaluation)
     evaluation.add_argument("--method", default="base", help="see `indiret methods`")
     evaluation.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+
+    study = commands.add_parser("study", help="compare attention and feedback; goes on if killed")
+    study.set_defaults(run=_study)
+    study.add_argument("--out", type=Path, default=Path("runs/study"), help="folder of the study")
+    study.add_argument("--variants", nargs="+", choices=ATTENTIONS, default=ATTENTIONS)
+    study.add_argument("--seeds", type=int, default=StudyConfig.seeds)
+    study.add_argument("--steps", type=int, default=StudyConfig.steps, help="of each network")
+    study.add_argument("--oxford", type=Path, metavar="ROOT", help="measure here, too")
+    study.add_argument("--wxbs", type=Path, metavar="ROOT", help="photos with clicked points")
 
     methods = commands.add_parser("methods", help="list what --method takes")
     methods.set_defaults(run=_methods)
@@ -116,6 +126,24 @@ def _train(arguments: argparse.Namespace) -> None:
     write_json(arguments.out / "log.json", record)
     best = max(row.get("validation_map", 0.0) for row in log)
     print(f"{arguments.out / 'network.safetensors'}: validation mAP {best:.3f}")
+
+
+def _study(arguments: argparse.Namespace) -> None:
+    config = StudyConfig(tuple(arguments.variants), arguments.seeds, arguments.steps)
+    train, validation, test = (
+        load_dataset("toytown", split=name) for name in ("train", "validation", "test")
+    )
+    tests = {"toytown": test}
+    if arguments.oxford:
+        tests["oxford"] = load_dataset("oxford5k", arguments.oxford)
+    clicked = load_clicked_pairs(arguments.wxbs) if arguments.wxbs else ()
+    results = run_study(arguments.out, config, train, validation, tests, clicked)
+    for row in results["toytown"]["rows"]:
+        figures = "  ".join(
+            f"{name} {row[name]['mean']:.3f}" for name in ("mAP", "pixel_auc", "patch_match")
+        )
+        print(f"{row['variant']:15} {row['scheme']:8} {figures}")
+    print(f"every figure with its interval: {arguments.out / 'results.json'}")
 
 
 def _check_device(name: str) -> None:

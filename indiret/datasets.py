@@ -7,6 +7,7 @@ samples of it, pairs of query and reference folders, and a plain folder of photo
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,15 @@ from indiret.images import (
 )
 from indiret.images import crop as crop_to_box
 
-__all__ = ["TOYTOWN", "Geometry", "Query", "RetrievalDataset", "load_dataset"]
+__all__ = [
+    "TOYTOWN",
+    "ClickedPair",
+    "Geometry",
+    "Query",
+    "RetrievalDataset",
+    "load_clicked_pairs",
+    "load_dataset",
+]
 
 TOYTOWN = Path(__file__).parent / "data" / "toytown"
 SPLITS = ("train", "validation", "test")
@@ -274,6 +283,92 @@ def load_dataset(
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}; give the folder of the data set.")
     return LAYOUTS[name](name, folder)
+
+
+@dataclass(frozen=True)
+class ClickedPair:
+    """Two photos of one scene, and points that somebody clicked in both.
+
+    Attributes
+    ----------
+    name : str
+        The scene's folder, such as ``WGABS/kyiv``.
+    query, target : Path
+        The photos.
+    query_points, target_points : numpy.ndarray
+        Shape (N, 2), float64: x and y in pixels; row by row the same point of the scene.
+    """
+
+    name: str
+    query: Path
+    target: Path
+    query_points: NDArray[np.float64]
+    target_points: NDArray[np.float64]
+
+
+def load_clicked_pairs(root: str | os.PathLike[str]) -> list[ClickedPair]:
+    """Read scenes in the layout of WxBS: ``GROUP/SCENE/{01,02}.jpg`` and ``corrs.txt``.
+
+    Each line of ``corrs.txt`` starts with x1 y1 x2 y2, in pixels of the original photos. Where the
+    photos were made smaller, ``root/sizes.json`` gives the original widths and heights.
+
+    Parameters
+    ----------
+    root : path
+        The folder of the groups.
+
+    Returns
+    -------
+    list of ClickedPair
+        In order of name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no scene.
+    ValueError
+        If a file of points cannot be understood.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     scene = Path(folder, "easy", "wall")
+    ...     scene.mkdir(parents=True)
+    ...     for name in ("01.jpg", "02.jpg"):
+    ...         Image.new("RGB", (32, 24)).save(scene / name)
+    ...     scene.joinpath("corrs.txt").write_text("1 2 3 4")
+    ...     load_clicked_pairs(folder)[0].target_points.tolist()
+    7
+    [[3.0, 4.0]]
+    """
+    folder = Path(root)
+    files = sorted(folder.glob("*/*/corrs.txt"))
+    if not files:
+        raise FileNotFoundError(
+            f"{folder} holds no scene; expected are {folder}/GROUP/SCENE with 01.jpg, 02.jpg and "
+            "corrs.txt."
+        )
+    sizes_file = folder / "sizes.json"
+    sizes = json.loads(sizes_file.read_text()) if sizes_file.is_file() else {}
+    pairs = []
+    for file in files:
+        name = _below(folder, file.parent)
+        try:
+            points = np.loadtxt(file, ndmin=2)[:, :4].reshape(-1, 2, 2)
+        except ValueError as error:
+            raise ValueError(f"{file} does not hold x1 y1 x2 y2 in each line: {error}") from error
+        query, target = file.with_name("01.jpg"), file.with_name("02.jpg")
+        known = sizes.get(name, {}).get("images", {})
+        scales = []
+        for photo in (query, target):
+            height, width = image_size(photo)
+            original = known.get(photo.name, {}).get("orig", (width, height))
+            scales.append(np.array([width, height]) / original)
+        pairs.append(
+            ClickedPair(name, query, target, points[:, 0] * scales[0], points[:, 1] * scales[1])
+        )
+    return pairs
 
 
 def _load_folder(name: str, root: Path) -> RetrievalDataset:

@@ -3,6 +3,8 @@
 Chapter: *A 4-D ResNet learns to match*.
 """
 
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,10 +13,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from indiret.correlation import correlate
 from indiret.datasets import RetrievalDataset
 from indiret.networks import Described, IndicativeNetwork
 
-VERSIONS = 4  # crops and lights of each photo; new ones for every batch take longer than learning
+VERSIONS = 4  # crops and lights of each photo, described once; 16 a batch would cost 0.9 s a step
+AHEAD = 2  # steps whose tensors are made, each by a thread, while a network learns from another
 
 
 class SamplingConfig(Protocol):
@@ -122,6 +126,53 @@ class PairSampler:
         jitter = random.uniform(-0.1, 0.1, 4) * sides
         box = np.clip(box + jitter, 0, np.tile([width, height], 2))
         return self.network.describe(_relit(random, _crop(picture, box)), query)
+
+
+class Lessons:
+    """Tensor T and labels of every training step, made ahead by threads.
+
+    Networks that learn side by side from one `Lessons` see the same pairs, correlated once.
+
+    Parameters
+    ----------
+    sampler
+        Of the pairs.
+    first
+        The sampler's step that is step 0 here, so that runs of other seeds can share its pictures.
+    keep
+        Steps kept for those who come later; one that comes later still is made again.
+    """
+
+    def __init__(self, sampler: PairSampler, first: int = 0, keep: int = AHEAD + 1):
+        self.sampler, self.first, self.keep = sampler, first, keep
+        self._made: dict[int, Future[tuple[Tensor, Tensor]]] = {}
+        self._threads = ThreadPoolExecutor(AHEAD)
+        self._lock = Lock()
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """T (B, V, m, n, m', n') and labels (B,) of one step, on the network's device."""
+        with self._lock:
+            for soon in range(step, step + AHEAD + 1):
+                if soon not in self._made:
+                    self._made[soon] = self._threads.submit(self._make, self.first + soon)
+            lesson = self._made[step]
+            while len(self._made) > self.keep:
+                self._made.pop(next(iter(self._made)))
+        return lesson.result()
+
+    @torch.no_grad()
+    def _make(self, step: int) -> tuple[Tensor, Tensor]:
+        network, config = self.sampler.network, self.sampler.config
+        device = network.calibration.device
+        batch = self.sampler.batch(step)
+        target, query = (
+            {name: values.to(device) for name, values in side.items()}
+            for side in (batch.target, batch.query)
+        )
+        tensor = correlate(target, query, network.config.metrics)
+        if config.augment:
+            tensor = symmetries(tensor, np.random.default_rng((config.seed, step, 1)))
+        return tensor, batch.labels.to(device)
 
 
 def symmetries(tensor: Tensor, random: np.random.Generator) -> Tensor:

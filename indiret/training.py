@@ -10,10 +10,9 @@ Chapter: *A 4-D ResNet learns to match*.
 import json
 import math
 import os
+import threading
 import time
-from collections import deque
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from indiret.attention import AttentionMask
-from indiret.correlation import correlate, fit_metrics, initial_metric_state
+from indiret.correlation import fit_metrics, initial_metric_state
 from indiret.datasets import RetrievalDataset
 from indiret.evaluation import fit_calibration, mean_average_precision
 from indiret.networks import IndicativeNetwork, NetworkConfig, build_network
-from indiret.sampling import PairSampler, symmetries
+from indiret.sampling import Lessons, PairSampler
 
-AHEAD = 2  # steps whose tensors are made, each by a thread, while the network learns from another
+_SEEDED = threading.Lock()  # torch draws fresh weights from a generator that all threads share
 
 
 @dataclass(frozen=True)
@@ -117,6 +116,8 @@ def fit(
     config: TrainingConfig | None = None,
     folder: Path | None = None,
     device: str = "cpu",
+    lessons: Lessons | None = None,
+    look: "ValidationLook | None" = None,
 ) -> tuple[IndicativeNetwork, list[dict[str, float]]]:
     """Train a network on the landmarks of one data set, choosing its best step on another's.
 
@@ -132,6 +133,8 @@ def fit(
         Where checkpoints go. If it holds one of the same recipe, the run resumes from it.
     device
         Where to compute, as torch names it.
+    lessons, look
+        To share with other networks that look at pictures alike; made here otherwise.
 
     Returns
     -------
@@ -148,12 +151,13 @@ def fit(
     """
     config = config or TrainingConfig()
     _check_disjoint(train, validation)
-    torch.manual_seed(config.seed)
-    model = build_network(network).to(device)
+    with _SEEDED:
+        torch.manual_seed(config.seed)
+        model = build_network(network).to(device)
     model.set_metric_state(_fitted_state(model.config, train))
-    sampler = PairSampler(train, model, config)
+    lessons = lessons or Lessons(PairSampler(train, model, config))
+    look = look or ValidationLook(validation, model, config)
     optimiser = _optimiser(model, config)
-    looks = _ValidationLook(validation, model, config)
     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     progress, log = Progress(), list[dict[str, float]]()
     recipe = _recipe(model.config, config, train, validation)
@@ -163,13 +167,9 @@ def fit(
 
     bar = tqdm(total=config.steps, initial=progress.step, desc="training", disable=None)
     began, losses = time.monotonic() - progress.seconds, list[float]()
-    with bar, ThreadPoolExecutor(AHEAD) as ahead:
-        first = range(progress.step, progress.step + AHEAD)
-        upcoming = deque(ahead.submit(_lesson, model, sampler, step, config) for step in first)
+    with bar:
         while progress.step < config.steps and not _patience_over(progress, config):
-            lesson = upcoming.popleft().result()
-            upcoming.append(ahead.submit(_lesson, model, sampler, progress.step + AHEAD, config))
-            losses.append(_step(model, optimiser, *lesson, progress.step, config))
+            losses.append(_step(model, optimiser, *lessons(progress.step), progress.step, config))
             if not math.isfinite(losses[-1]):
                 raise ValueError(
                     f"the loss is {losses[-1]} at step {progress.step}: the run has diverged; take "
@@ -184,7 +184,7 @@ def fit(
             row = {"step": progress.step, "loss": sum(losses) / len(losses)}
             losses.clear()
             if looking:
-                row["validation_map"] = looks.mean_average_precision()
+                row["validation_map"] = look.mean_average_precision(model)
                 if row["validation_map"] > progress.best_map:
                     progress.best_map, progress.best_step = row["validation_map"], progress.step
                     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -197,25 +197,8 @@ def fit(
                 _save_checkpoint(checkpoint, recipe, model, optimiser, best, progress, log)
     model.load_state_dict(best)
     model.eval()
-    model.calibration.copy_(torch.tensor(looks.calibration()))
+    model.calibration.copy_(torch.tensor(look.calibration(model)))
     return model, log
-
-
-@torch.no_grad()
-def _lesson(
-    model: IndicativeNetwork, sampler: PairSampler, step: int, config: TrainingConfig
-) -> tuple[Tensor, Tensor]:
-    """Correlation tensors (B, V, m, n, m', n') of one step and their labels (B,)."""
-    device = model.calibration.device
-    batch = sampler.batch(step)
-    target, query = (
-        {name: values.to(device) for name, values in side.items()}
-        for side in (batch.target, batch.query)
-    )
-    tensor = correlate(target, query, model.config.metrics)
-    if config.augment:
-        tensor = symmetries(tensor, np.random.default_rng((config.seed, step, 1)))
-    return tensor, batch.labels.to(device)
 
 
 def _step(
@@ -263,42 +246,71 @@ def _optimiser(model: IndicativeNetwork, config: TrainingConfig) -> torch.optim.
     return kinds[config.optimiser]([group for group in groups if group["params"]], **settings)
 
 
-class _ValidationLook:
-    """A fixed, evenly spread set of validation queries, ranked against the whole database."""
+class ValidationLook:
+    """A fixed, evenly spread set of validation queries, ranked against the whole database.
+
+    Parameters
+    ----------
+    dataset
+        The validation landmarks.
+    network
+        Describes the pictures; any network that looks at them alike can then be looked at.
+    config
+        How many queries.
+    keep
+        Whether to keep the tensors for the next look: 1 GB for 16 queries of Toytown.
+    """
 
     def __init__(
-        self, dataset: RetrievalDataset, network: IndicativeNetwork, config: TrainingConfig
+        self,
+        dataset: RetrievalDataset,
+        network: IndicativeNetwork,
+        config: TrainingConfig,
+        keep: bool = False,
     ):
         count = min(config.validation_queries, len(dataset.queries))
         chosen = np.linspace(0, len(dataset.queries) - 1, count).round().astype(int)
         self.queries = [dataset.queries[i] for i in chosen]
         self.names = list(dataset.images)
-        self.network = network
         reading = tqdm(self.names, desc="validation photos", unit="photo", disable=None)
         self.database = [network.describe(dataset.read(name)) for name in reading]
         self.asked = [network.describe(dataset.read_query(q), query=True) for q in self.queries]
+        self._kept: dict[int, list[Tensor]] | None = {} if keep else None
 
     @torch.no_grad()
-    def margins(self) -> np.ndarray:
+    def margins(self, network: IndicativeNetwork) -> np.ndarray:
         """(queries, database) margins."""
-        self.network.eval()
-        batches = [self.database[at : at + 8] for at in range(0, len(self.database), 8)]
+        network.eval()
         rows = [
-            torch.cat([self.network.margin(self.network.correlate(query, b)) for b in batches])
-            for query in self.asked
+            torch.cat([network.margin(tensor) for tensor in self._tensors(number, network)])
+            for number in range(len(self.asked))
         ]
         return torch.stack(rows).double().cpu().numpy()
 
-    def mean_average_precision(self) -> float:
+    def _tensors(self, number: int, network: IndicativeNetwork) -> Iterable[Tensor]:
+        """One query's tensors, eight pictures at a time."""
+        if self._kept is not None and number in self._kept:
+            return self._kept[number]
+        starts = range(0, len(self.database), 8)
+        parts = (self.database[at : at + 8] for at in starts)
+        tensors = (network.correlate(self.asked[number], part) for part in parts)
+        if self._kept is None:
+            return tensors
+        self._kept[number] = list(tensors)
+        return self._kept[number]
+
+    def mean_average_precision(self, network: IndicativeNetwork) -> float:
+        """mAP without the queries' own photos, 0 … 1."""
         rankings = {
             query.name: [self.names[i] for i in np.argsort(-row, kind="stable")]
-            for query, row in zip(self.queries, self.margins(), strict=True)
+            for query, row in zip(self.queries, self.margins(network), strict=True)
         }
         return mean_average_precision(rankings, self.queries, exclude_query=True)
 
-    def calibration(self) -> tuple[float, float]:
+    def calibration(self, network: IndicativeNetwork) -> tuple[float, float]:
+        """What `fit_calibration` makes of these margins."""
         margins, labels = [], []
-        for query, row in zip(self.queries, self.margins(), strict=True):
+        for query, row in zip(self.queries, self.margins(network), strict=True):
             for name, margin in zip(self.names, row.tolist(), strict=True):
                 if name != query.image and name not in query.junk:
                     margins.append(margin)

@@ -1,0 +1,448 @@
+"""The study of attention and feedback: every mask, every scheme, several seeds, one command.
+
+All networks of one seed learn side by side from the same pairs, and are measured on the same
+tensors, so that they differ in nothing but their masks. Whatever is finished is written down at
+once: a study that was killed goes on where it was.
+
+Chapters: *Hypersphere attention*, *Indicative feedback*.
+"""
+
+import itertools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from indiret.attention import MASKS
+from indiret.datasets import ClickedPair, Query, RetrievalDataset
+from indiret.evaluation import (
+    Interval,
+    average_precision,
+    average_to_grid,
+    nested_bootstrap,
+    point_match_accuracy,
+    strongest_targets,
+)
+from indiret.evidence import explain
+from indiret.feedback import query_weights, refine_query, weight_tensor
+from indiret.images import pixel_box, read_image
+from indiret.networks import (
+    CONFIGS,
+    Described,
+    IndicativeNetwork,
+    NetworkConfig,
+    build_network,
+    load_network,
+    save_network,
+)
+from indiret.protocol import DEFAULT_EVIDENCE, EvidencePair, evidence_pairs, pair_measures
+from indiret.ranking import FeedbackConfig, NetworkMethod, prepare
+from indiret.reproduction import provenance, write_json
+from indiret.sampling import Lessons, PairSampler
+from indiret.training import TrainingConfig, ValidationLook, fit
+
+BASE = "none"
+KINDS = ("mean", "max", "oracle")
+MEASURES = ("mAP", "mAP@5", "mAP@10", "mAP@20", "mAP_without_query")
+EVIDENCE_MEASURES = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
+Record = dict[str, Any]  # variant, seed, scheme, and a value for each measure
+Networks = Mapping[tuple[str, int], IndicativeNetwork]  # by variant and seed
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What is compared, and how long each network learns."""
+
+    variants: tuple[str, ...] = (BASE, *MASKS)
+    seeds: int = 5
+    steps: int = 1500  # the shipped network learns from 5000
+    choosing_seeds: int = 2  # whose Base chooses the schemes on validation
+    explained: int = 4  # positives of a query whose evidence is measured
+    network: NetworkConfig = CONFIGS["base"]
+
+    def __post_init__(self) -> None:
+        if BASE not in self.variants or len(set(self.variants)) < len(self.variants):
+            raise ValueError(
+                f"variants={self.variants} is not allowed; give {BASE!r}, with which the others "
+                "are compared, and each of them once."
+            )
+        for name in ("seeds", "choosing_seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not at least 1.")
+
+    def recipe(self, seed: int) -> TrainingConfig:
+        """How a network of one seed is trained."""
+        return TrainingConfig(steps=self.steps, seed=seed)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A second round: weights by feedback, or by the true region of the query (the oracle)."""
+
+    feedback: FeedbackConfig
+    oracle: bool = False
+
+    def weights(self, network: IndicativeNetwork, answers: Tensor, region: Tensor | None) -> Tensor:
+        """w (m', n') in 0 … 1, from the tensors of the first answers or from the region."""
+        if self.oracle:
+            if region is None:
+                raise ValueError(
+                    "the oracle needs the query's true region; this data set has none."
+                )
+            return query_weights(region, self.feedback.hard)
+        evidence = explain(network, answers[: self.feedback.n], self.feedback.evidence)
+        refined = refine_query(evidence, self.feedback.pool, self.feedback.normalise)
+        return query_weights(refined, self.feedback.hard)
+
+
+def candidates() -> dict[str, Scheme]:
+    """The schemes among which validation chooses, by a name that starts with their kind."""
+    found = {
+        f"{pool}, n={n}, {'each sums to 1' if even else 'raw'}, λ={strength:g}": Scheme(
+            FeedbackConfig(n=n, pool=pool, normalise=even, strength=strength)
+        )
+        for pool, n, even, strength in itertools.product(
+            ("mean", "max"), (3, 10), (False, True), (0.3, 0.6)
+        )
+    }
+    for strength in (0.3, 0.6, 1.0):
+        found[f"oracle, λ={strength:g}"] = Scheme(FeedbackConfig(strength=strength), oracle=True)
+    return found
+
+
+def run_study(
+    out: Path,
+    config: StudyConfig,
+    train: RetrievalDataset,
+    validation: RetrievalDataset,
+    tests: Mapping[str, RetrievalDataset],
+    clicked: Sequence[ClickedPair] = (),
+) -> dict[str, Any]:
+    """Train, choose on validation, measure on the tests once, and sum up.
+
+    Parameters
+    ----------
+    out
+        Folder of everything that is finished; what lies there is not done again.
+    config
+        What is compared.
+    train, validation
+        Data sets that share no landmark.
+    tests
+        By name; the first is the one that differences are drawn from.
+    clicked
+        Photos with clicked points, for patch matches on real photos.
+
+    Returns
+    -------
+    dict
+        What `summarise` says of each test, the validation table, what was learnt, provenance. Also
+        written to ``out/results.json``.
+
+    Raises
+    ------
+    ValueError
+        If ``out`` holds a study of other settings.
+    """
+    _check_same_study(out, config, train)
+    train_variants(out, train, validation, config)
+    networks = {
+        (variant, seed): load_network(weights_path(out, variant, seed))
+        for seed in range(config.seeds)
+        for variant in config.variants
+    }
+    choosing = {key: net for key, net in networks.items() if key[0] == BASE}
+    choosing = {key: choosing[key] for key in list(choosing)[: config.choosing_seeds]}
+    measure(out / "validation", choosing, candidates(), validation, explained=0)
+    table = _validation_table(read_records(out / "validation", validation))
+    schemes = {}
+    for kind in KINDS:
+        if of_kind := [name for name in table if name.startswith(kind)]:
+            schemes[kind] = candidates()[max(of_kind, key=table.__getitem__)]
+    results: dict[str, Any] = {"config": _plain(config), "provenance": provenance(train)}
+    results["validation"] = table
+    results["schemes"] = {kind: asdict(scheme) for kind, scheme in schemes.items()}
+    for name, dataset in tests.items():
+        measure(out / name, networks, schemes, dataset, config.explained)
+        results[name] = summarise(read_records(out / name, dataset), dataset)
+    if clicked:
+        results["clicked"] = match_clicked(networks, clicked)
+    results["logs"] = {
+        f"{variant}-{seed}": json.loads(_log_path(out, variant, seed).read_text())["log"]
+        for variant, seed in networks
+    }
+    write_json(out / "results.json", results)
+    return results
+
+
+def weights_path(out: Path, variant: str, seed: int) -> Path:
+    """Where a study keeps one of its networks."""
+    return out / "networks" / f"{variant}-{seed}" / "network.safetensors"
+
+
+def train_variants(
+    out: Path, train: RetrievalDataset, validation: RetrievalDataset, config: StudyConfig
+) -> None:
+    """Train every network that is not there yet, all variants of a seed side by side."""
+    todo = {
+        seed: [v for v in config.variants if not weights_path(out, v, seed).exists()]
+        for seed in range(config.seeds)
+    }
+    if not any(todo.values()):
+        return
+    describer = build_network(config.network)
+    sampler = PairSampler(train, describer, config.recipe(seed=0))
+    look = ValidationLook(validation, describer, config.recipe(seed=0), keep=True)
+    origin = provenance(train)
+    for seed, variants in todo.items():
+        recipe = config.recipe(seed)
+        lessons = Lessons(sampler, first=seed * config.steps, keep=32)
+
+        def learn(
+            variant: str, recipe: TrainingConfig = recipe, lessons: Lessons = lessons
+        ) -> None:
+            path = weights_path(out, variant, recipe.seed)
+            shape = config.network.replace(name=variant, attention=variant)
+            network, log = fit(
+                shape, train, validation, recipe, path.parent, lessons=lessons, look=look
+            )
+            record = {"training": asdict(recipe), "provenance": origin, "log": log}
+            write_json(_log_path(out, variant, recipe.seed), record)
+            save_network(network, path)
+
+        with ThreadPoolExecutor(max(1, len(variants))) as side_by_side:
+            list(side_by_side.map(learn, variants))
+
+
+def measure(
+    out: Path,
+    networks: Networks,
+    schemes: Mapping[str, Scheme],
+    dataset: RetrievalDataset,
+    explained: int = 4,
+) -> None:
+    """Rank and explain with every network, in one round and under every scheme.
+
+    The tensors of a query are made once for all. Each query's records are written to a file of
+    its own when they are complete; queries whose file is there are passed over.
+
+    Parameters
+    ----------
+    out
+        Folder of the files.
+    networks
+        By (variant, seed); all describe pictures alike.
+    schemes
+        Second rounds by name, besides ``"none"``.
+    dataset
+        With queries.
+    explained
+        Positives of a query, evenly spread, whose evidence is measured.
+    """
+    left = [query for query in dataset.queries if not _record_path(out, query).exists()]
+    if not left:
+        return
+    method = NetworkMethod(next(iter(networks.values())))
+    database = prepare(method, dataset).features
+    pairs: dict[str, list[EvidencePair]] = {}
+    for pair in evidence_pairs(dataset) if explained else ():
+        if pair.name in database:
+            pairs.setdefault(pair.query.name, []).append(pair)
+    workers = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
+    with ThreadPoolExecutor(workers) as threads:
+        for query in tqdm(left, desc=f"measuring {out.name}", unit="query", disable=None):
+            tensor = _tensors(method, method.prepare_query(dataset.read_query(query)), database)
+            own = pairs.get(query.name, [])
+            spread = np.linspace(0, len(own) - 1, min(explained, len(own))).round().astype(int)
+            job = _Job(query, dataset, list(database), tensor, [own[at] for at in spread])
+            records = threads.map(
+                lambda item, job=job: job.records(item[1], item[0], schemes), networks.items()
+            )
+            write_json(_record_path(out, query), [row for rows in records for row in rows])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One query, its tensors against the whole database, and the pairs to explain."""
+
+    query: Query
+    dataset: RetrievalDataset
+    names: Sequence[str]
+    tensor: Tensor
+    pairs: Sequence[EvidencePair]
+
+    def records(
+        self, network: IndicativeNetwork, key: tuple[str, int], schemes: Mapping[str, Scheme]
+    ) -> list[Record]:
+        margins = _margins(network, self.tensor)
+        order = [at for at in self._order(margins) if self.names[at] != self.query.image]
+        region = query_region(self.dataset, self.query, self.tensor.shape[4:])
+        first = {"variant": key[0], "seed": key[1], "scheme": "none"}
+        rows = [first | self._precisions(margins) | self._evidence(network, self.tensor)]
+        for name, scheme in schemes.items():
+            if scheme.oracle and region is None:
+                continue
+            answers = self.tensor[order[: scheme.feedback.n]]
+            weights = scheme.weights(network, answers, region)
+            again = weight_tensor(self.tensor, weights, scheme.feedback.strength)
+            rows.append(first | {"scheme": name} | self._precisions(_margins(network, again)))
+            rows[-1] |= self._evidence(network, again)
+        return rows
+
+    def _order(self, margins: np.ndarray) -> list[int]:
+        return sorted(range(len(self.names)), key=lambda at: (-margins[at], self.names[at]))
+
+    def _precisions(self, margins: np.ndarray) -> dict[str, float]:
+        ranked = [self.names[at] for at in self._order(margins)]
+        positives, junk, own = self.query.positives, self.query.junk, {self.query.image}
+        values = {"mAP": average_precision(ranked, positives, junk)}
+        for k in (5, 10, 20):
+            values[f"mAP@{k}"] = average_precision(ranked, positives, junk, k)
+        if positives - own:
+            values["mAP_without_query"] = average_precision(ranked, positives - own, junk | own)
+        return values
+
+    def _evidence(self, network: IndicativeNetwork, tensor: Tensor) -> dict[str, float]:
+        if not self.pairs:
+            return {}
+        rows = tensor[[self.names.index(pair.name) for pair in self.pairs]]
+        measured = [
+            pair_measures(self.dataset, pair, evidence)
+            for pair, evidence in zip(
+                self.pairs, explain(network, rows, DEFAULT_EVIDENCE), strict=True
+            )
+        ]
+        found = {m: [row[m] for row in measured if m in row] for m in EVIDENCE_MEASURES}
+        return {name: float(np.nanmean(values)) for name, values in found.items() if values}
+
+
+def query_region(dataset: RetrievalDataset, query: Query, grid: Sequence[int]) -> Tensor | None:
+    """How much of each query patch shows the landmark, (m', n') in 0 … 1: the oracle's Q*.
+
+    ``None`` where the data set does not tell, or knows no more than the box itself.
+    """
+    if not (dataset.root / "masks").is_dir():
+        return None
+    roi = dataset.roi(query.image)
+    if roi is None:
+        return None
+    x1, y1, x2, y2 = pixel_box(query.box, roi.shape) if query.box else (0, 0, *roi.shape[::-1])
+    return torch.from_numpy(average_to_grid(roi[y1:y2, x1:x2], grid)).float()
+
+
+def read_records(out: Path, dataset: RetrievalDataset) -> dict[str, list[Record]]:
+    """What `measure` wrote, by the query's name."""
+    return {q.name: json.loads(_record_path(out, q).read_text()) for q in dataset.queries}
+
+
+def summarise(records: Mapping[str, list[Record]], dataset: RetrievalDataset) -> dict[str, Any]:
+    """Means with intervals, and differences from Base and from one round, paired.
+
+    Parameters
+    ----------
+    records
+        From `read_records`.
+    dataset
+        Tells the landmark of each query.
+
+    Returns
+    -------
+    dict
+        ``rows``: for each variant and scheme, by measure, ``mean``, ``low``, ``high`` and the same
+        of ``gain`` over Base in one round and of ``feedback_gain`` over the variant's own first
+        round; ``queries`` counts.
+    """
+    landmark = {query.name: query.landmark for query in dataset.queries}
+    values: dict[tuple[str, str], dict[str, dict[tuple[str, str, int], float]]] = {}
+    for name, of_query in records.items():
+        for row in of_query:
+            cell = values.setdefault((row["variant"], row["scheme"]), {})
+            for measure_name in (*MEASURES, *EVIDENCE_MEASURES):
+                if measure_name in row:
+                    by_key = cell.setdefault(measure_name, {})
+                    by_key[landmark[name], name, row["seed"]] = row[measure_name]
+    rows = []
+    for (variant, scheme), cell in values.items():
+        summary: Record = {"variant": variant, "scheme": scheme}
+        for name, known in cell.items():
+            summary[name] = figures = _interval(nested_bootstrap(known))
+            if (variant, scheme) != (BASE, "none"):
+                figures["gain"] = _interval(nested_bootstrap(known, values[BASE, "none"][name]))
+            if scheme != "none":
+                alone = values[variant, "none"][name]
+                figures["feedback_gain"] = _interval(nested_bootstrap(known, alone))
+        rows.append(summary)
+    return {"rows": rows, "queries": len(records)}
+
+
+def match_clicked(networks: Networks, pairs: Sequence[ClickedPair]) -> list[Record]:
+    """Where each network's evidence sends clicked points: shares within one and two patches."""
+    rows = list[Record]()
+    for (variant, seed), network in networks.items():
+        found = []
+        for pair in pairs:
+            query, target = read_image(pair.query), read_image(pair.target)
+            asked = network.describe(query, query=True)
+            tensor = network.correlate(asked, [network.describe(target)])
+            evidence = explain(network, tensor, DEFAULT_EVIDENCE)[0].pairs
+            guess = strongest_targets(evidence, pair.query_points, query.shape, target.shape)
+            found.append(
+                point_match_accuracy(guess, pair.target_points, target.shape, network.config.grid)
+            )
+        names, values = found[0]._fields, np.mean(found, axis=0).tolist()
+        rows.append({"variant": variant, "seed": seed} | dict(zip(names, values, strict=True)))
+    return rows
+
+
+def _validation_table(records: Mapping[str, list[Record]]) -> dict[str, float]:
+    """Mean AP by scheme, queries' own photos left out."""
+    found: dict[str, list[float]] = {}
+    for row in itertools.chain.from_iterable(records.values()):
+        found.setdefault(row["scheme"], []).append(row["mAP_without_query"])
+    return {scheme: float(np.mean(values)) for scheme, values in found.items()}
+
+
+def _tensors(method: NetworkMethod, asked: Described, database: Mapping[str, Described]) -> Tensor:
+    described = list(database.values())
+    starts = range(0, len(described), method.batch)
+    return torch.cat([method.tensor(asked, described[at : at + method.batch]) for at in starts])
+
+
+@torch.inference_mode()
+def _margins(network: IndicativeNetwork, tensor: Tensor) -> np.ndarray:
+    return torch.cat([network.margin(part) for part in tensor.split(8)]).double().numpy()
+
+
+def _interval(interval: Interval) -> dict[str, Any]:
+    return {name: round(value, 5) for name, value in interval._asdict().items()}
+
+
+def _plain(config: StudyConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
+
+
+def _record_path(out: Path, query: Query) -> Path:
+    return out / f"{query.name}.json"
+
+
+def _log_path(out: Path, variant: str, seed: int) -> Path:
+    return weights_path(out, variant, seed).with_name("log.json")
+
+
+def _check_same_study(out: Path, config: StudyConfig, train: RetrievalDataset) -> None:
+    """A folder holds one study: its settings are written down at the start."""
+    own = _plain(config) | {"data": train.manifest_hash()}
+    path = out / "study.json"
+    if not path.exists():
+        write_json(path, own)
+    elif json.loads(path.read_text()) != own:
+        raise ValueError(f"{out} holds a study of other settings; name another folder.")

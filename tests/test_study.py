@@ -1,0 +1,121 @@
+"""The study of attention and feedback, on a town of posters."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_town import make_tiny_town
+
+from indiret import study
+from indiret.datasets import load_clicked_pairs, load_dataset
+from indiret.networks import CONFIGS, load_network
+from indiret.study import StudyConfig, query_region, run_study
+
+SMALL = CONFIGS["base"].replace(
+    grid=(6, 6), query_grid=(4, 4), size=8, scales=(1.0,), shifts=1, width=2, blocks=(1,)
+)
+CONFIG = StudyConfig(("none", "plane"), seeds=2, steps=4, explained=2, network=SMALL)
+
+
+@pytest.fixture(scope="module")
+def towns(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("towns")
+    names = ("train", "validation", "test")
+    return [make_tiny_town(folder / name, name[0], seed=i) for i, name in enumerate(names)]
+
+
+@pytest.fixture(scope="module")
+def finished(towns, tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    clicked = tmp_path_factory.mktemp("clicked")
+    scene = clicked / "group" / "scene"
+    scene.mkdir(parents=True)
+    for name, source in zip(("01.jpg", "02.jpg"), list(towns[2].images.values())[:2], strict=True):
+        (scene / name).write_bytes(source.read_bytes())
+    (scene / "corrs.txt").write_text("10 10 20 20\n30 30 40 40\n")
+    train, validation, test = towns
+    results = run_study(
+        out, CONFIG, train, validation, {"toytown": test}, load_clicked_pairs(clicked)
+    )
+    return out, results
+
+
+def test_every_variant_is_measured_in_one_round_and_two(finished, towns):
+    out, results = finished
+    cells = {(row["variant"], row["scheme"]) for row in results["toytown"]["rows"]}
+    schemes = ("none", "mean", "max")  # posters have no masks, so no oracle
+    assert cells == {(variant, scheme) for variant in CONFIG.variants for scheme in schemes}
+    for row in results["toytown"]["rows"]:
+        assert 0 <= row["mAP"]["low"] <= row["mAP"]["mean"] <= row["mAP"]["high"] <= 1
+        assert ("gain" in row["mAP"]) == ((row["variant"], row["scheme"]) != ("none", "none"))
+        assert ("feedback_gain" in row["mAP"]) == (row["scheme"] != "none")
+    assert len(results["clicked"]) == len(CONFIG.variants) * CONFIG.seeds
+    assert json.loads((out / "results.json").read_text()) == results
+    assert "stage1.0 sigma" in results["logs"]["plane-0"][-1]
+
+
+def test_variants_of_a_seed_see_the_same_pairs(finished, towns, tmp_path):
+    out, _ = finished
+    alone = StudyConfig(("none",), seeds=2, steps=4, network=SMALL)
+    study.train_variants(tmp_path, *towns[:2], alone)
+    for seed in range(2):
+        beside, apart = (
+            load_network(study.weights_path(folder, "none", seed)).state_dict()
+            for folder in (out, tmp_path)
+        )
+        assert all(torch.equal(beside[name], apart[name]) for name in apart)
+
+
+def test_what_is_finished_is_not_done_again(finished, towns, monkeypatch):
+    out, results = finished
+    removed = study._record_path(out / "toytown", towns[2].queries[1])
+    before = json.loads(removed.read_text())
+    removed.unlink()
+    monkeypatch.setattr(study, "fit", lambda *a, **k: pytest.fail("trained again"))
+    asked = []
+    original = study._tensors
+    monkeypatch.setattr(study, "_tensors", lambda *a: asked.append(1) or original(*a))
+    again = run_study(out, CONFIG, *towns[:2], {"toytown": towns[2]})
+    assert len(asked) == 1
+    assert json.loads(removed.read_text()) == before
+    assert again["toytown"] == results["toytown"]
+
+
+def test_a_folder_holds_one_study(finished, towns):
+    out, _ = finished
+    other = StudyConfig(("none",), seeds=1, steps=4, network=SMALL)
+    with pytest.raises(ValueError, match="study of other settings"):
+        run_study(out, other, *towns[:2], {})
+
+
+@pytest.mark.parametrize("changes", [{"variants": ("har",)}, {"seeds": 0}])
+def test_settings_that_say_nothing_are_refused(changes):
+    with pytest.raises(ValueError, match=r"not (allowed|at least 1)"):
+        StudyConfig(**changes)
+
+
+def test_the_oracle_is_the_landmark_within_the_box():
+    town = load_dataset("toytown", split="validation")
+    query = town.queries[0]
+    region = query_region(town, query, (10, 10))
+    x1, y1, x2, y2 = (round(side) for side in query.box)
+    assert region.shape == (10, 10) and 0 <= region.min() and region.max() <= 1
+    assert region.mean().item() == pytest.approx(
+        town.roi(query.image)[y1:y2, x1:x2].mean(), abs=1e-3
+    )
+
+
+def test_a_scheme_weighs_the_query_by_its_first_answers(towns):
+    from indiret.networks import build_network
+
+    torch.manual_seed(0)
+    network = build_network(SMALL).eval()
+    answers = torch.randn(3, len(SMALL.views), 6, 6, 4, 4)
+    schemes = study.candidates()
+    weights = schemes["mean, n=3, raw, λ=0.3"].weights(network, answers, None)
+    assert weights.shape == (4, 4) and weights.max() == 1
+    with pytest.raises(ValueError, match="oracle needs"):
+        schemes["oracle, λ=1"].weights(network, answers, None)
+    region = torch.tensor(np.eye(4) / 2)
+    assert schemes["oracle, λ=1"].weights(network, answers, region).equal(2 * region)
