@@ -63,7 +63,7 @@ class StudyConfig:
 
     variants: tuple[str, ...] = (BASE, *MASKS)
     seeds: int = 5
-    steps: int = 1500  # the shipped network learns from 5000
+    steps: int = 1000  # the shipped network learns from 5000
     choosing_seeds: int = 2  # whose Base chooses the schemes on validation
     explained: int = 4  # positives of a query whose evidence is measured
     network: NetworkConfig = CONFIGS["base"]
@@ -80,7 +80,7 @@ class StudyConfig:
 
     def recipe(self, seed: int) -> TrainingConfig:
         """How a network of one seed is trained."""
-        return TrainingConfig(steps=self.steps, seed=seed)
+        return TrainingConfig(steps=self.steps, validate_every=250, seed=seed)
 
 
 @dataclass(frozen=True)
