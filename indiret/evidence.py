@@ -39,7 +39,7 @@ class Evidence:
     score
         The margin z_relevant − z_irrelevant.
     pairs
-        M*, (m, n, m', n') float ≥ 0: evidence per patch pair, target first (Eq. 3).
+        M*, (m, n, m', n') float ≥ 0 (unless signed): evidence per patch pair, target first (Eq. 3).
     target_map, query_map
         P (m, n) and Q (m', n'): M* summed over the other side (Eq. 4). All three have one sum.
     """
@@ -91,6 +91,7 @@ def explain(
     layers: str | Sequence[str] = "all",
     target: str = "margin",
     normalise: bool = False,
+    signed: bool = False,
 ) -> list[Evidence]:
     """Decode a network's judgement of correlation tensors into evidence per patch pair (Eq. 3).
 
@@ -114,6 +115,8 @@ def explain(
         logit of the winning class (the authors' earlier habit).
     normalise
         Divide each layer's map by its maximum before averaging; the literal form does not.
+    signed
+        Leave the ReLU out, so that what spoke against a match is negative.
 
     Returns
     -------
@@ -146,7 +149,7 @@ def explain(
     return [
         evidence
         for pairs in tensor.split(AT_ONCE)
-        for evidence in _explain(network, pairs, method, names, target, normalise)
+        for evidence in _explain(network, pairs, method, names, target, normalise, signed)
     ]
 
 
@@ -157,6 +160,7 @@ def _explain(
     names: Sequence[str],
     target: str,
     normalise: bool,
+    signed: bool,
 ) -> list[Evidence]:
     tensor = tensor.detach().requires_grad_()
     with _frozen(network), _watched(network, names) as features, torch.enable_grad():
@@ -173,6 +177,8 @@ def _explain(
             _cam(feature, gradient, literal=method == "gradcam")
             for feature, gradient in zip(watched, gradients, strict=True)
         ]
+        if not signed:
+            cams = [cam.relu() for cam in cams]
         if method not in ON_TENSOR:
             cams = [network.cam_to_grid(cam, grid) for cam in cams]
         if normalise:
@@ -254,7 +260,7 @@ def deletion(
 def _cam(feature: Tensor, gradient: Tensor, literal: bool) -> Tensor:
     if literal:
         gradient = gradient.flatten(2).mean(2)[:, :, *[None] * (feature.ndim - 2)]
-    return (gradient * feature).sum(1).relu()
+    return (gradient * feature).sum(1)
 
 
 def _layer_names(network: IndicativeNetwork, layers: str | Sequence[str]) -> list[str]:

@@ -41,6 +41,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#dcd8cf",
     "xtick.color": INK,
     "ytick.color": INK,
@@ -252,6 +253,220 @@ def training_curves(log: Sequence[Mapping[str, float]]) -> Figure:
             ax.plot([row["step"] for row in rows], [row[key] for row in rows], marker=".")
             ax.set(xlabel="step", ylabel=label)
             ax.set_ylim(bottom=0)
+        plt.close(figure)
+    return figure
+
+
+def evidence_columns(query: Picture, target: Picture, evidences: Mapping[str, Evidence]) -> Figure:
+    """One pair under the maps of several kinds of evidence: targets above, the query below.
+
+    Parameters
+    ----------
+    query, target
+        (H, W, 3) uint8 RGB, as they were compared.
+    evidences
+        By the name over their column.
+
+    Examples
+    --------
+    >>> import torch
+    >>> grey = np.full((60, 80, 3), 128, dtype=np.uint8)
+    >>> two = {name: Evidence(1.5, torch.rand(4, 5, 3, 3)) for name in ("Base", "+HAR")}
+    >>> len(evidence_columns(grey, grey, two).axes)
+    4
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            2, len(evidences), figsize=(11, 5.2), squeeze=False, layout="constrained"
+        )
+        for column, (name, evidence) in zip(axes.T, evidences.items(), strict=True):
+            _show(column[0], overlay(target, _numpy(evidence.target_map)), name)
+            _show(column[1], overlay(query, _numpy(evidence.query_map)), "")
+        plt.close(figure)
+    return figure
+
+
+def map_strip(picture: Picture, maps: Mapping[str, ArrayLike]) -> Figure:
+    """One picture under several maps, side by side.
+
+    Parameters
+    ----------
+    picture
+        (H, W, 3) uint8 RGB.
+    maps
+        (m, n) ≥ 0 by title.
+
+    Examples
+    --------
+    >>> grey = np.full((60, 80, 3), 128, dtype=np.uint8)
+    >>> len(map_strip(grey, {"mean": np.eye(4), "max": np.ones((4, 4))}).axes)
+    2
+    """
+    with plt.rc_context(STYLE):
+        proportion = len(maps) * _proportion(picture)
+        figure, axes = plt.subplots(
+            1,
+            len(maps),
+            figsize=_fitted(proportion, width=11, height=4.0),
+            squeeze=False,
+            layout="constrained",
+        )
+        for ax, (title, values) in zip(axes[0], maps.items(), strict=True):
+            _show(ax, overlay(picture, np.asarray(values, dtype=np.float64)), title)
+        plt.close(figure)
+    return figure
+
+
+def slices(tensors: Mapping[str, ArrayLike], limits: tuple[float, float] = (0, 1)) -> Figure:
+    """The slice (i, k) through the middle of some (m, n, m', n') tensors: target down, query along.
+
+    Parameters
+    ----------
+    tensors
+        By title; of any values.
+    limits
+        The values at the ends of the colour scale.
+
+    Examples
+    --------
+    >>> len(slices({"ball": np.ones((5, 5, 5, 5)), "shell": np.zeros((5, 5, 5, 5))}).axes)
+    3
+    """
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        figure, axes = plt.subplots(
+            1, len(tensors), figsize=(11, 2.9), squeeze=False, layout="constrained"
+        )
+        for ax, (title, tensor) in zip(axes[0], tensors.items(), strict=True):
+            values = np.asarray(tensor, dtype=np.float64)
+            _, n, _, columns = values.shape
+            shown = values[:, n // 2, :, columns // 2]
+            image = ax.imshow(shown, vmin=limits[0], vmax=limits[1], cmap="viridis")
+            ax.set(title=title, xlabel="query row k", ylabel="target row i")
+        figure.colorbar(image, ax=axes[0].tolist(), shrink=0.85)
+        plt.close(figure)
+    return figure
+
+
+def true_pairs(points: ArrayLike, grid: Sequence[int]) -> Figure:
+    """Where true pairs lie: target rows over query rows, and target columns over query columns.
+
+    Parameters
+    ----------
+    points
+        (N, 4) i, j, k, l, from `indiret.shapes.matching_points`.
+    grid
+        (m, n, m', n'): the axes' limits.
+
+    Examples
+    --------
+    >>> [ax.get_xlabel() for ax in true_pairs([[0, 1, 2, 3]], (14, 14, 10, 10)).axes]
+    ['query row k', 'query column l']
+    """
+    i, j, k, l = np.asarray(points).T
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+        for ax, target, query, name, height, width in (
+            (axes[0], i, k, "row", grid[0], grid[2]),
+            (axes[1], j, l, "column", grid[1], grid[3]),
+        ):
+            ax.scatter(query, target, s=26, alpha=0.4, linewidths=0)
+            letters = ("k", "i") if name == "row" else ("l", "j")
+            ax.set(xlabel=f"query {name} {letters[0]}", ylabel=f"target {name} {letters[1]}")
+            ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        plt.close(figure)
+    return figure
+
+
+def intervals(
+    rows: Mapping[str, tuple[float, float, float]], label: str, zero: bool = False
+) -> Figure:
+    """Means and their intervals, one a row, first on top.
+
+    Parameters
+    ----------
+    rows
+        (mean, low, high) by the name to the left of it.
+    label
+        Of the axis below, with its unit.
+    zero
+        Whether to draw a line at zero, for differences.
+
+    Examples
+    --------
+    >>> intervals({"Base": (0.5, 0.4, 0.6)}, "mAP").axes[0].get_xlabel()
+    'mAP'
+    """
+    names, values = list(rows), np.array(list(rows.values()))
+    height = np.arange(len(rows))[::-1]
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(8, 0.8 + 0.27 * len(rows)), layout="constrained")
+        ax.hlines(height, values[:, 1], values[:, 2], color=INK, linewidth=1.4)
+        ax.plot(values[:, 0], height, "o", markersize=6)
+        if zero:
+            ax.axvline(0, color=BAD, linewidth=1, linestyle="--")
+        ax.set_yticks(height, names)
+        ax.set_xlabel(label)
+        plt.close(figure)
+    return figure
+
+
+def bars(groups: Mapping[str, Sequence[float]], names: Sequence[str], label: str) -> Figure:
+    """Values side by side: a cluster of bars for each name, a colour for each group.
+
+    Examples
+    --------
+    >>> len(bars({"one": [0.2, 0.4], "other": [0.3, 0.1]}, ["a", "b"], "AUC").axes[0].patches)
+    4
+    """
+    width = 0.8 / len(groups)
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
+        for number, (group, values) in enumerate(groups.items()):
+            ax.bar(np.arange(len(names)) + number * width, values, 0.9 * width, label=group)
+        ax.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names)
+        ax.set_ylabel(label)
+        ax.grid(axis="x", visible=False)
+        if len(groups) > 1:
+            ax.legend()
+        plt.close(figure)
+    return figure
+
+
+def trajectories(
+    runs: Mapping[str, Sequence[Mapping[str, float]]], readings: Sequence[str]
+) -> Figure:
+    """What was learnt, reading by reading, over the steps of several runs.
+
+    Parameters
+    ----------
+    runs
+        Logs as `indiret.training.fit` returns them, by name.
+    readings
+        Which entries of their rows, one panel each.
+
+    Examples
+    --------
+    >>> log = [{"step": 1, "mu": 0.0}, {"step": 2, "mu": 0.1}]
+    >>> [ax.get_title() for ax in trajectories({"har": log}, ["mu"]).axes]
+    ['mu']
+    """
+    with plt.rc_context(STYLE):
+        columns = min(len(readings), 3)
+        figure, axes = plt.subplots(
+            -(-len(readings) // columns),
+            columns,
+            figsize=(3.5 * columns, 2.5 * -(-len(readings) // columns)),
+            squeeze=False,
+            layout="constrained",
+        )
+        for ax, reading in zip(axes.flat, readings, strict=False):
+            for name, log in runs.items():
+                ax.plot([row["step"] for row in log], [row[reading] for row in log], label=name)
+            ax.set(title=reading, xlabel="step")
+        for ax in axes.flat[len(readings) :]:
+            ax.remove()
+        if len(runs) > 1:
+            axes[0, 0].legend()
         plt.close(figure)
     return figure
 

@@ -110,7 +110,7 @@ def measure_evidence(
             for kind, settings in EVIDENCE.items()
         }
         for number, pair in enumerate(pairs):
-            partners = _partners(dataset, pair, tensor.shape[2:])
+            partners = partners_of(dataset, pair, tensor.shape[2:])
             for kind, of_pairs in evidence.items():
                 figures.setdefault(kind, []).append(_patch_match(of_pairs[number], partners))
         stranger = _other_landmark(asked, query)
@@ -142,7 +142,7 @@ def pair_measures(dataset: RetrievalDataset, pair: EvidencePair, evidence: Evide
     values = evidence.target_map.numpy()
     measured = {"mIoU": float(np.mean(threshold_ious(values, pair.roi)))}
     measured |= {"otsu_iou": otsu_iou(values, pair.roi), "pixel_auc": pixel_auc(values, pair.roi)}
-    return measured | _patch_match(evidence, _partners(dataset, pair, evidence.pairs.shape))
+    return measured | _patch_match(evidence, partners_of(dataset, pair, evidence.pairs.shape))
 
 
 def _maps_without_network(
@@ -166,8 +166,11 @@ def _localisation(values: np.ndarray, roi: np.ndarray) -> Row:
     return {"otsu_iou": otsu_iou(values, roi), "pixel_auc": pixel_auc(values, roi)} | at
 
 
-def _partners(dataset: RetrievalDataset, pair: EvidencePair, grid: Sequence[int]) -> Array | None:
-    """The exact correspondence of a pair's patches, where the data set has it."""
+def partners_of(dataset: RetrievalDataset, pair: EvidencePair, grid: Sequence[int]) -> Array | None:
+    """The true partner of each query patch, (m', n', 2), where the data set knows it.
+
+    ``grid`` is (m, n, m', n'); see `indiret.evaluation.true_partners`.
+    """
     query, target = dataset.geometry(pair.query.image), dataset.geometry(pair.name)
     if query is None or target is None:
         return None

@@ -16,8 +16,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from indiret.datasets import Query, RetrievalDataset
-from indiret.evidence import explain
-from indiret.feedback import query_weights, refine_query, weight_pixels, weight_tensor
+from indiret.evidence import Evidence, explain
+from indiret.feedback import (
+    evidence_box,
+    query_weights,
+    refine_query,
+    weight_pixels,
+    weight_tensor,
+)
 from indiret.images import ImageError
 from indiret.networks import Described, IndicativeNetwork
 
@@ -195,6 +201,9 @@ def _hits(method: Method, names: list[str], scores: np.ndarray) -> list[Hit]:
     return sorted(hits, key=lambda hit: (-hit.score, hit.name))
 
 
+WEIGHED = ("tensor", "pixels", "answers")
+
+
 @dataclass(frozen=True)
 class FeedbackConfig:
     """How the second round of `rank_again` is made; a start, no value is chosen by measurement."""
@@ -204,14 +213,16 @@ class FeedbackConfig:
     normalise: bool = True  # each map sums to one first; the paper's are raw
     strength: float = 0.5  # λ: 0 changes nothing, 1 silences what Q* leaves out
     hard: float | None = None  # a share of Q*'s maximum below which a patch counts nothing
-    weigh: str = "tensor"  # or "pixels"
+    weigh: str = "tensor"  # or "pixels", or "answers": see `answer_votes`
     evidence: str = "combined"  # a method of `indiret.evidence.explain`
+    level: float = 0.25  # of an answer's evidence at which it is cut, for "answers"
 
     def __post_init__(self) -> None:
         if self.n < 1:
             raise ValueError(f"n={self.n} is not at least 1.")
-        if self.weigh not in ("tensor", "pixels"):
-            raise ValueError(f"weigh={self.weigh!r} is not known; choose from tensor, pixels.")
+        if self.weigh not in WEIGHED:
+            known = ", ".join(WEIGHED)
+            raise ValueError(f"weigh={self.weigh!r} is not known; choose from {known}.")
 
 
 def rank_again(
@@ -259,14 +270,17 @@ def rank_again(
     for query in tqdm(queries, desc="ranking again", unit="query", disable=None):
         picture = database.read_query(query)
         asked = method.prepare_query(picture)
+        answers = [hit.name for hit in first[query.name] if hit.name != query.image][: config.n]
+        evidences = []
+        if refined is None or config.weigh == "answers":
+            tensors = [method.tensor(asked, [prepared.features[name]]) for name in answers]
+            evidences = [explain(method.network, one, config.evidence)[0] for one in tensors]
+        if config.weigh == "answers":
+            found = [(names.index(name), database.read(name)) for name in answers]
+            votes = answer_votes(method, evidences, found, features, config.level)
+            ranked[query.name] = _hits(method, names, method.score(asked, features) + votes)
+            continue
         if refined is None:
-            answers = [hit.name for hit in first[query.name] if hit.name != query.image][: config.n]
-            evidences = [
-                explain(
-                    method.network, method.tensor(asked, [prepared.features[name]]), config.evidence
-                )[0]
-                for name in answers
-            ]
             q_star = refine_query(evidences, config.pool, config.normalise)
         else:
             q_star = refined[query.name]
@@ -278,3 +292,43 @@ def rank_again(
             scores = method.score(asked, features, weights, config.strength)
         ranked[query.name] = _hits(method, names, scores)
     return ranked
+
+
+def answer_votes(
+    method: NetworkMethod,
+    evidences: Sequence[Evidence],
+    answers: Sequence[tuple[int, np.ndarray]],
+    features: Sequence[Described],
+    level: float = 0.25,
+) -> np.ndarray:
+    """What the first answers say of every picture when they ask, cut to where their evidence lies.
+
+    Each is heard as far as it is probably right itself: its margins are multiplied by its own
+    calibrated probability. Of itself it says no more than of the picture it finds most like it.
+
+    Parameters
+    ----------
+    method
+        Calibrated.
+    evidences
+        Of the query against each answer.
+    answers
+        Place among ``features`` and picture of each.
+    features
+        The prepared database.
+    level
+        See `indiret.feedback.evidence_box`.
+
+    Returns
+    -------
+    ndarray
+        (len(features),) float64, to be added to the query's own margins.
+    """
+    votes = np.zeros(len(features))
+    for evidence, (place, picture) in zip(evidences, answers, strict=True):
+        x1, y1, x2, y2 = evidence_box(evidence.target_map, picture.shape, level)
+        said = method.score(method.prepare_query(picture[y1:y2, x1:x2]), features)
+        if len(said) > 1:
+            said[place] = np.delete(said, place).max()
+        votes += method.probability(np.array([evidence.score])) * said
+    return votes

@@ -12,9 +12,10 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,15 +45,25 @@ from indiret.networks import (
     save_network,
 )
 from indiret.protocol import DEFAULT_EVIDENCE, EvidencePair, evidence_pairs, pair_measures
-from indiret.ranking import FeedbackConfig, NetworkMethod, prepare
+from indiret.ranking import FeedbackConfig, NetworkMethod, answer_votes, prepare
 from indiret.reproduction import provenance, write_json
 from indiret.sampling import Lessons, PairSampler
 from indiret.training import TrainingConfig, ValidationLook, fit
 
 BASE = "none"
-KINDS = ("mean", "max", "oracle")
+KINDS = ("mean", "max", "oracle", "answers")
 MEASURES = ("mAP", "mAP@5", "mAP@10", "mAP@20", "mAP_without_query")
 EVIDENCE_MEASURES = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
+JUDGED_AGAIN = 100  # first targets that a second round judges; the others keep their order
+NAMES = {
+    "none": "Base",
+    "har": "HAR (as printed)",
+    "har-normalised": "HAR, normalised",
+    "predicted": "predicted centre",
+    "gaussian": "full Gaussian",
+    "plane": "plane",
+}
+STORED = Path(__file__).parent / "data" / "study"
 Record = dict[str, Any]  # variant, seed, scheme, and a value for each measure
 Networks = Mapping[tuple[str, int], IndicativeNetwork]  # by variant and seed
 
@@ -113,6 +124,8 @@ def candidates() -> dict[str, Scheme]:
             ("mean", "max"), (3, 10), (False, True), (0.3, 0.6)
         )
     }
+    for n in (1, 2, 3, 5):
+        found[f"answers, n={n}"] = Scheme(FeedbackConfig(n=n, weigh="answers"))
     for strength in (0.3, 0.6, 1.0):
         found[f"oracle, λ={strength:g}"] = Scheme(FeedbackConfig(strength=strength), oracle=True)
     return found
@@ -161,14 +174,15 @@ def run_study(
     }
     choosing = {key: net for key, net in networks.items() if key[0] == BASE}
     choosing = {key: choosing[key] for key in list(choosing)[: config.choosing_seeds]}
-    measure(out / "validation", choosing, candidates(), validation, explained=0)
-    table = _validation_table(read_records(out / "validation", validation))
+    asked = replace(validation, queries=validation.queries[::2])
+    measure(out / "validation", choosing, candidates(), asked, explained=0)
+    tried = _validation_table(read_records(out / "validation", asked))
     schemes = {}
     for kind in KINDS:
-        if of_kind := [name for name in table if name.startswith(kind)]:
-            schemes[kind] = candidates()[max(of_kind, key=table.__getitem__)]
+        if of_kind := [name for name in tried if name.startswith(kind)]:
+            schemes[kind] = candidates()[max(of_kind, key=tried.__getitem__)]
     results: dict[str, Any] = {"config": _plain(config), "provenance": provenance(train)}
-    results["validation"] = table
+    results["validation"] = tried
     results["schemes"] = {kind: asdict(scheme) for kind, scheme in schemes.items()}
     for name, dataset in tests.items():
         measure(out / name, networks, schemes, dataset, config.explained)
@@ -181,6 +195,77 @@ def run_study(
     }
     write_json(out / "results.json", results)
     return results
+
+
+def stored_results() -> dict[str, Any]:
+    """The results of the study that the book reports, as `run_study` returned them."""
+    results: dict[str, Any] = json.loads((STORED / "results.json").read_text())
+    return results
+
+
+def cells(results: Mapping[str, Any], dataset: str = "toytown") -> dict[tuple[str, str], Record]:
+    """The rows of one test by (variant, scheme)."""
+    return {(row["variant"], row["scheme"]): row for row in results[dataset]["rows"]}
+
+
+def table(rows: Mapping[str, Record], measures: Sequence[str]) -> str:
+    """Means with their 95 % intervals as a Markdown table, a row for each name.
+
+    Examples
+    --------
+    >>> print(table({"Base": {"mAP": {"mean": 0.5, "low": 0.4, "high": 0.6}}}, ["mAP"]))
+    | | mAP |
+    |---|---|
+    | Base | 0.500 (0.400 … 0.600) |
+    """
+    lines = ["| | " + " | ".join(measures) + " |", "|---" * (len(measures) + 1) + "|"]
+    for name, row in rows.items():
+        known = [row.get(measure) for measure in measures]
+        shown = [f"{k['mean']:.3f} ({k['low']:.3f} … {k['high']:.3f})" if k else "" for k in known]
+        lines.append(f"| {name} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+class Claim(NamedTuple):
+    """What the paper's Tables 1 and 2 are said to show, as a difference that can be measured."""
+
+    text: str
+    variant: str
+    scheme: str
+    measure: str
+    against: str  # "gain" over Base in one round, or "feedback_gain" over one round of its own
+    rises: bool
+
+
+CLAIMS = (
+    Claim("HAR raises mAP", "har", "none", "mAP", "gain", True),
+    Claim("HAR raises mIoU", "har", "none", "mIoU", "gain", True),
+    Claim("mean feedback after HAR raises mIoU", "har", "mean", "mIoU", "feedback_gain", True),
+    Claim("max feedback after HAR raises mIoU", "har", "max", "mIoU", "feedback_gain", True),
+    Claim("mean feedback after HAR raises mAP", "har", "mean", "mAP", "feedback_gain", True),
+    Claim("max feedback after HAR lowers mAP", "har", "max", "mAP", "feedback_gain", False),
+    Claim("HAR and mean feedback together raise mAP", "har", "mean", "mAP", "gain", True),
+    Claim("HAR and mean feedback together raise mIoU", "har", "mean", "mIoU", "gain", True),
+)
+
+
+def judge(results: Mapping[str, Any], dataset: str = "toytown") -> str:
+    """Each of `CLAIMS` with the difference measured and a verdict, as a Markdown table.
+
+    A claim is supported if the whole 95 % interval lies on its side of zero, contradicted if it
+    lies on the other, and not supported if it holds zero.
+    """
+    lines = ["| the paper's tables say | here, paired difference | verdict |", "|---|---|---|"]
+    rows = cells(results, dataset)
+    for claim in CLAIMS:
+        found = rows[claim.variant, claim.scheme][claim.measure][claim.against]
+        low, high = (
+            (found["low"], found["high"]) if claim.rises else (-found["high"], -found["low"])
+        )
+        verdict = "supported" if low > 0 else "contradicted" if high < 0 else "not supported"
+        figures = f"{found['mean']:+.3f} ({found['low']:+.3f} … {found['high']:+.3f})"
+        lines.append(f"| {claim.text} | {figures} | {verdict} |")
+    return "\n".join(lines)
 
 
 def weights_path(out: Path, variant: str, seed: int) -> Path:
@@ -262,7 +347,7 @@ def measure(
             tensor = _tensors(method, method.prepare_query(dataset.read_query(query)), database)
             own = pairs.get(query.name, [])
             spread = np.linspace(0, len(own) - 1, min(explained, len(own))).round().astype(int)
-            job = _Job(query, dataset, list(database), tensor, [own[at] for at in spread])
+            job = _Job(query, dataset, database, tensor, [own[at] for at in spread])
             records = threads.map(
                 lambda item, job=job: job.records(item[1], item[0], schemes), networks.items()
             )
@@ -275,33 +360,60 @@ class _Job:
 
     query: Query
     dataset: RetrievalDataset
-    names: Sequence[str]
+    database: Mapping[str, Described]
     tensor: Tensor
     pairs: Sequence[EvidencePair]
+
+    @cached_property
+    def names(self) -> list[str]:
+        return list(self.database)
 
     def records(
         self, network: IndicativeNetwork, key: tuple[str, int], schemes: Mapping[str, Scheme]
     ) -> list[Record]:
         margins = _margins(network, self.tensor)
-        order = [at for at in self._order(margins) if self.names[at] != self.query.image]
+        order = self._order(margins, range(len(self.names)))
+        others = [at for at in order if self.names[at] != self.query.image]
+        again, rest = order[:JUDGED_AGAIN], order[JUDGED_AGAIN:]
         region = query_region(self.dataset, self.query, self.tensor.shape[4:])
         first = {"variant": key[0], "seed": key[1], "scheme": "none"}
-        rows = [first | self._precisions(margins) | self._evidence(network, self.tensor)]
+        rows = [first | self._precisions(order) | self._evidence(network)]
         for name, scheme in schemes.items():
-            if scheme.oracle and region is None:
+            feedback = scheme.feedback
+            row, answers = first | {"scheme": name}, others[: feedback.n]
+            if feedback.weigh == "answers":
+                if key[0] != BASE:  # n more rankings each: the others are left out
+                    continue
+                scores = margins[again] + self._votes(network, answers, again, feedback)
+            elif scheme.oracle and region is None:
                 continue
-            answers = self.tensor[order[: scheme.feedback.n]]
-            weights = scheme.weights(network, answers, region)
-            again = weight_tensor(self.tensor, weights, scheme.feedback.strength)
-            rows.append(first | {"scheme": name} | self._precisions(_margins(network, again)))
-            rows[-1] |= self._evidence(network, again)
+            else:
+                weights = scheme.weights(network, self.tensor[answers], region)
+                weighted = weight_tensor(self.tensor[again], weights, feedback.strength)
+                scores = _margins(network, weighted)
+                row |= self._evidence(network, weights, feedback.strength)
+            rows.append(row | self._precisions(self._order(scores, again) + rest))
         return rows
 
-    def _order(self, margins: np.ndarray) -> list[int]:
-        return sorted(range(len(self.names)), key=lambda at: (-margins[at], self.names[at]))
+    def _votes(
+        self,
+        network: IndicativeNetwork,
+        answers: Sequence[int],
+        again: Sequence[int],
+        feedback: FeedbackConfig,
+    ) -> np.ndarray:
+        evidences = explain(network, self.tensor[answers], feedback.evidence)
+        found = [(again.index(at), self.dataset.read(self.names[at])) for at in answers]
+        features = [self.database[self.names[at]] for at in again]
+        return answer_votes(NetworkMethod(network), evidences, found, features, feedback.level)
 
-    def _precisions(self, margins: np.ndarray) -> dict[str, float]:
-        ranked = [self.names[at] for at in self._order(margins)]
+    def _order(self, scores: np.ndarray, places: Sequence[int]) -> list[int]:
+        """Places by falling score, ties by name."""
+        by_score = sorted(zip(-scores, (self.names[at] for at in places), places, strict=True))
+        return [at for _, _, at in by_score]
+
+    def _precisions(self, order: Sequence[int]) -> dict[str, float]:
+        ranked = [self.names[at] for at in order]
         positives, junk, own = self.query.positives, self.query.junk, {self.query.image}
         values = {"mAP": average_precision(ranked, positives, junk)}
         for k in (5, 10, 20):
@@ -310,10 +422,14 @@ class _Job:
             values["mAP_without_query"] = average_precision(ranked, positives - own, junk | own)
         return values
 
-    def _evidence(self, network: IndicativeNetwork, tensor: Tensor) -> dict[str, float]:
+    def _evidence(
+        self, network: IndicativeNetwork, weights: Tensor | None = None, strength: float = 0.0
+    ) -> dict[str, float]:
         if not self.pairs:
             return {}
-        rows = tensor[[self.names.index(pair.name) for pair in self.pairs]]
+        rows = self.tensor[[self.names.index(pair.name) for pair in self.pairs]]
+        if weights is not None:
+            rows = weight_tensor(rows, weights, strength)
         measured = [
             pair_measures(self.dataset, pair, evidence)
             for pair, evidence in zip(

@@ -1,6 +1,7 @@
 """`indiret.datasets`: each layout read whole, and each broken one named in a sentence."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indiret.datasets import SPLITS, TOYTOWN, Query, load_dataset
+from indiret.datasets import SPLITS, TOYTOWN, Query, load_clicked_pairs, load_dataset
+from indiret.images import image_size
 
 SHARED = Path(
     os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
@@ -370,3 +372,36 @@ def test_the_embedded_toytown(split):
         row, column = np.nonzero(seen)
         assert np.abs(u / w - (column * 10 + 5)).max() < 0.75
         assert np.abs(v / w - (row * 10 + 5)).max() < 0.75
+
+
+def test_clicked_points_are_scaled_to_the_photos_as_they_are(tmp_path):
+    scene = tmp_path / "hard" / "tower"
+    scene.mkdir(parents=True)
+    Image.new("RGB", (40, 30)).save(scene / "01.jpg")
+    Image.new("RGB", (50, 20)).save(scene / "02.jpg")
+    (scene / "corrs.txt").write_text("8 6 10 4 99 99\n80 60 20 8 99 99\n")
+    sizes = {"hard/tower": {"images": {"01.jpg": {"orig": [80, 60], "now": [40, 30]}}}}
+    (tmp_path / "sizes.json").write_text(json.dumps(sizes))
+    (pair,) = load_clicked_pairs(tmp_path)
+    assert pair.name == "hard/tower"
+    assert pair.query_points.tolist() == [[4, 3], [40, 30]]
+    assert pair.target_points.tolist() == [[10, 4], [20, 8]]
+
+
+def test_clicked_pairs_that_are_none_get_a_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no scene"):
+        load_clicked_pairs(tmp_path)
+    (tmp_path / "hard" / "tower").mkdir(parents=True)
+    (tmp_path / "hard" / "tower" / "corrs.txt").write_text("1 2 three 4\n")
+    with pytest.raises(ValueError, match="x1 y1 x2 y2"):
+        load_clicked_pairs(tmp_path)
+
+
+@needs_oxford
+def test_the_clicked_points_of_wxbs_lie_within_the_photos():
+    pairs = load_clicked_pairs(SHARED / "wxbs")
+    assert len(pairs) == 16
+    for pair in pairs:
+        for path, points in ((pair.query, pair.query_points), (pair.target, pair.target_points)):
+            height, width = image_size(path)
+            assert (points >= 0).all() and (points <= (width, height)).all()

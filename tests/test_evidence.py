@@ -268,3 +268,15 @@ def test_bad_input_gets_a_sentence(settings, words):
 def test_deletion_checks_the_map():
     with pytest.raises(ValueError, match="asks for"):
         deletion(network_of(), noise(6, 6, 6, 6), torch.rand(2, 5, 6))
+
+
+@pytest.mark.parametrize("method", ["gradcam", "hirescam", "input_gradient"])
+def test_signed_evidence_keeps_what_spoke_against(method):
+    network, tensor = network_of(), noise(6, 6, 6, 6)
+    layers = "all" if method == "input_gradient" else "stem"
+    (kept, _), (signed, _) = (
+        explain(network, tensor, method, layers, signed=value) for value in (False, True)
+    )
+    assert (signed.pairs < 0).any()
+    if method == "input_gradient":
+        torch.testing.assert_close(signed.pairs.relu(), kept.pairs)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indiret.evidence import Evidence
-from indiret.feedback import query_weights, refine_query, weight_pixels, weight_tensor
+from indiret.feedback import evidence_box, query_weights, refine_query, weight_pixels, weight_tensor
 
 
 def evidences(count=3, grid=(3, 4, 2, 5), seed=0):
@@ -88,3 +88,20 @@ def test_bad_input_gets_a_sentence():
         weight_tensor(torch.rand(1, 1, 2, 2, 2, 2), torch.rand(2, 2), 2)
     with pytest.raises(ValueError, match="between 0 and 1"):
         weight_pixels(np.zeros((4, 4, 3), dtype=np.uint8), torch.rand(2, 2), -1)
+
+
+def test_an_evidence_box_holds_every_cell_with_much_evidence():
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        target_map = torch.from_numpy(random.random((5, 7)) ** 4)
+        x1, y1, x2, y2 = evidence_box(target_map, (50, 140, 3), level=0.5)
+        much = (target_map >= 0.5 * target_map.max()).numpy()
+        inside = np.zeros_like(much)
+        inside[y1 // 10 : y2 // 10, x1 // 20 : x2 // 20] = True
+        assert (inside | ~much).all()
+        assert much[y1 // 10].any() and much[y2 // 10 - 1].any()
+        assert much[:, x1 // 20].any() and much[:, x2 // 20 - 1].any()
+
+
+def test_without_evidence_the_box_is_the_picture():
+    assert evidence_box(torch.zeros(3, 4), (31, 45)) == (0, 0, 45, 31)

@@ -7,6 +7,7 @@ from tiny_town import make_tiny_town
 from indiret.correlation import describe_patches
 from indiret.datasets import load_dataset
 from indiret.evidence import explain
+from indiret.feedback import evidence_box
 from indiret.networks import CONFIGS, build_network
 from indiret.ranking import FeedbackConfig, Hit, NetworkMethod, prepare, rank, rank_again
 
@@ -174,3 +175,27 @@ def test_feedback_settings_are_checked():
         FeedbackConfig(n=0)
     with pytest.raises(ValueError, match="tensor, pixels"):
         FeedbackConfig(weigh="words")
+
+
+def test_answers_ask_with_what_their_evidence_shows(town, first_round):
+    method, prepared, first = first_round
+    query = town.queries[0]
+    config = FeedbackConfig(n=2, weigh="answers", level=0.5)
+    again = rank_again(method, [query], town, prepared, first, config)[query.name]
+
+    asked = method.prepare_query(town.read_query(query))
+    expected = {hit.name: hit.score for hit in first[query.name]}
+    answers = [hit for hit in first[query.name] if hit.name != query.image][:2]
+    for answer in answers:
+        tensor = method.tensor(asked, [prepared.features[answer.name]])
+        picture = town.read(answer.name)
+        target_map = explain(method.network, tensor, "combined")[0].target_map
+        x1, y1, x2, y2 = evidence_box(target_map, picture.shape, 0.5)
+        crop = method.prepare_query(picture[y1:y2, x1:x2])
+        others = [name for name in prepared.features if name != answer.name]
+        said = method.score(crop, [prepared.features[name] for name in others])
+        said = dict(zip(others, said.tolist(), strict=True))
+        said[answer.name] = max(said.values())  # of itself it says no more than of another
+        chance = method.probability(np.array([answer.score]))[0]
+        expected = {name: score + chance * said[name] for name, score in expected.items()}
+    assert {hit.name: hit.score for hit in again} == pytest.approx(expected, abs=1e-4)
