@@ -474,7 +474,7 @@ def summarise(records: Mapping[str, list[Record]], dataset: RetrievalDataset) ->
     dict
         ``rows``: for each variant and scheme, by measure, ``mean``, ``low``, ``high`` and the same
         of ``gain`` over Base in one round and of ``feedback_gain`` over the variant's own first
-        round; ``queries`` counts.
+        round; ``AP`` lists average precision by query and, inside, seed; ``queries`` counts.
     """
     landmark = {query.name: query.landmark for query in dataset.queries}
     values: dict[tuple[str, str], dict[str, dict[tuple[str, str, int], float]]] = {}
@@ -487,7 +487,7 @@ def summarise(records: Mapping[str, list[Record]], dataset: RetrievalDataset) ->
                     by_key[landmark[name], name, row["seed"]] = row[measure_name]
     rows = []
     for (variant, scheme), cell in values.items():
-        summary: Record = {"variant": variant, "scheme": scheme}
+        summary: Record = {"variant": variant, "scheme": scheme, "AP": _by_query(cell["mAP"])}
         for name, known in cell.items():
             summary[name] = figures = _interval(nested_bootstrap(known))
             if (variant, scheme) != (BASE, "none"):
@@ -535,6 +535,13 @@ def _tensors(method: NetworkMethod, asked: Described, database: Mapping[str, Des
 @torch.inference_mode()
 def _margins(network: IndicativeNetwork, tensor: Tensor) -> np.ndarray:
     return torch.cat([network.margin(part) for part in tensor.split(8)]).double().numpy()
+
+
+def _by_query(values: Mapping[tuple[str, str, int], float]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for (_, query, _), value in sorted(values.items()):
+        found.setdefault(query, []).append(round(value, 5))
+    return found
 
 
 def _interval(interval: Interval) -> dict[str, Any]:

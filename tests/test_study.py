@@ -51,6 +51,7 @@ def test_every_variant_is_measured_in_one_round_and_two(finished, towns):
         assert 0 <= row["mAP"]["low"] <= row["mAP"]["mean"] <= row["mAP"]["high"] <= 1
         assert ("gain" in row["mAP"]) == ((row["variant"], row["scheme"]) != ("none", "none"))
         assert ("feedback_gain" in row["mAP"]) == (row["scheme"] != "none")
+        assert np.mean(list(row["AP"].values())) == pytest.approx(row["mAP"]["mean"], abs=1e-4)
     assert len(results["clicked"]) == len(CONFIG.variants) * CONFIG.seeds
     assert json.loads((out / "results.json").read_text()) == results
     assert "stage1.0 sigma" in results["logs"]["plane-0"][-1]
