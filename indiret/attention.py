@@ -147,6 +147,11 @@ def _normaliser(sigma: Tensor, kind: str) -> Tensor:
     )
 
 
+def _inverse_softplus(sigma: float) -> Tensor:
+    """s with softplus(s) + SMALLEST_SIGMA = σ, so that no step of learning makes σ negative."""
+    return torch.tensor(math.log(math.expm1(sigma - SMALLEST_SIGMA)))
+
+
 class AttentionMask(nn.Module):
     """What every mask is: features (B, C, m, n, m', n') → Θ (B or 1, m, n, m', n')."""
 
@@ -191,7 +196,7 @@ class HypersphereMask(AttentionMask):
         self.normaliser, self.coordinates = normaliser, coordinates
         self.center = nn.Parameter(torch.tensor([float(c) for c in center]))
         self.mu = nn.Parameter(torch.tensor(float(mu)))
-        self.s = nn.Parameter(torch.tensor(math.log(math.expm1(sigma - SMALLEST_SIGMA))))
+        self.s = nn.Parameter(_inverse_softplus(sigma))
 
     @property
     def sigma(self) -> Tensor:
@@ -288,7 +293,7 @@ class PlaneMask(AttentionMask):
     def __init__(self, channels: int, sigma: float = 0.3, fits: int = 2):
         super().__init__()
         self.saliency = nn.Linear(channels, 1)
-        self.s = nn.Parameter(torch.tensor(math.log(math.expm1(sigma - SMALLEST_SIGMA))))
+        self.s = nn.Parameter(_inverse_softplus(sigma))
         self.fits = fits
 
     @property

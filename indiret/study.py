@@ -203,6 +203,12 @@ def stored_results() -> dict[str, Any]:
     return results
 
 
+def stored_networks() -> dict[str, Path]:
+    """Weights of seed 0 that come with the results, by variant: none, har, and the best other."""
+    files = {path.stem.removesuffix("-0"): path for path in STORED.glob("*-0.safetensors")}
+    return {variant: files[variant] for variant in NAMES if variant in files}
+
+
 def cells(results: Mapping[str, Any], dataset: str = "toytown") -> dict[tuple[str, str], Record]:
     """The rows of one test by (variant, scheme)."""
     return {(row["variant"], row["scheme"]): row for row in results[dataset]["rows"]}

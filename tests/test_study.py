@@ -11,6 +11,7 @@ from indiret import study
 from indiret.datasets import load_clicked_pairs, load_dataset
 from indiret.networks import CONFIGS, load_network
 from indiret.study import StudyConfig, query_region, run_study
+from tools.store_study import store
 
 SMALL = CONFIGS["base"].replace(
     grid=(6, 6), query_grid=(4, 4), size=8, scales=(1.0,), shifts=1, width=2, blocks=(1,)
@@ -121,3 +122,35 @@ def test_a_scheme_weighs_the_query_by_its_first_answers(towns):
         schemes["oracle, λ=1"].weights(network, answers, None)
     region = torch.tensor(np.eye(4) / 2)
     assert schemes["oracle, λ=1"].weights(network, answers, region).equal(2 * region)
+
+
+def test_what_the_book_needs_is_stored(finished, tmp_path, monkeypatch):
+    out, results = finished
+    store(out, tmp_path)
+    monkeypatch.setattr(study, "STORED", tmp_path)
+    kept = study.stored_results()
+    assert kept["logs"].keys() == results["logs"].keys()
+    assert len(kept["toytown"]["rows"]) == len(results["toytown"]["rows"])
+    networks = study.stored_networks()
+    assert list(networks) == ["none", "plane"]
+    original = load_network(study.weights_path(out, "plane", 0)).state_dict()
+    copied = load_network(networks["plane"]).state_dict()
+    assert all(torch.equal(copied[name], original[name]) for name in original)
+
+
+def test_claims_are_judged_by_their_intervals():
+    def row(low, high):
+        figures = {"mean": (low + high) / 2, "low": low, "high": high}
+        return dict.fromkeys(("gain", "feedback_gain"), figures)
+
+    cells = {(claim.variant, claim.scheme): {} for claim in study.CLAIMS}
+    for claim in study.CLAIMS:
+        cells[claim.variant, claim.scheme][claim.measure] = row(0.01, 0.03)
+    rows = [{"variant": v, "scheme": s} | cell for (v, s), cell in cells.items()]
+    lines = study.judge({"toytown": {"rows": rows}}).splitlines()[2:]
+    for claim, line in zip(study.CLAIMS, lines, strict=True):
+        assert line.endswith("| supported |" if claim.rises else "| contradicted |")
+        assert "+0.020 (+0.010 … +0.030)" in line
+    for one in rows:
+        one.update({m: row(-0.01, 0.03) for m in one if m not in ("variant", "scheme")})
+    assert study.judge({"toytown": {"rows": rows}}).count("not supported") == len(study.CLAIMS)
