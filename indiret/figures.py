@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch, Rectangle
@@ -256,6 +257,240 @@ def training_curves(log: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
+def patch_mosaic(picture: Picture, patches: ArrayLike) -> Figure:
+    """A picture, and its patches put down one by one with a gap between them.
+
+    Parameters
+    ----------
+    picture
+        (H, W, 3) uint8 RGB.
+    patches
+        (m, n, size · size · 3) in 0 … 1, as `indiret.patches.extract_patches` cuts them.
+
+    Examples
+    --------
+    >>> grey = np.full((60, 80, 3), 128, dtype=np.uint8)
+    >>> len(patch_mosaic(grey, np.ones((3, 4, 192))).axes)
+    2
+    """
+    cells = np.asarray(patches, dtype=np.float64)
+    m, n, values = cells.shape
+    size = round((values / 3) ** 0.5)
+    gap = max(1, size // 4)
+    apart = np.empty((m, n, size + gap, size + gap, 3))
+    apart[:] = to_rgb(PAPER)
+    apart[:, :, :size, :size] = cells.reshape(m, n, size, size, 3)
+    sheet = (255 * apart.swapaxes(1, 2).reshape(m * (size + gap), n * (size + gap), 3)).astype("u1")
+    with plt.rc_context(STYLE):
+        widths = [_proportion(picture), _proportion(sheet)]
+        figure, axes = plt.subplots(
+            1,
+            2,
+            figsize=_fitted(sum(widths), width=9, height=4),
+            width_ratios=widths,
+            layout="constrained",
+        )
+        _show(axes[0], picture, f"{picture.shape[0]} × {picture.shape[1]} pixels")
+        _show(axes[1], sheet, f"{m} × {n} patches of {size} × {size} pixels")
+        plt.close(figure)
+    return figure
+
+
+def responses(
+    query: Picture,
+    target: Picture,
+    maps: Mapping[str, ArrayLike],
+    patch: tuple[int, int],
+    query_grid: tuple[int, int],
+    partner: Sequence[int] | None = None,
+) -> Figure:
+    """One patch of the query, and how alike it is to each patch of the target.
+
+    Parameters
+    ----------
+    query, target
+        (H, W, 3) uint8 RGB.
+    maps
+        (m, n) each, by title: the slices T[:, :, k, l]. What is above a map's median is coloured;
+        a ring marks its largest value.
+    patch
+        (k, l), framed in the query.
+    query_grid
+        (m', n').
+    partner
+        (i, j) of the target patch that truly shows the same, framed in green.
+
+    Examples
+    --------
+    >>> grey = np.full((60, 80, 3), 128, dtype=np.uint8)
+    >>> figure = responses(grey, grey, {"zncc": np.eye(4)}, (0, 0), (3, 3), partner=(1, 1))
+    >>> [ax.get_title() for ax in figure.axes]
+    ['query patch (0, 0)', 'zncc']
+    """
+    with plt.rc_context(STYLE):
+        widths = [_proportion(query), *[_proportion(target)] * len(maps)]
+        figure, axes = plt.subplots(
+            1,
+            len(widths),
+            figsize=_fitted(sum(widths), width=10, height=4),
+            width_ratios=widths,
+            layout="constrained",
+        )
+        _show(axes[0], query, f"query patch ({patch[0]}, {patch[1]})")
+        _cell(axes[0], query, patch, query_grid, LINE)
+        for ax, (title, values) in zip(axes[1:], maps.items(), strict=True):
+            values = np.asarray(values, dtype=np.float64)
+            _show(ax, overlay(target, (values - np.median(values)).clip(0)), title)
+            if partner is not None:
+                _cell(ax, target, partner, values.shape, GOOD)
+            best = np.unravel_index(values.argmax(), values.shape)
+            x, y = patch_centre(int(best[0]), int(best[1]), values.shape, target.shape)
+            for colour, edge in ((INK, 4.0), (LINE, 2.0)):
+                ax.plot(x, y, "o", mfc="none", mec=colour, mew=edge, ms=13)
+        plt.close(figure)
+    return figure
+
+
+def heat_table(
+    values: ArrayLike, rows: Sequence[str], columns: Sequence[str], form: str = "z.2f"
+) -> Figure:
+    """A table whose cells are coloured by their number, each row from its own least to its largest.
+
+    Examples
+    --------
+    >>> figure = heat_table([[0.1, 0.9]], ["zncc"], ["darker", "moved"])
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['0.10', '0.90']
+    """
+    table = np.asarray(values, dtype=np.float64)
+    least, span = table.min(1, keepdims=True), np.ptp(table, axis=1, keepdims=True)
+    shade = (table - least) / np.maximum(span, 1e-12)
+    with plt.rc_context({**STYLE, "axes.grid": False, "axes.spines.left": False}):
+        size = 2 + 1.15 * len(columns), 0.6 + 0.42 * len(rows)
+        figure, ax = plt.subplots(figsize=size, layout="constrained")
+        ax.imshow(shade, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")  # ink stays readable
+        ax.set_xticks(range(len(columns)), columns)
+        ax.set_yticks(range(len(rows)), rows)
+        ax.tick_params(length=0)
+        ax.xaxis.tick_top()
+        ax.spines["bottom"].set_visible(False)
+        for (row, column), value in np.ndenumerate(table):
+            ax.text(column, row, format(value, form), ha="center", va="center")
+        plt.close(figure)
+    return figure
+
+
+def bars(
+    values: Mapping[str, float], label: str, chance: float | None = None, form: str = ".2f"
+) -> Figure:
+    """Numbers by name as bars, with the number beside each; chance as a dashed line.
+
+    Examples
+    --------
+    >>> bars({"cosine": 0.1, "zncc": 0.2}, "share of hits", chance=0.05).axes[0].get_xlabel()
+    'share of hits'
+    """
+    with plt.rc_context({**STYLE, "axes.grid.axis": "x"}):
+        figure, ax = plt.subplots(figsize=(7.5, 0.8 + 0.34 * len(values)), layout="constrained")
+        drawn = ax.barh(list(values), list(values.values()), height=0.7, zorder=2)
+        ax.bar_label(drawn, fmt=f"{{:{form}}}", padding=4)
+        if chance is not None:
+            ax.axvline(
+                chance, color=BAD, linestyle="--", label=f"by chance {chance:{form}}", zorder=3
+            )
+            ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+        ax.set_xlabel(label)
+        ax.margins(x=0.12)
+        ax.invert_yaxis()
+        plt.close(figure)
+    return figure
+
+
+def planes(points: ArrayLike, fitted: ArrayLike | None = None) -> Figure:
+    """Matching patch pairs (i, j, k, l): i over k, and j over l.
+
+    Parameters
+    ----------
+    points
+        (N, 4) whole numbers; pairs that fall on one place make a larger dot.
+    fitted
+        (3, 2): the target row and column of a query patch are (k, l, 1) @ fitted. Drawn as a line
+        through the points' mean.
+
+    Examples
+    --------
+    >>> figure = planes([[2, 3, 0, 0], [3, 4, 1, 1]], [[1, 0], [0, 1], [2, 3]])
+    >>> [ax.get_ylabel() for ax in figure.axes]
+    ['i, target row', 'j, target column']
+    """
+    pairs = np.asarray(points, dtype=np.float64)
+    names = ("i, target row", "k, query row"), ("j, target column", "l, query column")
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
+        for axis, (ax, (up, along)) in enumerate(zip(axes, names, strict=True)):
+            places, counts = np.unique(pairs[:, [axis + 2, axis]], axis=0, return_counts=True)
+            ax.scatter(*places.T, s=12 * counts, alpha=0.75, label="true pairs")
+            if fitted is not None:
+                query = np.tile([*pairs[:, 2:].mean(0), 1.0], (2, 1))
+                query[:, axis] = pairs[:, axis + 2].min(), pairs[:, axis + 2].max()
+                line = query @ np.asarray(fitted, dtype=np.float64)
+                ax.plot(query[:, axis], line[:, axis], color="#d55e00", label="plane")
+            ax.set(xlabel=along, ylabel=up)
+            ax.legend(loc="upper left")
+        plt.close(figure)
+    return figure
+
+
+def histograms(samples: Mapping[str, ArrayLike], label: str) -> Figure:
+    """How often each value comes, as a share of its own sample, for samples of different size.
+
+    Examples
+    --------
+    >>> figure = histograms({"match": [1.0, 2.0], "other": [0.0, 0.5, 0.5]}, "margin")
+    >>> figure.axes[0].get_xlabel()
+    'margin'
+    """
+    arrays = {name: np.asarray(values, dtype=np.float64) for name, values in samples.items()}
+    edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins=40)
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(7.5, 2.8), layout="constrained")
+        for name, values in arrays.items():
+            share = np.full(len(values), 1 / len(values))
+            ax.hist(
+                values, edges.tolist(), weights=share, histtype="stepfilled", alpha=0.55, label=name
+            )
+        ax.set(xlabel=label, ylabel="share")
+        ax.legend()
+        plt.close(figure)
+    return figure
+
+
+def views(pictures: Mapping[str, ArrayLike], label: str) -> Figure:
+    """Matrices side by side in one scale of colours, such as tensors seen flat.
+
+    Examples
+    --------
+    >>> len(views({"match": np.eye(3), "none": np.zeros((3, 3))}, "similarity").axes)
+    3
+    """
+    arrays = {title: np.asarray(values, dtype=np.float64) for title, values in pictures.items()}
+    low, high = (
+        np.quantile(np.concatenate([a.ravel() for a in arrays.values()]), q) for q in (0.02, 0.998)
+    )
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        size = min(10, 3.6 * len(arrays) + 0.6), 3.7
+        figure, axes = plt.subplots(
+            1, len(arrays), figsize=size, layout="constrained", squeeze=False
+        )
+        for ax, (title, values) in zip(axes[0], arrays.items(), strict=True):
+            drawn = ax.imshow(values, cmap="inferno", vmin=low, vmax=high, interpolation="nearest")
+            ax.set_title(title)
+            ax.axis("off")
+        figure.colorbar(drawn, ax=axes, label=label, shrink=0.85)
+        plt.close(figure)
+    return figure
+
+
 def _show(ax: Axes, picture: Picture, title: str) -> None:
     ax.imshow(picture, aspect="equal")
     ax.set_title(title)
@@ -265,6 +500,16 @@ def _show(ax: Axes, picture: Picture, title: str) -> None:
 def _frame(ax: Axes, picture: Picture, colour: str) -> None:
     height, width = picture.shape[:2]
     ax.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3))
+
+
+def _cell(
+    ax: Axes, picture: Picture, place: Sequence[int], grid: Sequence[int], colour: str
+) -> None:
+    """Frame one cell of a grid laid over the picture."""
+    height, width = picture.shape[0] / grid[0], picture.shape[1] / grid[1]
+    corner = place[1] * width - 0.5, place[0] * height - 0.5
+    for edge, line in ((INK, 4.0), (colour, 2.2)):
+        ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=edge, linewidth=line))
 
 
 def _fitted(proportion: float, width: float, height: float) -> tuple[float, float]:
