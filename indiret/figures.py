@@ -42,6 +42,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#dcd8cf",
     "xtick.color": INK,
     "ytick.color": INK,

@@ -120,7 +120,7 @@ def test_expect_compares_shape_and_numbers():
         expect(torch.ones(2), torch.ones(1, 2), "Mind the shape.")
     with pytest.raises(Hint, match=r"Look again. \(Yours: 3.\)"):
         expect(3, 4, "Look again.")
-    with pytest.raises(Hint, match="^Not a number.$"):
+    with pytest.raises(Hint, match=r"^Not a number\.$"):
         expect(torch.full((6,), torch.nan), torch.ones(6), "Not a number.")
 
 
