@@ -58,6 +58,8 @@ def read_exercises() -> list[Exercise]:
 
 
 EXERCISES = read_exercises()
+# The tour has exercises without checks; what starts with 9 is reference.
+LESSONS = [path.stem for path in sorted((ROOT / "notebooks").glob("*")) if "02" < path.name < "9"]
 each = pytest.mark.parametrize("one", EXERCISES, ids=lambda one: f"{one.chapter[:2]}-{one.name}")
 
 
@@ -86,7 +88,7 @@ def test_every_check_belongs_to_one_exercise():
     assert sorted(one.name for one in EXERCISES) == sorted(CHECKS)
 
 
-@pytest.mark.parametrize("chapter", sorted({one.chapter for one in EXERCISES}))
+@pytest.mark.parametrize("chapter", LESSONS)
 def test_a_chapter_has_exercises_of_three_grades_in_order(chapter):
     grades = [one.grade for one in EXERCISES if one.chapter == chapter]
     assert 3 <= len(grades) <= 6

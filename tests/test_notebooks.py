@@ -20,7 +20,8 @@ from tools.run_notebooks import check_parameters, parse_value, save_pictures
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-LESSONS = [chapter for chapter in CHAPTERS if chapter.name < "9"]  # the others are reference
+# The tour runs through without a stop, and what starts with 9 is reference.
+LESSONS = [chapter for chapter in CHAPTERS if "02" < chapter.name < "9"]
 
 
 def write_notebook(path: Path, **cells: str) -> Path:
