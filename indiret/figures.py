@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch, Rectangle
@@ -257,6 +258,100 @@ def training_curves(log: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
+def patch_mosaic(picture: Picture, patches: ArrayLike) -> Figure:
+    """A picture, and its patches put down one by one with a gap between them.
+
+    Parameters
+    ----------
+    picture
+        (H, W, 3) uint8 RGB.
+    patches
+        (m, n, size · size · 3) in 0 … 1, as `indiret.patches.extract_patches` cuts them.
+
+    Examples
+    --------
+    >>> grey = np.full((60, 80, 3), 128, dtype=np.uint8)
+    >>> len(patch_mosaic(grey, np.ones((3, 4, 192))).axes)
+    2
+    """
+    cells = np.asarray(patches, dtype=np.float64)
+    m, n, values = cells.shape
+    size = round((values / 3) ** 0.5)
+    gap = max(1, size // 4)
+    apart = np.empty((m, n, size + gap, size + gap, 3))
+    apart[:] = to_rgb(PAPER)
+    apart[:, :, :size, :size] = cells.reshape(m, n, size, size, 3)
+    sheet = (255 * apart.swapaxes(1, 2).reshape(m * (size + gap), n * (size + gap), 3)).astype("u1")
+    with plt.rc_context(STYLE):
+        widths = [_proportion(picture), _proportion(sheet)]
+        figure, axes = plt.subplots(
+            1,
+            2,
+            figsize=_fitted(sum(widths), width=9, height=4),
+            width_ratios=widths,
+            layout="constrained",
+        )
+        _show(axes[0], picture, f"{picture.shape[0]} × {picture.shape[1]} pixels")
+        _show(axes[1], sheet, f"{m} × {n} patches of {size} × {size} pixels")
+        plt.close(figure)
+    return figure
+
+
+def responses(
+    query: Picture,
+    target: Picture,
+    maps: Mapping[str, ArrayLike],
+    patch: tuple[int, int],
+    query_grid: tuple[int, int],
+    partner: Sequence[int] | None = None,
+) -> Figure:
+    """One patch of the query, and how alike it is to each patch of the target.
+
+    Parameters
+    ----------
+    query, target
+        (H, W, 3) uint8 RGB.
+    maps
+        (m, n) each, by title: the slices T[:, :, k, l]. What is above a map's median is coloured;
+        a ring marks its largest value.
+    patch
+        (k, l), framed in the query.
+    query_grid
+        (m', n').
+    partner
+        (i, j) of the target patch that truly shows the same, framed in green.
+
+    Examples
+    --------
+    >>> grey = np.full((60, 80, 3), 128, dtype=np.uint8)
+    >>> figure = responses(grey, grey, {"zncc": np.eye(4)}, (0, 0), (3, 3), partner=(1, 1))
+    >>> [ax.get_title() for ax in figure.axes]
+    ['query patch (0, 0)', 'zncc']
+    """
+    with plt.rc_context(STYLE):
+        widths = [_proportion(query), *[_proportion(target)] * len(maps)]
+        figure, axes = plt.subplots(
+            1,
+            len(widths),
+            figsize=_fitted(sum(widths), width=10, height=4),
+            width_ratios=widths,
+            layout="constrained",
+        )
+        _show(axes[0], query, f"query patch ({patch[0]}, {patch[1]})")
+        _cell(axes[0], query, patch, query_grid, LINE)
+        for ax, (title, values) in zip(axes[1:], maps.items(), strict=True):
+            values = np.asarray(values, dtype=np.float64)
+            _show(ax, overlay(target, (values - np.median(values)).clip(0)), title)
+            if partner is not None:
+                _cell(ax, target, partner, values.shape, GOOD)
+            best = np.unravel_index(values.argmax(), values.shape)
+            x, y = patch_centre(int(best[0]), int(best[1]), values.shape, target.shape)
+            for colour, edge in ((INK, 4.0), (LINE, 2.0)):
+                ax.plot(x, y, "o", mfc="none", mec=colour, mew=edge, ms=13)
+        plt.close(figure)
+    return figure
+
+
 def evidence_columns(query: Picture, target: Picture, evidences: Mapping[str, Evidence]) -> Figure:
     """One pair under the maps of several kinds of evidence: targets above, the query below.
 
@@ -317,160 +412,6 @@ def map_strip(picture: Picture, maps: Mapping[str, ArrayLike]) -> Figure:
     return figure
 
 
-def slices(tensors: Mapping[str, ArrayLike], limits: tuple[float, float] = (0, 1)) -> Figure:
-    """The slice (i, k) through the middle of some (m, n, m', n') tensors: target down, query along.
-
-    Parameters
-    ----------
-    tensors
-        By title; of any values.
-    limits
-        The values at the ends of the colour scale.
-
-    Examples
-    --------
-    >>> len(slices({"ball": np.ones((5, 5, 5, 5)), "shell": np.zeros((5, 5, 5, 5))}).axes)
-    3
-    """
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, axes = plt.subplots(
-            1, len(tensors), figsize=(11, 2.9), squeeze=False, layout="constrained"
-        )
-        for ax, (title, tensor) in zip(axes[0], tensors.items(), strict=True):
-            values = np.asarray(tensor, dtype=np.float64)
-            _, n, _, columns = values.shape
-            shown = values[:, n // 2, :, columns // 2]
-            image = ax.imshow(shown, vmin=limits[0], vmax=limits[1], cmap="viridis")
-            ax.set(title=title, xlabel="query row k", ylabel="target row i")
-        figure.colorbar(image, ax=axes[0].tolist(), shrink=0.85)
-        plt.close(figure)
-    return figure
-
-
-def true_pairs(points: ArrayLike, grid: Sequence[int]) -> Figure:
-    """Where true pairs lie: target rows over query rows, and target columns over query columns.
-
-    Parameters
-    ----------
-    points
-        (N, 4) i, j, k, l, from `indiret.shapes.matching_points`.
-    grid
-        (m, n, m', n'): the axes' limits.
-
-    Examples
-    --------
-    >>> [ax.get_xlabel() for ax in true_pairs([[0, 1, 2, 3]], (14, 14, 10, 10)).axes]
-    ['query row k', 'query column l']
-    """
-    i, j, k, l = np.asarray(points).T
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-        for ax, target, query, name, height, width in (
-            (axes[0], i, k, "row", grid[0], grid[2]),
-            (axes[1], j, l, "column", grid[1], grid[3]),
-        ):
-            ax.scatter(query, target, s=26, alpha=0.4, linewidths=0)
-            letters = ("k", "i") if name == "row" else ("l", "j")
-            ax.set(xlabel=f"query {name} {letters[0]}", ylabel=f"target {name} {letters[1]}")
-            ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-        plt.close(figure)
-    return figure
-
-
-def intervals(
-    rows: Mapping[str, tuple[float, float, float]], label: str, zero: bool = False
-) -> Figure:
-    """Means and their intervals, one a row, first on top.
-
-    Parameters
-    ----------
-    rows
-        (mean, low, high) by the name to the left of it.
-    label
-        Of the axis below, with its unit.
-    zero
-        Whether to draw a line at zero, for differences.
-
-    Examples
-    --------
-    >>> intervals({"Base": (0.5, 0.4, 0.6)}, "mAP").axes[0].get_xlabel()
-    'mAP'
-    """
-    names, values = list(rows), np.array(list(rows.values()))
-    height = np.arange(len(rows))[::-1]
-    with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(8, 0.8 + 0.27 * len(rows)), layout="constrained")
-        ax.hlines(height, values[:, 1], values[:, 2], color=INK, linewidth=1.4)
-        ax.plot(values[:, 0], height, "o", markersize=6)
-        if zero:
-            ax.axvline(0, color=BAD, linewidth=1, linestyle="--")
-        ax.set_yticks(height, names)
-        ax.set_xlabel(label)
-        plt.close(figure)
-    return figure
-
-
-def bars(groups: Mapping[str, Sequence[float]], names: Sequence[str], label: str) -> Figure:
-    """Values side by side: a cluster of bars for each name, a colour for each group.
-
-    Examples
-    --------
-    >>> len(bars({"one": [0.2, 0.4], "other": [0.3, 0.1]}, ["a", "b"], "AUC").axes[0].patches)
-    4
-    """
-    width = 0.8 / len(groups)
-    with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
-        for number, (group, values) in enumerate(groups.items()):
-            ax.bar(np.arange(len(names)) + number * width, values, 0.9 * width, label=group)
-        ax.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names)
-        ax.set_ylabel(label)
-        ax.grid(axis="x", visible=False)
-        if len(groups) > 1:
-            ax.legend()
-        plt.close(figure)
-    return figure
-
-
-def trajectories(
-    runs: Mapping[str, Sequence[Mapping[str, float]]], readings: Sequence[str]
-) -> Figure:
-    """What was learnt, reading by reading, over the steps of several runs.
-
-    Parameters
-    ----------
-    runs
-        Logs as `indiret.training.fit` returns them, by name.
-    readings
-        Which entries of their rows, one panel each.
-
-    Examples
-    --------
-    >>> log = [{"step": 1, "mu": 0.0}, {"step": 2, "mu": 0.1}]
-    >>> [ax.get_title() for ax in trajectories({"har": log}, ["mu"]).axes]
-    ['mu']
-    """
-    with plt.rc_context(STYLE):
-        columns = min(len(readings), 3)
-        figure, axes = plt.subplots(
-            -(-len(readings) // columns),
-            columns,
-            figsize=(3.5 * columns, 2.5 * -(-len(readings) // columns)),
-            squeeze=False,
-            layout="constrained",
-        )
-        for ax, reading in zip(axes.flat, readings, strict=False):
-            for name, log in runs.items():
-                ax.plot([row["step"] for row in log], [row[reading] for row in log], label=name)
-            ax.set(title=reading, xlabel="step")
-        for ax in axes.flat[len(readings) :]:
-            ax.remove()
-        if len(runs) > 1:
-            axes[0, 0].legend()
-        plt.close(figure)
-    return figure
-
-
 def _show(ax: Axes, picture: Picture, title: str) -> None:
     ax.imshow(picture, aspect="equal")
     ax.set_title(title)
@@ -480,6 +421,16 @@ def _show(ax: Axes, picture: Picture, title: str) -> None:
 def _frame(ax: Axes, picture: Picture, colour: str) -> None:
     height, width = picture.shape[:2]
     ax.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3))
+
+
+def _cell(
+    ax: Axes, picture: Picture, place: Sequence[int], grid: Sequence[int], colour: str
+) -> None:
+    """Frame one cell of a grid laid over the picture."""
+    height, width = picture.shape[0] / grid[0], picture.shape[1] / grid[1]
+    corner = place[1] * width - 0.5, place[0] * height - 0.5
+    for edge, line in ((INK, 4.0), (colour, 2.2)):
+        ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=edge, linewidth=line))
 
 
 def _fitted(proportion: float, width: float, height: float) -> tuple[float, float]:

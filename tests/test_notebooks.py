@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import io
+import re
+import statistics
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -16,6 +20,8 @@ from tools.run_notebooks import check_parameters, parse_value, save_pictures
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+# The tour runs through without a stop, and what starts with 9 is reference.
+LESSONS = [chapter for chapter in CHAPTERS if "02" < chapter.name < "9"]
 
 
 def write_notebook(path: Path, **cells: str) -> Path:
@@ -81,6 +87,54 @@ def test_every_chapter_declares_commented_and_typed_parameters(chapter):
     for line in declared[0].source.splitlines():
         name, _, rest = line.partition(":")
         assert name.isidentifier() and "=" in rest and "  # " in rest, line
+
+
+def lines_of_code(cell: nbformat.NotebookNode) -> int:
+    return sum(bool(line.strip()) for line in cell.source.splitlines())
+
+
+def words_of_prose(cell: nbformat.NotebookNode) -> int:
+    """Words of a text cell, fenced code left out."""
+    return len(re.sub(r"^```.*?^```", "", cell.source, flags=re.DOTALL | re.MULTILINE).split())
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_chapters_are_thin(chapter, capsys):
+    """Short cells, and neither code without prose nor prose without code."""
+    cells = nbformat.read(chapter, as_version=4).cells
+    lengths = [lines_of_code(cell) for cell in cells if cell.cell_type == "code"]
+    words = sum(words_of_prose(cell) for cell in cells if cell.cell_type == "markdown")
+    ratio = words / sum(lengths)
+    with capsys.disabled():
+        print(
+            f"\n{chapter.name}: {len(lengths)} code cells, median {statistics.median(lengths):g} "
+            f"lines, longest {max(lengths)}; {words} words, {ratio:.1f} a line of code",
+        )
+    assert statistics.median(lengths) <= 6
+    assert max(lengths) <= 25
+    assert 6 <= ratio <= 20
+
+
+def test_no_function_is_defined_in_two_places():
+    defined = Counter(
+        node.name
+        for chapter in CHAPTERS
+        for cell in nbformat.read(chapter, as_version=4).cells
+        if cell.cell_type == "code"
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    )
+    assert [name for name, times in defined.items() if times > 1] == []
+
+
+@pytest.mark.parametrize("chapter", LESSONS, ids=lambda path: path.stem)
+def test_every_section_asks_for_a_prediction(chapter):
+    cells = nbformat.read(chapter, as_version=4).cells
+    sections = re.split(r"^## ", "\n".join(cell.source for cell in cells), flags=re.MULTILINE)[1:]
+    named = {section.splitlines()[0]: section for section in sections}
+    assert list(named)[-2:] == ["Summary", "Exercises"]
+    asking = [name for name, text in named.items() if "guess(" in text or "**Predict" in text]
+    assert asking == list(named)[:-2]
 
 
 def test_pictures_are_saved_under_their_cells_id(tmp_path):

@@ -1,0 +1,229 @@
+"""Numbers as pictures: tables, bars, lines and matrices, in the style of `indiret.figures`.
+
+Every function returns a matplotlib ``Figure`` that is closed for pyplot, as there.
+
+Chapter: all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from indiret.figures import BAD, INK, STYLE
+
+
+def heat_table(
+    values: ArrayLike, rows: Sequence[str], columns: Sequence[str], form: str = "z.2f"
+) -> Figure:
+    """A table whose cells are coloured by their number, each row from its own least to its largest.
+
+    Examples
+    --------
+    >>> figure = heat_table([[0.1, 0.9]], ["zncc"], ["darker", "moved"])
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['0.10', '0.90']
+    """
+    table = np.asarray(values, dtype=np.float64)
+    least, span = table.min(1, keepdims=True), np.ptp(table, axis=1, keepdims=True)
+    shade = (table - least) / np.maximum(span, 1e-12)
+    with plt.rc_context({**STYLE, "axes.grid": False, "axes.spines.left": False}):
+        size = 2 + 1.15 * len(columns), 0.6 + 0.42 * len(rows)
+        figure, ax = plt.subplots(figsize=size, layout="constrained")
+        ax.imshow(shade, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")  # ink stays readable
+        ax.set_xticks(range(len(columns)), columns)
+        ax.set_yticks(range(len(rows)), rows)
+        ax.tick_params(length=0)
+        ax.xaxis.tick_top()
+        ax.spines["bottom"].set_visible(False)
+        for (row, column), value in np.ndenumerate(table):
+            ax.text(column, row, format(value, form), ha="center", va="center")
+        plt.close(figure)
+    return figure
+
+
+def bars(
+    values: Mapping[str, float], label: str, chance: float | None = None, form: str = ".2f"
+) -> Figure:
+    """Numbers by name as bars, with the number beside each; chance as a dashed line.
+
+    Examples
+    --------
+    >>> bars({"cosine": 0.1, "zncc": 0.2}, "share of hits", chance=0.05).axes[0].get_xlabel()
+    'share of hits'
+    """
+    with plt.rc_context({**STYLE, "axes.grid.axis": "x"}):
+        figure, ax = plt.subplots(figsize=(7.5, 0.8 + 0.34 * len(values)), layout="constrained")
+        drawn = ax.barh(list(values), list(values.values()), height=0.7, zorder=2)
+        ax.bar_label(drawn, fmt=f"{{:{form}}}", padding=4)
+        if chance is not None:
+            ax.axvline(
+                chance, color=BAD, linestyle="--", label=f"by chance {chance:{form}}", zorder=3
+            )
+            ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+        ax.set_xlabel(label)
+        ax.margins(x=0.12)
+        ax.invert_yaxis()
+        plt.close(figure)
+    return figure
+
+
+def planes(points: ArrayLike, fitted: ArrayLike | None = None) -> Figure:
+    """Matching patch pairs (i, j, k, l): i over k, and j over l.
+
+    Parameters
+    ----------
+    points
+        (N, 4) whole numbers; pairs that fall on one place make a larger dot.
+    fitted
+        (3, 2): the target row and column of a query patch are (k, l, 1) @ fitted. Drawn as a line
+        through the points' mean.
+
+    Examples
+    --------
+    >>> figure = planes([[2, 3, 0, 0], [3, 4, 1, 1]], [[1, 0], [0, 1], [2, 3]])
+    >>> [ax.get_ylabel() for ax in figure.axes]
+    ['i, target row', 'j, target column']
+    """
+    pairs = np.asarray(points, dtype=np.float64)
+    names = ("i, target row", "k, query row"), ("j, target column", "l, query column")
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
+        for axis, (ax, (up, along)) in enumerate(zip(axes, names, strict=True)):
+            places, counts = np.unique(pairs[:, [axis + 2, axis]], axis=0, return_counts=True)
+            ax.scatter(*places.T, s=12 * counts, alpha=0.75, label="true pairs")
+            if fitted is not None:
+                query = np.tile([*pairs[:, 2:].mean(0), 1.0], (2, 1))
+                query[:, axis] = pairs[:, axis + 2].min(), pairs[:, axis + 2].max()
+                line = query @ np.asarray(fitted, dtype=np.float64)
+                ax.plot(query[:, axis], line[:, axis], color="#d55e00", label="plane")
+            ax.set(xlabel=along, ylabel=up)
+            ax.legend(loc="upper left")
+        plt.close(figure)
+    return figure
+
+
+def histograms(samples: Mapping[str, ArrayLike], label: str) -> Figure:
+    """How often each value comes, as a share of its own sample, for samples of different size.
+
+    Examples
+    --------
+    >>> figure = histograms({"match": [1.0, 2.0], "other": [0.0, 0.5, 0.5]}, "margin")
+    >>> figure.axes[0].get_xlabel()
+    'margin'
+    """
+    arrays = {name: np.asarray(values, dtype=np.float64) for name, values in samples.items()}
+    edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins=40)
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(7.5, 2.8), layout="constrained")
+        for name, values in arrays.items():
+            share = np.full(len(values), 1 / len(values))
+            ax.hist(
+                values, edges.tolist(), weights=share, histtype="stepfilled", alpha=0.55, label=name
+            )
+        ax.set(xlabel=label, ylabel="share")
+        ax.legend()
+        plt.close(figure)
+    return figure
+
+
+def views(pictures: Mapping[str, ArrayLike], label: str) -> Figure:
+    """Matrices side by side in one scale of colours, such as tensors seen flat.
+
+    Examples
+    --------
+    >>> len(views({"match": np.eye(3), "none": np.zeros((3, 3))}, "similarity").axes)
+    3
+    """
+    arrays = {title: np.asarray(values, dtype=np.float64) for title, values in pictures.items()}
+    low, high = (
+        np.quantile(np.concatenate([a.ravel() for a in arrays.values()]), q) for q in (0.02, 0.998)
+    )
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        size = min(10, 3.6 * len(arrays) + 0.6), 3.7
+        figure, axes = plt.subplots(
+            1, len(arrays), figsize=size, layout="constrained", squeeze=False
+        )
+        for ax, (title, values) in zip(axes[0], arrays.items(), strict=True):
+            drawn = ax.imshow(values, cmap="inferno", vmin=low, vmax=high, interpolation="nearest")
+            ax.set_title(title)
+            ax.axis("off")
+        figure.colorbar(drawn, ax=axes, label=label, shrink=0.85)
+        plt.close(figure)
+    return figure
+
+
+def intervals(
+    rows: Mapping[str, tuple[float, float, float]], label: str, zero: bool = False
+) -> Figure:
+    """Means and their intervals, one a row, first on top.
+
+    Parameters
+    ----------
+    rows
+        (mean, low, high) by the name to the left of it.
+    label
+        Of the axis below, with its unit.
+    zero
+        Whether to draw a line at zero, for differences.
+
+    Examples
+    --------
+    >>> intervals({"Base": (0.5, 0.4, 0.6)}, "mAP").axes[0].get_xlabel()
+    'mAP'
+    """
+    names, values = list(rows), np.array(list(rows.values()))
+    height = np.arange(len(rows))[::-1]
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(8, 0.8 + 0.27 * len(rows)), layout="constrained")
+        ax.hlines(height, values[:, 1], values[:, 2], color=INK, linewidth=1.4)
+        ax.plot(values[:, 0], height, "o", markersize=6)
+        if zero:
+            ax.axvline(0, color=BAD, linewidth=1, linestyle="--")
+        ax.set_yticks(height, names)
+        ax.set_xlabel(label)
+        plt.close(figure)
+    return figure
+
+
+def trajectories(
+    runs: Mapping[str, Sequence[Mapping[str, float]]], readings: Sequence[str]
+) -> Figure:
+    """What was learnt, reading by reading, over the steps of several runs.
+
+    Parameters
+    ----------
+    runs
+        Logs as `indiret.training.fit` returns them, by name.
+    readings
+        Which entries of their rows, one panel each.
+
+    Examples
+    --------
+    >>> log = [{"step": 1, "mu": 0.0}, {"step": 2, "mu": 0.1}]
+    >>> [ax.get_title() for ax in trajectories({"har": log}, ["mu"]).axes]
+    ['mu']
+    """
+    with plt.rc_context(STYLE):
+        columns = min(len(readings), 3)
+        figure, axes = plt.subplots(
+            -(-len(readings) // columns),
+            columns,
+            figsize=(3.5 * columns, 2.5 * -(-len(readings) // columns)),
+            squeeze=False,
+            layout="constrained",
+        )
+        for ax, reading in zip(axes.flat, readings, strict=False):
+            for name, log in runs.items():
+                ax.plot([row["step"] for row in log], [row[reading] for row in log], label=name)
+            ax.set(title=reading, xlabel="step")
+        for ax in axes.flat[len(readings) :]:
+            ax.remove()
+        if len(runs) > 1:
+            axes[0, 0].legend()
+        plt.close(figure)
+    return figure
