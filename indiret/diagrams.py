@@ -123,7 +123,8 @@ def histograms(samples: Mapping[str, ArrayLike], label: str) -> Figure:
     'margin'
     """
     arrays = {name: np.asarray(values, dtype=np.float64) for name, values in samples.items()}
-    edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins=40)
+    bins = int(np.clip(min(map(len, arrays.values())), 12, 40))  # no spikes of single values
+    edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins)
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(7.5, 2.8), layout="constrained")
         for name, values in arrays.items():

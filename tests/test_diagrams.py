@@ -54,7 +54,7 @@ def test_histograms_give_each_sample_its_own_total():
         corners = shape.get_xy()
         x, y = corners[:, 0], corners[:, 1]
         area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
-        assert area == pytest.approx(1 / 40)  # shares sum to 1 over bins of a fortieth
+        assert area == pytest.approx(1 / 12)  # shares sum to 1 over bins of a twelfth
 
 
 def test_views_share_one_scale():
