@@ -18,9 +18,15 @@ from indiret.figures import BAD, INK, STYLE
 
 
 def heat_table(
-    values: ArrayLike, rows: Sequence[str], columns: Sequence[str], form: str = "z.2f"
+    values: ArrayLike,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    form: str = "z.2f",
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """A table whose cells are coloured by their number, each row from its own least to its largest.
+    """A table whose cells are coloured by their number, from white to blue between the limits.
+
+    Without limits each row is coloured from its own least number to its largest.
 
     Examples
     --------
@@ -29,8 +35,8 @@ def heat_table(
     ['0.10', '0.90']
     """
     table = np.asarray(values, dtype=np.float64)
-    least, span = table.min(1, keepdims=True), np.ptp(table, axis=1, keepdims=True)
-    shade = (table - least) / np.maximum(span, 1e-12)
+    low, high = limits or (table.min(1, keepdims=True), table.max(1, keepdims=True))
+    shade = (table - low) / np.maximum(np.subtract(high, low), 1e-12)
     with plt.rc_context({**STYLE, "axes.grid": False, "axes.spines.left": False}):
         size = 2 + 1.15 * len(columns), 0.6 + 0.42 * len(rows)
         figure, ax = plt.subplots(figsize=size, layout="constrained")
@@ -117,7 +123,8 @@ def histograms(samples: Mapping[str, ArrayLike], label: str) -> Figure:
     'margin'
     """
     arrays = {name: np.asarray(values, dtype=np.float64) for name, values in samples.items()}
-    edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins=40)
+    bins = int(np.clip(min(map(len, arrays.values())), 12, 40))  # no spikes of single values
+    edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins)
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(7.5, 2.8), layout="constrained")
         for name, values in arrays.items():

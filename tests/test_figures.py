@@ -110,3 +110,27 @@ def contrast(first: str, second: str) -> float:
 @pytest.mark.parametrize("colour", [figures.INK, figures.GOOD, figures.BAD])
 def test_text_reads_on_the_figures_own_ground(colour):
     assert contrast(colour, figures.PAPER) > 4
+
+
+def test_patches_lie_apart_in_their_order():
+    patches = np.zeros((2, 3, 4 * 4 * 3))
+    patches[1, 2] = 1
+    photo, sheet = figures.patch_mosaic(np.zeros((40, 60, 3), np.uint8), patches).axes
+    assert photo.get_title() == "40 × 60 pixels"
+    drawn = np.asarray(sheet.images[0].get_array())
+    assert drawn.shape == (10, 15, 3)
+    assert drawn[5:9, 10:14].min() == 255 and drawn[:4, :4].max() == 0
+    assert (drawn[4] == drawn[0, 4]).all()  # the gap is all paper
+
+
+def test_a_response_marks_the_patch_its_partner_and_the_best(pictures):
+    query, target, _ = pictures
+    similarity = np.zeros((4, 5))
+    similarity[3, 1] = 2
+    figure = figures.responses(query, target, {"zncc": similarity}, (2, 0), (6, 3), (1, 4))
+    asked, answered = figure.axes
+    frame, partner = asked.patches[-1], answered.patches[-1]
+    assert (frame.get_x(), frame.get_y()) == pytest.approx((-0.5, 2 * 90 / 6 - 0.5))
+    assert (partner.get_x(), partner.get_y()) == pytest.approx((4 * 80 / 5 - 0.5, 120 / 4 - 0.5))
+    (ring, _) = answered.lines
+    assert ring.get_xydata()[0] == pytest.approx((80 * 1.5 / 5, 120 * 3.5 / 4))

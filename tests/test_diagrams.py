@@ -1,0 +1,64 @@
+"""Diagrams of numbers: what is drawn is what was given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from indiret import diagrams
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_open():
+    yield
+    assert plt.get_fignums() == []
+
+
+def test_a_table_is_coloured_within_its_rows_or_its_limits():
+    values = [[-3.0, -1.0], [10.0, 20.0]]
+    (ax,) = diagrams.heat_table(values, ["a", "b"], ["x", "y"]).axes
+    assert ax.images[0].get_array().tolist() == [[0, 1], [0, 1]]
+    (ax,) = diagrams.heat_table(values, ["a", "b"], ["x", "y"], limits=(0, 20)).axes
+    assert ax.images[0].get_array()[1].tolist() == [0.5, 1]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["x", "y"]
+
+
+def test_a_row_of_equal_numbers_and_minus_zero_are_no_trouble():
+    (ax,) = diagrams.heat_table([[-0.0001, -0.0001]], ["a"], ["x", "y"]).axes
+    assert [text.get_text() for text in ax.texts] == ["0.00", "0.00"]
+    assert np.isfinite(ax.images[0].get_array()).all()
+
+
+def test_bars_say_their_numbers_and_chance():
+    (ax,) = diagrams.bars({"cosine": 0.1, "zncc": 0.25}, "share", chance=0.05).axes
+    assert [bar.get_width() for bar in ax.patches] == [0.1, 0.25]
+    assert [text.get_text() for text in ax.texts] == ["0.10", "0.25"]
+    assert ax.get_legend().get_texts()[0].get_text() == "by chance 0.05"
+    assert ax.yaxis_inverted()  # the first one on top
+
+
+def test_planes_join_the_points_along_the_plane():
+    points = [[2, 5, 0, 0], [4, 5, 1, 0], [6, 6, 2, 1]]
+    rows, columns = diagrams.planes(points, [[2, 0], [0, 1], [2, 5]]).axes
+    (line,) = rows.lines
+    np.testing.assert_allclose(line.get_xdata(), [0, 2])
+    np.testing.assert_allclose(line.get_ydata(), [2, 6])
+    sizes = columns.collections[0].get_sizes()
+    assert sizes.tolist() == [24, 12]  # two pairs fall on (l, j) = (0, 5)
+
+
+def test_histograms_give_each_sample_its_own_total():
+    (ax,) = diagrams.histograms({"few": [0.0, 1.0], "many": np.linspace(0, 1, 50)}, "x").axes
+    for shape in ax.patches:  # one outline each
+        corners = shape.get_xy()
+        x, y = corners[:, 0], corners[:, 1]
+        area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+        assert area == pytest.approx(1 / 12)  # shares sum to 1 over bins of a twelfth
+
+
+def test_views_share_one_scale():
+    figure = diagrams.views({"low": np.zeros((3, 4)), "high": np.full((3, 4), 7.0)}, "similarity")
+    low, high = (ax.images[0] for ax in figure.axes[:2])
+    assert low.get_clim() == high.get_clim()
+    assert figure.axes[-1].get_ylabel() == "similarity"
