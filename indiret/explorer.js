@@ -70,7 +70,7 @@ button:focus-visible { outline: 3px solid #2f7de1; outline-offset: 2px; }
   margin-top: .6rem; }
 .controls label { display: flex; gap: .45rem; align-items: center; cursor: pointer; }
 input { accent-color: var(--accent); } input[type=range] { width: 9rem; }
-output { min-width: 1.4em; font-variant-numeric: tabular-nums; }
+.count { min-width: 1.4em; font-variant-numeric: tabular-nums; }
 button { font: inherit; color: inherit; background: none; border: 1px solid var(--line);
   border-radius: .4rem; padding: .2rem .8rem; cursor: pointer; }
 button:hover { border-color: currentColor; }
@@ -224,7 +224,7 @@ class Explorer {
     this.stage = make("div", { class: "stage" }, this.query.figure, this.target.figure, this.lines);
     this.readout = make("p", { class: "readout", role: "status", "aria-live": "polite" });
     this.slider = make("input", { type: "range", min: 0, max: MOST_PAIRS });
-    this.count = make("output");
+    this.count = make("span", { class: "count" });
     this.truth = make("input", { type: "checkbox" });
     this.truthLabel = make("label", {}, this.truth, "true correspondence");
     this.slider.addEventListener("input", () => this.tell({ pairs: Number(this.slider.value) }));

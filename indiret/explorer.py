@@ -45,7 +45,6 @@ MODULE = (Path(__file__).parent / "explorer.js").read_text(encoding="utf-8")
 LONG_SIDE = 400  # pixels of a packed picture, as large as the explorer draws it
 STEPS = 255  # a channel is packed in bytes
 METHODS = ("combined", "hirescam", "gradcam", "input_gradient")
-SIDES = ("query", "target")
 
 Channels = Mapping[str, Mapping[str, ArrayLike]]
 
@@ -79,6 +78,15 @@ class Answer:
     caption: str = ""
     right: bool | None = None
     partners: NDArray[np.int_] | None = None
+
+
+def _place() -> traitlets.Tuple:
+    return traitlets.Tuple(
+        traitlets.Enum(("query", "target")),
+        *(traitlets.CInt(min=0), traitlets.CInt(min=0)),
+        default_value=None,
+        allow_none=True,
+    )
 
 
 class Explorer(anywidget.AnyWidget):
@@ -128,11 +136,11 @@ class Explorer(anywidget.AnyWidget):
     _esm = MODULE
     payload = traitlets.Bytes().tag(sync=True)
     opened = traitlets.Int(0).tag(sync=True)
-    channel = traitlets.Any().tag(sync=True)
+    channel = traitlets.Tuple(("", ""), traitlets.Unicode(), traitlets.Unicode()).tag(sync=True)
     pairs = traitlets.Int(10, min=0, max=30).tag(sync=True)
     truth = traitlets.Bool(False).tag(sync=True)
-    hovered = traitlets.Any(None, allow_none=True).tag(sync=True)
-    pinned = traitlets.Any(None, allow_none=True).tag(sync=True)
+    hovered = _place().tag(sync=True)
+    pinned = _place().tag(sync=True)
 
     def __init__(
         self, query_name: str, query: Picture, answers: Sequence[Answer], pairs: int = 10
@@ -143,32 +151,24 @@ class Explorer(anywidget.AnyWidget):
         super().__init__(payload=payload, channel=self._channels[0], pairs=pairs)
 
     @traitlets.validate("hovered", "pinned")
-    def _valid_patch(self, proposal: dict[str, Any]) -> tuple[str, int, int] | None:
-        place = proposal["value"]
-        if place is None:
-            return None
-        grid = dict(zip(("target", "query"), (self._grid[:2], self._grid[2:]), strict=True))
-        try:
-            side, row, column = place
-            rows, columns = grid[side]
-            inside = row in range(rows) and column in range(columns)
-        except (KeyError, TypeError, ValueError):
-            inside = False
-        if not inside:
+    def _valid_patch(self, proposal: dict[str, Any]) -> tuple[str, int, int]:
+        side, row, column = proposal["value"]
+        grid = self._grids[self.opened]
+        rows, columns = grid[:2] if side == "target" else grid[2:]
+        if row >= rows or column >= columns:
             raise traitlets.TraitError(
-                f"{place!r} is no patch; give (side, row, column) with a side of "
-                f"{grid} (rows, columns), or None."
+                f"the {side} has no patch ({row}, {column}); it has {rows} rows and {columns} "
+                "columns, from 0."
             )
-        return side, int(row), int(column)
+        return side, row, column
 
     @traitlets.validate("channel")
     def _valid_channel(self, proposal: dict[str, Any]) -> tuple[str, str]:
-        if tuple(proposal["value"]) not in self._channels:
+        if proposal["value"] not in self._channels:
             raise traitlets.TraitError(
-                f"channel {proposal['value']!r} is not known; choose from {self._channels}."
+                f"channel {proposal['value']} is not known; choose from {self._channels}."
             )
-        group, name = proposal["value"]
-        return group, name
+        return proposal["value"]
 
     @traitlets.validate("opened")
     def _valid_answer(self, proposal: dict[str, Any]) -> int:
@@ -176,11 +176,13 @@ class Explorer(anywidget.AnyWidget):
             raise traitlets.TraitError(
                 f"answer {proposal['value']} does not exist; there are {len(self._grids)}, from 0."
             )
-        return int(proposal["value"])
+        return proposal["value"]
 
-    @property
-    def _grid(self) -> tuple[int, ...]:
-        return self._grids[self.opened]
+    @traitlets.observe("opened")
+    def _let_go(self, change: dict[str, Any]) -> None:
+        """A patch of another answer means nothing here; one of the query may be asked again."""
+        if self.pinned and self.pinned[0] == "target":
+            self.pinned = None
 
     def to_html(self) -> str:
         """The explorer in its present state as a piece of HTML, whole and working by itself."""
@@ -290,7 +292,7 @@ def explore_ranked(
             Answer(
                 hit.name,
                 found,
-                {"evidence": {m: explain(method.network, tensor, m)[0].pairs for m in methods}},
+                evidence_channels(method.network, tensor, methods, ["all"]),
                 f"{hit.score:.1f}" if hit.probability is None else f"{hit.probability:.0%}",
                 hit.name in query.positives if query.positives else None,
                 known_partners(database, query, hit.name, tensor.shape[2:]),
@@ -300,7 +302,10 @@ def explore_ranked(
 
 
 def evidence_channels(
-    network: IndicativeNetwork, tensor: Tensor, methods: Sequence[str] = METHODS
+    network: IndicativeNetwork,
+    tensor: Tensor,
+    methods: Sequence[str] = METHODS,
+    layers: Sequence[str] | None = None,
 ) -> dict[str, dict[str, Tensor]]:
     """Evidence of one pair by method, and by layer for those that look at layers.
 
@@ -308,21 +313,21 @@ def evidence_channels(
     ----------
     tensor
         (1, V, m, n, m', n').
+    methods
+        Of `indiret.evidence.explain`.
+    layers
+        Of the network, or ``"all"``; all of them and each by itself if left out.
 
     Returns
     -------
     dict
-        Method → ``"all layers"`` and each layer, or ``"tensor"`` → (m, n, m', n').
+        Method → layer, or ``"tensor"`` → (m, n, m', n').
     """
+    layers = layers or ["all", *network.layers]
     return {
         method: {"tensor": explain(network, tensor, method)[0].pairs}
         if method in ON_TENSOR
-        else {
-            "all layers" if layers == "all" else layers: explain(network, tensor, method, layers)[
-                0
-            ].pairs
-            for layers in ("all", *network.layers)
-        }
+        else {layer: explain(network, tensor, method, layer)[0].pairs for layer in layers}
         for method in methods
     }
 
