@@ -136,7 +136,9 @@ class Explorer(anywidget.AnyWidget):
     _esm = MODULE
     payload = traitlets.Bytes().tag(sync=True)
     opened = traitlets.Int(0).tag(sync=True)
-    channel = traitlets.Tuple(("", ""), traitlets.Unicode(), traitlets.Unicode()).tag(sync=True)
+    channel = traitlets.Tuple(traitlets.Unicode(), traitlets.Unicode(), default_value=("", "")).tag(
+        sync=True
+    )
     pairs = traitlets.Int(10, min=0, max=30).tag(sync=True)
     truth = traitlets.Bool(False).tag(sync=True)
     hovered = _place().tag(sync=True)
