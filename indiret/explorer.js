@@ -18,7 +18,7 @@ const KEYS =
   "Places are row, column, counted from 0.";
 
 const STYLE = `
-:host { display: block; color: inherit; font: 15px/1.45 system-ui, sans-serif; text-align: left;
+:host { display: block; font-size: 15px; line-height: 1.45; text-align: left;
   --line: color-mix(in srgb, currentColor 26%, transparent); --accent: #ffb000; --ink: #22252b; }
 * { box-sizing: border-box; }
 fieldset { border: 0; margin: 0 0 .45rem; padding: 0; min-width: 0; display: flex;
