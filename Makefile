@@ -36,7 +36,7 @@ book: $(VENV)/installed
 		--path-output . -W --keep-going --quiet
 	@echo "The book: _build/html/index.html"
 
-test: $(VENV)/installed
+test: $(VENV)/installed-lab
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

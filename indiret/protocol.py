@@ -110,7 +110,7 @@ def measure_evidence(
             for kind, settings in EVIDENCE.items()
         }
         for number, pair in enumerate(pairs):
-            partners = partners_of(dataset, pair, tensor.shape[2:])
+            partners = known_partners(dataset, pair.query, pair.name, tensor.shape[2:])
             for kind, of_pairs in evidence.items():
                 figures.setdefault(kind, []).append(_patch_match(of_pairs[number], partners))
         stranger = _other_landmark(asked, query)
@@ -142,7 +142,40 @@ def pair_measures(dataset: RetrievalDataset, pair: EvidencePair, evidence: Evide
     values = evidence.target_map.numpy()
     measured = {"mIoU": float(np.mean(threshold_ious(values, pair.roi)))}
     measured |= {"otsu_iou": otsu_iou(values, pair.roi), "pixel_auc": pixel_auc(values, pair.roi)}
-    return measured | _patch_match(evidence, partners_of(dataset, pair, evidence.pairs.shape))
+    partners = known_partners(dataset, pair.query, pair.name, evidence.pairs.shape)
+    return measured | _patch_match(evidence, partners)
+
+
+def known_partners(
+    dataset: RetrievalDataset, query: Query, name: str, grid: Sequence[int]
+) -> Array | None:
+    """The exact correspondence of a query's patches and a picture's, where the data set has it.
+
+    Parameters
+    ----------
+    dataset
+        Holds both photos.
+    query
+        Its patches cover its box.
+    name
+        Of the target photo; its patches cover all of it.
+    grid
+        (m, n, m', n').
+
+    Returns
+    -------
+    ndarray or None
+        (m', n', 2) as `indiret.correspondence.true_partners` makes it; None also where the photo
+        does not show the query's landmark.
+    """
+    if name not in query.positives | query.junk:
+        return None  # surface points of two landmarks have coordinates of their own
+    asked, target = dataset.geometry(query.image), dataset.geometry(name)
+    if asked is None or target is None:
+        return None
+    height, width = image_size(dataset.path(query.image))
+    box = pixel_box(query.box or (0, 0, width, height), (height, width))
+    return true_partners(asked, target, box, grid[2:], image_size(dataset.path(name)), grid[:2])
 
 
 def _maps_without_network(
@@ -164,19 +197,6 @@ def _localisation(values: np.ndarray, roi: np.ndarray) -> Row:
         f"IoU@{t:.1f}": iou for t, iou in zip(THRESHOLDS, threshold_ious(values, roi), strict=True)
     }
     return {"otsu_iou": otsu_iou(values, roi), "pixel_auc": pixel_auc(values, roi)} | at
-
-
-def partners_of(dataset: RetrievalDataset, pair: EvidencePair, grid: Sequence[int]) -> Array | None:
-    """The true partner of each query patch, (m', n', 2), where the data set knows it.
-
-    ``grid`` is (m, n, m', n'); see `indiret.evaluation.true_partners`.
-    """
-    query, target = dataset.geometry(pair.query.image), dataset.geometry(pair.name)
-    if query is None or target is None:
-        return None
-    height, width = image_size(dataset.path(pair.query.image))
-    box = pixel_box(pair.query.box or (0, 0, width, height), (height, width))
-    return true_partners(query, target, box, grid[2:], pair.roi.shape, grid[:2])
 
 
 def _patch_match(evidence: Evidence, partners: Array | None) -> Row:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from indiret.evidence import Evidence
 from indiret.figures import overlay, patch_centre
@@ -149,14 +150,14 @@ evidence and warm where it saw much, and lines between the patches that spoke mo
 
 def _article(rank: int, query_name: str, query: Picture, hit: ReportHit, pairs: int) -> str:
     sides = {
-        f"query{rank}": _shrink(query),
-        f"target{rank}": _shrink(hit.picture),
+        f"query{rank}": shrink(query),
+        f"target{rank}": shrink(hit.picture),
     }
     maps = (hit.evidence.query_map, hit.evidence.target_map)
     symbols = "".join(
         f'<symbol id="{name}" viewBox="0 0 {picture.shape[1]} {picture.shape[0]}">'
         f'<image width="{picture.shape[1]}" height="{picture.shape[0]}" '
-        f'href="data:image/jpeg;base64,{_jpeg(overlay(picture, values.detach().cpu().numpy()))}"/>'
+        f'href="data:image/jpeg;base64,{_under_map(picture, values)}"/>'
         "</symbol>"
         for (name, picture), values in zip(sides.items(), maps, strict=True)
     )
@@ -225,13 +226,25 @@ def _drawing(
     )
 
 
-def _shrink(picture: Picture) -> Picture:
+def shrink(picture: Picture, long_side: int = LONG_SIDE) -> Picture:
+    """The picture with at most so many pixels on its long side.
+
+    Examples
+    --------
+    >>> shrink(np.zeros((100, 200, 3), dtype=np.uint8), 50).shape
+    (25, 50, 3)
+    """
     image = Image.fromarray(picture)
-    image.thumbnail((LONG_SIDE, LONG_SIDE))
+    image.thumbnail((long_side, long_side))
     return np.asarray(image)
 
 
-def _jpeg(picture: Picture) -> str:
+def jpeg(picture: Picture) -> bytes:
+    """The picture as the bytes of a JPEG file."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
+
+
+def _under_map(picture: Picture, values: Tensor) -> str:
+    return base64.b64encode(jpeg(overlay(picture, values.detach().cpu().numpy()))).decode()

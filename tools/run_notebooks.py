@@ -67,6 +67,7 @@ def run_notebook(notebook: Path, out: Path, parameters: dict[str, Any]) -> Path:
             kernel_name="python3",
             cwd=str(notebook.parent),
             progress_bar=False,
+            store_widget_state=False,  # pages hold the explorer as HTML, not twice
         )
     except papermill.PapermillExecutionError as error:
         cells = nbformat.read(executed, as_version=4).cells

@@ -1,0 +1,638 @@
+"""The explorer's data, its page in a browser, and its talk with a live notebook."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from test_book import CHROMIUM_FLAGS, absent
+
+from indiret.datasets import load_dataset
+from indiret.evidence import Evidence, explain
+from indiret.explorer import MODULE, Answer, Explorer, explore, explore_ranked, pack
+from indiret.networks import build_network
+from indiret.protocol import known_partners
+from indiret.ranking import Hit, NetworkMethod
+
+traitlets = pytest.importorskip("traitlets")
+
+NASTY = """</script><script>alert("x")</script>'&"><img src=x onerror=alert(1)>"""
+QUERY_GRID, TARGET_GRIDS = (3, 6), ((5, 4), (4, 5))
+
+
+def noise(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def answer(seed: int = 0, grid: tuple[int, int] = TARGET_GRIDS[0], **others) -> Answer:
+    """Evidence with many zeros, and a view with both signs."""
+    random = np.random.default_rng(seed)
+    shape = (*grid, *QUERY_GRID)
+    partners = np.stack([random.integers(0, side, QUERY_GRID) for side in grid], axis=-1)
+    partners[0, :3] = -1
+    channels = {
+        "combined": {"tensor": np.maximum(0, random.normal(size=shape))},
+        "gradcam": {"stem": random.random(shape), "stage1": random.random(shape)},
+        "views": {"stem": random.normal(size=shape), "colour": random.normal(size=shape)},
+    }
+    given = {"partners": partners, "channels": channels} | others
+    return Answer(f"answer {seed}", noise(120, 90, seed), **given)
+
+
+def unpack(payload: bytes):
+    """The header, and each answer's channels as bytes and as numbers: a second reader in numpy."""
+    whole = zlib.decompress(payload)
+    (length,) = struct.unpack("<I", whole[:4])
+    header, at = json.loads(whole[4 : 4 + length]), 4 + length
+    at += header["query"]["jpeg"]
+    steps, numbers = [], []
+    for entry in header["answers"]:
+        at += entry["jpeg"]
+        shape = *entry["grid"], *header["query"]["grid"]
+        steps.append({})
+        numbers.append({})
+        for channel in entry["channels"]:
+            key, count = (channel["group"], channel["name"]), int(np.prod(shape))
+            part = np.frombuffer(whole, np.uint8, count, at).reshape(shape)
+            low, high = channel["low"], channel["high"]
+            steps[-1][key], numbers[-1][key] = part, low + (high - low) * (part / 255)
+            at += count
+    assert at == len(whole)
+    return header, steps, numbers
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+
+# ---------------------------------------------------------------------------------- what is packed
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    arrays.arrays(np.float64, (2, 3, 1, 2), elements=st.floats(-1e6, 1e6, allow_subnormal=False))
+)
+def test_channels_decode_to_within_half_a_step(values):
+    header, _, numbers = unpack(pack("q", noise(), [Answer("a", noise(), {"g": {"n": values}})]))
+    (channel,) = header["answers"][0]["channels"]
+    step = (channel["high"] - channel["low"]) / 255
+    assert channel["low"] == min(0, values.min())
+    assert np.abs(numbers[0]["g", "n"] - values).max() <= step * 0.5001
+    if values.min() >= 0:  # no evidence stays none
+        assert (numbers[0]["g", "n"][values == 0] == 0).all()
+
+
+def test_names_grids_and_partners_are_packed():
+    one = answer(caption="90%", right=True)
+    header, _, _ = unpack(pack("q", noise(), [one]))
+    (entry,) = header["answers"]
+    assert header["query"]["grid"] == [3, 6] and header["query"]["size"] == [90, 120]
+    assert (entry["name"], entry["caption"], entry["right"]) == ("answer 0", "90%", True)
+    assert (entry["grid"], entry["size"]) == ([5, 4], [120, 90])
+    assert entry["partners"][:3] == [-1, -1, -1]
+    i, j = one.partners[2, 5]
+    assert entry["partners"][2 * 6 + 5] == i * 4 + j
+
+
+def test_a_large_explorer_stays_below_a_megabyte():
+    """4 views, 3 methods at 3 layers, and none, HAR and PRF, on 14 x 14 patches that are noise."""
+    town = load_dataset("toytown", split="validation")
+    query = town.queries[0]
+    random = np.random.default_rng(0)
+
+    def maps(*names: str) -> dict[str, np.ndarray]:
+        return {name: random.random((14, 14, 14, 14), np.float32) for name in names}
+
+    channels = {"views": maps("cosine", "zncc", "mutual", "colour")}
+    channels |= {f"method {n}": maps("stem", "stage1", "stage2") for n in range(3)}
+    channels |= {"attention and feedback": maps("none", "HAR", "PRF")}
+    one = Answer("a", town.read(query.image), channels)
+    explorer = Explorer("q", town.read(query.image), [one])
+    print(f"{len(explorer.to_html())} bytes of HTML")
+    assert len(explorer.to_html().encode()) <= 1_000_000
+
+
+def test_what_is_shown_of_a_pair_is_what_explain_and_the_tensor_say():
+    network, query, target = build_network("base"), noise(), noise(seed=1)
+    tensor = network.correlate(network.describe(query, query=True), [network.describe(target)])
+    more = {"attention and feedback": {"PRF": torch.ones(14, 14, 10, 10)}}
+    explorer = explore(network, query, target, methods=["combined", "hirescam"], more=more)
+    header, _, (numbers,) = unpack(explorer.payload)
+    expected = {("views", name): tensor[0, v] for v, name in enumerate(network.config.views)}
+    expected["combined", "tensor"] = explain(network, tensor, "combined")[0].pairs
+    expected["hirescam", "all"] = explain(network, tensor, "hirescam")[0].pairs
+    for layer in network.layers:
+        expected["hirescam", layer] = explain(network, tensor, "hirescam", layer)[0].pairs
+    expected["attention and feedback", "PRF"] = torch.ones(14, 14, 10, 10)
+    assert set(numbers) == set(expected)
+    for channel in header["answers"][0]["channels"]:
+        key, step = (channel["group"], channel["name"]), (channel["high"] - channel["low"]) / 255
+        assert np.abs(numbers[key] - expected[key].numpy()).max() <= 0.501 * step
+
+
+def test_a_ranked_list_knows_what_is_right_and_only_then_the_truth():
+    town = load_dataset("toytown", split="validation")
+    query = town.queries[0]
+    good = min(query.good - {query.image})
+    stranger = next(n for n in town.images if n not in query.positives | query.junk)
+    hits = [Hit(good, 3.0, 0.95), Hit(stranger, -1.0, None)]
+    method = NetworkMethod(build_network("base"))
+    explorer = explore_ranked(method, town, query, hits, methods=["combined"])
+    header, _, _ = unpack(explorer.payload)
+    entries = header["answers"]
+    assert [entry["name"] for entry in entries] == [good, stranger]
+    assert [entry["right"] for entry in entries] == [True, False]
+    assert [entry["caption"] for entry in entries] == ["95%", "-1.0"]
+    partners = known_partners(town, query, good, (14, 14, 10, 10))
+    flat = np.where(partners[..., 0] < 0, -1, partners[..., 0] * 14 + partners[..., 1])
+    assert entries[0]["partners"] == flat.ravel().tolist() and (flat >= 0).any()
+    assert town.geometry(stranger) is not None  # of another landmark, in its own coordinates
+    assert entries[1]["partners"] is None
+
+
+# ---------------------------------------------------------------------------------- the HTML
+
+
+def test_names_are_data_and_never_markup():
+    one = answer(channels={NASTY: {NASTY: np.ones((2, 2, 2, 2))}}, partners=None, caption=NASTY)
+    text = Explorer(NASTY, noise(), [one]).to_html()
+    tags = Page(text).tags
+    assert [tag for tag, _ in tags] == ["div", "noscript", "script"]
+    assert json.loads(tags[0][1]["data-state"])["channel"] == [NASTY, NASTY]
+    assert "<script>" not in text and "<img" not in text
+    assert text.count("</script") == 1
+
+
+def test_the_module_loads_nothing_and_reads_no_text_as_markup():
+    assert set(re.findall(r"https?:[^\"\s]+", MODULE)) == {"http://www.w3.org/2000/svg"}
+    words = ["innerHTML", "outerHTML", "insertAdjacent", "</script"]
+    words += ["fetch(", "import ", "import(", "eval("]
+    assert [word for word in words if word in MODULE] == []
+
+
+def test_the_same_input_gives_the_same_page_and_the_state_goes_into_it():
+    first, second = (Explorer("q", noise(), [answer(), answer(1)]) for _ in range(2))
+    assert first.to_html() == second.to_html()
+    second.pinned, second.opened, second.channel = ("target", 4, 3), 0, ("views", "colour")
+    state = json.loads(Page(second.to_html()).tags[0][1]["data-state"])
+    assert state["pinned"] == ["target", 4, 3] and state["channel"] == ["views", "colour"]
+    assert first.to_html() != second.to_html()
+
+
+def test_a_notebook_gets_the_widget_and_the_page():
+    data, _ = Explorer("q", noise(), [answer()])._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert data["text/html"].startswith('<div class="indiret-explorer"')
+
+
+# ---------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([], "no answer"),
+        ([answer(channels={})], "one channel or more"),
+        ([answer(channels={"g": {"a": np.ones((2, 2, 2))}})], "m, n, m', n'"),
+        (
+            [answer(channels={"g": {"a": np.ones((2, 2, 2, 2)), "b": np.ones((2, 2, 2, 3))}})],
+            "all of one shape",
+        ),
+        ([answer(channels={"g": {"a": np.full((5, 4, 3, 6), np.nan)}})], "g / a holds NaN"),
+        ([answer(partners=np.zeros((3, 5, 2), int))], "partners has shape"),
+        ([answer(partners=np.full((3, 6, 2), 5))], "target's grid"),
+        ([answer(), answer(channels={"g": {"a": np.ones((5, 4, 3, 6))}})], "Give all the same"),
+    ],
+)
+def test_wrong_answers_are_refused(answers, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Explorer("q", noise(), answers)
+
+
+def test_a_picture_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match=r"float64 of shape .* give uint8"):
+        Explorer("q", noise() / 255, [answer()])
+
+
+@pytest.mark.parametrize(
+    ("trait", "value"),
+    [
+        ("pinned", ("query", 3, 0)),
+        ("pinned", ("target", 0, 4)),
+        ("pinned", ("middle", 0, 0)),
+        ("hovered", ("query", -1, 0)),
+        ("hovered", "query"),
+        ("channel", ("views", "no such")),
+        ("channel", None),
+        ("opened", 1),
+        ("pairs", 31),
+    ],
+)
+def test_what_does_not_exist_cannot_be_set(trait, value):
+    explorer = Explorer("q", noise(), [answer()])
+    before = getattr(explorer, trait)
+    with pytest.raises(traitlets.TraitError):
+        setattr(explorer, trait, value)
+    assert getattr(explorer, trait) == before
+
+
+def test_a_pin_of_the_query_stays_when_another_answer_is_opened():
+    explorer = Explorer("q", noise(), [answer(), answer(1, TARGET_GRIDS[1])])
+    for pinned, kept in ((("query", 2, 5), ("query", 2, 5)), (("target", 0, 0), None)):
+        explorer.opened, explorer.pinned = 0, pinned
+        explorer.opened = 1
+        assert explorer.pinned == kept
+    with pytest.raises(traitlets.TraitError, match="4 rows and 5 columns"):
+        explorer.pinned = ("target", 4, 0)
+
+
+# ---------------------------------------------------------------------------------- in a browser
+
+SHOWN = """() => {
+  const root = document.querySelector('.indiret-explorer > div').shadowRoot;
+  const alpha = (side) => {
+    const c = root.querySelector(`[data-side=${side}].pad canvas`);
+    const pixels = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+    return Array.from({length: c.height}, (_, row) =>
+      Array.from({length: c.width}, (_, column) => pixels[4 * (row * c.width + column) + 3]));
+  };
+  return {
+    query: alpha('query'), target: alpha('target'),
+    lines: [...root.querySelectorAll('line.pair')].reverse().map(
+      (line) => [+line.dataset.target, +line.dataset.query, line.getAttribute('class')]),
+    boxes: [...root.querySelectorAll('rect.box:not(.under)')].map(
+      (box) => [box.getAttribute('class'), box.dataset.side, +box.dataset.patch]),
+    readout: root.querySelector('.readout').textContent,
+  };
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
+    if chromium is None:
+        absent("chromium", "install it, in Debian with `apt-get install chromium`.")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+class Opened:
+    """An explorer in a page on the disk, and what the page did that it should not do."""
+
+    def __init__(
+        self, browser, folder: Path, explorer: Explorer, width=1000, scheme="light", **more
+    ):
+        self.header, self.steps, self.numbers = unpack(explorer.payload)
+        path = folder / "page.html"
+        path.write_text(
+            '<!doctype html><html lang="en"><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            "<title>Explorer</title><style>:root { color-scheme: light dark }</style>"
+            f"<body>{explorer.to_html()}</body></html>",
+            encoding="utf-8",
+        )
+        size = {"width": width, "height": 900}
+        self.page = browser.new_page(viewport=size, color_scheme=scheme, **more)
+        self.page.set_default_timeout(120_000)  # a busy machine is slow, and not wrong
+        self.troubles: list[str] = []
+        self.page.on("console", self.note_message)
+        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.page.on("request", self.note)
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector(".indiret-explorer > div[data-ready]")
+
+    def note_message(self, message) -> None:
+        if message.type == "error":
+            self.troubles.append(message.text)
+
+    def note(self, request) -> None:
+        if not request.url.startswith(("file:", "blob:")):
+            self.troubles.append(request.url)
+
+    def shown(self):
+        return self.page.evaluate(SHOWN)
+
+    def patch(self, side: str, row: int, column: int) -> tuple[float, float]:
+        """The middle of a patch in the window."""
+        box = self.page.locator(f".pad[data-side={side}]").bounding_box()
+        rows, columns = QUERY_GRID if side == "query" else self.header["answers"][0]["grid"]
+        x = box["x"] + (column + 0.5) / columns * box["width"]
+        return x, box["y"] + (row + 0.5) / rows * box["height"]
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    pages: list[Opened] = []
+
+    def open_page(explorer: Explorer, **settings) -> Opened:
+        pages.append(Opened(browser, tmp_path, explorer, **settings))
+        return pages[-1]
+
+    yield open_page
+    for one in pages:
+        one.page.close()
+        assert one.troubles == []
+
+
+def alpha(strength: np.ndarray) -> np.ndarray:
+    return np.rint(255 * 0.8 * strength**0.75)
+
+
+def strength(numbers: np.ndarray) -> np.ndarray:
+    """0 … 1: the share of the channel's highest; what speaks against is none."""
+    return np.maximum(0, numbers / numbers.max())
+
+
+def assert_answers(shown, numbers: np.ndarray, side: str, row: int, column: int, pairs=10) -> None:
+    """The page shows what numpy says that the other picture answers to this patch."""
+    of_patch = numbers[row, column] if side == "target" else numbers[:, :, row, column]
+    other = "query" if side == "target" else "target"
+    drawn = alpha(np.maximum(0, of_patch / numbers.max()))
+    assert np.abs(np.array(shown[other]) - drawn).max() <= 1
+    assert not np.any(shown[side])  # the picture that is pointed at is left as it is
+    ranked = np.argsort(-of_patch.ravel(), kind="stable")
+    ranked = [int(place) for place in ranked if of_patch.ravel()[place] > 1e-12][:pairs]
+    patch = row * (numbers.shape[1] if side == "target" else numbers.shape[3]) + column
+    ends = [(patch, place) if side == "target" else (place, patch) for place in ranked]
+    assert [tuple(line[:2]) for line in shown["lines"]] == ends
+    best = divmod(ranked[0], of_patch.shape[1])
+    assert f"{side} ({row}, {column})" in shown["readout"]
+    assert f"{other} ({best[0]}, {best[1]})" in shown["readout"]
+
+
+def assert_whole(shown, numbers: np.ndarray, pairs: int = 10) -> None:
+    """The page shows the maps of Eq. 4, or of a view each patch's best answer."""
+    pooled = np.max if numbers.min() < 0 else np.sum
+    for side, axes in (("target", (2, 3)), ("query", (0, 1))):
+        drawn = pooled(strength(numbers), axis=axes)
+        assert np.abs(np.array(shown[side]) - alpha(drawn / drawn.max())).max() <= 1
+    matches = Evidence(0.0, torch.from_numpy(np.maximum(0, numbers))).matches(pairs)
+    n, columns = numbers.shape[1], numbers.shape[3]
+    ends = [(match.i * n + match.j, match.k * columns + match.l) for match in matches]
+    assert [tuple(line[:2]) for line in shown["lines"]] == ends
+
+
+def test_hovering_shows_the_right_patches(opened):
+    one = opened(Explorer("q", noise(), [answer()]))
+    numbers = one.numbers[0]["combined", "tensor"]
+    assert_whole(one.shown(), numbers)
+    for place in (("query", 0, 0), ("query", 2, 5), ("target", 4, 3), ("target", 1, 2)):
+        one.page.mouse.move(*one.patch(*place))
+        assert_answers(one.shown(), numbers, *place)
+    one.page.mouse.move(2, 2)
+    assert_whole(one.shown(), numbers)
+
+
+def test_a_click_pins_and_reset_lets_go(opened):
+    one = opened(Explorer("q", noise(), [answer()]))
+    numbers = one.numbers[0]["combined", "tensor"]
+    one.page.mouse.click(*one.patch("query", 1, 4))
+    one.page.mouse.move(*one.patch("target", 3, 1))
+    shown = one.shown()
+    assert ["box pinned", "query", 10] in shown["boxes"]
+    assert ["box looked", "target", 13] in shown["boxes"]
+    share = round(100 * strength(numbers)[3, 1, 1, 4])
+    assert f"query (1, 4), pinned × target (3, 1): {share} %" in shown["readout"]
+    one.page.mouse.move(2, 2)
+    assert_answers(one.shown(), numbers, "query", 1, 4)
+    one.page.get_by_role("button", name="reset").click()
+    assert_whole(one.shown(), numbers)
+
+
+def test_touch_shows_and_pins(opened):
+    one = opened(Explorer("q", noise(), [answer()]), width=375, has_touch=True)
+    numbers = one.numbers[0]["combined", "tensor"]
+    for place in (("query", 2, 1), ("target", 0, 3)):
+        one.page.touchscreen.tap(*one.patch(*place))
+        assert_answers(one.shown(), numbers, *place)
+    one.page.touchscreen.tap(*one.patch("target", 0, 3))
+    assert_whole(one.shown(), numbers)
+
+
+def test_the_keyboard_does_all_that_a_mouse_does(opened):
+    one = opened(Explorer("q", noise(), [answer(), answer(1, TARGET_GRIDS[1])]))
+    press = one.page.keyboard.press
+    focused = "() => document.activeElement.shadowRoot.activeElement"
+    numbers = one.numbers[0]["combined", "tensor"]
+    for expected in ("answers", "show"):
+        press("Tab")
+        assert one.page.evaluate(f"({focused})().name") == expected
+    press("Tab")
+    assert one.page.evaluate(f"({focused})().dataset.side") == "query"
+    assert_answers(one.shown(), numbers, "query", 0, 0)
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowUp", "ArrowUp", "ArrowDown"):
+        press(key)
+    assert_answers(one.shown(), numbers, "query", 1, 2)
+    press("Enter")
+    press("Tab")
+    boxes = one.shown()["boxes"]
+    assert ["box pinned", "query", 8] in boxes and ["box looked", "target", 0] in boxes
+    press("Escape")
+    press("ArrowDown")
+    assert_answers(one.shown(), numbers, "target", 1, 0)
+    for _ in range(2):
+        press("Shift+Tab")
+    press("ArrowRight")  # the next group, and focus stays where it was
+    assert one.page.evaluate(f"({focused})().name") == "show"
+    assert_whole(one.shown(), one.numbers[0]["gradcam", "stem"])
+    press("Shift+Tab")
+    press("ArrowRight")
+    assert_whole(one.shown(), one.numbers[1]["gradcam", "stem"])
+
+
+def test_channels_pairs_and_answers_can_be_chosen(opened):
+    answers = [answer(caption="95%", right=True), answer(1, TARGET_GRIDS[1], right=False)]
+    one = opened(Explorer("q", noise(), answers))
+    one.page.locator(".show").get_by_text("gradcam").click()
+    one.page.locator(".of").get_by_text("stage1").click()
+    assert_whole(one.shown(), one.numbers[0]["gradcam", "stage1"])
+    one.page.locator(".show").get_by_text("views").click()  # which has no stage1
+    assert_whole(one.shown(), one.numbers[0]["views", "stem"])
+    one.page.mouse.move(*one.patch("query", 1, 1))
+    assert_answers(one.shown(), one.numbers[0]["views", "stem"], "query", 1, 1)
+    assert "similarity" in one.shown()["readout"]
+    one.page.get_by_label("pairs").fill("3")
+    one.page.mouse.move(2, 2)
+    assert_whole(one.shown(), one.numbers[0]["views", "stem"], pairs=3)
+    one.page.mouse.click(*one.patch("query", 2, 2))
+    one.page.get_by_role("img", name="answer 1 wrong").click()  # and the pin of the query stays
+    assert_answers(one.shown(), one.numbers[1]["views", "stem"], "query", 2, 2, pairs=3)
+
+
+def test_the_true_correspondence_is_laid_over(opened):
+    known = answer()
+    one = opened(Explorer("q", noise(), [known]))
+    one.page.get_by_label("true correspondence").check()
+    flat = known.partners[..., 0] * 4 + known.partners[..., 1]
+    shown = one.shown()
+
+    def right(target: int, query: int) -> bool:
+        k, l = divmod(query, 6)
+        steps = np.abs(known.partners[k, l] - divmod(target, 4)).max()
+        return known.partners[k, l, 0] >= 0 and steps <= 1
+
+    judged = [right(*line[:2]) for line in shown["lines"]]
+    assert [line[2] == "pair good" for line in shown["lines"]] == judged
+    assert f"{sum(judged)} of them right" in shown["readout"]
+    one.page.mouse.move(*one.patch("query", 2, 3))
+    shown = one.shown()
+    assert ["box partner", "target", flat[2, 3]] in shown["boxes"]
+    assert "True partner: target ({}, {})".format(*known.partners[2, 3]) in shown["readout"]
+    one.page.mouse.move(*one.patch("query", 0, 1))
+    assert "no true partner" in one.shown()["readout"]
+    i, j = known.partners[2, 3]
+    one.page.mouse.move(*one.patch("target", i, j))
+    asking = [patch for kind, _, patch in one.shown()["boxes"] if kind == "box partner"]
+    sought = (known.partners == (i, j)).all(axis=-1).ravel()
+    assert asking == np.flatnonzero(sought).tolist() and len(asking) >= 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1440])
+def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
+    explorer = Explorer("a_long_name_" * 12, noise(), [answer(n, caption="95%") for n in range(12)])
+    one = opened(explorer, width=width, scheme=scheme)
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert one.page.evaluate(overflow) <= 0
+    assert one.page.locator("img").count() == 14
+    for image in one.page.locator("img").all():
+        assert image.get_attribute("alt")
+        assert image.evaluate("image => image.complete && image.naturalWidth > 0")
+    for side, grid in (("query", "3 rows of 6"), ("target", "5 rows of 4")):
+        name = one.page.locator(f".pad[data-side={side}]").get_attribute("aria-label")
+        assert name.startswith(side) and f"{grid} patches" in name
+    for role, count in (("application", 2), ("status", 1), ("slider", 1), ("checkbox", 1)):
+        assert one.page.get_by_role(role).count() == count
+    boxes = [one.page.locator(f".pad[data-side={s}]").bounding_box() for s in ("query", "target")]
+    assert (boxes[0]["y"] + boxes[0]["height"] < boxes[1]["y"]) == (width == 375)
+    assert min(box["width"] / 6 for box in boxes) >= 24  # a finger's least target
+    small = "e => parseFloat(getComputedStyle(e).fontSize)"
+    assert one.page.locator(".keys").evaluate(small) >= 13
+
+
+def test_it_is_painted_soon(opened):
+    """The whole payload of one real pair, from the request to the picture; the best of three."""
+    if os.getloadavg()[0] > 4 * (os.cpu_count() or 1):
+        pytest.skip("this machine is too busy for a time in seconds to mean anything.")
+    town = load_dataset("toytown", split="validation")
+    query = town.queries[0]
+    found = min(query.good - {query.image})
+    explorer = explore(build_network("base"), town.read_query(query), town.read(found))
+    times = []
+    for _ in range(3):
+        page = opened(explorer).page
+        ready = page.locator(".indiret-explorer > div").get_attribute("data-ready")
+        paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        times.append(max(float(ready), paint))
+    print(f"painted after {min(times):.0f} ms, {len(explorer.to_html())} bytes")
+    assert min(times) < 1500
+
+
+# ---------------------------------------------------------------------------------- in JupyterLab
+
+LIVE = """import sys
+sys.path.insert(0, {tests!r})
+from test_explorer import Explorer, answer, noise
+explorer = Explorer("q", noise(), [answer(), answer(1)])
+seen = []
+explorer.observe(lambda change: seen.append(change.new), "hovered")
+explorer"""
+REPORT = """print(seen[0], explorer.pinned, explorer.channel, explorer.opened)
+explorer.pinned = ("target", 2, 1)"""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """JupyterLab with one notebook, at an address of its own."""
+    if not (Path(sys.executable).parent / "jupyter-lab").is_file():
+        absent("JupyterLab", "install it with `pip install -e .[lab]`.")
+    cells = [
+        nbformat.v4.new_code_cell(LIVE.format(tests=str(Path(__file__).parent)), id="live"),
+        nbformat.v4.new_code_cell(REPORT, id="report"),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "language": "python",
+        "display_name": "Python 3",
+    }
+    nbformat.write(notebook, tmp_path / "live.ipynb")
+    port, token = free_port(), "explorer"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+            *(f"--port={port}", "--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}"),
+            *(f"--notebook-dir={tmp_path}", "--LabApp.news_url=None"),
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{address}/api?token={token}", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None, "JupyterLab has ended"
+                time.sleep(0.5)
+        yield f"{address}/lab/tree/live.ipynb?token={token}"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def test_a_live_notebook_hears_and_answers(browser, lab):
+    page = browser.new_page(viewport={"width": 1300, "height": 1500})
+    page.set_default_timeout(300_000)
+    page.goto(lab)
+    page.locator(".jp-Cell .cm-content").first.click()
+    page.keyboard.press("Shift+Enter")
+    pad = page.locator(".pad[data-side=query]")
+    pad.wait_for()
+    box = pad.bounding_box()
+    page.mouse.click(box["x"] + 4.5 / 6 * box["width"], box["y"] + 1.5 / 3 * box["height"])
+    page.locator(".show").get_by_text("views").click()
+    page.get_by_role("img", name="answer 1").first.click()
+    page.locator(".jp-Cell .cm-content").last.click()
+    page.keyboard.press("Shift+Enter")
+    said = page.locator(".jp-Cell").nth(1).locator(".jp-OutputArea-output pre")
+    said.wait_for()
+    assert said.inner_text().strip() == ("('query', 1, 4) ('query', 1, 4) ('views', 'stem') 1")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.jp-OutputArea-output *')].some((e) =>"
+        " e.shadowRoot?.querySelector('.readout')?.textContent.startsWith('target (2, 1), pinned'))"
+    )
+    page.close()
