@@ -135,6 +135,11 @@ def test_every_section_asks_for_a_prediction(chapter):
     assert list(named)[-2:] == ["Summary", "Exercises"]
     asking = [name for name, text in named.items() if "guess(" in text or "**Predict" in text]
     assert asking == list(named)[:-2]
+    # The code of a guess holds its answer, so it is folded away in the page and in JupyterLab.
+    for cell in cells:
+        if cell.cell_type == "code" and re.search(r"^guess\(", cell.source, re.MULTILINE):
+            assert cell.metadata.tags == ["hide-input"], cell.id
+            assert cell.metadata.jupyter.source_hidden, cell.id
 
 
 def test_pictures_are_saved_under_their_cells_id(tmp_path):
