@@ -184,7 +184,7 @@ class Explorer(anywidget.AnyWidget):
     def _let_go(self, change: dict[str, Any]) -> None:
         """A patch of another answer means nothing here; one of the query may be asked again."""
         if self.pinned and self.pinned[0] == "target":
-            self.pinned = None
+            self.set_trait("pinned", None)
 
     def to_html(self) -> str:
         """The explorer in its present state as a piece of HTML, whole and working by itself."""
