@@ -181,6 +181,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if results["mAP_without_query"] is not None:
         print(f"mAP without the query's own photo {results['mAP_without_query']:.4f}")
     print("  ".join(f"{name} {results[name]:.4f}" for name in ("mAP@5", "mAP@10", "mAP@20")))
+    for setup, row in results.get("revisited", {}).items():
+        print(f"{setup:6} " + "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
     print(f"{results['ms_per_pair']:.2f} ms a pair")
     for name, row in results.get("evidence", {}).items():
         figures = "  ".join(

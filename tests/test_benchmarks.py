@@ -9,6 +9,7 @@ from PIL import Image
 
 from indiret.datasets import load_dataset
 from indiret.groundtruth import BENCHMARKS, PARIS_CORRUPT, read_pickled, read_query
+from indiret.reproduction import evaluate
 
 SHARED = Path(
     os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
@@ -84,6 +85,16 @@ def test_what_an_original_pickle_means(town):
     reasons = dict(data.skipped)
     assert reasons["paris_pantheon_000284"] == "corrupt in the published archive"
     assert "not named in" in reasons["holiday"] and "but not in" in reasons["town_004000"]
+
+
+def test_evaluation_of_a_revisited_set(town):
+    data = load_dataset("roxford5k", town(small_truth()))
+    results = evaluate("thumbnail", data)
+    rows = results["revisited"]
+    assert list(rows) == ["easy", "medium", "hard"]
+    assert all(row["queries"] == 70 and 0 < row["mAP"] < 1 for row in rows.values())
+    assert results["mAP"] == rows["medium"]["mAP"] == results["mAP_without_query"]
+    assert {"mP@1", "mP@5", "mP@10"} < rows["hard"].keys()
 
 
 def broken(change):
