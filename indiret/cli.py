@@ -193,7 +193,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _data(arguments: argparse.Namespace) -> None:
     name, root = arguments.name, arguments.root or Path("data") / arguments.name
-    print(describe(name))
+    if arguments.action != "verify":
+        print(describe(name))
     if arguments.action == "fetch":
         fetch(name, root)
         print(f"{root} is filled; `indiret data verify {name} --root {root}` looks at every photo.")

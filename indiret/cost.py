@@ -1,24 +1,18 @@
-"""What a run will cost, from half a minute of measurement on the machine at hand.
+"""What ranking a database will cost, from half a minute of measurement on the machine at hand.
 
 Chapter: *Reproducing the tables*.
 """
 
-import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from indiret.datasets import RetrievalDataset
-from indiret.networks import NetworkConfig, build_network
 from indiret.ranking import Method
-from indiret.sampling import VERSIONS, Lessons, PairSampler
-from indiret.training import TrainingConfig
 
 SECONDS = 30.0  # of measurement
 clock = time.monotonic  # tests on a busy machine measure processor time instead
@@ -30,51 +24,19 @@ class Rates(NamedTuple):
     photo: float  # read and prepare one photo of the database
     pair: float  # score one pair of prepared photos
     kept: int  # of one prepared photo
-    step: float = 0.0  # learn from one batch whose views are described
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run does.
-
-    Attributes
-    ----------
-    photos, queries : int
-        Of the database that is ranked.
-    rankings : int
-        How often every query is ranked against the whole: a fold's test queries count once in all,
-        a second round of feedback once more.
-    trainings : int
-        Networks that learn, one a fold and seed.
-    training_photos : int
-        Photos each of them learns from.
-    looks : int
-        Pairs of a training that are ranked to choose its best step.
-    """
-
-    photos: int
-    queries: int
-    rankings: int = 1
-    trainings: int = 0
-    training_photos: int = 0
-    looks: int = 0
 
 
 class Estimate(NamedTuple):
-    """Pairs scored, hours of this machine, and bytes: of memory, beside the program's own (about
-    0.5 GB with torch), and of disk, beside the data set.
+    """Pairs scored, hours of this machine, and bytes of memory beside the program's own (about
+    0.5 GB with torch).
     """
 
     pairs: int
     hours: float
     memory: int
-    disk: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.pairs:,} pairs, {self.hours:.2f} hours, {self.memory / 1e9:.1f} GB of memory, "
-            f"{self.disk / 1e9:.2f} GB of disk"
-        )
+        return f"{self.pairs:,} pairs, {self.hours:.2f} hours, {self.memory / 1e9:.1f} GB of memory"
 
 
 def measure_rates(method: Method, dataset: RetrievalDataset, seconds: float = SECONDS) -> Rates:
@@ -92,7 +54,7 @@ def measure_rates(method: Method, dataset: RetrievalDataset, seconds: float = SE
     Returns
     -------
     Rates
-        Without ``step``.
+        For `estimate`.
 
     Raises
     ------
@@ -122,72 +84,17 @@ def measure_rates(method: Method, dataset: RetrievalDataset, seconds: float = SE
     return Rates(photo, rounds / len(part), _bytes(prepared[0]))
 
 
-def measure_step(
-    network: NetworkConfig | str,
-    train: RetrievalDataset,
-    config: TrainingConfig,
-    seconds: float = SECONDS,
-) -> float:
-    """Time one training step, with pairs made ahead by threads as in `indiret.training.fit`.
-
-    Parameters
-    ----------
-    network : NetworkConfig or str
-        What learns.
-    train : RetrievalDataset
-        Three of its landmarks are enough.
-    config : TrainingConfig
-        The recipe.
-    seconds : float
-        About how long; the first half, in which views are described, does not count.
-
-    Returns
-    -------
-    float
-        Seconds a step.
-
-    Raises
-    ------
-    ValueError
-        As `indiret.sampling.PairSampler`.
-    """
-    model = build_network(network).train()
-    few = train.landmarks[:3]
-    queries = tuple(query for query in train.queries if query.landmark in few)
-    shown = set().union(*(query.positives | {query.image} for query in queries))
-    images = {name: path for name, path in train.images.items() if name in shown}
-    lessons = Lessons(PairSampler(replace(train, images=images, queries=queries), model, config))
-    optimiser = torch.optim.AdamW(model.parameters())  # which one hardly matters for the time
-
-    def learn(step: int) -> None:
-        tensor, labels = lessons(step)
-        optimiser.zero_grad(set_to_none=True)
-        F.cross_entropy(model(tensor), labels).backward()
-        optimiser.step()
-
-    warm = 0
-    began = clock()
-    while not warm or clock() - began < seconds / 2:
-        learn(warm)
-        warm += 1
-    return _time_each(learn, warm, 10**9, seconds / 2)
-
-
-def estimate(
-    rates: Rates, plan: Plan, config: TrainingConfig | None = None, parameters: int = 0
-) -> Estimate:
-    """What a run will need on the machine where the rates were measured.
+def estimate(rates: Rates, photos: int, queries: int, rounds: int = 1) -> Estimate:
+    """What ranking will need on the machine where the rates were measured.
 
     Parameters
     ----------
     rates : Rates
-        From `measure_rates`, with ``step`` from `measure_step` where something learns.
-    plan : Plan
-        What is to be done.
-    config : TrainingConfig, optional
-        The recipe of its trainings; patience may end them earlier.
-    parameters : int
-        Of the network, for the disk: its weights, and a checkpoint of four times as much.
+        From `measure_rates`.
+    photos, queries : int
+        Of the database; each query is ranked against all of it.
+    rounds : int
+        How often: 2 with feedback, and so on for every seed.
 
     Returns
     -------
@@ -196,25 +103,12 @@ def estimate(
 
     Examples
     --------
-    >>> oxford = Plan(photos=5063, queries=55)
-    >>> print(estimate(Rates(photo=0.012, pair=0.004, kept=800_000), oxford))
-    278,465 pairs, 0.33 hours, 4.1 GB of memory, 0.00 GB of disk
+    >>> print(estimate(Rates(photo=0.012, pair=0.004, kept=800_000), photos=5063, queries=55))
+    278,465 pairs, 0.33 hours, 4.1 GB of memory
     """
-    config = config or TrainingConfig()
-    ranked = plan.photos * plan.queries * plan.rankings
-    pairs = ranked + plan.trainings * (plan.looks + config.steps * config.batch)
-    views = 2 * VERSIONS * plan.training_photos
-    drawn = 2 * config.batch * config.steps
-    described = views * -math.expm1(-drawn / views) if views else 0  # those drawn at least once
-    training = (
-        config.steps * rates.step + (described + plan.training_photos) * rates.photo
-        + plan.looks * rates.pair
-    )  # fmt: skip
-    seconds = (plan.photos + plan.queries) * rates.photo + ranked * rates.pair
-    seconds += plan.trainings * training
-    kept = max(plan.photos, described if plan.trainings else 0) * rates.kept
-    disk = plan.trainings * 4 * parameters * 5
-    return Estimate(pairs, seconds / 3600, int(kept), disk)
+    pairs = photos * queries * rounds
+    seconds = (photos + queries) * rates.photo + pairs * rates.pair
+    return Estimate(pairs, seconds / 3600, photos * rates.kept)
 
 
 def _time_each(call: Callable[[int], object], first: int, last: int, seconds: float) -> float:
