@@ -1,4 +1,4 @@
-"""The ``indiret`` command: train, evaluate, study, search and explain."""
+"""The ``indiret`` command: fetch data, train, evaluate, study, search and explain."""
 
 import argparse
 import io
@@ -13,7 +13,14 @@ import torch
 from tqdm import tqdm
 
 from indiret.architectures import ATTENTIONS, PLACEMENTS
-from indiret.datasets import Query, RetrievalDataset, load_clicked_pairs, load_dataset
+from indiret.datasets import (
+    LAYOUTS,
+    Query,
+    RetrievalDataset,
+    load_clicked_pairs,
+    load_dataset,
+)
+from indiret.downloads import SOURCES, describe, fetch, verify
 from indiret.evidence import METHODS as EVIDENCE_METHODS
 from indiret.evidence import Evidence, explain
 from indiret.images import crop, read_image
@@ -76,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--oxford", type=Path, metavar="ROOT", help="measure here, too")
     study.add_argument("--wxbs", type=Path, metavar="ROOT", help="photos with clicked points")
 
+    data = commands.add_parser("data", help="fetch, verify or describe a benchmark's data")
+    data.set_defaults(run=_data)
+    data.add_argument("action", choices=("fetch", "verify", "info"))
+    data.add_argument("name", metavar="NAME", help=f"one of {', '.join(SOURCES)}")
+    data.add_argument("--root", type=Path, help="its folder; data/NAME if not given")
+
     methods = commands.add_parser("methods", help="list what --method takes")
     methods.set_defaults(run=_methods)
 
@@ -104,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", default="toytown", help="toytown, oxford5k or pairs")
+    parser.add_argument("--dataset", default="toytown", help=f"one of {', '.join(LAYOUTS)}")
     parser.add_argument("--root", type=Path, help="its folder; toytown is embedded")
     parser.add_argument("--split", default="test", help="of toytown: train, validation or test")
 
@@ -168,12 +181,31 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if results["mAP_without_query"] is not None:
         print(f"mAP without the query's own photo {results['mAP_without_query']:.4f}")
     print("  ".join(f"{name} {results[name]:.4f}" for name in ("mAP@5", "mAP@10", "mAP@20")))
+    for setup, row in results.get("revisited", {}).items():
+        print(f"{setup:6} " + "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
     print(f"{results['ms_per_pair']:.2f} ms a pair")
     for name, row in results.get("evidence", {}).items():
         figures = "  ".join(
             f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float)
         )
         print(f"evidence, {name}: {figures}")
+
+
+def _data(arguments: argparse.Namespace) -> None:
+    name, root = arguments.name, arguments.root or Path("data") / arguments.name
+    if arguments.action != "verify":
+        print(describe(name))
+    if arguments.action == "fetch":
+        fetch(name, root)
+        print(f"{root} is filled; `indiret data verify {name} --root {root}` looks at every photo.")
+    elif arguments.action == "verify":
+        found = verify(name, root)
+        for problem in found.problems:
+            print(problem, file=sys.stderr)
+        print(f"{root}: {found.photos:,} photos, {found.queries} queries")
+        if found.problems:
+            raise ValueError(f"{root} is not the whole of {name}; see the lines above.")
+        print(f"{root} is {name} at full size, and every photo can be read.")
 
 
 def _methods(arguments: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """Data sets for retrieval: photos, queries with their boxes, and which photos answer them.
 
-`load_dataset` reads four layouts: the embedded Toytown, the official Oxford/Paris benchmark and
-samples of it, pairs of query and reference folders, and a plain folder of photos.
+`load_dataset` reads the embedded Toytown, the Oxford and Paris benchmarks, original and revisited,
+and samples of them, pairs of query and reference folders, and a plain folder of photos.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indiret.groundtruth import OFFICIAL_LAYOUT, Query, read_query
+from indiret.groundtruth import (
+    BENCHMARKS,
+    OFFICIAL_LAYOUT,
+    Query,
+    read_pickled,
+    read_query,
+)
 from indiret.images import (
     ImageError,
     Picture,
@@ -83,6 +89,8 @@ class RetrievalDataset:
         The queries' photos: the database's own paths where they lie in it.
     skipped : tuple of (str, str)
         What the loader had to leave out: file or query, and the reason.
+    revisited : bool
+        Whether the answers are of the revisited benchmark: ``good`` easy, ``ok`` hard.
 
     Examples
     --------
@@ -102,6 +110,7 @@ class RetrievalDataset:
     queries: tuple[Query, ...]
     query_images: Mapping[str, Path]
     skipped: tuple[tuple[str, str], ...] = ()
+    revisited: bool = False
 
     @property
     def landmarks(self) -> tuple[str, ...]:
@@ -228,20 +237,23 @@ def load_dataset(
 
     ========== ====================================================================================
     toytown    the embedded rendered set, or a copy in `root`; `split` train, validation or test
-    oxford5k   ``root/images/*.jpg`` and ``root/groundtruth/*_{query,good,ok,junk}.txt``; also for
-               Paris and for samples of either
+    oxford5k   ``root/images/*.jpg`` and ``root/groundtruth/*_{query,good,ok,junk}.txt``, whole or
+    paris6k    a sample; instead of the texts ``root/gnd_oxford5k.pkl``, ``root/gnd_paris6k.pkl``
+    roxford5k  the photos likewise and ``root/gnd_roxford5k.pkl``, ``root/gnd_rparis6k.pkl``; the
+    rparis6k   photos that ask are no part of the database
     pairs      ``root/Query`` and ``root/Reference``, or such pairs of folders one level deeper; a
                query's answer is the reference with the same file name
     folder     every photo in `root` and its subfolders; no queries
     ========== ====================================================================================
 
     The headers of all photos are checked. Photos that are broken, or named by a ground-truth file
-    but absent (samples, corrupt Paris files), are left out and listed in ``skipped``.
+    but absent (samples), are left out and listed in ``skipped``, and so are the twenty corrupt ones
+    of Paris. The folder of photos may be called ``jpg``, too. No code in a pickle is run.
 
     Parameters
     ----------
     name : str
-        ``"toytown"``, ``"oxford5k"``, ``"pairs"`` or ``"folder"``.
+        One of those above.
     root : path, optional
         The folder; only Toytown has one of its own.
     split : str
@@ -412,28 +424,29 @@ def _load_pairs(name: str, root: Path) -> RetrievalDataset:
 
 
 def _load_official(name: str, root: Path) -> RetrievalDataset:
-    folder, truth = root / "images", root / "groundtruth"
-    for needed in (folder, truth):
-        if not needed.is_dir():
-            raise FileNotFoundError(
-                f"There is no folder {needed}; expected in {root} are {OFFICIAL_LAYOUT}."
-            )
+    folder, truth = _official_places(name, root)
     photos: dict[str, Path] = {}
     for path in find_images(folder):
         _add_once(photos, path.stem, path)
-    images, skipped = _readable(dict(sorted(photos.items())))
-    listed = [
-        read_query(path)
-        for path in sorted(truth.glob("*_query.txt"))
-        if not path.name.startswith(".")
-    ]
-    absent = set().union(*({q.image} | q.positives | q.junk for q in listed)) - photos.keys()
-    skipped += tuple((image, f"named in {truth} but not in {folder}") for image in sorted(absent))
+    corrupt = photos.keys() & BENCHMARKS[name].corrupt if name in BENCHMARKS else set()
+    images, skipped = _readable({key: photos[key] for key in sorted(photos.keys() - corrupt)})
+    skipped += tuple((image, "corrupt in the published archive") for image in sorted(corrupt))
+    if truth.is_dir():
+        files = sorted(path for path in truth.glob("*_query.txt") if path.name[0] != ".")
+        listed = [read_query(path) for path in files]
+        mentioned = set().union(*({q.image} | q.positives | q.junk for q in listed))
+        database = images
+    else:
+        named, listed = read_pickled(truth, name)
+        mentioned = {*named, *(query.image for query in listed)}
+        database = {key: images[key] for key in sorted(images.keys() & set(named))}
+        strangers = sorted(images.keys() - mentioned)
+        skipped += tuple((image, f"not named in {truth}") for image in strangers)
+    absent = sorted(mentioned - photos.keys())
+    skipped += tuple((image, f"named in {truth} but not in {folder}") for image in absent)
     queries = []
     for query in listed:
-        good, ok, junk = (
-            frozenset(names & images.keys()) for names in (query.good, query.ok, query.junk)
-        )
+        good, ok, junk = (names & database.keys() for names in (query.good, query.ok, query.junk))
         if query.image not in images:
             skipped += ((query.name, f"its photo {query.image} is absent or broken"),)
         elif not good | ok:
@@ -442,16 +455,43 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
             queries.append(replace(query, good=good, ok=ok, junk=junk))
     if not queries:
         raise FileNotFoundError(
-            f"None of the {len(listed)} queries in {truth} can be asked of the {len(images)} "
-            f"images in {folder}; expected in {root} are {OFFICIAL_LAYOUT}."
+            f"None of the {len(listed)} queries in {truth} can be asked of the {len(database)} "
+            f"images in {folder}; expected in {root} are {_official_layout(name)}."
         )
     for query in queries:
         try:
             pixel_box(query.box or (), image_size(images[query.image]))
         except ValueError as error:
-            raise ValueError(f"{truth / query.name}_query.txt: {error}") from error
+            texts = truth.is_dir()
+            source = f"{truth / query.name}_query.txt" if texts else f"{truth}, query {query.name}"
+            raise ValueError(f"{source}: {error}") from error
     query_images = {query.image: images[query.image] for query in queries}
-    return RetrievalDataset(name, root, images, tuple(queries), query_images, skipped)
+    revisited = name in BENCHMARKS and BENCHMARKS[name].revisited
+    return RetrievalDataset(name, root, database, tuple(queries), query_images, skipped, revisited)
+
+
+def _official_places(name: str, root: Path) -> tuple[Path, Path]:
+    """The folder of photos; the folder of texts, or the pickle."""
+    folders = [root / "images", root / "jpg"]
+    truths = [root / "groundtruth", root / f"gnd_{name}.pkl"]
+    if name in BENCHMARKS and BENCHMARKS[name].revisited:
+        del truths[0]  # it may be there, of the original set
+    found = []
+    for places in (folders, truths):
+        there = [place for place in places if place.exists()]
+        if not there:
+            kind = "file" if places[0].suffix else "folder"
+            raise FileNotFoundError(
+                f"There is no {kind} {places[0]}; expected in {root} are {_official_layout(name)}."
+            )
+        found.append(there[0])
+    return found[0], found[1]
+
+
+def _official_layout(name: str) -> str:
+    if name in BENCHMARKS and BENCHMARKS[name].revisited:
+        return f"images/*.jpg or jpg/*.jpg, and gnd_{name}.pkl, as the revisited benchmark has them"
+    return OFFICIAL_LAYOUT
 
 
 def _readable(
@@ -489,7 +529,7 @@ def _below(root: Path, path: Path) -> str:
 
 LAYOUTS: Mapping[str, Callable[[str, Path], RetrievalDataset]] = {
     "toytown": _load_official,
-    "oxford5k": _load_official,
+    **dict.fromkeys(BENCHMARKS, _load_official),
     "pairs": _load_pairs,
     "folder": _load_folder,
 }

@@ -1,8 +1,9 @@
 """The measures of the protocol: how good a ranked list is, and a door to all the others.
 
 Everything is pure arithmetic on names and arrays. How well a map finds its region is measured in
-`indiret.localisation`, patch correspondence in `indiret.correspondence`, and how sure a number is
-(folds, intervals, calibration) in `indiret.statistics`; their names are to be had from here too.
+`indiret.localisation`, patch correspondence in `indiret.correspondence`, how sure a number is
+(intervals, calibration) in `indiret.statistics`, and folds are made in `indiret.crossvalidation`;
+their names are to be had from here too.
 
 Chapter: *Ranking and honest evaluation*.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from indiret.correspondence import (
     strongest_targets,
     true_partners,
 )
+from indiret.crossvalidation import Fold, check_fold, folds, training_data
 from indiret.datasets import Query
 from indiret.localisation import (
     Ceilings,
@@ -35,7 +38,7 @@ from indiret.localisation import (
     threshold_ious,
     upsample_map,
 )
-from indiret.statistics import Fold, Interval, fit_calibration, folds, nested_bootstrap
+from indiret.statistics import Interval, fit_calibration, nested_bootstrap
 
 __all__ = [
     "Ceilings",
@@ -46,22 +49,29 @@ __all__ = [
     "average_precision",
     "average_to_grid",
     "centre_gaussian",
+    "check_fold",
     "evidence_iou",
     "fit_calibration",
     "folds",
     "iou_ceilings",
     "mean_average_precision",
+    "mean_precision",
     "nested_bootstrap",
     "otsu_iou",
     "patch_match_accuracy",
     "pixel_auc",
     "point_match_accuracy",
+    "precision_at",
+    "revisit",
     "scale_map",
     "strongest_targets",
     "threshold_ious",
+    "training_data",
     "true_partners",
     "upsample_map",
 ]
+
+SETUPS = ("easy", "medium", "hard")  # of the revisited benchmarks
 
 
 def average_precision(
@@ -176,3 +186,110 @@ def mean_average_precision(
     if not values:
         raise ValueError("There are no queries to average over.")
     return float(np.mean(values))
+
+
+def precision_at(
+    ranked: Sequence[str],
+    positives: Collection[str],
+    junk: Collection[str] = (),
+    k: int = 10,
+) -> float:
+    """Share of right answers among the first k, as the revisited benchmark's program counts it.
+
+    Junk is taken out first. Where the last positive stands at a rank before k, only the ranks up to
+    it count: a query with three answers, found at once, has precision 1 at ten.
+
+    Parameters
+    ----------
+    ranked : sequence of str
+        Names, best first.
+    positives, junk : collection of str
+        As in `average_precision`.
+    k : int
+        Ranks that count.
+
+    Returns
+    -------
+    float
+        From 0 to 1; 0 if no positive is ranked.
+
+    Raises
+    ------
+    ValueError
+        As `average_precision`.
+
+    Examples
+    --------
+    >>> precision_at(["a", "x", "b", "y", "z"], positives={"a", "b"}, k=5)
+    0.6666666666666666
+    """
+    average_precision(ranked, positives, junk, k)  # for its checks
+    kept = np.array([name in positives for name in ranked if name not in junk], dtype=bool)
+    if not kept.any():
+        return 0.0
+    first = min(int(np.flatnonzero(kept)[-1]) + 1, k)
+    return float(kept[:first].sum() / first)
+
+
+def mean_precision(
+    rankings: Mapping[str, Sequence[str]], queries: Sequence[Query], k: int
+) -> float:
+    """Mean over queries of `precision_at`: mP@k; raises as `mean_average_precision`.
+
+    Examples
+    --------
+    >>> query = Query("mill_1", "a", None, "mill", good=frozenset({"b"}))
+    >>> mean_precision({"mill_1": ["x", "b"]}, [query], k=1)
+    0.0
+    """
+    mean_average_precision(rankings, queries, k)  # for its checks
+    return float(np.mean([precision_at(rankings[q.name], q.positives, q.junk, k) for q in queries]))
+
+
+def revisit(queries: Iterable[Query], setup: str) -> list[Query]:
+    """Queries of a revisited benchmark with the answers of one of its three setups.
+
+    ======== =============== ===================
+    setup    positives       junk
+    ======== =============== ===================
+    easy     easy            junk and hard
+    medium   easy and hard   junk
+    hard     hard            junk and easy
+    ======== =============== ===================
+
+    Parameters
+    ----------
+    queries : iterable of Query
+        ``good`` easy, ``ok`` hard, as `indiret.datasets.load_dataset` gives them.
+    setup : str
+        ``"easy"``, ``"medium"`` or ``"hard"``.
+
+    Returns
+    -------
+    list of Query
+        Those that have a positive in this setup; the benchmark leaves out the others, too.
+
+    Raises
+    ------
+    ValueError
+        If there is no such setup.
+
+    Examples
+    --------
+    >>> query = Query("mill_1", "q", None, "mill", frozenset("e"), frozenset("h"), frozenset("j"))
+    >>> hard, = revisit([query], "hard")
+    >>> sorted(hard.positives), sorted(hard.junk)
+    (['h'], ['e', 'j'])
+    """
+    if setup not in SETUPS:
+        raise ValueError(f"There is no setup {setup!r}; choose one of {', '.join(SETUPS)}.")
+    none: frozenset[str] = frozenset()
+    asked = []
+    for query in queries:
+        if setup == "easy":
+            query = replace(query, ok=none, junk=query.junk | query.ok)
+        elif setup == "hard":
+            query = replace(query, good=none, junk=query.junk | query.good)
+        if query.positives:
+            asked.append(query)
+    return asked

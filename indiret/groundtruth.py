@@ -1,4 +1,4 @@
-"""The Oxford benchmark's ground-truth files: four small texts for each query.
+"""Ground truth of the Oxford and Paris benchmarks: four small texts a query, or one pickle.
 
 Chapter: *Data sets and their traps*.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from indiret.images import Box
+from indiret.pickles import read_plain_pickle
 
 ANSWER_KINDS = ("good", "ok", "junk")
 OFFICIAL_PREFIX = "oxc1_"  # the benchmark's query files write it before each image's name
@@ -16,6 +18,46 @@ OFFICIAL_LAYOUT = (
     "images/*.jpg and groundtruth/<landmark>_<number>_{query,good,ok,junk}.txt, as the Oxford "
     "benchmark has them"
 )
+OXFORD = (
+    "all_souls ashmolean balliol bodleian christ_church cornmarket hertford keble magdalen "
+    "pitt_rivers radcliffe_camera"
+).split()
+PARIS = (
+    "defense eiffel invalides louvre moulinrouge museedorsay notredame pantheon pompidou "
+    "sacrecoeur triomphe"
+).split()
+# The revisited sets ask five landmarks three times more; their pickles do not name landmarks, but
+# these queries share more answers with the landmark given here than with any other.
+OXFORD_AGAIN = ["all_souls", "ashmolean", "christ_church", "hertford", "radcliffe_camera"]
+PARIS_AGAIN = ["defense", "eiffel", "notredame", "pantheon", "triomphe"]
+# Broken in the published archive of Paris; nobody counts them.
+PARIS_CORRUPT = frozenset(
+    [f"paris_louvre_{n}" for n in ("000136", "000146")]
+    + ["paris_moulinrouge_000422", "paris_museedorsay_001059", "paris_notredame_000188"]
+    + [f"paris_pantheon_{n}" for n in ("000284", "000960", "000974")]
+    + [f"paris_pompidou_{n}" for n in ("000195", "000196", "000201", "000467", "000640")]
+    + [f"paris_sacrecoeur_{n}" for n in ("000299", "000330", "000353")]
+    + [f"paris_triomphe_{n}" for n in ("000662", "000833", "000863", "000867")]
+)
+
+
+class Benchmark(NamedTuple):
+    """What a benchmark holds at full size."""
+
+    photos: int  # in the database
+    landmarks: tuple[str, ...]  # of each query, in the pickle's order
+    revisited: bool = False
+    corrupt: frozenset[str] = frozenset()
+
+
+BENCHMARKS = {
+    "oxford5k": Benchmark(5063, tuple(sorted(5 * OXFORD))),
+    "paris6k": Benchmark(6392, tuple(sorted(5 * PARIS)), corrupt=PARIS_CORRUPT),
+    "roxford5k": Benchmark(4993, (*sorted(5 * OXFORD), *sorted(3 * OXFORD_AGAIN)), revisited=True),
+    "rparis6k": Benchmark(
+        6322, (*sorted(5 * PARIS), *sorted(3 * PARIS_AGAIN)), revisited=True, corrupt=PARIS_CORRUPT
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +76,7 @@ class Query:
         What the photo shows.
     good, ok, junk : frozenset of str
         Database images: clearly visible, partly visible, hardly visible. Junk counts neither for
-        nor against.
+        nor against. Of the revisited sets: easy, hard and junk.
 
     Examples
     --------
@@ -115,6 +157,81 @@ def read_query(path: Path) -> Query:
         )
     image = image.removeprefix(OFFICIAL_PREFIX)
     return Query(name, image, (x1, y1, x2, y2), landmark, good, ok, junk)
+
+
+def read_pickled(path: Path, name: str) -> tuple[list[str], list[Query]]:
+    """Read ``gnd_<name>.pkl``, the form in which the revisited benchmarks are published.
+
+    The pickle holds ``imlist`` (the database), ``qimlist`` (a photo for each query) and ``gnd``:
+    for each query ``bbx`` and lists of places in ``imlist``, ``ok`` and ``junk``, or of the
+    revisited sets ``easy``, ``hard`` and ``junk``. Nothing in it is executed.
+
+    Parameters
+    ----------
+    path : Path
+        The pickle.
+    name : str
+        One of ``BENCHMARKS``.
+
+    Returns
+    -------
+    tuple of (list of str, list of Query)
+        The database's names, and the queries: easy and hard answers are ``good`` and ``ok``, so
+        that the positives are those of the medium setup; ``ok`` of the original sets is ``good``,
+        since the pickle does not tell the two apart.
+
+    Raises
+    ------
+    ValueError
+        If the file is not as described, or has other counts than the benchmark.
+    """
+    benchmark = BENCHMARKS[name]
+    data = read_plain_pickle(path)
+    expected = f"{path} is not the ground truth of {name}: "
+    fields = {"imlist", "qimlist", "gnd"}
+    if not isinstance(data, dict) or not fields <= data.keys():
+        raise ValueError(expected + "it must hold imlist, qimlist and gnd.")
+    counts = benchmark.photos, len(benchmark.landmarks), len(benchmark.landmarks)
+    for field, count in zip(("imlist", "qimlist", "gnd"), counts, strict=True):
+        if not isinstance(data[field], list) or len(data[field]) != count:
+            raise ValueError(f"{expected}{field} must be a list of {count}.")
+    images, photos = data["imlist"], data["qimlist"]
+    for text in images + photos:
+        if not isinstance(text, str) or not text or set(text) & set("/\\\0") or text[0] == ".":
+            raise ValueError(f"{expected}{text!r} cannot be the name of a photo.")
+    if len(set(images)) < len(images):
+        raise ValueError(expected + "imlist names a photo twice.")
+    queries: list[Query] = []
+    numbers: dict[str, int] = {}
+    for photo, landmark, truth in zip(photos, benchmark.landmarks, data["gnd"], strict=True):
+        numbers[landmark] = numbers.get(landmark, 0) + 1
+        query = f"{landmark}_{numbers[landmark]}"
+        try:
+            queries.append(_pickled_query(query, photo, landmark, truth, images, benchmark))
+        except (KeyError, TypeError, ValueError) as error:
+            kinds = "easy, hard" if benchmark.revisited else "ok"
+            raise ValueError(
+                f"{expected}the entry of {query} must hold bbx, four numbers, and {kinds} and "
+                f"junk, lists of places in imlist without a place twice ({error})."
+            ) from error
+    return images, queries
+
+
+def _pickled_query(
+    name: str, photo: str, landmark: str, truth: Any, images: list[str], benchmark: Benchmark
+) -> Query:
+    x1, y1, x2, y2 = map(float, truth["bbx"])
+    kinds = ("easy", "hard", "junk") if benchmark.revisited else ("ok", "junk")
+    places = [place for kind in kinds for place in truth[kind]]
+    for place in places:
+        if type(place) is not int or not 0 <= place < len(images):
+            raise ValueError(f"{place!r} is no place")
+    if len(set(places)) < len(places):
+        raise ValueError("a place stands there twice")
+    answers = {kind: frozenset(images[place] for place in truth[kind]) for kind in kinds}
+    good = answers["easy" if benchmark.revisited else "ok"]
+    hard = answers.get("hard", frozenset())
+    return Query(name, photo, (x1, y1, x2, y2), landmark, good, hard, answers["junk"])
 
 
 def _read_names(path: Path) -> list[str]:

@@ -8,14 +8,21 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from indiret.baselines import METHODS as BASELINES
-from indiret.datasets import RetrievalDataset
-from indiret.evaluation import average_precision, mean_average_precision, nested_bootstrap
+from indiret.datasets import Query, RetrievalDataset
+from indiret.evaluation import (
+    SETUPS,
+    average_precision,
+    mean_average_precision,
+    mean_precision,
+    nested_bootstrap,
+    revisit,
+)
 from indiret.networks import load_network
 from indiret.protocol import measure_evidence
 from indiret.ranking import Hit, Method, NetworkMethod, prepare, rank
@@ -65,7 +72,8 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
     dict
         ``mAP``, ``mAP_ci`` (95 %, nested bootstrap over landmarks and queries), ``mAP@5``,
         ``mAP@10``, ``mAP@20``, ``mAP_without_query`` (over the queries that have another positive;
-        None if there is none), ``AP`` by query, ``ms_per_pair`` (ranking
+        None if there is none), ``AP`` by query, ``revisited`` (of a revisited benchmark, whose
+        other figures are those of the medium setup), ``ms_per_pair`` (ranking
         with the database prepared, the query's photo not), ``evidence`` (of networks), ``skipped``
         and ``provenance``.
 
@@ -107,13 +115,28 @@ def ranking_measures(hits: Mapping[str, list[Hit]], dataset: RetrievalDataset) -
     at = {f"mAP@{k}": mean_average_precision(lists, dataset.queries, k=k) for k in (5, 10, 20)}
     others = [query for query in dataset.queries if query.positives - {query.image}]
     without = mean_average_precision(lists, others, exclude_query=True) if others else None
-    return {
+    measures: dict[str, Any] = {
         "mAP": mean_average_precision(lists, dataset.queries),
         "mAP_ci": [interval.low, interval.high],
         **at,
         "mAP_without_query": without,
         "AP": values,
     }
+    if dataset.revisited:
+        measures["revisited"] = {
+            setup: revisited_measures(lists, revisit(dataset.queries, setup)) for setup in SETUPS
+        }
+    return measures
+
+
+def revisited_measures(
+    lists: Mapping[str, Sequence[str]], queries: Sequence[Query]
+) -> dict[str, float]:
+    """``mAP``, ``mP@1``, ``mP@5``, ``mP@10`` of one setup, and how many ``queries`` it has."""
+    if not queries:
+        return {"queries": 0}
+    precisions = {f"mP@{k}": mean_precision(lists, queries, k) for k in (1, 5, 10)}
+    return {"mAP": mean_average_precision(lists, queries), **precisions, "queries": len(queries)}
 
 
 def provenance(dataset: RetrievalDataset) -> dict[str, str]:

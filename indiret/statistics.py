@@ -1,76 +1,15 @@
-"""How sure a number is: folds, nested bootstrap intervals, and a calibrated probability.
+"""How sure a number is: nested bootstrap intervals, and a calibrated probability.
 
 Chapter: *Ranking and honest evaluation*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from indiret.datasets import Query
-
-
-class Fold(NamedTuple):
-    """The queries of one fold: those to learn from and those to test with."""
-
-    train: tuple[Query, ...]
-    test: tuple[Query, ...]
-
-
-def folds(
-    queries: Sequence[Query], by: str = "query", n: int = 10, seed: int = 0
-) -> tuple[Fold, ...]:
-    """Part queries into n folds of (almost) equal size, each the test set once.
-
-    Parameters
-    ----------
-    queries : sequence of Query
-        All of them.
-    by : str
-        ``"query"``: queries are dealt out freely, so that a landmark is in train and test (most
-        likely the paper's way); ``"landmark"``: all queries of a landmark stay together.
-    n : int
-        Number of folds.
-    seed : int
-        Of the shuffle.
-
-    Returns
-    -------
-    tuple of Fold
-        Queries in the order given.
-
-    Raises
-    ------
-    ValueError
-        If `by` is another word, or n is not from 2 to the number of queries or landmarks.
-
-    Examples
-    --------
-    >>> queries = [Query(f"{name}_{i}", name, None, name) for name in "abc" for i in (1, 2)]
-    >>> [[query.name for query in fold.test] for fold in folds(queries, by="landmark", n=3)]
-    [['c_1', 'c_2'], ['a_1', 'a_2'], ['b_1', 'b_2']]
-    """
-    if by not in ("query", "landmark"):
-        raise ValueError(f"by={by!r} is not known; choose 'query' or 'landmark'.")
-    units = [getattr(query, "name" if by == "query" else "landmark") for query in queries]
-    distinct = sorted(set(units))
-    if not 2 <= n <= len(distinct):
-        raise ValueError(
-            f"n={n} folds cannot be made by {by}; give from 2 to {len(distinct)}, the number there."
-        )
-    shuffled = np.random.default_rng(seed).permutation(len(distinct))
-    fold_of = {distinct[unit]: place % n for place, unit in enumerate(shuffled)}
-    return tuple(
-        Fold(
-            tuple(q for q, unit in zip(queries, units, strict=True) if fold_of[unit] != fold),
-            tuple(q for q, unit in zip(queries, units, strict=True) if fold_of[unit] == fold),
-        )
-        for fold in range(n)
-    )
 
 
 class Interval(NamedTuple):

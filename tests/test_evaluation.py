@@ -3,12 +3,21 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indiret.datasets import Query
-from indiret.evaluation import average_precision, mean_average_precision
+from indiret.evaluation import (
+    SETUPS,
+    average_precision,
+    mean_average_precision,
+    mean_precision,
+    precision_at,
+    revisit,
+)
+from indiret.groundtruth import read_pickled
 
 SHARED = Path(
     os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
@@ -120,3 +129,76 @@ def test_map_names_the_query_that_cannot_be_measured():
         mean_average_precision({"m_1": []}, [query("m_1", "m", good=("own",))], exclude_query=True)
     with pytest.raises(ValueError, match="no queries"):
         mean_average_precision({}, [])
+
+
+def revisited_program(ranked, positives, junk, ks):
+    """The revisited benchmark's measures from the 1-based ranks of positives, junk taken out."""
+    kept = [name for name in ranked if name not in junk]
+    ranks = [rank for rank, name in enumerate(kept, start=1) if name in positives]
+    area = 0.0
+    for found, rank in enumerate(ranks, start=1):
+        before = 1.0 if rank == 1 else (found - 1) / (rank - 1)
+        area += (before + found / rank) / 2 / len(positives)
+    at = [min(max(ranks), k) for k in ks]
+    return area, [sum(rank <= k for rank in ranks) / k for k in at]
+
+
+@settings(deadline=None)
+@given(st.permutations("abcdefghijklmnop"), st.lists(st.sampled_from("ehjn"), min_size=16))
+def test_setups_equal_the_revisited_program(ranked, kinds):
+    answers = {
+        kind: {n for n, k in zip(sorted(ranked), kinds, strict=False) if k == kind}
+        for kind in "ehj"
+    }
+    one = Query("q_1", "own", None, "q", *(frozenset(answers[kind]) for kind in "ehj"))
+    expected = {
+        "easy": (answers["e"], answers["j"] | answers["h"]),
+        "medium": (answers["e"] | answers["h"], answers["j"]),
+        "hard": (answers["h"], answers["j"] | answers["e"]),
+    }
+    for setup, (positives, junk) in expected.items():
+        asked = revisit([one], setup)
+        assert bool(asked) == bool(positives)
+        if not asked:
+            continue
+        area, at = revisited_program(ranked, positives, junk, (1, 5, 10))
+        assert mean_average_precision({"q_1": ranked}, asked) == pytest.approx(area, abs=1e-12)
+        for k, value in zip((1, 5, 10), at, strict=True):
+            assert mean_precision({"q_1": ranked}, asked, k) == pytest.approx(value, abs=1e-12)
+
+
+def test_precision_counts_to_the_last_positive_only():
+    assert precision_at(["a", "b", "x", "y"], {"a", "b"}, k=4) == 1
+    assert precision_at(["x", "a", "y"], {"a"}, k=1) == 0
+    assert precision_at(["j", "x", "a", "y"], {"a"}, {"j"}, k=3) == 0.5
+    assert precision_at(["x", "y"], {"a"}, k=1) == 0
+    with pytest.raises(ValueError, match="ranked twice"):
+        precision_at(["a", "a"], {"a"})
+
+
+def test_unknown_setups_and_queries_without_answers():
+    easy = query("m_1", "m")
+    assert revisit([easy], "hard") == [] and revisit([easy], "medium") == [easy]
+    with pytest.raises(ValueError, match="no setup 'harder'; choose one of easy, medium, hard"):
+        revisit([easy], "harder")
+    with pytest.raises(ValueError, match="no queries"):
+        mean_precision({}, [], 5)
+
+
+@needs_shared
+def test_real_features_in_the_three_setups():
+    """Global features rank all of Oxford: harder setups are harder, and two have no easy answer."""
+    names = (SHARED / "features" / "names.txt").read_text().split()
+    features = np.load(SHARED / "features" / "oxford5k_resnet18_512d_f16.npy").astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    images, queries = read_pickled(SHARED / "groundtruth" / "gnd_roxford5k.pkl", "roxford5k")
+    row = {name: features[place] for place, name in enumerate(names)}
+    database = np.stack([row[image] for image in images])
+    lists = {
+        q.name: [images[place] for place in np.argsort(-database @ row[q.image], kind="stable")]
+        for q in queries
+    }
+    setups = {setup: revisit(queries, setup) for setup in SETUPS}
+    assert [len(asked) for asked in setups.values()] == [68, 70, 70]
+    maps = [mean_average_precision(lists, asked) for asked in setups.values()]
+    assert 1 > maps[0] > maps[1] > maps[2] > 0.01

@@ -1,4 +1,4 @@
-"""`indiret.statistics`: folds, intervals against a loop, and Platt's minimum."""
+"""`indiret.statistics`: intervals against a loop, and Platt's minimum."""
 
 import numpy as np
 import pytest
@@ -6,44 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from indiret.datasets import Query
-from indiret.statistics import fit_calibration, folds, nested_bootstrap
-
-
-def query(name, landmark, image="own", good=("own", "b"), junk=()):
-    return Query(name, image, None, landmark, frozenset(good), junk=frozenset(junk))
-
-
-@settings(deadline=None)
-@given(st.integers(2, 6), st.integers(1, 5), st.integers(0, 99))
-def test_folds_part_the_queries(landmarks, each, seed):
-    queries = [query(f"{m}_{i}", f"{m}") for m in range(landmarks) for i in range(each)]
-    for by, units in (("landmark", landmarks), ("query", landmarks * each)):
-        parts = folds(queries, by=by, n=min(units, 5), seed=seed)
-        assert sorted(q.name for fold in parts for q in fold.test) == sorted(
-            q.name for q in queries
-        )
-        for fold in parts:
-            assert fold.test and not set(fold.test) & set(fold.train)
-            assert len(fold.test) + len(fold.train) == len(queries)
-            if by == "landmark":
-                assert not {q.landmark for q in fold.test} & {q.landmark for q in fold.train}
-        sizes = [len({q.landmark if by == "landmark" else q.name for q in f.test}) for f in parts]
-        assert max(sizes) - min(sizes) <= 1
-
-
-def test_folds_follow_the_seed():
-    queries = [query(f"m_{i}", "m") for i in range(20)]
-    assert folds(queries) == folds(queries) != folds(queries, seed=1)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [({"by": "photo"}, "choose 'query' or 'landmark'"), ({"by": "landmark"}, "from 2 to 3")],
-)
-def test_bad_folds(arguments, words):
-    with pytest.raises(ValueError, match=words):
-        folds([query(f"{m}_{i}", m) for m in "abc" for i in range(5)], **arguments)
+from indiret.statistics import fit_calibration, nested_bootstrap
 
 
 def slow_bootstrap(values, draws):

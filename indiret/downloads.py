@@ -1,0 +1,431 @@
+"""Fetch the Oxford and Paris benchmarks, and verify what is there.
+
+A download goes on where it broke off and takes its name only when whole; an archive is looked
+through before any of its files is put in place, and nothing that exists is overwritten.
+
+Chapter: *Data sets and their traps*.
+"""
+
+import filecmp
+import gzip
+import hashlib
+import http.client
+import os
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from indiret.datasets import RetrievalDataset, load_dataset
+from indiret.groundtruth import BENCHMARKS
+from indiret.images import ImageError, read_image
+
+TIMEOUT = 60  # seconds without a byte, after which a connection counts as broken
+ATTEMPTS = 5  # connections in a row that bring nothing before we give up
+PAUSE = 2.0  # seconds before the second of them; then doubled each time
+CHUNK = 1 << 20
+MAX_DOWNLOAD = 8 * 10**9  # bytes; the largest archive has 1.9e9
+MAX_FILE = 32 * 2**20  # one file of an archive: the largest photo has 1 MB
+MAX_FILES = 20_000
+MAX_UNPACKED = 8 * 10**9
+FREE = 10**9  # bytes to be left on the disk
+
+
+class Source(NamedTuple):
+    """One file that a publisher offers.
+
+    ``size`` in bytes and ``checksum`` (``md5:...``, ``sha256:...``) are None where no public
+    source gives them. ``suffix`` is that of the files wanted from an archive, which go to the
+    folder ``into``; without it the file itself is put there.
+    """
+
+    url: str
+    into: str
+    suffix: str | None = None
+    size: int | None = None
+    checksum: str | None = None
+
+    @property
+    def file(self) -> str:
+        return self.url.rpartition("/")[2]
+
+
+VGG = "https://www.robots.ox.ac.uk/~vgg/data"
+REVISITED = "http://cmp.felk.cvut.cz/revisitop/data/datasets"
+OXFORD_PHOTOS = Source(
+    f"{VGG}/oxbuildings/oxbuild_images-v1.tgz",
+    "images",
+    ".jpg",
+    1_938_238_004,
+    "md5:8f0017cc5d671f35011d6968269fbf47",
+)
+PARIS_PHOTOS = tuple(
+    Source(f"{VGG}/parisbuildings/paris_{part}-v1.tgz", "images", ".jpg") for part in "12"
+)
+SOURCES = {
+    "oxford5k": (
+        OXFORD_PHOTOS,
+        Source(
+            f"{VGG}/oxbuildings/gt_files_170407.tgz",
+            "groundtruth",
+            ".txt",
+            checksum="md5:06c4dee0ad954f6ee122c82390548537",
+        ),
+    ),
+    "paris6k": (
+        *PARIS_PHOTOS,
+        Source(f"{VGG}/parisbuildings/paris_120310.tgz", "groundtruth", ".txt"),
+    ),
+    "roxford5k": (
+        OXFORD_PHOTOS,
+        Source(f"{REVISITED}/roxford5k/gnd_roxford5k.pkl", "."),
+    ),
+    "rparis6k": (
+        *PARIS_PHOTOS,
+        Source(f"{REVISITED}/rparis6k/gnd_rparis6k.pkl", "."),
+    ),
+}
+# Of the answers of all queries (`answers_digest`), from the pickles of the revisited benchmark.
+DIGESTS = {
+    "oxford5k": "61e1e82232588ca49cfec3595b92f0a0d3777c86da5fe7e877efeec8066566bd",
+    "paris6k": "086332a9225d937858dbfe057066010bb672e66a8b4de983f53c187f193b4b23",
+    "roxford5k": "5ba5ddf924116f120abe167e46473637e74f52acba14a174a74b1c513e8e7d99",
+    "rparis6k": "413dcae3406a95fde4158b6e34d4f1236160144ac62df7bc5ae808f516420d57",
+}
+NOTES = (
+    "Licence: the photos come from Flickr, and each belongs to its photographer; their use must "
+    "respect Flickr's terms and the terms of access of the Visual Geometry Group, Oxford. They are "
+    "for research, not to be passed on, and no part of this project.",
+    "Blurred faces: since May 2022 the publisher offers only versions of the archives with blurred "
+    "faces (-v1); the originals, which the paper used, are withdrawn. Names, counts and ground "
+    "truth are the same; a figure measured on one version need not equal the other's to the last "
+    "digit.",
+    "Checksums: the publishers print none for these files. The MD5 of the two Oxford archives are "
+    "those that another public project checks; for the others no public source was found, so that "
+    "the archive's own CRC and the counts must do.",
+)
+
+
+def describe(name: str) -> str:
+    """What a benchmark is, where it comes from, what it needs, and under which terms.
+
+    Parameters
+    ----------
+    name : str
+        One of ``SOURCES``.
+
+    Returns
+    -------
+    str
+        Several lines.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known.
+
+    Examples
+    --------
+    >>> print(describe("roxford5k").splitlines()[0])
+    roxford5k: 4,993 photos to search, 70 queries of 11 landmarks that are no part of them
+    """
+    sources, benchmark = _sources(name), BENCHMARKS[name]
+    asked = len(benchmark.landmarks)
+    outside = " that are no part of them" if benchmark.revisited else ", each its own first answer"
+    lines = [
+        f"{name}: {benchmark.photos:,} photos to search, {asked} queries of "
+        f"{len(set(benchmark.landmarks))} landmarks{outside}"
+    ]
+    if benchmark.corrupt:
+        lines.append(f"{len(benchmark.corrupt)} more photos are corrupt and left out")
+    for source in sources:
+        size = f"{source.size:,} bytes" if source.size else "size not published"
+        lines.append(f"{source.url}\n  {size}, {source.checksum or 'no checksum published'}")
+    lines.append("Disk: about 5 GB, of which 2.5 GB are archives that may be deleted afterwards")
+    return "\n".join((*lines, *NOTES))
+
+
+def fetch(name: str, root: Path) -> None:
+    """Download and unpack a benchmark; what is there already is not fetched again.
+
+    Parameters
+    ----------
+    name : str
+        One of ``SOURCES``.
+    root : Path
+        The folder to fill with ``images`` and ``groundtruth`` or the pickle; archives are kept in
+        ``root/downloads``.
+
+    Raises
+    ------
+    ValueError
+        If a file is not what it should be: another size or checksum, an archive that holds
+        anything but plain files inside it, or too much.
+    OSError
+        If the server cannot be reached or the disk is full. Called again, it goes on.
+    """
+    for source in _sources(name):
+        kept = root / "downloads" / source.file
+        done = kept.with_name(source.file + ".done")
+        if done.exists():
+            continue
+        if not kept.exists():
+            download(source, kept)
+        if source.suffix:
+            unpack(kept, root / source.into, source.suffix)
+        else:
+            _put(kept, root / source.into / source.file)
+        done.touch()
+
+
+def download(source: Source, target: Path) -> None:
+    """Download one file, going on from ``<target>.part`` if there is one.
+
+    Parameters
+    ----------
+    source : Source
+        What to get, and its size and checksum where they are known.
+    target : Path
+        Exists afterwards only if the file came whole.
+
+    Raises
+    ------
+    ValueError
+        If the file has another size or checksum than it should; it is removed.
+    OSError
+        If the server refuses it, or brings nothing `ATTEMPTS` times in a row.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    free = shutil.disk_usage(target.parent).free
+    if free < (source.size or 0) + FREE:
+        raise OSError(f"{target.parent} has {free / 1e9:.1f} GB free, too little for {source.url}.")
+    with tqdm(total=source.size, desc=target.name, unit="B", unit_scale=True, disable=None) as bar:
+        failures = 0
+        while True:
+            before = part.stat().st_size if part.exists() else 0
+            bar.update(before - bar.n)
+            try:
+                for size in _receive(source, part, before):
+                    bar.update(size)
+                break
+            except urllib.error.HTTPError as error:
+                if error.code == 416:  # nothing follows: the part is whole, or of another file
+                    if error.headers.get("Content-Range", "").endswith(f"/{before}"):
+                        break
+                    part.unlink(missing_ok=True)
+                elif error.code < 500 and error.code not in (408, 429):
+                    answer = f"{error.code} {error.reason}"
+                    raise OSError(f"{source.url}: the server says {answer}.") from error
+                problem = str(error)
+            except (OSError, http.client.HTTPException) as error:
+                problem = str(error) or type(error).__name__
+            came = part.stat().st_size if part.exists() else 0
+            failures = 0 if came > before else failures + 1
+            if failures == ATTEMPTS:
+                raise OSError(
+                    f"{source.url} could not be fetched ({problem}); the {came:,} bytes that came "
+                    "are kept, so call again to go on."
+                )
+            time.sleep(PAUSE * 2**failures / 2)
+    _check(source, part)
+    os.replace(part, target)
+
+
+def _receive(source: Source, part: Path, have: int) -> Iterator[int]:
+    """Append what the server sends to the part, yielding the size of each chunk."""
+    headers = {"User-Agent": "indiret"} | ({"Range": f"bytes={have}-"} if have else {})
+    request = urllib.request.Request(source.url, headers=headers)
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        if have and response.status != 206:  # the server starts anew
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length and length.isdecimal() else None
+        limit = source.size or MAX_DOWNLOAD
+        if (source.size and total not in (None, source.size)) or (total or 0) > limit:
+            part.unlink(missing_ok=True)
+            raise ValueError(
+                f"{source.url}: the server offers {total:,} bytes where at most {limit:,} were "
+                "expected; the file may have been replaced."
+            )
+        with open(part, "ab" if have else "wb") as file:
+            while chunk := response.read1(CHUNK):  # not read: it loses what came before a stall
+                have += len(chunk)
+                if have > limit:
+                    file.close()
+                    part.unlink()
+                    raise ValueError(f"{source.url} brings more than {limit:,} bytes.")
+                file.write(chunk)
+                yield len(chunk)
+    if total is not None and have < total:
+        raise ConnectionError(f"it broke off after {have:,} of {total:,} bytes")
+
+
+def _check(source: Source, path: Path) -> None:
+    """Remove a file that has another size or checksum than it should."""
+    problem = None
+    if source.size and path.stat().st_size != source.size:
+        problem = f"has {path.stat().st_size:,} bytes instead of {source.size:,}"
+    elif source.checksum:
+        kind, _, expected = source.checksum.partition(":")
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, kind).hexdigest()
+        problem = f"has the {kind} {found} instead of {expected}" if found != expected else None
+    if problem:
+        path.unlink()
+        raise ValueError(f"{source.url} {problem}, and was removed; it may have been replaced.")
+
+
+class _CarefulGzip(gzip.GzipFile):
+    """Never more than `MAX_FILE` bytes at once, whatever an archive's headers ask for."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= MAX_FILE:
+            raise ValueError(f"it asks for {size} bytes at once")
+        return super().read(size)
+
+
+def unpack(archive: Path, folder: Path, suffix: str) -> None:
+    """Put the files of a ``.tgz`` into a folder, side by side, once all of them are checked.
+
+    Only contents are taken from the archive; names, rights and owners are our own.
+
+    Parameters
+    ----------
+    archive : Path
+        A gzipped tar archive from anywhere.
+    folder : Path
+        Where the files go, without the archive's own folders.
+    suffix : str
+        Files with another one are passed over.
+
+    Raises
+    ------
+    ValueError
+        If the archive is broken, holds a link or a device, a name that leads outside, one name
+        twice, or too many or too large files; nothing is put in place then. Or if a file is there
+        already with other content.
+    """
+    staging = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        with _CarefulGzip(archive) as stream:
+            with tarfile.open(fileobj=stream, mode="r:") as members:
+                _stage(members, staging, suffix)
+            while stream.read(CHUNK):  # to the end, where gzip compares its CRC
+                pass
+        for path in sorted(staging.iterdir()):
+            _put(path, folder / path.name)
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
+        raise ValueError(f"{archive} was not unpacked: {error}.") from error
+    finally:
+        shutil.rmtree(staging)
+
+
+def _stage(members: tarfile.TarFile, staging: Path, suffix: str) -> None:
+    total = 0
+    for number, member in enumerate(tqdm(members, desc="unpacking", unit="file", disable=None)):
+        path = PurePosixPath(member.name)
+        total += member.size
+        if path.is_absolute() or ".." in path.parts or "\\" in member.name:
+            raise ValueError(f"the name {member.name!r} in it leads outside")
+        if number >= MAX_FILES or total > MAX_UNPACKED or member.size > MAX_FILE:
+            raise ValueError(f"at {member.name!r} it holds too many or too large files")
+        if member.isdir():
+            continue
+        if not member.isreg():
+            raise ValueError(f"{member.name!r} in it is a link or a device, not a file")
+        if path.suffix != suffix or path.name.startswith("."):
+            continue
+        if (staging / path.name).exists():
+            raise ValueError(f"it holds {path.name!r} twice")
+        source = members.extractfile(member)
+        assert source is not None  # since it is a file
+        with source, open(staging / path.name, "xb") as file:
+            shutil.copyfileobj(source, file)
+
+
+def _put(path: Path, target: Path) -> None:
+    """Move a file to its place, unless another one is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        os.replace(path, target)
+    elif not filecmp.cmp(path, target, shallow=False):
+        raise ValueError(f"{target} is there already with other content; move it away")
+
+
+class Verification(NamedTuple):
+    """What a folder holds of a benchmark, and a sentence for everything that is wrong."""
+
+    photos: int
+    queries: int
+    problems: tuple[str, ...]
+
+
+def verify(name: str, root: Path) -> Verification:
+    """Compare a folder with the benchmark: counts, answers, and every photo decoded.
+
+    Parameters
+    ----------
+    name : str
+        One of ``SOURCES``.
+    root : Path
+        Its folder, in the official layout.
+
+    Returns
+    -------
+    Verification
+        Without problems if it is the benchmark at full size.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        As `indiret.datasets.load_dataset`.
+    """
+    _sources(name)
+    dataset, benchmark = load_dataset(name, root), BENCHMARKS[name]
+    problems = [f"{what}: {why}" for what, why in dataset.skipped if what not in benchmark.corrupt]
+    for what, found, expected in (
+        ("photos", len(dataset.images), benchmark.photos),
+        ("queries", len(dataset.queries), len(benchmark.landmarks)),
+        ("landmarks", len(dataset.landmarks), len(set(benchmark.landmarks))),
+    ):
+        if found != expected:
+            problems.append(f"There are {found:,} {what} instead of {expected:,}.")
+    if not problems and answers_digest(dataset) != DIGESTS[name]:
+        problems.append("The answers of the queries are not those of the published ground truth.")
+    photos = {**dataset.images, **dataset.query_images}
+    for path in tqdm(photos.values(), desc="decoding", unit="photo", disable=None):
+        try:
+            read_image(path)
+        except (ImageError, OSError) as error:
+            problems.append(str(error))
+    return Verification(len(dataset.images), len(dataset.queries), tuple(problems))
+
+
+def answers_digest(dataset: RetrievalDataset) -> str:
+    """A SHA-256 of which photo asks and which answer, whether it was read from texts or a pickle.
+
+    The texts part answers into good and ok and the original pickles do not, so only their union
+    counts, but for the revisited sets.
+    """
+    lines = []
+    for query in dataset.queries:
+        kinds = (query.good, query.ok) if dataset.revisited else (query.positives,)
+        answers = [sorted(names) for names in (*kinds, query.junk)]
+        lines.append(f"{query.landmark} {query.image} {answers}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _sources(name: str) -> tuple[Source, ...]:
+    if name not in SOURCES:
+        raise ValueError(f"{name!r} cannot be fetched; choose one of {', '.join(SOURCES)}.")
+    return SOURCES[name]

@@ -1,0 +1,330 @@
+"""`indiret.downloads` against a server that stalls, truncates and lies, and hostile archives."""
+
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import socketserver
+import tarfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+from PIL import Image
+from test_benchmarks import TRUTH, needs_truth, small_truth, stand_ins, trusted
+
+from indiret import downloads
+from indiret.cli import main
+from indiret.downloads import SOURCES, Source, describe, download, fetch, unpack, verify
+
+BODY = bytes(range(256)) * 4000  # 1,024,000 bytes
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves `server.files`; how it misbehaves is the first part of the path."""
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        _, how, name = self.path.split("/", 2)
+        self.server.asked.append(self.headers.get("Range"))
+        body = self.server.files[name]
+        times = len(self.server.asked)
+        if how in ("404", "403") or (how == "busy" and times < 3):
+            self.send_error(503 if how == "busy" else int(how))
+            return
+        start = 0
+        if self.headers.get("Range") and how != "rangeless":
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        if start and start >= len(body):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(body)}")
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        rest = body[start:]
+        claimed = len(rest) + {"claims_less": -1000, "claims_more": 1000}.get(how, 0)
+        if how not in ("endless", "silent"):
+            self.send_header("Content-Length", str(claimed))
+        self.end_headers()
+        if how in ("truncates", "stalls"):  # a third of the file at a time
+            self.wfile.write(rest[:350_000])
+            self.wfile.flush()
+            if how == "stalls" and len(rest) > 350_000:
+                time.sleep(1)
+        elif how == "empty":
+            pass
+        elif how == "endless":
+            try:
+                while True:
+                    self.wfile.write(BODY)
+            except OSError:
+                pass
+        else:
+            self.wfile.write(rest)
+
+
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+
+    def handle_error(self, request, address):
+        pass  # a client that hangs up is what some tests are about
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(downloads, "TIMEOUT", 0.4)
+    monkeypatch.setattr(downloads, "PAUSE", 0)
+    monkeypatch.setattr(downloads, "FREE", 0)
+    with Server(("127.0.0.1", 0), Handler) as running:
+        running.files, running.asked = {"a.tgz": BODY}, []
+        running.address = f"http://127.0.0.1:{running.server_address[1]}"
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+def source(server, how, **known):
+    return Source(f"{server.address}/{how}/a.tgz", "images", ".jpg", **known)
+
+
+MD5 = "md5:" + hashlib.md5(BODY).hexdigest()
+
+
+@pytest.mark.parametrize("how", ["well", "truncates", "stalls", "busy", "silent", "claims_more"])
+@pytest.mark.parametrize("known", [{}, {"checksum": MD5}], ids=["unknown", "known"])
+def test_comes_whole(server, tmp_path, how, known):
+    download(source(server, how, **known), tmp_path / "in" / "a.tgz")
+    assert (tmp_path / "in" / "a.tgz").read_bytes() == BODY
+    assert os.listdir(tmp_path / "in") == ["a.tgz"]
+    if how in ("truncates", "stalls"):
+        assert server.asked == [None, "bytes=350000-", "bytes=700000-"]
+
+
+@pytest.mark.parametrize("how", ["well", "rangeless"])
+@pytest.mark.parametrize("came", [1, 500_000, len(BODY)])
+def test_goes_on_after_a_kill(server, tmp_path, how, came):
+    (tmp_path / "a.tgz.part").write_bytes(BODY[:came])
+    download(source(server, how, checksum=MD5), tmp_path / "a.tgz")
+    assert (tmp_path / "a.tgz").read_bytes() == BODY
+    assert server.asked == [f"bytes={came}-"]
+
+
+def test_a_part_longer_than_the_file_is_dropped(server, tmp_path):
+    (tmp_path / "a.tgz.part").write_bytes(BODY + b"x")
+    download(source(server, "well"), tmp_path / "a.tgz")
+    assert (tmp_path / "a.tgz").read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("how", "known", "kind", "words"),
+    [
+        ("404", {}, OSError, "the server says 404"),
+        ("403", {}, OSError, "the server says 403"),
+        ("empty", {}, OSError, r"could not be fetched \(it broke off after 0 of 1,024,000"),
+        ("claims_more", {"size": len(BODY)}, ValueError, "offers 1,025,000 bytes where at most"),
+        ("claims_less", {"size": len(BODY)}, ValueError, "offers 1,023,000 bytes"),
+        ("claims_less", {"checksum": MD5}, ValueError, "has the md5 .* instead of .* removed"),
+        ("well", {"size": 5}, ValueError, "offers 1,024,000 bytes where at most 5"),
+        ("silent", {"size": 2_000_000}, ValueError, "has 1,024,000 bytes instead of 2,000,000"),
+        ("endless", {"size": len(BODY)}, ValueError, "brings more than 1,024,000 bytes"),
+        ("well", {"checksum": "sha256:00"}, ValueError, "has the sha256 .* instead of 00"),
+    ],
+)
+def test_refuses(server, tmp_path, how, known, kind, words):
+    with pytest.raises(kind, match=words):
+        download(source(server, how, **known), tmp_path / "a.tgz")
+    assert not (tmp_path / "a.tgz").exists()
+    if kind is ValueError:
+        assert os.listdir(tmp_path) == []
+
+
+def test_nobody_answers(server, tmp_path):
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(OSError, match=r"could not be fetched .* 0 bytes that came are kept"):
+        download(source(server, "well"), tmp_path / "a.tgz")
+
+
+def test_a_full_disk_is_told_before(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "FREE", 10**18)
+    with pytest.raises(OSError, match="GB free, too little"):
+        download(source(server, "well"), tmp_path / "a.tgz")
+    assert not server.asked
+
+
+def member(name, content=b"x", **fields):
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, io.BytesIO(content)
+
+
+def archive(path, *members):
+    with tarfile.open(path, "w:gz") as file:
+        for info, content in members:
+            file.addfile(info, content)
+    return path
+
+
+def test_unpacks_side_by_side(tmp_path):
+    path = archive(
+        tmp_path / "a.tgz",
+        (member("paris", type=tarfile.DIRTYPE, content=b"")),
+        member("paris/eiffel/a.jpg", b"one", mode=0o4777),
+        member("./b.jpg", b"two"),
+        member("paris/._b.jpg", b"from a Mac"),
+        member("readme.txt", b"text"),
+    )
+    unpack(path, tmp_path / "images", ".jpg")
+    found = {file.name: file.read_bytes() for file in (tmp_path / "images").iterdir()}
+    assert found == {"a.jpg": b"one", "b.jpg": b"two"}
+    assert sorted(os.listdir(tmp_path)) == ["a.tgz", "images"]
+    assert not (tmp_path / "images" / "a.jpg").stat().st_mode & 0o7111
+    unpack(path, tmp_path / "images", ".jpg")  # a second time is no harm
+
+
+LINK = {"linkname": "/etc/passwd", "content": b""}
+HOSTILE = [
+    ([member("../../evil.jpg")], "leads outside"),
+    ([member("/tmp/evil.jpg")], "leads outside"),
+    ([member("a/../../evil.jpg")], "leads outside"),
+    ([member("..\\evil.jpg")], "leads outside"),
+    ([member("a.jpg", type=tarfile.SYMTYPE, **LINK)], "is a link or a device"),
+    ([member("a.jpg", type=tarfile.LNKTYPE, **LINK)], "is a link or a device"),
+    ([member("a.jpg", type=tarfile.FIFOTYPE, content=b"")], "is a link or a device"),
+    ([member("a.jpg", type=tarfile.CHRTYPE, content=b"")], "is a link or a device"),
+    ([member("x/a.jpg"), member("y/a.jpg")], "holds 'a.jpg' twice"),
+    ([member("a.jpg", bytes(3000))], "too many or too large"),
+    ([member(f"{n}.jpg", bytes(900)) for n in range(4)], "too many or too large"),
+    ([member(f"{n}.jpg", b"") for n in range(11)], "too many or too large"),
+    ([member(f"{n}", b"", type=tarfile.DIRTYPE) for n in range(11)], "too many or too large"),
+    ([member("a" * 5000 + ".jpg")], "asks for 5120 bytes at once"),
+]
+
+
+@pytest.mark.parametrize(("members", "words"), HOSTILE)
+def test_hostile_archives_put_nothing_in_place(tmp_path, monkeypatch, members, words):
+    monkeypatch.setattr(downloads, "MAX_FILE", 2048)
+    monkeypatch.setattr(downloads, "CHUNK", 1024)
+    monkeypatch.setattr(downloads, "MAX_FILES", 10)
+    monkeypatch.setattr(downloads, "MAX_UNPACKED", 3000)
+    inside = tmp_path / "in" / "root"
+    inside.mkdir(parents=True)
+    path = archive(inside / "a.tgz", member("good.jpg"), *members)
+    with pytest.raises(ValueError, match=words) as caught:
+        unpack(path, inside / "images", ".jpg")
+    assert "was not unpacked" in str(caught.value)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
+
+
+def test_broken_archives(tmp_path):
+    whole = archive(tmp_path / "a.tgz", member("a.jpg", os.urandom(50_000))).read_bytes()
+    swapped = bytearray(whole)
+    swapped[-6] ^= 1  # in the CRC
+    plain = gzip.compress(b"not a tar archive" * 100)
+    for content in (b"", b"text", plain, whole[:30_000], bytes(swapped), whole[:-4]):
+        (tmp_path / "b.tgz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"b\.tgz was not unpacked"):
+            unpack(tmp_path / "b.tgz", tmp_path / "images", ".jpg")
+        assert sorted(os.listdir(tmp_path)) == ["a.tgz", "b.tgz"]
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(b"mine")
+    path = archive(tmp_path / "a.tgz", member("a.jpg", b"theirs"))
+    with pytest.raises(ValueError, match=r"a\.jpg is there already with other content"):
+        unpack(path, tmp_path / "images", ".jpg")
+    assert (tmp_path / "images" / "a.jpg").read_bytes() == b"mine"
+
+
+@pytest.fixture
+def published(server, tmp_path, monkeypatch):
+    """A small roxford5k on the server: two photos and a pickle of the right counts."""
+    photo = io.BytesIO()
+    Image.new("RGB", (80, 60)).save(photo, "JPEG")
+    names = ["query_000000", "town_000000"]
+    archive(tmp_path / "made.tgz", *(member(f"{n}.jpg", photo.getvalue()) for n in names))
+    server.files["photos.tgz"] = (tmp_path / "made.tgz").read_bytes()
+    server.files["gnd_roxford5k.pkl"] = pickle.dumps(small_truth())
+    sources = (
+        Source(f"{server.address}/truncates/photos.tgz", "images", ".jpg"),
+        Source(f"{server.address}/truncates/gnd_roxford5k.pkl", "."),
+    )
+    monkeypatch.setitem(downloads.SOURCES, "roxford5k", sources)
+    return tmp_path / "root"
+
+
+def test_fetch_from_the_command(published, server, capsys):
+    assert main(["data", "fetch", "roxford5k", "--root", str(published)]) == 0
+    out = capsys.readouterr().out
+    assert "Flickr's terms" in out and "blurred" in out and "no checksum published" in out
+    assert sorted(os.listdir(published / "images")) == ["query_000000.jpg", "town_000000.jpg"]
+    asked = len(server.asked)
+    fetch("roxford5k", published)
+    assert len(server.asked) == asked  # nothing is fetched twice
+
+    assert main(["data", "verify", "roxford5k", "--root", str(published)]) == 2
+    captured = capsys.readouterr()
+    assert "There are 1 photos instead of 4,993." in captured.err
+    assert "indiret: " in captured.err.splitlines()[-1]
+
+
+def test_fetch_leaves_a_foreign_pickle_alone(published):
+    published.mkdir()
+    (published / "gnd_roxford5k.pkl").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="is there already with other content"):
+        fetch("roxford5k", published)
+    assert (published / "gnd_roxford5k.pkl").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_descriptions(name, capsys):
+    assert main(["data", "info", name]) == 0
+    out = capsys.readouterr().out
+    assert out == describe(name) + "\n"
+    for words in ("Flickr", "withdrawn", "https://www.robots.ox.ac.uk", "Disk: "):
+        assert words in out
+
+
+def test_unknown_names(capsys):
+    assert main(["data", "info", "oxford105k"]) == 2
+    assert "choose one of oxford5k, paris6k, roxford5k, rparis6k" in capsys.readouterr().err
+
+
+@needs_truth
+@pytest.mark.parametrize("name", ["oxford5k", "roxford5k"])
+def test_verify_at_full_size(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(downloads, "read_image", lambda path: None)  # all are one photo
+    truth = trusted(name)
+    stand_ins(tmp_path / "images", sorted({*truth["imlist"], *truth["qimlist"]}))
+    texts = name == "oxford5k"
+    place = "groundtruth" if texts else f"gnd_{name}.pkl"
+    (tmp_path / place).symlink_to((TRUTH / (name if texts else place)).resolve())
+    assert verify(name, tmp_path).problems == ()
+    (tmp_path / "images" / "oxford_002904.jpg").unlink()
+    assert main(["data", "verify", name, "--root", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "oxford_002904: named in" in err and "radcliffe_camera_2: its photo" in err
+
+
+def test_verify_decodes_every_photo_and_knows_the_answers(tmp_path):
+    truth = small_truth("oxford5k")
+    stand_ins(tmp_path / "images", truth["imlist"], size=(80, 60))
+    (tmp_path / "gnd_oxford5k.pkl").write_bytes(pickle.dumps(truth))
+    whole = (tmp_path / "images" / "town_000900.jpg").read_bytes()
+    (tmp_path / "images" / "town_000900.jpg").unlink()
+    (tmp_path / "images" / "town_000900.jpg").write_bytes(whole[:-30])
+    problems = verify("oxford5k", tmp_path).problems
+    assert len(problems) == 2
+    assert "not those of the published ground truth" in problems[0]
+    assert "town_000900.jpg is truncated" in problems[1]
