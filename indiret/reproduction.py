@@ -17,7 +17,8 @@ from indiret.baselines import METHODS as BASELINES
 from indiret.datasets import RetrievalDataset
 from indiret.evaluation import average_precision, mean_average_precision, nested_bootstrap
 from indiret.networks import load_network
-from indiret.protocol import measure_evidence
+from indiret.planevote import PlanesMethod
+from indiret.protocol import measure_evidence, measure_planes
 from indiret.ranking import Hit, Method, NetworkMethod, prepare, rank
 
 
@@ -65,9 +66,9 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
     dict
         ``mAP``, ``mAP_ci`` (95 %, nested bootstrap over landmarks and queries), ``mAP@5``,
         ``mAP@10``, ``mAP@20``, ``mAP_without_query`` (over the queries that have another positive;
-        None if there is none), ``AP`` by query, ``ms_per_pair`` (ranking
-        with the database prepared, the query's photo not), ``evidence`` (of networks), ``skipped``
-        and ``provenance``.
+        None if there is none), ``AP`` by query, ``ms_per_pair`` (ranking with the database
+        prepared, the query's photo not), ``evidence`` (of networks and planes), ``skipped`` and
+        ``provenance``.
 
     Raises
     ------
@@ -90,6 +91,8 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
     results |= {"ms_per_pair": 1000 * seconds / pairs, "skipped": prepared.skipped}
     if isinstance(method, NetworkMethod):
         results["evidence"] = measure_evidence(method, dataset, prepared)
+    elif isinstance(method, PlanesMethod):
+        results["evidence"] = measure_planes(method, dataset, prepared)
     wall_time = time.monotonic() - began
     return results | {"provenance": provenance(dataset) | {"seconds": wall_time}}
 
