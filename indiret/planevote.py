@@ -143,7 +143,7 @@ class PlanesMethod:
     >>> picture = picture.repeat(10, axis=0).repeat(10, axis=1)
     >>> views = method.prepare(picture)
     >>> scores = method.score(views, [views, method.prepare(picture[::-1])])
-    >>> bool(scores[0] > 5 * scores[1])
+    >>> bool(scores[0] > 2 * scores[1])
     True
     """
 
