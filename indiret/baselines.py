@@ -22,6 +22,7 @@ from torch import Tensor
 from indiret.correlation import correlation_tensor
 from indiret.images import Picture
 from indiret.patches import extract_patches
+from indiret.planevote import PlanesMethod
 from indiret.ranking import Method
 
 Vector = NDArray[np.float32]
@@ -213,6 +214,7 @@ METHODS = {
     "thumbnail": Baseline("correlation of 32 x 32 grey pixels", Thumbnail),
     "mutual-nn": Baseline("mutual nearest patches on the cosine tensor", MutualNearest),
     "sift-ransac": Baseline("RootSIFT matches on one homography (extra: baselines)", SiftRansac),
+    "planes": Baseline("slopes that agree on one plane of the tensor, with evidence", PlanesMethod),
 }
 
 

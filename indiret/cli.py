@@ -25,6 +25,7 @@ from indiret.evidence import METHODS as EVIDENCE_METHODS
 from indiret.evidence import Evidence, explain
 from indiret.images import crop, read_image
 from indiret.networks import CONFIGS, find_config, load_network, save_network
+from indiret.planevote import PlanesMethod
 from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Hit, NetworkMethod, prepare, rank
 from indiret.report import ReportHit, write_report
@@ -100,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--top", type=int, default=10, help="how many hits to show (10)")
     search.add_argument("--html", type=Path, metavar="FILE", help="write the report page here")
     search.add_argument("--json", action="store_true", help="print the hits as json")
-    search.add_argument("--method", default="base", help="base or a .safetensors file")
+    search.add_argument("--method", default="base", help="base, planes or a .safetensors file")
 
     explanation = commands.add_parser("explain", help="show which patches of two photos matched")
     explanation.set_defaults(run=_explain)
@@ -112,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     explanation.add_argument("--layers", default="all", help="all, blocks (Eq. 3) or one's name")
     explanation.add_argument("--html", type=Path, metavar="FILE", help="write the page here")
     explanation.add_argument("--json", action="store_true", help="print the pairs as json")
-    explanation.add_argument("--method", default="base", help="base or a .safetensors file")
+    explanation.add_argument("--method", default="base", help="base, planes or a .safetensors file")
     return parser
 
 
@@ -221,7 +222,7 @@ def _check_top(top: int) -> None:
 
 def _search(arguments: argparse.Namespace) -> None:
     _check_top(arguments.top)
-    method = NetworkMethod(load_network(arguments.method))
+    method = _explaining_method(arguments.method)
     query, database = _with_query(
         load_dataset("folder", arguments.folder), arguments.query, arguments.box
     )
@@ -237,7 +238,15 @@ def _search(arguments: argparse.Namespace) -> None:
     if verdict := _verdict(hits):
         print(verdict)
     for number, hit in enumerate(hits, start=1):
-        print(f"{number:3}  {hit.probability:6.1%}  {hit.score:8.2f}  {hit.name}")
+        probability = "" if hit.probability is None else f"{hit.probability:6.1%}  "
+        print(f"{number:3}  {probability}{hit.score:8.2f}  {hit.name}")
+
+
+def _explaining_method(name: str) -> NetworkMethod | PlanesMethod:
+    """Those methods that say which patches matched."""
+    if name == "planes":
+        return PlanesMethod()
+    return NetworkMethod(load_network(name))
 
 
 def _with_query(
@@ -252,12 +261,14 @@ def _with_query(
 
 def _explain(arguments: argparse.Namespace) -> None:
     _check_top(arguments.top)
-    method = NetworkMethod(load_network(arguments.method))
+    method = _explaining_method(arguments.method)
     query, target = read_image(arguments.query), read_image(arguments.target)
     if arguments.box:
         query = crop(query, tuple(arguments.box))
     evidence = _explained(method, query, target, arguments.evidence, arguments.layers)
-    probability = float(method.probability(np.array([evidence.score]))[0])
+    probability = None
+    if isinstance(method, NetworkMethod):
+        probability = float(method.probability(np.array([evidence.score]))[0])
     matches = evidence.matches(arguments.top)
     if arguments.html:
         hit = ReportHit(str(arguments.target), target, evidence.score, probability, evidence)
@@ -266,7 +277,8 @@ def _explain(arguments: argparse.Namespace) -> None:
         pairs = [match._asdict() for match in matches]
         print(json.dumps({"score": evidence.score, "probability": probability, "pairs": pairs}))
         return
-    print(f"relevant with {probability:.1%}, score {evidence.score:.2f}")
+    likely = "" if probability is None else f"relevant with {probability:.1%}, "
+    print(f"{likely}score {evidence.score:.2f}")
     for match in matches:
         print(
             f"target patch ({match.i}, {match.j})  query patch ({match.k}, {match.l})  "
@@ -275,18 +287,24 @@ def _explain(arguments: argparse.Namespace) -> None:
 
 
 def _explained(
-    method: NetworkMethod,
+    method: NetworkMethod | PlanesMethod,
     query: np.ndarray,
     target: np.ndarray,
     evidence: str = DEFAULT_EVIDENCE,
     layers: str = "all",
 ) -> Evidence:
+    if isinstance(method, PlanesMethod):
+        return method.explain(method.prepare(query), method.prepare(target))
     tensor = method.tensor(method.prepare_query(query), [method.prepare(target)])
     return explain(method.network, tensor, evidence, layers)[0]
 
 
 def _write_search_report(
-    path: Path, method: NetworkMethod, query: Query, database: RetrievalDataset, hits: list[Hit]
+    path: Path,
+    method: NetworkMethod | PlanesMethod,
+    query: Query,
+    database: RetrievalDataset,
+    hits: list[Hit],
 ) -> None:
     picture = database.read_query(query)
 
@@ -301,8 +319,8 @@ def _write_search_report(
 
 
 def _verdict(hits: Sequence[Hit]) -> str:
-    """A warning where even the best hit is probably no match."""
-    if (hits[0].probability or 0) >= NOTHING_FOUND:
+    """A warning where even the best hit is probably no match; none without probabilities."""
+    if hits[0].probability is None or hits[0].probability >= NOTHING_FOUND:
         return ""
     return f"Nothing found: no photo reaches probability {NOTHING_FOUND}. The closest are listed."
 

@@ -28,6 +28,7 @@ from indiret.evaluation import (
 from indiret.evidence import Evidence, deletion, explain
 from indiret.images import image_size, pixel_box
 from indiret.localisation import THRESHOLDS
+from indiret.planevote import PlanesMethod
 from indiret.ranking import NetworkMethod, Prepared
 
 DEFAULT_EVIDENCE = "combined"  # the best on Toytown validation; see book/decisions
@@ -131,6 +132,35 @@ def measure_evidence(
         for fall in deletion(method.network, tensor, -_on_grid(maps[DEFAULT_EVIDENCE], grid)):
             lowest = figures.setdefault(f"{DEFAULT_EVIDENCE}, lowest fifth", [])
             lowest.append({"deletion": float(fall)})
+    return {kind: _means(rows) for kind, rows in figures.items()}
+
+
+def measure_planes(
+    method: PlanesMethod, dataset: RetrievalDataset, prepared: Prepared
+) -> dict[str, Row]:
+    """`measure_evidence` for the plane vote, which has no margin to fall by deletion."""
+    pairs = [pair for pair in evidence_pairs(dataset) if pair.name in prepared.features]
+    if not pairs:
+        return {}
+    sigma = best_sigma(load_dataset("toytown", split="validation"))
+    asked = list({pair.query.name: pair.query for pair in pairs}.values())
+    views = {query.name: method.prepare(dataset.read_query(query)) for query in asked}
+    figures: dict[str, list[Row]] = {}
+    for pair in tqdm(pairs, desc="explaining", unit="pair", disable=None):
+        target = prepared.features[pair.name]
+        evidence = method.explain(views[pair.query.name], target)
+        partners = _partners(dataset, pair, evidence.pairs.shape)
+        maps = {"planes": evidence.target_map.numpy()}
+        if stranger := _other_landmark(asked, pair.query):
+            maps["planes" + OTHER] = method.explain(views[stranger.name], target).target_map.numpy()
+        maps |= {
+            "all ones": np.ones(evidence.target_map.shape),
+            "centre Gaussian": centre_gaussian(pair.roi.shape, sigma),
+            "ceiling: RoI on the grid": average_to_grid(pair.roi, evidence.target_map.shape),
+        }
+        figures.setdefault("planes", []).append(_patch_match(evidence, partners))
+        for kind, values in maps.items():
+            figures.setdefault(kind, []).append(_localisation(values, pair.roi))
     return {kind: _means(rows) for kind, rows in figures.items()}
 
 

@@ -24,7 +24,8 @@ from indiret.evaluation import (
     revisit,
 )
 from indiret.networks import load_network
-from indiret.protocol import measure_evidence
+from indiret.planevote import PlanesMethod
+from indiret.protocol import measure_evidence, measure_planes
 from indiret.ranking import Hit, Method, NetworkMethod, prepare, rank
 
 
@@ -73,9 +74,9 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
         ``mAP``, ``mAP_ci`` (95 %, nested bootstrap over landmarks and queries), ``mAP@5``,
         ``mAP@10``, ``mAP@20``, ``mAP_without_query`` (over the queries that have another positive;
         None if there is none), ``AP`` by query, ``revisited`` (of a revisited benchmark, whose
-        other figures are those of the medium setup), ``ms_per_pair`` (ranking
-        with the database prepared, the query's photo not), ``evidence`` (of networks), ``skipped``
-        and ``provenance``.
+        other figures are those of the medium setup), ``ms_per_pair`` (ranking with the database
+        prepared, the query's photo not), ``evidence`` (of networks and planes), ``skipped`` and
+        ``provenance``.
 
     Raises
     ------
@@ -98,6 +99,8 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
     results |= {"ms_per_pair": 1000 * seconds / pairs, "skipped": prepared.skipped}
     if isinstance(method, NetworkMethod):
         results["evidence"] = measure_evidence(method, dataset, prepared)
+    elif isinstance(method, PlanesMethod):
+        results["evidence"] = measure_planes(method, dataset, prepared)
     wall_time = time.monotonic() - began
     return results | {"provenance": provenance(dataset) | {"seconds": wall_time}}
 

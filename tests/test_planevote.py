@@ -1,0 +1,147 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from indiret.datasets import load_dataset
+from indiret.evaluation import average_precision
+from indiret.planevote import PlaneConfig, PlanesMethod
+from indiret.protocol import measure_planes
+from indiret.ranking import prepare, rank
+
+SMALL = PlaneConfig(template=48, pyramid=(32, 48, 72))
+
+
+def scene(seed: int, height: int = 96, width: int = 120) -> np.ndarray:
+    """Smooth blobs of all sizes, which look alike after small moves and resizing."""
+    random = np.random.default_rng(seed)
+    picture = np.zeros((height, width, 3))
+    for side in (3, 6, 12, 24):
+        blobs = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
+        picture += np.asarray(
+            Image.fromarray(blobs).resize((width, height), Image.Resampling.BICUBIC)
+        )
+    return (picture / 4).astype(np.uint8)
+
+
+def test_the_best_plane_by_loops():
+    method = PlanesMethod(SMALL)
+    query, target = method.prepare(scene(0)), method.prepare(scene(1, 80, 120))
+    found = method.find(query.templates, target._replace(pyramid=target.pyramid.float()))
+    patches, means, start = query.templates[0].patches, [], 0
+    K, L, _ = patches.shape
+    for rows, columns in target.grids:
+        level = target.pyramid[start : start + rows * columns].float().view(rows, columns, -1)
+        start += rows * columns
+        answers = torch.einsum("klc,ijc->klij", patches, level).clamp_min(0) ** 2
+        near = torch.stack(
+            [
+                answers[:, :, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].amax((2, 3))
+                for i in range(0, rows, 2)
+                for j in range(0, columns, 2)
+            ],
+            -1,
+        ).view(K, L, (rows + 1) // 2, (columns + 1) // 2)
+        for a in range(-(K // 2), near.shape[2] + K // 2 - K + 1):
+            for b in range(-(L // 2), near.shape[3] + L // 2 - L + 1):
+                means.append(
+                    sum(
+                        near[k, l, a + k, b + l].item()
+                        for k in range(K)
+                        for l in range(L)
+                        if 0 <= a + k < near.shape[2] and 0 <= b + l < near.shape[3]
+                    )
+                    / (K * L)
+                )
+    assert found.votes == pytest.approx(max(means), rel=1e-4)
+    assert found.standing == pytest.approx(
+        (max(means) - np.mean(means)) / np.std(means, ddof=1), rel=1e-3
+    )
+    assert found.place == int(np.argmax(means))
+
+
+@pytest.mark.parametrize("box", [(40, 30, 100, 78), (10, 8, 94, 75)])
+def test_a_part_is_found_where_it_is(box):
+    method = PlanesMethod(SMALL)
+    picture = scene(2)
+    left, top, right, bottom = box
+    query, target = method.prepare(picture[top:bottom, left:right]), method.prepare(picture)
+    stranger = method.prepare(scene(3))
+    scores = method.score(query, [target, stranger])
+    assert scores[0] > scores[1]
+
+    landing, _ = method._land(query.templates, target._replace(pyramid=target.pyramid.float()))
+    corner, size = torch.tensor([top, left]), torch.tensor([bottom - top, right - left])
+    truth = (corner + landing.voters * size) / torch.tensor(picture.shape[:2])
+    apart = (landing.places - truth).abs() * torch.tensor(picture.shape[:2])  # pixels
+    assert apart.median() < 3
+
+    evidence = method.explain(query, target)
+    assert evidence.score == pytest.approx(scores[0], rel=1e-5)
+    assert evidence.pairs.shape[:2] == (11, 14) and evidence.pairs.min() >= 0
+    m, n = evidence.target_map.shape
+    rows, columns = (torch.arange(length).add(0.5) / length for length in (m, n))
+    down = (rows > top / 96 - 1 / m) & (rows < bottom / 96 + 1 / m)
+    across = (columns > left / 120 - 1 / n) & (columns < right / 120 + 1 / n)
+    inside = evidence.target_map[down][:, across].sum() / evidence.target_map.sum()
+    assert inside > 0.85
+
+
+def test_a_turned_photo_is_found_turned():
+    method = PlanesMethod(replace(SMALL, turns=(0.0, 90.0, -30.0)))
+    picture = scene(4)
+    for number, turn in ((1, 90), (2, -30)):
+        turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BICUBIC, expand=turn == 90)
+        target = method.prepare(np.asarray(turned))
+        target = target._replace(pyramid=target.pyramid.float())
+        landing, found = method._land(method.prepare(picture).templates, target)
+        assert found.turn == number
+        if turn == 90:  # anticlockwise: what was right is above
+            truth = torch.stack([1 - landing.voters[:, 1], landing.voters[:, 0]], 1)
+            assert (landing.places - truth).abs().median() < 0.03
+
+
+def test_patches_beyond_the_edge_of_a_turned_photo_are_silent():
+    method = PlanesMethod(replace(SMALL, turns=(45.0,)))
+    (template,) = method.prepare(scene(5)).templates
+    outside = ((template.where < 0) | (template.where > 1)).any(-1)
+    assert outside.any() and (template.patches[outside] == 0).all()
+    assert (template.patches.norm(dim=-1)[~outside] > 0.5).any()
+
+
+def test_plain_and_narrow_photos_have_evidence_too():
+    method = PlanesMethod(SMALL)
+    pictures = [np.full((16, 16, 3), 99, np.uint8), scene(6, 16, 320), scene(6, 300, 20)]
+    views = [method.prepare(picture) for picture in pictures]
+    for view in views:
+        assert np.isfinite(method.score(view, views)).all()
+        evidence = method.explain(view, views[1])
+        assert torch.isfinite(evidence.pairs).all() and evidence.pairs.min() >= 0
+    assert method.score(views[0], views).max() == 0
+    assert method.explain(views[0], views[1]).matches() == []
+
+
+@pytest.mark.parametrize(
+    "changes", [{"template": 8}, {"pyramid": ()}, {"step": 3}, {"step": 0}, {"turns": ()}]
+)
+def test_bad_configurations(changes):
+    with pytest.raises(ValueError, match="do not make planes: give sides of at least 16"):
+        PlaneConfig(**changes)
+
+
+def test_toytown_is_ranked_and_its_evidence_measured():
+    town = load_dataset("toytown", split="validation")
+    query = town.queries[0]
+    names = sorted(query.positives) + [n for n in town.images if n not in query.positives][:6]
+    few = replace(town, images={n: town.images[n] for n in names}, queries=(query,))
+    method = PlanesMethod()
+    prepared = prepare(method, few)
+    ranked = [hit.name for hit in rank(method, [query], few, prepared)[query.name]]
+    assert ranked[0] == query.image
+    assert average_precision(ranked, query.positives, query.junk) > 0.6
+    rows = measure_planes(method, few, prepared)
+    assert rows["planes"]["pairs"] == len(query.positives - {query.image})
+    assert rows["planes"]["pixel_auc"] > rows["all ones"]["pixel_auc"]
+    assert rows["planes"]["patch_match"] > 3 * rows["planes"]["chance"]
