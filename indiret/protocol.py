@@ -134,15 +134,16 @@ def measure_evidence(
     return {kind: _means(rows) for kind, rows in figures.items()}
 
 
-def pair_measures(dataset: RetrievalDataset, pair: EvidencePair, evidence: Evidence) -> Row:
+def pair_measures(pair: EvidencePair, evidence: Evidence, partners: Array | None) -> Row:
     """``mIoU``, ``otsu_iou``, ``pixel_auc`` and, with correspondence, ``patch_match`` of one pair.
 
-    ``pixel_auc`` is NaN where the region is empty or the whole picture.
+    ``partners`` are those of the pair, where they are known. ``pixel_auc`` is NaN where the region
+    is empty or the whole picture.
     """
     values = evidence.target_map.numpy()
     measured = {"mIoU": float(np.mean(threshold_ious(values, pair.roi)))}
     measured |= {"otsu_iou": otsu_iou(values, pair.roi), "pixel_auc": pixel_auc(values, pair.roi)}
-    return measured | _patch_match(evidence, partners_of(dataset, pair, evidence.pairs.shape))
+    return measured | _patch_match(evidence, partners)
 
 
 def _maps_without_network(
