@@ -149,7 +149,7 @@ def measure_planes(
     for pair in tqdm(pairs, desc="explaining", unit="pair", disable=None):
         target = prepared.features[pair.name]
         evidence = method.explain(views[pair.query.name], target)
-        partners = _partners(dataset, pair, evidence.pairs.shape)
+        partners = known_partners(dataset, pair.query, pair.name, evidence.pairs.shape)
         maps = {"planes": evidence.target_map.numpy()}
         if stranger := _other_landmark(asked, pair.query):
             maps["planes" + OTHER] = method.explain(views[stranger.name], target).target_map.numpy()
@@ -164,15 +164,15 @@ def measure_planes(
     return {kind: _means(rows) for kind, rows in figures.items()}
 
 
-def pair_measures(dataset: RetrievalDataset, pair: EvidencePair, evidence: Evidence) -> Row:
+def pair_measures(pair: EvidencePair, evidence: Evidence, partners: Array | None) -> Row:
     """``mIoU``, ``otsu_iou``, ``pixel_auc`` and, with correspondence, ``patch_match`` of one pair.
 
-    ``pixel_auc`` is NaN where the region is empty or the whole picture.
+    ``partners`` are those of the pair, where they are known. ``pixel_auc`` is NaN where the region
+    is empty or the whole picture.
     """
     values = evidence.target_map.numpy()
     measured = {"mIoU": float(np.mean(threshold_ious(values, pair.roi)))}
     measured |= {"otsu_iou": otsu_iou(values, pair.roi), "pixel_auc": pixel_auc(values, pair.roi)}
-    partners = known_partners(dataset, pair.query, pair.name, evidence.pairs.shape)
     return measured | _patch_match(evidence, partners)
 
 

@@ -44,7 +44,13 @@ from indiret.networks import (
     load_network,
     save_network,
 )
-from indiret.protocol import DEFAULT_EVIDENCE, EvidencePair, evidence_pairs, pair_measures
+from indiret.protocol import (
+    DEFAULT_EVIDENCE,
+    EvidencePair,
+    evidence_pairs,
+    known_partners,
+    pair_measures,
+)
 from indiret.ranking import FeedbackConfig, NetworkMethod, answer_votes, prepare
 from indiret.reproduction import provenance, write_json
 from indiret.sampling import Lessons, PairSampler
@@ -374,6 +380,12 @@ class _Job:
     def names(self) -> list[str]:
         return list(self.database)
 
+    @cached_property
+    def partners(self) -> list[np.ndarray | None]:
+        grid = self.tensor.shape[2:]
+        names = [pair.name for pair in self.pairs]
+        return [known_partners(self.dataset, self.query, name, grid) for name in names]
+
     def records(
         self, network: IndicativeNetwork, key: tuple[str, int], schemes: Mapping[str, Scheme]
     ) -> list[Record]:
@@ -437,9 +449,9 @@ class _Job:
         if weights is not None:
             rows = weight_tensor(rows, weights, strength)
         measured = [
-            pair_measures(self.dataset, pair, evidence)
-            for pair, evidence in zip(
-                self.pairs, explain(network, rows, DEFAULT_EVIDENCE), strict=True
+            pair_measures(pair, evidence, partners)
+            for pair, evidence, partners in zip(
+                self.pairs, explain(network, rows, DEFAULT_EVIDENCE), self.partners, strict=True
             )
         ]
         found = {m: [row[m] for row in measured if m in row] for m in EVIDENCE_MEASURES}
