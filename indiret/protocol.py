@@ -1,7 +1,7 @@
-"""Measure a network's evidence over a data set, beside what costs nothing and what is possible.
+"""Measure a method's evidence over a data set, beside what costs nothing and what is possible.
 
 An evidence pair is a query and one of its positives, other than its own photo, that has a region of
-interest. Every map of the pair's target is measured alike: the network's, the trivial ones and the
+interest. Every map of the pair's target is measured alike: the method's, the trivial ones and the
 ceilings.
 
 Chapter: *Ranking and honest evaluation*.
@@ -28,7 +28,7 @@ from indiret.evaluation import (
 from indiret.evidence import Evidence, deletion, explain
 from indiret.images import image_size, pixel_box
 from indiret.localisation import THRESHOLDS
-from indiret.ranking import NetworkMethod, Prepared
+from indiret.ranking import NetworkMethod, Prepared, prepare_query
 
 DEFAULT_EVIDENCE = "combined"  # the best on Toytown validation; see book/decisions
 EVIDENCE = {
@@ -91,10 +91,7 @@ def measure_evidence(
         ``auc_left_out`` count. ``other landmark`` explains the same targets against a query of
         another landmark. Empty if there is no evidence pair.
     """
-    by_query: dict[str, list[EvidencePair]] = {}
-    for pair in evidence_pairs(dataset):
-        if pair.name in prepared.features:
-            by_query.setdefault(pair.query.name, []).append(pair)
+    by_query = _by_query(dataset, prepared)
     if not by_query:
         return {}
     sigma = best_sigma(load_dataset("toytown", split="validation"))
@@ -132,6 +129,70 @@ def measure_evidence(
             lowest = figures.setdefault(f"{DEFAULT_EVIDENCE}, lowest fifth", [])
             lowest.append({"deletion": float(fall)})
     return {kind: _means(rows) for kind, rows in figures.items()}
+
+
+def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> dict[str, Row]:
+    """The same figures for a method that is no network, from its own ``evidence``.
+
+    Parameters
+    ----------
+    method
+        A `indiret.ranking.Method` whose ``evidence(query, target)`` gives tensors by kind: target
+        maps (m, n), or patch pairs (m, n, m', n'), which have a patch match too.
+    dataset, prepared
+        As for `measure_evidence`.
+
+    Returns
+    -------
+    dict
+        Rows as `measure_evidence` gives them, without ``deletion`` and what comes from the tensor.
+        Empty if there is no evidence pair, or the method has no evidence for it.
+    """
+    by_query = _by_query(dataset, prepared)
+    sigma = best_sigma(load_dataset("toytown", split="validation")) if by_query else 0.0
+    asked = [pairs[0].query for pairs in by_query.values()]
+    figures: dict[str, list[Row]] = {}
+    for query in tqdm(asked, desc="explaining", unit="query", disable=None):
+        features = prepare_query(method, dataset, query)
+        stranger = _other_landmark(asked, query)
+        strange = prepare_query(method, dataset, stranger) if stranger else None
+        for pair in by_query[query.name]:
+            target = prepared.features[pair.name]
+            kinds = dict(method.evidence(features, target))
+            if not kinds:
+                continue
+            if strange is not None:
+                others = method.evidence(strange, target)
+                kinds |= {kind + OTHER: values for kind, values in others.items()}
+            maps: dict[str, Array] = {}
+            for kind, values in kinds.items():
+                if values.ndim == 4:
+                    evidence = Evidence(0.0, values)
+                    maps[kind] = evidence.target_map.numpy()
+                    if not kind.endswith(OTHER):
+                        partners = _partners(dataset, pair, values.shape)
+                        figures.setdefault(kind, []).append(_patch_match(evidence, partners))
+                else:
+                    maps[kind] = values.numpy()
+            grid = next(iter(maps.values())).shape
+            maps |= {
+                "all ones": np.ones(grid),
+                "centre Gaussian": centre_gaussian(pair.roi.shape, sigma),
+                "ceiling: RoI": pair.roi.astype(float),
+                "ceiling: RoI on the grid": average_to_grid(pair.roi, grid),
+            }
+            for kind, drawn in maps.items():
+                figures.setdefault(kind, []).append(_localisation(drawn, pair.roi))
+    return {kind: _means(rows) for kind, rows in figures.items()}
+
+
+def _by_query(dataset: RetrievalDataset, prepared: Prepared) -> dict[str, list[EvidencePair]]:
+    """The evidence pairs whose target was prepared, by the name of their query."""
+    found: dict[str, list[EvidencePair]] = {}
+    for pair in evidence_pairs(dataset):
+        if pair.name in prepared.features:
+            found.setdefault(pair.query.name, []).append(pair)
+    return found
 
 
 def pair_measures(dataset: RetrievalDataset, pair: EvidencePair, evidence: Evidence) -> Row:
