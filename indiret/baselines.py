@@ -1,4 +1,6 @@
-"""Methods that learn nothing: what any network must beat, and what data are measured with.
+"""Methods to compare with: what any network must beat, and what data are measured with.
+
+All by one name: those here, which learn nothing, and `indiret.descriptor_methods`.
 
 A method prepares each picture once and scores a prepared query against prepared pictures, as
 `indiret.ranking.rank` wants it.
@@ -11,6 +13,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +23,12 @@ from PIL import Image
 from torch import Tensor
 
 from indiret.correlation import correlation_tensor
+from indiret.descriptor_methods import (
+    POOLINGS,
+    build_descriptor_method,
+    is_descriptor_name,
+)
+from indiret.evidence import smooth
 from indiret.images import Picture
 from indiret.patches import extract_patches
 from indiret.planevote import PlanesMethod
@@ -108,24 +117,38 @@ class MutualNearest:
 
     def score(self, query: Tensor, database: Sequence[Tensor]) -> NDArray[np.float64]:
         """Counts, shape (len(database),)."""
-        asked = query[None].float() / 255
         counts = [np.empty(0)]
         for at in range(0, len(database), self.BATCH):
-            targets = torch.stack(list(database[at : at + self.BATCH])).float() / 255
-            view = correlation_tensor(targets, asked, metrics=("cosine",), standardise=False)
-            table = view.reshape(len(targets), targets.shape[1] * targets.shape[2], -1)
-            partner_of_query, partner_of_target = table.argmax(dim=1), table.argmax(dim=2)
-            there_and_back = partner_of_query.gather(1, partner_of_target)
-            mutual = there_and_back == torch.arange(table.shape[1])
-            counts.append(mutual.sum(dim=1).double().numpy())
+            mutual = self._mutual(query, database[at : at + self.BATCH])
+            counts.append(mutual.flatten(1).sum(dim=1).double().numpy())
         return np.concatenate(counts)
+
+    def evidence(self, query: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The mutual pairs (m, n, m', n'), 0 or 1, spread once over their neighbours."""
+        grids = *target.shape[:2], *query.shape[:2]
+        return {"mutual": smooth(self._mutual(query, [target]).float().view(1, *grids))[0]}
+
+    def _mutual(self, query: Tensor, database: Sequence[Tensor]) -> Tensor:
+        """Whether target patch and query patch choose each other, (B, m n, m' n')."""
+        asked, targets = query[None].float() / 255, torch.stack(list(database)).float() / 255
+        view = correlation_tensor(targets, asked, metrics=("cosine",), standardise=False)
+        table = view.reshape(len(targets), targets.shape[1] * targets.shape[2], -1)
+        partner_of_query, partner_of_target = table.argmax(dim=1), table.argmax(dim=2)
+        chosen = torch.zeros_like(table, dtype=torch.bool)
+        chosen.scatter_(2, partner_of_target[:, :, None], True)
+        chosen_back = torch.zeros_like(chosen).scatter_(1, partner_of_query[:, None], True)
+        return chosen & chosen_back
 
 
 class Keypoints(NamedTuple):
-    """SIFT of one picture: `places` (N, 2) float32, x and y; `descriptors` (N, 128) uint8."""
+    """SIFT of one picture: `places` (N, 2) float32, x and y; `descriptors` (N, 128) uint8.
+
+    `size` is the picture's height and width.
+    """
 
     places: NDArray[np.float32]
     descriptors: NDArray[np.uint8]
+    size: tuple[int, int]
 
 
 class SiftRansac:
@@ -153,6 +176,8 @@ class SiftRansac:
     FEATURES = 1500
     RATIO = 0.8
     TOLERANCE = 5.0  # pixels of the target
+    GRID, ASKED = (14, 14), (10, 10)  # cells of evidence, a target's and a query's, as ``base`` has
+    SPREAD = 2  # smoothings of the evidence
 
     def __init__(self) -> None:
         self.cv2 = _import_opencv()
@@ -163,9 +188,9 @@ class SiftRansac:
         grey = np.array(Image.fromarray(picture).convert("L"))
         found, descriptors = self.sift.detectAndCompute(grey, None)
         if not found:
-            return Keypoints(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8))
+            return Keypoints(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8), grey.shape)
         places = np.array([point.pt for point in found], dtype=np.float32)
-        return Keypoints(places, np.rint(descriptors).astype(np.uint8))
+        return Keypoints(places, np.rint(descriptors).astype(np.uint8), grey.shape)
 
     def score(self, query: Keypoints, database: Sequence[Keypoints]) -> NDArray[np.float64]:
         """Numbers of inliers and the fraction, shape (len(database),)."""
@@ -175,14 +200,33 @@ class SiftRansac:
         self, query: Keypoints, target: Keypoints
     ) -> tuple[NDArray[np.float64] | None, float]:
         """The (3, 3) homography from query to target pixels, or None, and the score."""
-        asked, answers = self._matches(query.descriptors, target.descriptors)
-        fraction = len(asked) / 10_000
-        if len(asked) < 4:  # a homography takes four points
-            return None, fraction
-        matrix, inliers = self.cv2.findHomography(
-            query.places[asked], target.places[answers], self.cv2.RANSAC, self.TOLERANCE
+        matrix, matches, inliers = self._agreeing(query, target)
+        return matrix, int(inliers.sum()) + len(matches[0]) / 10_000
+
+    def evidence(self, query: Keypoints, target: Keypoints) -> dict[str, Tensor]:
+        """Numbers of inliers between cells (m, n, m', n'), spread over neighbours."""
+        _, (asked, answers), inliers = self._agreeing(query, target)
+        (i, j), (k, l) = (
+            _cells(keypoints.places[rows][inliers], keypoints.size, grid)
+            for keypoints, rows, grid in ((target, answers, self.GRID), (query, asked, self.ASKED))
         )
-        return matrix, fraction if matrix is None else int(inliers.sum()) + fraction
+        pairs = torch.zeros(*self.GRID, *self.ASKED)
+        np.add.at(pairs.numpy(), (i, j, k, l), 1)
+        return {"inliers": smooth(pairs[None], self.SPREAD)[0]}
+
+    def _agreeing(
+        self, query: Keypoints, target: Keypoints
+    ) -> tuple[NDArray[np.float64] | None, tuple[NDArray[np.intp], NDArray[np.intp]], Any]:
+        """The homography or None, the matches, and which of them agree with it."""
+        asked, answers = self._matches(query.descriptors, target.descriptors)
+        matrix = inliers = None
+        if len(asked) >= 4:  # a homography takes four points
+            matrix, inliers = self.cv2.findHomography(
+                query.places[asked], target.places[answers], self.cv2.RANSAC, self.TOLERANCE
+            )
+        if matrix is None or inliers is None:
+            return None, (asked, answers), np.zeros(len(asked), bool)
+        return matrix, (asked, answers), inliers.ravel().astype(bool)
 
     def _matches(
         self, query: NDArray[np.uint8], target: NDArray[np.uint8]
@@ -209,12 +253,19 @@ class Baseline:
     build: Callable[[], Method]
 
 
+LITE0 = "efficientnet-lite0"
 METHODS = {
     "colour-histogram": Baseline("joint RGB histogram, 8 x 8 x 8 bins", ColourHistogram),
     "thumbnail": Baseline("correlation of 32 x 32 grey pixels", Thumbnail),
     "mutual-nn": Baseline("mutual nearest patches on the cosine tensor", MutualNearest),
     "sift-ransac": Baseline("RootSIFT matches on one homography (extra: baselines)", SiftRansac),
     "planes": Baseline("slopes that agree on one plane of the tensor, with evidence", PlanesMethod),
+} | {
+    f"{LITE0}:{name}": Baseline(
+        f"{pooling.description} (extra: baselines)",
+        partial(build_descriptor_method, f"{LITE0}:{name}"),
+    )
+    for name, pooling in POOLINGS.items()
 }
 
 
@@ -224,7 +275,7 @@ def build_method(name: str) -> Method:
     Parameters
     ----------
     name : str
-        A key of `METHODS`.
+        A key of `METHODS`, or as `indiret.descriptor_methods.build_descriptor_method` takes it.
 
     Returns
     -------
@@ -244,9 +295,11 @@ def build_method(name: str) -> Method:
     Traceback (most recent call last):
     ValueError: There is no baseline 'sift'; choose one of colour-histogram, thumbnail, ...
     """
-    if name not in METHODS:
-        raise ValueError(f"There is no baseline {name!r}; choose one of {', '.join(METHODS)}.")
-    return METHODS[name].build()
+    if name in METHODS:
+        return METHODS[name].build()
+    if is_descriptor_name(name):
+        return build_descriptor_method(name)
+    raise ValueError(f"There is no baseline {name!r}; choose one of {', '.join(METHODS)}.")
 
 
 def _import_opencv() -> Any:
@@ -263,3 +316,15 @@ def _root_sift(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Square root of the L1-normalised descriptors: unit vectors, whose product compares them."""
     values = descriptors.astype(np.float32)
     return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1))
+
+
+def _cells(
+    places: NDArray[np.float32], size: tuple[int, int], grid: tuple[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the cells that places (N, 2), x and y in pixels, lie in."""
+    x, y = places.T
+    rows, columns = (
+        np.clip(at * cells / side, 0, cells - 1).astype(np.intp)
+        for at, cells, side in ((y, grid[0], size[0]), (x, grid[1], size[1]))
+    )
+    return rows, columns

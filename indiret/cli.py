@@ -20,6 +20,7 @@ from indiret.datasets import (
     load_clicked_pairs,
     load_dataset,
 )
+from indiret.descriptor_methods import OPTIONS
 from indiret.downloads import SOURCES, describe, fetch, verify
 from indiret.evidence import METHODS as EVIDENCE_METHODS
 from indiret.evidence import Evidence, explain
@@ -29,7 +30,7 @@ from indiret.planevote import PlanesMethod
 from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Hit, NetworkMethod, prepare, rank
 from indiret.report import ReportHit, write_report
-from indiret.reproduction import evaluate, list_methods, provenance, write_json
+from indiret.reproduction import compare, evaluate, list_methods, provenance, write_json
 from indiret.study import StudyConfig, run_study
 from indiret.training import PAPER_RECIPE, TrainingConfig, fit
 
@@ -74,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     _data_arguments(evaluation)
     evaluation.add_argument("--method", default="base", help="see `indiret methods`")
     evaluation.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+
+    comparison = commands.add_parser("compare", help="measure many methods; goes on if killed")
+    comparison.set_defaults(run=_compare)
+    _data_arguments(comparison)
+    comparison.add_argument("--methods", nargs="+", default=list(list_methods()), metavar="METHOD")
+    comparison.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of json")
 
     study = commands.add_parser("study", help="compare attention and feedback; goes on if killed")
     study.set_defaults(run=_study)
@@ -184,7 +191,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     print("  ".join(f"{name} {results[name]:.4f}" for name in ("mAP@5", "mAP@10", "mAP@20")))
     for setup, row in results.get("revisited", {}).items():
         print(f"{setup:6} " + "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
-    print(f"{results['ms_per_pair']:.2f} ms a pair")
+    print(
+        f"{results['ms_per_query']:.0f} ms a query, {results['ms_per_pair']:.2f} ms a pair, "
+        f"{results['mb_per_image']:.3f} MB an image"
+    )
     for name, row in results.get("evidence", {}).items():
         figures = "  ".join(
             f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float)
@@ -209,10 +219,26 @@ def _data(arguments: argparse.Namespace) -> None:
         print(f"{root} is {name} at full size, and every photo can be read.")
 
 
+def _compare(arguments: argparse.Namespace) -> None:
+    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
+    _report_skipped(dict(dataset.skipped))
+    for results in compare(arguments.methods, dataset, arguments.out):
+        low, high = results["mAP_ci"]
+        print(
+            f"{results['method']:28} mAP {results['mAP']:.3f} ({low:.3f} … {high:.3f})  "
+            f"{results['ms_per_query']:6.0f} ms a query  {results['mb_per_image']:.3f} MB an image"
+        )
+
+
 def _methods(arguments: argparse.Namespace) -> None:
-    for name, description in list_methods().items():
-        print(f"{name:20} {description}")
-    print(f"{'FILE.safetensors':20} a network trained with `indiret train`")
+    lines = list_methods() | {
+        "FILE.safetensors": "a network trained with `indiret train`",
+        "BACKBONE:POOLING": "torchvision/NAME or timm/NAME instead, @SIDE to squash pictures",
+        "features=FOLDER": "features from elsewhere, images/NAME.npy and queries/QUERY.npy",
+        "...+OPTION": f"after a pooling: {', '.join(OPTIONS)}",
+    }
+    for name, description in lines.items():
+        print(f"{name:28} {description}")
 
 
 def _check_top(top: int) -> None:

@@ -97,7 +97,8 @@ def slope_patches(picture: np.ndarray, long_side: int) -> Tensor:
     >>> slope_patches(np.zeros((300, 400, 3), dtype=np.uint8), 112).shape
     torch.Size([18, 25, 128])
     """
-    rows, columns = cell_grid(*picture.shape[:2], long_side)
+    height, width = picture.shape[:2]
+    rows, columns = cell_grid(height, width, long_side)
     size = (CELL * columns, CELL * rows)
     small = Image.fromarray(picture).convert("L").resize(size, Image.Resampling.BILINEAR)
     grey = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)

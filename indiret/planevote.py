@@ -230,6 +230,10 @@ class PlanesMethod:
             pairs += torch.einsum("p,pij,pkl->ijkl", share, *cells)
         return Evidence(found.standing * answered.standing, pairs)
 
+    def evidence(self, query: PlaneViews, target: PlaneViews) -> dict[str, Tensor]:
+        """The pairs of `explain`, by the name under which `measure_maps` lists them."""
+        return {"planes": self.explain(query, target).pairs}
+
     def _land(self, templates: Sequence[Template], searched: PlaneViews) -> tuple[Landing, Found]:
         """The best plane of a template, fitted to all answers near it."""
         found = self.find(templates, searched)

@@ -1,7 +1,7 @@
-"""Measure a network's evidence over a data set, beside what costs nothing and what is possible.
+"""Measure a method's evidence over a data set, beside what costs nothing and what is possible.
 
 An evidence pair is a query and one of its positives, other than its own photo, that has a region of
-interest. Every map of the pair's target is measured alike: the network's, the trivial ones and the
+interest. Every map of the pair's target is measured alike: the method's, the trivial ones and the
 ceilings.
 
 Chapter: *Ranking and honest evaluation*.
@@ -28,8 +28,7 @@ from indiret.evaluation import (
 from indiret.evidence import Evidence, deletion, explain
 from indiret.images import image_size, pixel_box
 from indiret.localisation import THRESHOLDS
-from indiret.planevote import PlanesMethod
-from indiret.ranking import NetworkMethod, Prepared
+from indiret.ranking import NetworkMethod, Prepared, prepare_query
 
 DEFAULT_EVIDENCE = "combined"  # the best on Toytown validation; see book/decisions
 EVIDENCE = {
@@ -92,10 +91,7 @@ def measure_evidence(
         ``auc_left_out`` count. ``other landmark`` explains the same targets against a query of
         another landmark. Empty if there is no evidence pair.
     """
-    by_query: dict[str, list[EvidencePair]] = {}
-    for pair in evidence_pairs(dataset):
-        if pair.name in prepared.features:
-            by_query.setdefault(pair.query.name, []).append(pair)
+    by_query = _by_query(dataset, prepared)
     if not by_query:
         return {}
     sigma = best_sigma(load_dataset("toytown", split="validation"))
@@ -135,33 +131,68 @@ def measure_evidence(
     return {kind: _means(rows) for kind, rows in figures.items()}
 
 
-def measure_planes(
-    method: PlanesMethod, dataset: RetrievalDataset, prepared: Prepared
-) -> dict[str, Row]:
-    """`measure_evidence` for the plane vote, which has no margin to fall by deletion."""
-    pairs = [pair for pair in evidence_pairs(dataset) if pair.name in prepared.features]
-    if not pairs:
-        return {}
-    sigma = best_sigma(load_dataset("toytown", split="validation"))
-    asked = list({pair.query.name: pair.query for pair in pairs}.values())
-    views = {query.name: method.prepare(dataset.read_query(query)) for query in asked}
+def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> dict[str, Row]:
+    """The same figures for a method that is no network, from its own ``evidence``.
+
+    Parameters
+    ----------
+    method
+        A `indiret.ranking.Method` whose ``evidence(query, target)`` gives tensors by kind: target
+        maps (m, n), or patch pairs (m, n, m', n'), which have a patch match too.
+    dataset, prepared
+        As for `measure_evidence`.
+
+    Returns
+    -------
+    dict
+        Rows as `measure_evidence` gives them, without ``deletion`` and what comes from the tensor.
+        Empty if there is no evidence pair, or the method has no evidence for it.
+    """
+    by_query = _by_query(dataset, prepared)
+    sigma = best_sigma(load_dataset("toytown", split="validation")) if by_query else 0.0
+    asked = [pairs[0].query for pairs in by_query.values()]
     figures: dict[str, list[Row]] = {}
-    for pair in tqdm(pairs, desc="explaining", unit="pair", disable=None):
-        target = prepared.features[pair.name]
-        evidence = method.explain(views[pair.query.name], target)
-        partners = known_partners(dataset, pair.query, pair.name, evidence.pairs.shape)
-        maps = {"planes": evidence.target_map.numpy()}
-        if stranger := _other_landmark(asked, pair.query):
-            maps["planes" + OTHER] = method.explain(views[stranger.name], target).target_map.numpy()
-        maps |= {
-            "all ones": np.ones(evidence.target_map.shape),
-            "centre Gaussian": centre_gaussian(pair.roi.shape, sigma),
-            "ceiling: RoI on the grid": average_to_grid(pair.roi, evidence.target_map.shape),
-        }
-        figures.setdefault("planes", []).append(_patch_match(evidence, partners))
-        for kind, values in maps.items():
-            figures.setdefault(kind, []).append(_localisation(values, pair.roi))
+    for query in tqdm(asked, desc="explaining", unit="query", disable=None):
+        features = prepare_query(method, dataset, query)
+        stranger = _other_landmark(asked, query)
+        strange = prepare_query(method, dataset, stranger) if stranger else None
+        for pair in by_query[query.name]:
+            target = prepared.features[pair.name]
+            kinds = dict(method.evidence(features, target))
+            if not kinds:
+                continue
+            if strange is not None:
+                others = method.evidence(strange, target)
+                kinds |= {kind + OTHER: values for kind, values in others.items()}
+            maps: dict[str, Array] = {}
+            for kind, values in kinds.items():
+                if values.ndim == 4:
+                    evidence = Evidence(0.0, values)
+                    maps[kind] = evidence.target_map.numpy()
+                    if not kind.endswith(OTHER):
+                        partners = known_partners(dataset, pair.query, pair.name, values.shape)
+                        figures.setdefault(kind, []).append(_patch_match(evidence, partners))
+                else:
+                    maps[kind] = values.numpy()
+            grid = next(iter(maps.values())).shape
+            maps |= {
+                "all ones": np.ones(grid),
+                "centre Gaussian": centre_gaussian(pair.roi.shape, sigma),
+                "ceiling: RoI": pair.roi.astype(float),
+                "ceiling: RoI on the grid": average_to_grid(pair.roi, grid),
+            }
+            for kind, drawn in maps.items():
+                figures.setdefault(kind, []).append(_localisation(drawn, pair.roi))
     return {kind: _means(rows) for kind, rows in figures.items()}
+
+
+def _by_query(dataset: RetrievalDataset, prepared: Prepared) -> dict[str, list[EvidencePair]]:
+    """The evidence pairs whose target was prepared, by the name of their query."""
+    found: dict[str, list[EvidencePair]] = {}
+    for pair in evidence_pairs(dataset):
+        if pair.name in prepared.features:
+            found.setdefault(pair.query.name, []).append(pair)
+    return found
 
 
 def pair_measures(pair: EvidencePair, evidence: Evidence, partners: Array | None) -> Row:

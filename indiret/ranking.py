@@ -27,12 +27,15 @@ from indiret.feedback import (
 from indiret.images import ImageError
 from indiret.networks import Described, IndicativeNetwork
 
+AT_ONCE = 32  # pictures that are handed to ``prepare_many``
+
 
 class Method(Protocol):
     """What `rank` needs of a method.
 
     One that prepares queries in another way has ``prepare_query`` too, and one whose scores are
-    calibrated has ``probability``.
+    calibrated has ``probability``. One that is faster with many pictures has ``prepare_many``, and
+    one that knows pictures and queries by name alone has ``look_up``.
     """
 
     def prepare(self, picture: np.ndarray) -> Any:
@@ -128,12 +131,31 @@ def prepare(method: Method, database: RetrievalDataset) -> Prepared:
     A picture that cannot be read is passed over and named, with the reason, in ``skipped``.
     """
     prepared = Prepared()
-    for name in tqdm(database.images, desc="preparing", unit="photo", disable=None):
-        try:
-            prepared.features[name] = method.prepare(database.read(name))
-        except (ImageError, OSError) as error:  # OSError: removed since it was listed
-            prepared.skipped[name] = str(error)
+    names, many = list(database.images), getattr(method, "prepare_many", None)
+    read = getattr(method, "look_up", database.read)
+    at_once = AT_ONCE if many else 1
+    with tqdm(total=len(names), desc="preparing", unit="photo", disable=None) as progress:
+        for at in range(0, len(names), at_once):
+            found = {}
+            for name in names[at : at + at_once]:
+                try:
+                    found[name] = read(name)
+                except (ImageError, OSError) as error:  # OSError: removed since it was listed
+                    prepared.skipped[name] = str(error)
+            if not hasattr(method, "look_up"):
+                pictures = list(found.values())
+                features = many(pictures) if many else map(method.prepare, pictures)
+                found = dict(zip(found, features, strict=True))
+            prepared.features |= found
+            progress.update(at_once)
     return prepared
+
+
+def prepare_query(method: Method, database: RetrievalDataset, query: Query) -> Any:
+    """What a method keeps of a query, cut to its box."""
+    if look_up := getattr(method, "look_up", None):
+        return look_up(query.name, query=True)
+    return getattr(method, "prepare_query", method.prepare)(database.read_query(query))
 
 
 def rank(
@@ -185,10 +207,9 @@ def rank(
         raise ValueError(f"no picture of {database.name!r} could be read, so none can be ranked.")
     names = list(prepared.features)
     features = list(prepared.features.values())
-    prepare_query = getattr(method, "prepare_query", method.prepare)
     ranked = {}
     for query in tqdm(queries, desc="ranking", unit="query", disable=None):
-        scores = method.score(prepare_query(database.read_query(query)), features)
+        scores = method.score(prepare_query(method, database, query), features)
         ranked[query.name] = _hits(method, names, scores)
     return ranked
 

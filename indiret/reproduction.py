@@ -6,15 +6,21 @@ Chapters: *Ranking and honest evaluation*, *Reproducing the tables*.
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+from tqdm import tqdm
+
 from indiret.baselines import METHODS as BASELINES
+from indiret.baselines import build_method
 from indiret.datasets import Query, RetrievalDataset
+from indiret.descriptor_methods import is_descriptor_name
 from indiret.evaluation import (
     SETUPS,
     average_precision,
@@ -24,8 +30,7 @@ from indiret.evaluation import (
     revisit,
 )
 from indiret.networks import load_network
-from indiret.planevote import PlanesMethod
-from indiret.protocol import measure_evidence, measure_planes
+from indiret.protocol import measure_evidence, measure_maps
 from indiret.ranking import Hit, Method, NetworkMethod, prepare, rank
 
 
@@ -52,8 +57,8 @@ def find_method(name: str) -> Method:
     """
     if name == "base" or name.endswith(".safetensors"):
         return NetworkMethod(load_network(name))
-    if name in BASELINES:
-        return BASELINES[name].build()
+    if name in BASELINES or is_descriptor_name(name):
+        return build_method(name)
     known = ", ".join(list_methods())
     raise ValueError(f"method {name!r} is not known; choose from {known} or a .safetensors file.")
 
@@ -74,8 +79,9 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
         ``mAP``, ``mAP_ci`` (95 %, nested bootstrap over landmarks and queries), ``mAP@5``,
         ``mAP@10``, ``mAP@20``, ``mAP_without_query`` (over the queries that have another positive;
         None if there is none), ``AP`` by query, ``revisited`` (of a revisited benchmark, whose
-        other figures are those of the medium setup), ``ms_per_pair`` (ranking with the database
-        prepared, the query's photo not), ``evidence`` (of networks and planes), ``skipped`` and
+        other figures are those of the medium setup), ``ms_per_query`` and ``ms_per_pair`` (ranking
+        with the database prepared, the query's photo not), ``mb_per_image`` (what is kept of a
+        picture to rank it), ``evidence`` (of methods that give it), ``skipped`` and
         ``provenance``.
 
     Raises
@@ -96,13 +102,48 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
     pairs = len(dataset.queries) * len(prepared.features)
     results = {"dataset": dataset.name, "method": name, "queries": len(dataset.queries)}
     results |= {"database": len(prepared.features), **ranking_measures(hits, dataset)}
-    results |= {"ms_per_pair": 1000 * seconds / pairs, "skipped": prepared.skipped}
+    results |= {"ms_per_query": 1000 * seconds / len(dataset.queries)}
+    results |= {"ms_per_pair": 1000 * seconds / pairs}
+    results |= {"mb_per_image": mean(map(_bytes, prepared.features.values())) / 1e6}
+    results |= {"skipped": prepared.skipped}
     if isinstance(method, NetworkMethod):
         results["evidence"] = measure_evidence(method, dataset, prepared)
-    elif isinstance(method, PlanesMethod):
-        results["evidence"] = measure_planes(method, dataset, prepared)
+    elif hasattr(method, "evidence"):
+        results["evidence"] = measure_maps(method, dataset, prepared)
     wall_time = time.monotonic() - began
     return results | {"provenance": provenance(dataset) | {"seconds": wall_time}}
+
+
+def compare(names: Sequence[str], dataset: RetrievalDataset, out: Path) -> list[dict[str, Any]]:
+    """`evaluate` several methods, a json file each; what an earlier run finished is not done again.
+
+    Parameters
+    ----------
+    names
+        As `find_method` takes them.
+    dataset
+        As for `evaluate`.
+    out
+        Folder of the files. One made from other data or by another commit is made anew.
+
+    Returns
+    -------
+    list of dict
+        As `evaluate` gives them, in the order of the names.
+    """
+    here = provenance(dataset)
+    results = []
+    for name in tqdm(names, desc="comparing", unit="method", disable=None):
+        path = out / f"{re.sub(r'[^A-Za-z0-9.@+-]+', '_', f'{dataset.name} {name}')}.json"
+        done = json.loads(path.read_text()) if path.is_file() else {}
+        made = done.get("provenance", {})
+        if done.get("method") != name or any(
+            made.get(key) != here[key] for key in ("commit", "data_manifest")
+        ):
+            done = evaluate(name, dataset)
+            write_json(path, done)
+        results.append(done)
+    return results
 
 
 def ranking_measures(hits: Mapping[str, list[Hit]], dataset: RetrievalDataset) -> dict[str, Any]:
@@ -140,6 +181,15 @@ def revisited_measures(
         return {"queries": 0}
     precisions = {f"mP@{k}": mean_precision(lists, queries, k) for k in (1, 5, 10)}
     return {"mAP": mean_average_precision(lists, queries), **precisions, "queries": len(queries)}
+
+
+def _bytes(features: Any) -> int:
+    """Memory of the arrays and tensors in what a method keeps of a picture."""
+    if hasattr(features, "nbytes"):
+        return int(features.nbytes)
+    if isinstance(features, Mapping):
+        features = features.values()
+    return sum(map(_bytes, features)) if isinstance(features, tuple) else 0
 
 
 def provenance(dataset: RetrievalDataset) -> dict[str, str]:

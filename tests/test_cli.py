@@ -175,11 +175,36 @@ def test_evaluate_measures_the_evidence_of_a_network(capsys, tmp_path):
         assert {"mIoU", "otsu_iou", "pixel_auc", "deletion"} <= set(evidence[row])
 
 
+def test_compare_goes_on_where_it_was_killed(capsys, tmp_path, monkeypatch):
+    from indiret import reproduction
+
+    root = make_tiny_town(tmp_path / "town", "a", landmarks=3).root
+    monkeypatch.setattr(reproduction, "_commit", lambda: "one")
+    asked, evaluate = [], reproduction.evaluate
+
+    def killed_at_the_second(name, dataset):
+        asked.append(name)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return evaluate(name, dataset)
+
+    monkeypatch.setattr(reproduction, "evaluate", killed_at_the_second)
+    arguments = ["compare", "--dataset", "oxford5k", "--root", root, "--out", tmp_path / "out"]
+    arguments += ["--methods", "thumbnail", "colour-histogram"]
+    assert run(capsys, *arguments)[0] == 130
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0 and "thumbnail" in out and "MB an image" in out
+    assert asked == ["thumbnail", "colour-histogram", "colour-histogram"]
+    monkeypatch.setattr(reproduction, "_commit", lambda: "two")  # made by other code: once more
+    assert run(capsys, *arguments)[0] == 0 and len(asked) == 5
+
+
 def test_methods_are_listed(capsys):
     status, out, _ = run(capsys, "methods")
     assert status == 0
     for name in ("base", "colour-histogram", "thumbnail", "mutual-nn", "sift-ransac"):
         assert name in out
+    assert "efficientnet-lite0:rmac" in out and "BACKBONE:POOLING" in out and "diffusion" in out
 
 
 def test_train_writes_weights_and_log(capsys, tmp_path):
