@@ -55,8 +55,7 @@ button:focus-visible { outline: 3px solid #2f7de1; outline-offset: 2px; }
 .pad img, .pad canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
 .pad canvas { image-rendering: pixelated; }
 .pad.hot img { filter: grayscale(.65) brightness(.82); }
-.stage svg { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none;
-  overflow: visible; }
+.stage svg { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
 .grid { stroke: #fff; stroke-opacity: .22; stroke-width: 1; fill: none; }
 .casing { stroke: var(--ink); stroke-linecap: round; }
 .pair { stroke: var(--accent); stroke-linecap: round; }
