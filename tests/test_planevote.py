@@ -8,7 +8,7 @@ from PIL import Image
 from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision
 from indiret.planevote import PlaneConfig, PlanesMethod
-from indiret.protocol import measure_planes
+from indiret.protocol import measure_maps
 from indiret.ranking import prepare, rank
 
 SMALL = PlaneConfig(template=48, pyramid=(32, 48, 72))
@@ -141,7 +141,7 @@ def test_toytown_is_ranked_and_its_evidence_measured():
     ranked = [hit.name for hit in rank(method, [query], few, prepared)[query.name]]
     assert ranked[0] == query.image
     assert average_precision(ranked, query.positives, query.junk) > 0.6
-    rows = measure_planes(method, few, prepared)
+    rows = measure_maps(method, few, prepared)
     assert rows["planes"]["pairs"] == len(query.positives - {query.image})
     assert rows["planes"]["pixel_auc"] > rows["all ones"]["pixel_auc"]
     assert rows["planes"]["patch_match"] > 3 * rows["planes"]["chance"]
