@@ -15,7 +15,7 @@ from indiret.datasets import RetrievalDataset
 from indiret.ranking import Method
 
 SECONDS = 30.0  # of measurement
-clock = time.monotonic  # tests on a busy machine measure processor time instead
+clock = time.monotonic
 
 
 class Rates(NamedTuple):
