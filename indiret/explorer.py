@@ -80,7 +80,7 @@ class Answer:
     partners: NDArray[np.int_] | None = None
 
 
-def _place() -> traitlets.Tuple:
+def _place() -> Any:  # the stubs of traitlets know no tuple that may be None
     return traitlets.Tuple(
         traitlets.Enum(("query", "target")),
         *(traitlets.CInt(min=0), traitlets.CInt(min=0)),
