@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from indiret.datasets import RetrievalDataset
-from indiret.ranking import Method
+from indiret.ranking import Method, prepare_query
 
 SECONDS = 30.0  # of measurement
 clock = time.monotonic
@@ -76,8 +76,7 @@ def measure_rates(method: Method, dataset: RetrievalDataset, seconds: float = SE
     prepared: list[Any] = [method.prepare(dataset.read(spread[0]))]  # not timed: caches fill
     photo = _time_each(lambda i: prepared.append(method.prepare(dataset.read(spread[i]))),
                        1, len(spread), seconds / 2)  # fmt: skip
-    prepare_query = getattr(method, "prepare_query", method.prepare)
-    query = prepare_query(dataset.read_query(dataset.queries[0]))
+    query = prepare_query(method, dataset, dataset.queries[0])
     method.score(query, prepared[:8])
     part = prepared[: 8 * (len(prepared) // 8) or len(prepared)]
     rounds = _time_each(lambda _: method.score(query, part), 0, 10**6, seconds / 2)
