@@ -19,7 +19,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable ".[book,test,baselines]"
+	$(PIP) --editable ".[book,test,baselines,cluster]"
 	touch $@
 
 $(VENV)/installed-lab: $(VENV)/installed

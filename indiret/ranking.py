@@ -7,7 +7,7 @@ Chapter: *Ranking and honest evaluation*.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -212,6 +212,51 @@ def rank(
         scores = method.score(prepare_query(method, database, query), features)
         ranked[query.name] = _hits(method, names, scores)
     return ranked
+
+
+def rank_in_blocks(
+    method: Method, queries: Sequence[Query], database: RetrievalDataset, block: int = 256
+) -> tuple[dict[str, list[Hit]], dict[str, str]]:
+    """As `rank`, but only a block of the database is in memory at a time.
+
+    Parameters
+    ----------
+    method, queries, database
+        As for `rank`; all queries are prepared at once.
+    block
+        Pictures of the database.
+
+    Returns
+    -------
+    ranked
+        Lists of `Hit` by query name.
+    skipped
+        Pictures that could not be read, with the reason.
+
+    Raises
+    ------
+    ValueError
+        If no picture of the database could be read.
+    """
+    asked = [prepare_query(method, database, query) for query in queries]
+    names, skipped = list(database.images), dict[str, str]()
+    ranked: list[str] = []
+    scores: list[np.ndarray] = []
+    with tqdm(total=len(names), desc="ranking", unit="photo", disable=None) as progress:
+        for at in range(0, len(names), block):
+            part = {name: database.images[name] for name in names[at : at + block]}
+            prepared = prepare(method, replace(database, images=part))
+            skipped |= prepared.skipped
+            features = list(prepared.features.values())
+            if features:
+                ranked += prepared.features
+                scores.append(np.stack([method.score(query, features) for query in asked]))
+            progress.update(len(part))
+    if not ranked:
+        raise ValueError(f"no picture of {database.name!r} could be read, so none can be ranked.")
+    rows = np.concatenate(scores, axis=1)
+    lists = {q.name: _hits(method, ranked, row) for q, row in zip(queries, rows, strict=True)}
+    return lists, skipped
 
 
 def _hits(method: Method, names: list[str], scores: np.ndarray) -> list[Hit]:

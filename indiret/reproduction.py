@@ -3,11 +3,13 @@
 Chapters: *Ranking and honest evaluation*, *Reproducing the tables*.
 """
 
+import hashlib
 import json
 import os
 import platform
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -196,6 +198,7 @@ def provenance(dataset: RetrievalDataset) -> dict[str, str]:
     """Where a result came from: code, data, versions and machine."""
     return {
         "commit": _commit(),
+        "lock": _lock(),
         "data_manifest": dataset.manifest_hash(),
         "python": platform.python_version(),
         **{package: version(package) for package in ("indiret", "torch", "numpy", "pillow")},
@@ -213,6 +216,70 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return result.stdout.strip()
+
+
+def _lock() -> str:
+    """A SHA-256 of the pinned versions; ``unknown`` outside a checkout."""
+    pins = Path(__file__).parents[1] / "constraints.txt"
+    return hashlib.sha256(pins.read_bytes()).hexdigest() if pins.is_file() else "unknown"
+
+
+class EnergyMeter:
+    """Joules that the machine's processors took, all of its programs together, where Linux tells.
+
+    Parameters
+    ----------
+    root
+        Of the counters (RAPL). Each starts again at zero now and then, so they are read every
+        minute.
+
+    Examples
+    --------
+    >>> with EnergyMeter(Path("no/counters/here")) as meter:
+    ...     pass
+    >>> meter.joules() is None
+    True
+    """
+
+    def __init__(self, root: Path = Path("/sys/class/powercap")):
+        self.counters = sorted(root.glob("intel-rapl:[0-9]"))
+        self._last = {counter: self._read(counter, "energy_uj") for counter in self.counters}
+        self._known = None not in self._last.values() and bool(self._last)
+        self._spent, self._done = 0, threading.Event()
+
+    def __enter__(self) -> "EnergyMeter":
+        if self._known:
+            threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._add()
+
+    def joules(self) -> float | None:
+        """Since the start; None where no counter can be read."""
+        return self._spent / 1e6 if self._known else None
+
+    def _watch(self) -> None:
+        while not self._done.wait(60):
+            self._add()
+
+    def _add(self) -> None:
+        for counter in self.counters:
+            now, last = self._read(counter, "energy_uj"), self._last[counter]
+            if now is None or last is None:
+                self._known = False
+                return
+            turn = self._read(counter, "max_energy_range_uj") or 0
+            self._spent += now - last + (turn if now < last else 0)
+            self._last[counter] = now
+
+    @staticmethod
+    def _read(counter: Path, name: str) -> int | None:
+        try:
+            return int((counter / name).read_text())
+        except (OSError, ValueError):  # usually only root may read it
+            return None
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -36,6 +36,9 @@ class SamplingConfig(Protocol):
     def augment(self) -> bool: ...
 
 
+View = tuple[str, int, bool]  # name, version, whether it asks
+
+
 class Batch(NamedTuple):
     target: Described  # (B, S, W, m, n, D) each, as the network describes pictures
     query: Described  # (B, m', n', D) each
@@ -82,28 +85,29 @@ class PairSampler:
         self.pictures = {name: dataset.read(name) for name in reading}
         self.boxes = {name: _roi_box(dataset, name) for name in shown}
         self.number = {name: number for number, name in enumerate(names)}
-        self.views: dict[tuple[str, int, bool], Described] = {}
+        self.views: dict[View, Described] = {}
 
-    def batch(self, step: int) -> Batch:
-        """The batch of one step, the same whenever it is asked for."""
+    def batch(self, step: int, share: slice = slice(None)) -> Batch:
+        """The batch of one step, or a share of it, the same whenever it is asked for."""
         random = np.random.default_rng((self.config.seed, step))
         positives = round(self.config.positives * self.config.batch)
-        pairs = [self._pair(random, relevant=i < positives) for i in range(self.config.batch)]
+        drawn = [self._pair(random, relevant=i < positives) for i in range(self.config.batch)]
+        pairs = [[self._view(*photo) for photo in pair] for pair in drawn[share]]
         target, query = (
             {name: torch.stack([view[name] for view in side]) for name in side[0]}
             for side in zip(*pairs, strict=True)
         )
         labels = (torch.arange(self.config.batch) < positives).long()
-        return Batch(target, query, labels)
+        return Batch(target, query, labels[share])
 
-    def _pair(self, random: np.random.Generator, relevant: bool) -> tuple[Described, ...]:
+    def _pair(self, random: np.random.Generator, relevant: bool) -> tuple[View, View]:
         own, other = random.choice(len(self.landmarks), 2, replace=False)
         query, target = random.choice(self.landmarks[own], 2, replace=False)
         if not relevant:
             far = self.distractors and random.random() < self.config.distractors
             target = random.choice(self.distractors if far else self.landmarks[other])
         versions = random.integers(VERSIONS, size=2).tolist()
-        return self._view(target, versions[0]), self._view(query, versions[1], query=True)
+        return (target, versions[0], False), (query, versions[1], True)
 
     def _view(self, name: str, version: int, query: bool = False) -> Described:
         """A photo in one of its versions, described when first asked for and kept."""
@@ -141,10 +145,18 @@ class Lessons:
         The sampler's step that is step 0 here, so that runs of other seeds can share its pictures.
     keep
         Steps kept for those who come later; one that comes later still is made again.
+    share
+        Of every batch, for one of several processes.
     """
 
-    def __init__(self, sampler: PairSampler, first: int = 0, keep: int = AHEAD + 1):
-        self.sampler, self.first, self.keep = sampler, first, keep
+    def __init__(
+        self,
+        sampler: PairSampler,
+        first: int = 0,
+        keep: int = AHEAD + 1,
+        share: slice = slice(None),
+    ):
+        self.sampler, self.first, self.keep, self.share = sampler, first, keep, share
         self._made: dict[int, Future[tuple[Tensor, Tensor]]] = {}
         self._threads = ThreadPoolExecutor(AHEAD)
         self._lock = Lock()
@@ -164,7 +176,7 @@ class Lessons:
     def _make(self, step: int) -> tuple[Tensor, Tensor]:
         network, config = self.sampler.network, self.sampler.config
         device = network.calibration.device
-        batch = self.sampler.batch(step)
+        batch = self.sampler.batch(step, self.share)
         target, query = (
             {name: values.to(device) for name, values in side.items()}
             for side in (batch.target, batch.query)

@@ -27,11 +27,14 @@ from tqdm import tqdm
 
 from indiret.attention import AttentionMask
 from indiret.correlation import fit_metrics, initial_metric_state
+from indiret.crossvalidation import held_back
 from indiret.datasets import RetrievalDataset
 from indiret.evaluation import fit_calibration, mean_average_precision
 from indiret.networks import IndicativeNetwork, NetworkConfig, build_network
+from indiret.parallel import Team
 from indiret.sampling import Lessons, PairSampler
 
+ALONE = Team()
 _SEEDED = threading.Lock()  # torch draws fresh weights from a generator that all threads share
 
 
@@ -118,6 +121,8 @@ def fit(
     device: str = "cpu",
     lessons: Lessons | None = None,
     look: "ValidationLook | None" = None,
+    by: str | None = None,
+    team: Team = ALONE,
 ) -> tuple[IndicativeNetwork, list[dict[str, float]]]:
     """Train a network on the landmarks of one data set, choosing its best step on another's.
 
@@ -135,6 +140,12 @@ def fit(
         Where to compute, as torch names it.
     lessons, look
         To share with other networks that look at pictures alike; made here otherwise.
+    by
+        Where both are parts of one data set, made by `indiret.evaluation.training_data`: how it is
+        parted, ``"query"`` or ``"landmark"``. They then share a database, but for what a
+        validation query of such a fold holds back.
+    team
+        The processes that learn together, from `indiret.parallel.join_team`.
 
     Returns
     -------
@@ -150,13 +161,15 @@ def fit(
         If the data sets share a landmark or a photo, or the checkpoint is of another run.
     """
     config = config or TrainingConfig()
-    _check_disjoint(train, validation)
+    _check_disjoint(train, validation, by)
     with _SEEDED:
         torch.manual_seed(config.seed)
         model = build_network(network).to(device)
     model.set_metric_state(_fitted_state(model.config, train))
-    lessons = lessons or Lessons(PairSampler(train, model, config))
-    look = look or ValidationLook(validation, model, config)
+    share = team.share(config.batch)
+    lessons = lessons or Lessons(PairSampler(train, model, config), share=share)
+    if team.first:
+        look = look or ValidationLook(validation, model, config)
     optimiser = _optimiser(model, config)
     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     progress, log = Progress(), list[dict[str, float]]()
@@ -169,7 +182,8 @@ def fit(
     began, losses = time.monotonic() - progress.seconds, list[float]()
     with bar:
         while progress.step < config.steps and not _patience_over(progress, config):
-            losses.append(_step(model, optimiser, *lessons(progress.step), progress.step, config))
+            lesson = lessons(progress.step)
+            losses.append(_step(model, optimiser, *lesson, progress.step, config, team))
             if not math.isfinite(losses[-1]):
                 raise ValueError(
                     f"the loss is {losses[-1]} at step {progress.step}: the run has diverged; take "
@@ -181,10 +195,12 @@ def fit(
             looking = progress.step % config.validate_every == 0 or ends
             if not (looking or progress.step % config.checkpoint_every == 0):
                 continue
-            row = {"step": progress.step, "loss": sum(losses) / len(losses)}
+            row = {"step": progress.step, "loss": team.mean(sum(losses) / len(losses))}
             losses.clear()
+            team.average(b for b in model.buffers() if b.is_floating_point())
             if looking:
-                row["validation_map"] = look.mean_average_precision(model)
+                seen = look.mean_average_precision(model) if look else 0.0
+                (row["validation_map"],) = team.agree(seen)
                 if row["validation_map"] > progress.best_map:
                     progress.best_map, progress.best_step = row["validation_map"], progress.step
                     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -193,11 +209,12 @@ def fit(
             row |= {"learning_rate": rate, "seconds": progress.seconds}
             log.append(row | model.attention_readings())
             bar.set_postfix(loss=f"{row['loss']:.3f}", best=f"{progress.best_map:.3f}")
-            if checkpoint:
+            if checkpoint and team.first:
                 _save_checkpoint(checkpoint, recipe, model, optimiser, best, progress, log)
     model.load_state_dict(best)
     model.eval()
-    model.calibration.copy_(torch.tensor(look.calibration(model)))
+    slope, offset = team.agree(*(look.calibration(model) if look else (1.0, 0.0)))
+    model.calibration.copy_(torch.tensor([slope, offset]))
     return model, log
 
 
@@ -208,6 +225,7 @@ def _step(
     labels: Tensor,
     step: int,
     config: TrainingConfig,
+    team: Team,
 ) -> float:
     model.train()
     for group in optimiser.param_groups:
@@ -215,6 +233,7 @@ def _step(
     loss = F.cross_entropy(model(tensor), labels)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    team.average(p.grad for p in model.parameters() if p.grad is not None)
     optimiser.step()
     return float(loss.detach())
 
@@ -318,11 +337,16 @@ class ValidationLook:
         return fit_calibration(np.array(margins), np.array(labels))
 
 
-def _check_disjoint(train: RetrievalDataset, validation: RetrievalDataset) -> None:
-    for what, shared in (
-        ("landmark", set(train.landmarks) & set(validation.landmarks)),
-        ("photo", set(train.images.values()) & set(validation.images.values())),
-    ):
+def _check_disjoint(
+    train: RetrievalDataset, validation: RetrievalDataset, by: str | None = None
+) -> None:
+    landmarks = set(train.landmarks) & set(validation.landmarks)
+    photos = set(validation.images.values())
+    if by is not None:
+        landmarks = landmarks if by == "landmark" else set()
+        photos = {validation.path(name) for name in held_back(validation.queries, by)}
+    shown = {*train.images.values(), *train.query_images.values()}
+    for what, shared in (("landmark", landmarks), ("photo", shown & photos)):
         if shared:
             raise ValueError(
                 f"training and validation share {len(shared)} {what}(s), {min(shared)} for one; "
