@@ -1,8 +1,9 @@
-"""The ``indiret`` command: fetch data, train, evaluate, study, search and explain."""
+"""The ``indiret`` command: fetch data, train, evaluate, reproduce, search and explain."""
 
 import argparse
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -12,7 +13,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from indiret.architectures import ATTENTIONS, PLACEMENTS
+from indiret.architectures import ATTENTIONS, NORMS, PLACEMENTS
+from indiret.cost import SECONDS, estimate_grid
 from indiret.datasets import (
     LAYOUTS,
     Query,
@@ -24,8 +26,11 @@ from indiret.descriptor_methods import OPTIONS
 from indiret.downloads import SOURCES, describe, fetch, verify
 from indiret.evidence import METHODS as EVIDENCE_METHODS
 from indiret.evidence import Evidence, explain
+from indiret.grid import read_grid, run_grid, run_together
 from indiret.images import crop, read_image
 from indiret.networks import CONFIGS, find_config, load_network, save_network
+from indiret.paper_report import write_paper_report
+from indiret.parallel import join_team, leave_team
 from indiret.planevote import PlanesMethod
 from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Hit, NetworkMethod, prepare, rank
@@ -64,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--network", default="base", help=f"one of {', '.join(CONFIGS)}")
     train.add_argument("--attention", choices=ATTENTIONS, help="instead of the network's own")
     train.add_argument("--placement", choices=PLACEMENTS, help="where attention is applied")
+    train.add_argument("--norm", choices=NORMS, help="group makes torchrun's loss that of one")
     train.add_argument("--out", type=Path, default=Path("runs/base"), help="folder of the run")
     train.add_argument("--recipe", choices=("default", "paper"), default="default")
     train.add_argument("--steps", type=int, help="batches to learn from")
@@ -90,6 +96,24 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--steps", type=int, default=StudyConfig.steps, help="of each network")
     study.add_argument("--oxford", type=Path, metavar="ROOT", help="measure here, too")
     study.add_argument("--wxbs", type=Path, metavar="ROOT", help="photos with clicked points")
+
+    reproduce = commands.add_parser("reproduce", help="do a grid of runs; goes on if killed")
+    reproduce.set_defaults(run=_reproduce)
+    reproduce.add_argument("config", type=Path, metavar="CONFIG", help="such as configs/*.toml")
+    reproduce.add_argument("--out", type=Path, help="folder of the grid; runs/NAME of CONFIG")
+    reproduce.add_argument("--processes", type=int, default=os.cpu_count(), help="on this machine")
+    reproduce.add_argument(
+        "--scheduler", nargs="?", const="local", metavar="ADDRESS",
+        help="of a Dask cluster; without an address, one is started on this machine",
+    )  # fmt: skip
+    reproduce.add_argument("--no-notebooks", action="store_true", help="results.json alone")
+    reproduce.add_argument("--dry-run", action="store_true", help="print what it would cost")
+    reproduce.add_argument("--seconds", type=float, default=SECONDS, help="of measuring for that")
+
+    report = commands.add_parser("report", help="a grid beside the paper, claim by claim")
+    report.set_defaults(run=_report)
+    report.add_argument("grid", type=Path, metavar="FOLDER", help="that `reproduce` filled")
+    report.add_argument("--out", type=Path, help="folder of the report; FOLDER/report")
 
     data = commands.add_parser("data", help="fetch, verify or describe a benchmark's data")
     data.set_defaults(run=_data)
@@ -137,10 +161,16 @@ def _train(arguments: argparse.Namespace) -> None:
     recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
     train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
     config = find_config(arguments.network)
-    changes = {name: getattr(arguments, name) for name in ("attention", "placement")}
+    changes = {name: getattr(arguments, name) for name in ("attention", "placement", "norm")}
     config = config.replace(**{name: value for name, value in changes.items() if value})
     origin = provenance(train)  # of the code that trains, whatever is edited meanwhile
-    network, log = fit(config, train, validation, recipe, arguments.out, arguments.device)
+    team = join_team(arguments.device)
+    network, log = fit(
+        config, train, validation, recipe, arguments.out, arguments.device, team=team
+    )
+    leave_team(team)
+    if not team.first:
+        return
     came_from = {"training": json.dumps(asdict(recipe)), "data_manifest": train.manifest_hash()}
     save_network(network.cpu(), arguments.out / "network.safetensors", came_from)
     record = {"training": asdict(recipe), "provenance": origin, "log": log}
@@ -165,6 +195,33 @@ def _study(arguments: argparse.Namespace) -> None:
         )
         print(f"{row['variant']:15} {row['scheme']:8} {figures}")
     print(f"every figure with its interval: {arguments.out / 'results.json'}")
+
+
+def _reproduce(arguments: argparse.Namespace) -> None:
+    configs = read_grid(arguments.config)
+    for device in {config.device for config in configs}:
+        _check_device(device)
+    notebooks = not arguments.no_notebooks
+    if arguments.dry_run:
+        print(estimate_grid(configs, arguments.processes, arguments.seconds, notebooks))
+        return
+    out = arguments.out or Path("runs") / arguments.config.stem
+    team = join_team(configs[0].device)
+    if team.size > 1:
+        run_together(configs, out, team, notebooks)
+        leave_team(team)
+        return
+    failed = run_grid(configs, out, arguments.processes, arguments.scheduler, notebooks)
+    for key, reason in failed.items():
+        print(f"{key}: {reason}", file=sys.stderr)
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(configs)} runs are not finished; see above.")
+    print(f"{len(configs)} runs are finished; `indiret report {out}` sets them beside the paper.")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    pages = write_paper_report(arguments.grid, arguments.out or arguments.grid / "report")
+    print("\n".join(str(page) for page in pages))
 
 
 def _check_device(name: str) -> None:

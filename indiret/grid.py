@@ -19,6 +19,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
@@ -140,13 +141,15 @@ def run_grid(
     }
 
 
-def run_together(configs: Sequence[RunConfig], out: Path, team: Team) -> dict[str, str]:
+def run_together(
+    configs: Sequence[RunConfig], out: Path, team: Team, notebooks: bool = True
+) -> None:
     """All runs one by one, each trained by all processes of a team that ``torchrun`` started."""
+    notebook = notebook_to_run() if notebooks else None
     for config in configs:
         run(config, out / config.key, team)
-        if team.first:
-            do(config, out, NOTEBOOK if NOTEBOOK.is_file() else None)
-    return {}
+        if team.first and notebook:
+            execute(notebook, config, out / config.key)
 
 
 def notebook_to_run() -> Path:
@@ -179,6 +182,7 @@ def is_done(config: RunConfig, out: Path, notebook: Path | None) -> bool:
 def do(config: RunConfig, out: Path, notebook: Path | None) -> str:
     """One run with its notebook; what went wrong is written down and returned."""
     folder = out / config.key
+    torch.set_num_threads(1)  # processes share the processors, and sums come out alike everywhere
     try:
         run(config, folder)
         if notebook:

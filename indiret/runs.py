@@ -67,7 +67,7 @@ EXPLAINED = 4  # positives of a query, evenly spread, whose evidence is measured
 VALIDATION = 0.1  # share of each training fold that is set aside for choices
 # The fast setting: a quarter of the tensor, and fewer steps and photos to look at.
 COARSE = {"grid": (10, 10), "query_grid": (7, 7), "scales": (1.0,), "shifts": 1}
-FAST_STEPS = 300
+FAST_STEPS = 800
 FAST_LOOK = 100  # photos against which validation queries are ranked
 Record = dict[str, Any]
 
@@ -105,7 +105,7 @@ class RunConfig:
     fold: int = 0  # the one whose queries are the test
     seed: int = 0  # of weights and pairs; the folds are the same for all
     device: str = "cpu"  # as torch names it
-    steps: int = 0  # batches to learn from; 0 for 300 in the fast setting, 5000 in the full one
+    steps: int = 0  # batches to learn from; 0 for 800 in the fast setting, 5000 in the full one
     fast: bool = True  # coarse grids and few steps, or everything
 
     def __post_init__(self) -> None:
@@ -359,7 +359,7 @@ def measure(
         names = [hit.name for hit in lists[query.name]]
         rows = {"none": precisions(names, query)}
         if isinstance(method, NetworkMethod):
-            asked = _Asked(method, dataset, query, [own[at] for at in spread])
+            asked = Asked(method, dataset, query, [own[at] for at in spread])
             rows["none"] |= asked.evidence()
             for kind in config.feedback:
                 again, weights, strength = asked.second_round(names, FEEDBACK[kind])
@@ -384,7 +384,7 @@ def precisions(ranked: Sequence[str], query: Query) -> Record:
     return values
 
 
-class _Asked:
+class Asked:
     """One query and a network: its second rounds, and the evidence of its pairs."""
 
     def __init__(

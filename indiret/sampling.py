@@ -166,14 +166,15 @@ class Lessons:
         with self._lock:
             for soon in range(step, step + AHEAD + 1):
                 if soon not in self._made:
-                    self._made[soon] = self._threads.submit(self._make, self.first + soon)
+                    self._made[soon] = self._threads.submit(self.make, self.first + soon)
             lesson = self._made[step]
             while len(self._made) > self.keep:
                 self._made.pop(next(iter(self._made)))
         return lesson.result()
 
     @torch.no_grad()
-    def _make(self, step: int) -> tuple[Tensor, Tensor]:
+    def make(self, step: int) -> tuple[Tensor, Tensor]:
+        """The same of the sampler's own step, made here and now."""
         network, config = self.sampler.network, self.sampler.config
         device = network.calibration.device
         batch = self.sampler.batch(step, self.share)

@@ -165,12 +165,12 @@ def fit(
     with _SEEDED:
         torch.manual_seed(config.seed)
         model = build_network(network).to(device)
-    model.set_metric_state(_fitted_state(model.config, train))
+    model.set_metric_state(fitted_state(model.config, train))
     share = team.share(config.batch)
     lessons = lessons or Lessons(PairSampler(train, model, config), share=share)
     if team.first:
         look = look or ValidationLook(validation, model, config)
-    optimiser = _optimiser(model, config)
+    optimiser = build_optimiser(model, config)
     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     progress, log = Progress(), list[dict[str, float]]()
     recipe = _recipe(model.config, config, train, validation)
@@ -183,7 +183,7 @@ def fit(
     with bar:
         while progress.step < config.steps and not _patience_over(progress, config):
             lesson = lessons(progress.step)
-            losses.append(_step(model, optimiser, *lesson, progress.step, config, team))
+            losses.append(take_step(model, optimiser, *lesson, progress.step, config, team))
             if not math.isfinite(losses[-1]):
                 raise ValueError(
                     f"the loss is {losses[-1]} at step {progress.step}: the run has diverged; take "
@@ -218,15 +218,16 @@ def fit(
     return model, log
 
 
-def _step(
+def take_step(
     model: IndicativeNetwork,
     optimiser: torch.optim.Optimizer,
     tensor: Tensor,
     labels: Tensor,
     step: int,
     config: TrainingConfig,
-    team: Team,
+    team: Team = ALONE,
 ) -> float:
+    """One step down the gradient; returns the loss before it."""
     model.train()
     for group in optimiser.param_groups:
         group["lr"] = config.learning_rate * _rate(step, config)
@@ -252,7 +253,7 @@ def _patience_over(progress: Progress, config: TrainingConfig) -> bool:
     return progress.step - progress.best_step >= config.patience * config.validate_every
 
 
-def _optimiser(model: IndicativeNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
+def build_optimiser(model: IndicativeNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
     """Weights decay; what places an attention mask does not, or it would be drawn to the middle."""
     masks = [m for m in model.modules() if isinstance(m, AttentionMask)]
     placed = {id(parameter) for mask in masks for parameter in mask.parameters()}
@@ -354,7 +355,7 @@ def _check_disjoint(
             )
 
 
-def _fitted_state(network: NetworkConfig, train: RetrievalDataset) -> dict[str, Tensor]:
+def fitted_state(network: NetworkConfig, train: RetrievalDataset) -> dict[str, Tensor]:
     """Metric state fitted on up to 100 evenly spread training photos."""
     if initial_metric_state(network.metrics, 12):
         names = list(train.images)

@@ -16,7 +16,7 @@ from tiny_town import make_tiny_town
 from indiret.datasets import load_dataset
 from indiret.networks import CONFIGS, build_network
 from indiret.sampling import PairSampler, symmetries
-from indiret.training import PAPER_RECIPE, TrainingConfig, _optimiser, fit
+from indiret.training import PAPER_RECIPE, TrainingConfig, build_optimiser, fit
 
 SMALL = replace(CONFIGS["base"], grid=(6, 6), query_grid=(5, 5), size=8, scales=(1.0,), width=4)
 RECIPE = TrainingConfig(
@@ -152,10 +152,10 @@ def test_what_attention_learns_is_logged(towns):
 
 def test_masks_do_not_decay():
     model = build_network(replace(SMALL, attention="har-normalised"))
-    weights, masks = _optimiser(model, RECIPE).param_groups
+    weights, masks = build_optimiser(model, RECIPE).param_groups
     assert masks["weight_decay"] == 0 and len(masks["params"]) == 3 * 3
     assert weights["weight_decay"] == RECIPE.weight_decay
-    assert len(_optimiser(build_network(SMALL), RECIPE).param_groups) == 1
+    assert len(build_optimiser(build_network(SMALL), RECIPE).param_groups) == 1
 
 
 def test_paper_recipe_runs(towns):

@@ -1,0 +1,302 @@
+"""The paper's claims, one by one, each with a verdict from what was measured.
+
+The claims are data, in ``indiret/data/paper/claims.toml``. A verdict is *reproduced*, *not
+reproduced*, *not testable here* or *not run*, always with the reason. Where a difference is judged
+its whole 95 % interval has to lie on the claim's side of zero.
+
+Chapter: *Reproducing the tables*.
+"""
+
+import csv
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from indiret.attention import coordinates, hypersphere
+from indiret.evaluation import Interval, nested_bootstrap
+from indiret.networks import build_network, parameter_count
+
+DATA = Path(__file__).parent / "data"
+REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
+NOT_TESTABLE, NOT_RUN = "not testable here", "not run"
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_RUN)
+PAPER_SCHEME = "query"  # most likely the paper's folds
+HONEST = "mAP_without_query"
+ROWS = {  # of Tables 1 and 2 that a grid can hold: variant and scheme
+    "Base": ("none", "none"),
+    "Base+HAR": ("har", "none"),
+    "Base+HAR+PRF-avg": ("har", "mean"),
+    "Base+HAR+PRF-max": ("har", "max"),
+}
+Values = dict[tuple[str, str, int], float]  # by landmark, query and seed
+
+
+@dataclass
+class Measured:
+    """What the runs of one setting found: values by fold scheme, variant, round and measure."""
+
+    dataset: str
+    setting: str
+    queries: int
+    cells: dict[tuple[str, str, str], dict[str, Values]] = field(default_factory=dict)
+    curves: dict[tuple[str, str, str], list[list[float]]] = field(default_factory=dict)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    def interval(self, by: str, variant: str, scheme: str, measure: str) -> Interval | None:
+        """Mean and interval; None where nothing was measured."""
+        values = _whole(self.cells.get((by, variant, scheme), {}).get(measure, {}))
+        return nested_bootstrap(values) if values else None
+
+    def difference(
+        self, one: tuple[str, str, str], other: tuple[str, str, str], measure: str
+    ) -> Interval | None:
+        """Paired, over the queries that both were asked."""
+        return paired(*(self.cells.get(place, {}).get(measure, {}) for place in (one, other)))
+
+
+class Verdict(NamedTuple):
+    claim: str
+    where: str
+    ours: str  # the number, with its interval
+    verdict: str  # one of `VERDICTS`
+    reason: str
+
+
+def paired(one: Values, other: Values) -> Interval | None:
+    """Interval of a difference over the keys that both have; None if there is none."""
+    shared = _whole({key: value for key, value in one.items() if key in other})
+    return nested_bootstrap(shared, {key: other[key] for key in shared}) if shared else None
+
+
+def _whole(values: Values) -> Values:
+    """Without queries that lack a seed, as an unfinished grid leaves them."""
+    seeds: dict[tuple[str, str], set[int]] = {}
+    for landmark, query, seed in values:
+        seeds.setdefault((landmark, query), set()).add(seed)
+    all_seeds = {seed for _, _, seed in values}
+    return {key: value for key, value in values.items() if seeds[key[:2]] == all_seeds}
+
+
+def read_measured(folder: Path) -> list[Measured]:
+    """Everything that finished in a grid's folder, the setting with most runs first.
+
+    Raises
+    ------
+    ValueError
+        If nothing has finished there.
+    """
+    found: dict[str, Measured] = {}
+    for file in sorted(folder.glob("*/results.json")):
+        results = json.loads(file.read_text())
+        config = results["config"]
+        setting = f"{config['network']}, {'fast' if config['fast'] else 'full'} setting"
+        for name in ("norm", "metrics", "steps", "device"):
+            if config[name] not in ("batch", [], 0, "cpu"):
+                setting += f", {name} {config[name]}"
+        key = f"{config['dataset']} at {config['root']}: {setting}"
+        part = found.setdefault(key, Measured(config["dataset"], setting, 0))
+        part.runs.append(results | {"folder": file.parent})
+        for row in results["records"]:
+            place = config["by"], row["variant"], row["scheme"]
+            cell = part.cells.setdefault(place, {})
+            for measure, value in row.items():
+                if isinstance(value, float):
+                    at = row["landmark"], row["query"], row["seed"]
+                    cell.setdefault(measure, {})[at] = value
+            if "IoU" in row:
+                part.curves.setdefault(place, []).append(row["IoU"])
+    if not found:
+        raise ValueError(f"no run has finished in {folder}; fill it with `indiret reproduce`.")
+    for part in found.values():
+        part.queries = len({key[1] for cell in part.cells.values() for key in cell["mAP"]})
+    return sorted(found.values(), key=lambda part: -len(part.runs))
+
+
+def published(dataset: str) -> dict[str, dict[str, float]]:
+    """The paper's table of a data set by method, in per cent; empty where it has none."""
+    file = DATA / "paper" / f"{dataset}.csv"
+    if not file.is_file():
+        return {}
+    rows = csv.DictReader(file.read_text().splitlines())
+    return {row.pop("method"): {name: float(v) for name, v in row.items()} for row in rows}
+
+
+def stored(name: str) -> Any:
+    """What another command stored with the library (``study``, ``audit``); None if it did not."""
+    file = DATA / name / "results.json"
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def stored_comparison(dataset: str) -> dict[str, Values]:
+    """Average precisions that `indiret compare` stored for a data set, by method."""
+    found: dict[str, Values] = {}
+    for file in sorted((DATA / "comparison").glob("*.json")):
+        content = json.loads(file.read_text())
+        for row in content if isinstance(content, list) else [content]:
+            if isinstance(row, dict) and "AP" in row and "method" in row:
+                if str(row.get("dataset", "")).split("/")[0] == dataset:
+                    found[row["method"]] = {("", query, 0): ap for query, ap in row["AP"].items()}
+    return found
+
+
+def read_claims() -> list[dict[str, Any]]:
+    """The paper's claims as the data file has them."""
+    text = (DATA / "paper" / "claims.toml").read_text(encoding="utf-8")
+    claims: list[dict[str, Any]] = tomllib.loads(text)["claim"]
+    return claims
+
+
+def judge(measured: Measured) -> list[Verdict]:
+    """A verdict on every claim."""
+    verdicts = []
+    for claim in read_claims():
+        ours, verdict, reason = JUDGES[claim["kind"]](claim, measured)
+        verdicts.append(Verdict(claim["text"], claim["where"], ours, verdict, reason))
+    return verdicts
+
+
+Found = tuple[str, str, str]  # our number, verdict, reason
+
+
+def show(interval: Interval | Mapping[str, float] | None, signed: bool = False) -> str:
+    """A number with its interval.
+
+    Examples
+    --------
+    >>> show(Interval(0.5, 0.4, 0.6)), show(Interval(0.1, -0.02, 0.2), signed=True), show(None)
+    ('0.500 (0.400 … 0.600)', '+0.100 (-0.020 … +0.200)', '')
+    """
+    if interval is None:
+        return ""
+    found = interval if isinstance(interval, Mapping) else interval._asdict()
+    mean, low, high = (format(found[name], "+.3f" if signed else ".3f")
+                       for name in ("mean", "low", "high"))  # fmt: skip
+    return f"{mean} ({low} … {high})"
+
+
+def _value(claim: Mapping[str, Any], measured: Measured) -> Found:
+    place = PAPER_SCHEME, claim["variant"], claim["scheme"]
+    ours = measured.interval(*place, claim["measure"])
+    if measured.dataset != claim["dataset"] or measured.queries < 55:
+        reason = f"needs all 55 queries of {claim['dataset']}; this grid asks {measured.queries}"
+        return show(ours), NOT_TESTABLE, f"{reason} of {measured.dataset}"
+    if ours is None:
+        return "", NOT_RUN, "no run of this kind has finished"
+    if ours.high >= claim["published"] / 100:
+        return show(ours), REPRODUCED, "our interval reaches the published number"
+    return show(ours), NOT_REPRODUCED, "the published number lies above our interval"
+
+
+def _gain(claim: Mapping[str, Any], measured: Measured) -> Found:
+    place = PAPER_SCHEME, claim["variant"], claim["scheme"]
+    other = (PAPER_SCHEME, "none", "none")
+    if claim["against"] == "feedback_gain":
+        other = (PAPER_SCHEME, claim["variant"], "none")
+    here: Any = measured.difference(place, other, claim["measure"])
+    ours, reason = show(here, signed=True), "this grid"
+    study = stored("study") if measured.dataset == "toytown" else None
+    for row in study["toytown"]["rows"] if study else ():
+        if (row["variant"], row["scheme"]) == place[1:]:
+            mine = ours and f"; in this grid {ours}"
+            here = row[claim["measure"]][claim["against"]]
+            ours = show(here, signed=True) + mine
+            reason = "the study of five seeds on landmarks not met in training"
+    if here is None:
+        return "", NOT_RUN, "neither this grid nor the stored study has it"
+    found = here if isinstance(here, Mapping) else here._asdict()
+    low, high = found["low"], found["high"]
+    if not claim["rises"]:
+        low, high = -high, -low
+    if low > 0:
+        return ours, REPRODUCED, reason
+    side = "the interval lies on the other side" if high < 0 else "the interval holds zero"
+    return ours, NOT_REPRODUCED, f"{reason}: {side}"
+
+
+def _beats(claim: Mapping[str, Any], measured: Measured) -> Found:
+    base = measured.cells.get((claim["by"], "none", "none"), {}).get("mAP", {})
+    rivals = stored_comparison(measured.dataset)
+    for method in claim["methods"]:
+        if cell := measured.cells.get((claim["by"], method, "none")):
+            rivals[method] = cell["mAP"]
+    texts, low = [], 1.0
+    for method in claim["methods"]:
+        rival = {query: value for (_, query, _), value in rivals.get(method, {}).items()}
+        same = {key: rival[key[1]] for key in base if key[1] in rival}
+        if (found := paired(base, same)) is None:
+            return (
+                "",
+                NOT_RUN,
+                f"{method} or Base is missing, in this grid and among stored results",
+            )
+        texts.append(f"{method} {show(found, signed=True)}")
+        low = min(low, found.low)
+    verdict = REPRODUCED if low > 0 else NOT_REPRODUCED
+    return "; ".join(texts), verdict, f"paired difference in mAP, folds by {claim['by']}"
+
+
+def _above(claim: Mapping[str, Any], measured: Measured) -> Found:
+    ours = measured.interval(PAPER_SCHEME, claim["variant"], claim["scheme"], claim["measure"])
+    if ours is None:
+        return "", NOT_RUN, "no run of this kind has finished, or the data have no regions"
+    verdict = REPRODUCED if ours.low > claim["bound"] else NOT_REPRODUCED
+    return show(ours), verdict, f"literal Eq. 3, against {claim['bound']}"
+
+
+def _leak(claim: Mapping[str, Any], measured: Measured) -> Found:
+    audit = stored("audit") if measured.dataset == "toytown" else None
+    here = measured.difference(("query", "none", "none"), ("landmark", "none", "none"), HONEST)
+    ours = here and f"folds by query less folds by landmark, this grid: {show(here, True)}"
+    found: Any = here
+    if audit:
+        found = audit["comparisons"]["the whole leak"]
+        ours = f"the audit: {show(found, True)}" + (f"; {ours}" if ours else "")
+    if found is None:
+        return "", NOT_RUN, "neither the audit nor both fold schemes are there"
+    low, high = (found["low"], found["high"]) if audit else (found.low, found.high)
+    if low > 0:
+        return str(ours), NOT_REPRODUCED, "having met the test landmarks raises the figure"
+    if high < 0:
+        return str(ours), REPRODUCED, "having met the test landmarks does not raise the figure"
+    return str(ours), NOT_TESTABLE, "the interval holds zero: neither a leak nor its absence shown"
+
+
+def _fact(claim: Mapping[str, Any], measured: Measured) -> Found:
+    return FACTS[claim["fact"]]()
+
+
+def _none(claim: Mapping[str, Any], measured: Measured) -> Found:
+    return "", NOT_TESTABLE, claim["reason"]
+
+
+def _parameters() -> Found:
+    count = parameter_count(build_network("paper-base")) / 1e6
+    reason = (
+        "of the tensor laid flat as a picture; with the 4-D maps of Eq. 5 and 6 it has nine times"
+    )
+    return f"{count:.1f} M", REPRODUCED if round(count) == 11 else NOT_REPRODUCED, reason
+
+
+def _mask_peak() -> Found:
+    middle = torch.zeros(1, 4), torch.zeros(1), torch.full((1,), 0.1)
+    peak = float(hypersphere(coordinates((3, 3, 3, 3)), *middle, "paper").max())
+    reason = "as printed the factor passes 1 where σ is small; a factor of 1 keeps the claim"
+    return f"peak {peak:.2f} for σ = 0.1", REPRODUCED if peak <= 1 else NOT_REPRODUCED, reason
+
+
+FACTS: Mapping[str, Callable[[], Found]] = {"parameters": _parameters, "mask_peak": _mask_peak}
+JUDGES: Mapping[str, Callable[[Mapping[str, Any], Measured], Found]] = {
+    "value": _value, "gain": _gain, "beats": _beats, "above": _above, "leak": _leak,
+    "fact": _fact, "none": _none,
+}  # fmt: skip
+
+
+def count_verdicts(verdicts: Iterable[Verdict]) -> dict[str, int]:
+    """How many of each."""
+    found = [verdict.verdict for verdict in verdicts]
+    return {verdict: found.count(verdict) for verdict in VERDICTS}

@@ -1,0 +1,88 @@
+"""`indiret.parallel`: two processes learn what one learns."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_town import make_tiny_town
+
+from indiret.parallel import Team, join_team
+
+STUDENT = """
+import json, sys
+from dataclasses import replace
+from pathlib import Path
+from indiret.datasets import load_dataset
+from indiret.networks import CONFIGS
+from indiret.parallel import join_team, leave_team
+from indiret.training import TrainingConfig, fit
+
+folder, norm, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+shape = replace(CONFIGS["base"], grid=(6, 6), query_grid=(5, 5), size=8, scales=(1.0,), width=4)
+recipe = TrainingConfig(
+    steps=12, batch=8, validate_every=6, checkpoint_every=1, validation_queries=2, patience=9
+)
+towns = [load_dataset("oxford5k", folder / town) for town in ("train", "validation")]
+team = join_team()
+network, log = fit(replace(shape, norm=norm), *towns, recipe, folder / name, team=team)
+(folder / f"{name}-{team.rank}.json").write_text(json.dumps(
+    {"log": log, "weights": [p.double().sum().item() for p in network.state_dict().values()]}
+))
+leave_team(team)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("towns")
+    make_tiny_town(folder / "train", "a")
+    make_tiny_town(folder / "validation", "b", landmarks=3, seed=1)
+    (folder / "student.py").write_text(STUDENT)
+    return folder
+
+
+def learn(folder: Path, norm: str, name: str, processes: int) -> list[dict]:
+    starter = [sys.executable]
+    if processes > 1:
+        starter += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    done = subprocess.run(
+        [*starter, str(folder / "student.py"), str(folder), norm, name],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"{name}-{n}.json").read_text()) for n in range(processes)]
+
+
+def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(folder):
+    """With group norm; apart by rounding alone, which twelve steps let grow."""
+    (alone,) = learn(folder, "group", "alone", 1)
+    one, two = learn(folder, "group", "together", 2)
+    losses, together = ([row["loss"] for row in who["log"]] for who in (alone, one))
+    assert len(losses) == 12 and max(losses) - min(losses) > 0.01
+    assert together == pytest.approx(losses, abs=1e-4)
+    assert together[0] == pytest.approx(losses[0], abs=1e-6)
+    assert one["weights"] == two["weights"]
+    assert one["weights"] == pytest.approx(alone["weights"], abs=1e-2)
+    looks = [[row.get("validation_map") for row in who["log"]] for who in (one, two)]
+    assert looks[0] == looks[1] and looks[0][5] is not None
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(ValueError, match="a batch of 15 pairs cannot be shared by 2"):
+        Team(0, 2).share(15)
+
+
+def test_without_torchrun_one_is_alone(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert join_team() == Team(0, 1)
+    assert Team().mean(0.25) == 0.25

@@ -1,0 +1,178 @@
+"""`indiret.runs`: a run is checked, finished once, and tells where it comes from."""
+
+import ast
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import nbformat
+import pytest
+from tiny_town import make_tiny_town
+
+from indiret import runs
+from indiret.baselines import build_method
+from indiret.evaluation import average_precision, check_fold, training_data
+from indiret.ranking import rank, rank_in_blocks
+from indiret.reproduction import EnergyMeter
+from indiret.runs import RunConfig, finished, run, validation_data
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    return make_tiny_town(tmp_path_factory.mktemp("town"), "a", landmarks=6, views=4)
+
+
+def config_of(town, **changes):
+    settings = {"dataset": "oxford5k", "root": str(town.root), "folds": 3, "steps": 3}
+    return RunConfig.from_dict(settings | changes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "sentence"),
+    [
+        ({"epochs": 40}, ValueError, "no setting 'epochs'; choose from dataset"),
+        ({"folds": "10"}, TypeError, "folds='10' is of type str; give int"),
+        ({"fast": 1}, TypeError, "fast=1 is of type int; give bool"),
+        ({"fold": True}, TypeError, "fold=True is of type bool; give int"),
+        ({"metrics": "zncc"}, TypeError, "metrics='zncc' is not a list"),
+        ({"metrics": ["zncc", 3]}, TypeError, r"metrics=3 is of type int; give str"),
+        ({"metrics": ["sift"]}, ValueError, "'sift' is not known"),
+        ({"dataset": "oxford"}, ValueError, "dataset='oxford' is not known"),
+        ({"by": "photo"}, ValueError, "choose from query, landmark"),
+        ({"fold": 10}, ValueError, "fold=10 is not below folds=10"),
+        ({"seed": -1}, ValueError, "seed=-1 is not at least 0"),
+        ({"feedback": ["median"]}, ValueError, "'median' is not known; choose from mean, max"),
+        ({"method": "thumbnail", "feedback": ["max"]}, ValueError, "feedback needs a network"),
+    ],
+)
+def test_names_types_and_values_are_checked(settings, kind, sentence):
+    with pytest.raises(kind, match=sentence):
+        RunConfig.from_dict(settings)
+
+
+def test_a_key_tells_runs_apart_and_is_a_plain_folder_name():
+    one = RunConfig(dataset="oxford5k", root="/a/b")
+    assert one.key != replace(one, steps=7).key != replace(one, root="/c").key
+    assert RunConfig(method="torchvision/vgg16:max").key.isascii()
+    assert "/" not in RunConfig(method="torchvision/vgg16:max").key
+    assert RunConfig(feedback=["max"]) == RunConfig(feedback=("max",))
+
+
+def test_the_notebook_declares_exactly_the_settings():
+    cells = nbformat.read(ROOT / "notebooks/reproduce.ipynb", as_version=4).cells
+    (declared,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    values = {}
+    for line in declared.source.splitlines():
+        (assigned,) = ast.parse(line).body
+        values[assigned.target.id] = ast.literal_eval(assigned.value)
+        assert "  # " in line
+    assert values.pop("out") == "runs/one"
+    assert list(values) == [field.name for field in fields(RunConfig)]
+    assert RunConfig.from_dict(values) == RunConfig()
+
+
+@pytest.mark.parametrize("by", ["query", "landmark"])
+def test_nothing_of_a_test_query_is_learnt_from_or_looked_at(town, by):
+    for number in range(3):
+        config = config_of(town, by=by, fold=number)
+        fold = config.part(town)
+        check_fold(fold, by)
+        train, look = training_data(town, fold, by), validation_data(config, town, fold)
+        for part in (train, look):
+            for query in fold.test:
+                withheld = {query.image} if by == "query" else query.positives | query.junk
+                assert not withheld & part.images.keys()
+                assert query.name not in {q.name for q in part.queries}
+        assert {q.name for q in look.queries} == {q.name for q in fold.validation}
+
+
+def test_a_run_measures_its_fold_and_is_not_done_twice(town, tmp_path, monkeypatch):
+    config = config_of(town, attention="har", feedback=["mean", "max"], by="query", fold=1)
+    results = run(config, tmp_path / "one")
+    assert results == json.loads((tmp_path / "one/results.json").read_text())
+    asked = {query.name for query in config.part(town).test}
+    assert {(row["query"], row["scheme"]) for row in results["records"]} == {
+        (query, scheme) for query in asked for scheme in ("none", "mean", "max")
+    }
+    row = results["records"][0]
+    assert 0 <= row["mAP_without_query"] <= row["mAP"] <= 1 and row["variant"] == "har"
+    assert results["config"]["by"] == "query" and results["log"][-1]["step"] == 3
+    origin = results["provenance"]
+    assert len(origin["lock"]) == len(origin["data_manifest"]) == 64
+    assert origin["seconds"] > 0 and origin["processor_seconds"] > 0 and origin["device"] == "cpu"
+    assert {"commit", "torch", "python", "machine", "joules"} <= set(origin)
+
+    monkeypatch.setattr(runs, "_run", lambda *_: pytest.fail("done twice"))
+    assert run(config, tmp_path / "one") == results
+
+
+def test_results_that_are_broken_or_of_another_run_do_not_count(town, tmp_path):
+    config = config_of(town, method="thumbnail")
+    results = run(config, tmp_path)
+    assert finished(config, tmp_path) == results
+    assert finished(replace(config, seed=1), tmp_path) is None
+    whole = (tmp_path / "results.json").read_text()
+    for broken in (whole[: len(whole) // 2], "", "[]", "null"):
+        (tmp_path / "results.json").write_text(broken)
+        assert finished(config, tmp_path) is None
+    assert run(config, tmp_path)["records"] == results["records"]
+
+
+def test_measures_are_those_of_the_whole_list(town, tmp_path):
+    """The slow way: rank with everything prepared, and average precision of each list."""
+    config = config_of(town, method="colour-histogram")
+    ranked = rank(build_method("colour-histogram"), config.part(town).test, town)
+    for row in run(config, tmp_path)["records"]:
+        (query,) = [q for q in town.queries if q.name == row["query"]]
+        names = [hit.name for hit in ranked[query.name]]
+        assert row["mAP"] == average_precision(names, query.positives, query.junk)
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_blocks_rank_as_the_whole_does(town, block):
+    method = build_method("colour-histogram")
+    lists, skipped = rank_in_blocks(method, town.queries, town, block)
+    assert lists == rank(method, town.queries, town) and skipped == {}
+
+
+def test_evidence_is_measured_where_there_are_regions(town, tmp_path, monkeypatch):
+    config = RunConfig(steps=2, folds=11, fold=1, feedback=("max",))
+    small = config.load()
+    kept = {name for query in small.queries[::5] for name in sorted(query.positives)[:3]}
+    queries = []
+    for query in small.queries[::5]:
+        good = frozenset(sorted(query.positives)[:3]) | {query.image}
+        queries.append(replace(query, good=good, ok=frozenset(), junk=frozenset()))
+        kept |= good
+    small = replace(small, images={n: p for n, p in small.images.items() if n in kept},
+                    queries=tuple(queries))  # fmt: skip
+    monkeypatch.setattr(RunConfig, "load", lambda self: small)
+    rows = run(config, tmp_path)["records"]
+    assert [row["scheme"] for row in rows] == ["none", "max"]
+    for row in rows:
+        assert len(row["IoU"]) == 10 and row["mIoU"] == pytest.approx(sum(row["IoU"]) / 10)
+        assert row["mIoU, all ones"] == pytest.approx(row["IoU"][0])
+        assert row["mIoU"] < row["mIoU, ceiling"] < 1
+        assert {"patch_match", "pixel_auc", "mIoU, combined"} <= set(row)
+
+
+def test_energy_counts_round_the_turn_of_a_counter(tmp_path):
+    counter = tmp_path / "intel-rapl:0"
+    counter.mkdir()
+    (counter / "max_energy_range_uj").write_text("1000000\n")
+    (counter / "energy_uj").write_text("900000\n")
+    with EnergyMeter(tmp_path) as meter:
+        (counter / "energy_uj").write_text("100000\n")
+    assert meter.joules() == pytest.approx(0.2)
+    (counter / "energy_uj").unlink()
+    with EnergyMeter(tmp_path) as meter:
+        pass
+    assert meter.joules() is None
+
+
+def test_settings_survive_json():
+    config = RunConfig(metrics=("zncc",), feedback=("max",))
+    assert RunConfig.from_dict(config.plain) == config
+    assert asdict(config)["metrics"] == ("zncc",)
