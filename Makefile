@@ -31,6 +31,7 @@ book: $(VENV)/installed
 	mkdir -p $(SOURCE)
 	cp -r book $(SOURCE)/book
 	$(BIN)/python -m tools.toytown_page indiret/data/toytown $(SOURCE)/book
+	$(BIN)/python -m tools.scale_page book/scale.json $(SOURCE)/book
 	$(BIN)/python -m tools.run_notebooks --out $(SOURCE)/notebooks notebooks/[0-9]*.ipynb
 	$(BIN)/jupyter-book build $(SOURCE) --config _config.yml --toc book/_toc.yml \
 		--path-output . -W --keep-going --quiet

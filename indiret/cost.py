@@ -163,9 +163,11 @@ class GridEstimate(NamedTuple):
     processes: int
 
     def __str__(self) -> str:
+        hours, minutes = divmod(round(60 * self.hours), 60)
         return (
-            f"{self.runs} runs, {self.pairs:,} pairs, {self.hours:.2f} hours by {self.processes} "
-            f"processes, {self.memory / 1e9:.1f} GB of memory, {self.disk / 1e9:.2f} GB of disk"
+            f"{self.runs} runs, {self.pairs:,} pairs, {hours} h {minutes:02} min by "
+            f"{self.processes} processes, {self.memory / 1e9:.1f} GB of memory, "
+            f"{self.disk / 1e9:.2f} GB of disk"
         )
 
 

@@ -229,8 +229,8 @@ def _table(page: Page, measured: Measured) -> None:
     )
     if ceiling and ones:
         page.text(
-            f"mIoU is of Eq. 3 as printed. A map of all ones has {ones.mean:.3f}, the region itself "
-            f"on the grid of patches {ceiling.mean:.3f}. Our default evidence has "
+            f"mIoU is of Eq. 3 as printed. A map of all ones has {ones.mean:.3f}, the region "
+            f"itself on the grid of patches {ceiling.mean:.3f}. Our default evidence has "
             f"{show(measured.interval(PAPER_SCHEME, 'none', 'none', 'mIoU, combined'))}."
         )
 
@@ -257,8 +257,8 @@ def _leak(page: Page, measured: Measured) -> None:
                 rows.append([name, measure, show(found, signed=True)])
     page.text(
         "The same queries, asked of networks that met their landmark in training (folds by query) "
-        "and of networks that did not (by landmark). Folds by query also learn from more landmarks, "
-        "so that this is not yet the leak alone; the audit keeps their numbers equal."
+        "and of networks that did not (by landmark). Folds by query also learn from more "
+        "landmarks, so that this is not yet the leak alone; the audit keeps their numbers equal."
     )
     page.table(["", "measure", "folds by query less folds by landmark"], rows)
 

@@ -27,7 +27,7 @@ class Team(NamedTuple):
     --------
     >>> alone = Team()
     >>> alone.first, alone.agree(0.5), list(range(6))[alone.share(6)]
-    (True, 0.5, [0, 1, 2, 3, 4, 5])
+    (True, (0.5,), [0, 1, 2, 3, 4, 5])
     >>> list(range(6))[Team(rank=1, size=2).share(6)]
     [1, 3, 5]
     """

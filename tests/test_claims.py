@@ -1,0 +1,157 @@
+"""`indiret.claims`: every kind of claim can come out either way, and says why."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from indiret import claims
+from indiret.claims import (
+    NOT_REPRODUCED,
+    NOT_RUN,
+    NOT_TESTABLE,
+    REPRODUCED,
+    VERDICTS,
+    Measured,
+    judge,
+    paired,
+    read_claims,
+    read_measured,
+)
+from indiret.runs import RunConfig
+
+GAIN = {
+    "kind": "gain", "variant": "har", "scheme": "none", "measure": "mAP", "against": "gain",
+    "rises": True,
+}  # fmt: skip
+
+
+def values(level: float, landmarks: int = 11, seeds: int = 1, spread: float = 0.01):
+    return {
+        (f"l{n}", f"l{n}_{i}", seed): level + spread * ((n + i) % 3 - 1)
+        for n in range(landmarks)
+        for i in range(5)
+        for seed in range(seeds)
+    }
+
+
+def measured(dataset="oxford5k", **levels):
+    """Levels of mAP by variant, in both fold schemes alike."""
+    found = Measured(dataset, "base, fast setting", 55)
+    for variant, level in levels.items():
+        for by in ("query", "landmark"):
+            cell = {"mAP": values(level), "mAP_without_query": values(level)}
+            found.cells[by, variant, "none"] = cell
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_stored(tmp_path, monkeypatch):
+    """Of other commands; the paper's own data stay."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/paper").symlink_to(claims.DATA / "paper")
+    monkeypatch.setattr(claims, "DATA", tmp_path / "data")
+    return tmp_path / "data"
+
+
+def store(folder, name, content):
+    (folder / name).mkdir()
+    (folder / name / "results.json").write_text(json.dumps(content))
+
+
+def test_about_twenty_claims_each_with_a_verdict_and_a_reason():
+    verdicts = judge(measured(none=0.5))
+    assert len(verdicts) == len(read_claims()) >= 20
+    assert all(v.verdict in VERDICTS and v.reason and v.where for v in verdicts)
+    counts = Counter(v.verdict for v in verdicts)
+    assert counts[NOT_RUN] > 5 and counts[NOT_TESTABLE] >= 4
+
+
+@pytest.mark.parametrize(
+    ("har", "rises", "verdict"),
+    [
+        (0.6, True, REPRODUCED), (0.4, True, NOT_REPRODUCED), (0.5, True, NOT_REPRODUCED),
+        (0.4, False, REPRODUCED), (0.6, False, NOT_REPRODUCED),
+    ],
+)  # fmt: skip
+def test_a_gain_needs_its_whole_interval(har, rises, verdict):
+    assert claims._gain(GAIN | {"rises": rises}, measured(none=0.5, har=har))[1] == verdict
+
+
+def test_a_gain_is_taken_from_the_study_where_one_is_stored(nothing_stored):
+    gain = {"mean": -0.1, "low": -0.2, "high": -0.05}
+    row = {"variant": "har", "scheme": "none", "mAP": {"gain": gain}}
+    store(nothing_stored, "study", {"toytown": {"rows": [row]}})
+    ours, verdict, reason = claims._gain(GAIN, measured("toytown", none=0.5, har=0.6))
+    assert verdict == NOT_REPRODUCED and "five seeds" in reason
+    assert ours.startswith("-0.100") and "+0.100" in ours
+    assert claims._gain(GAIN, measured("oxford5k", none=0.5, har=0.6))[1] == REPRODUCED
+    assert claims._gain(GAIN, measured("oxford5k", none=0.5))[1] == NOT_RUN
+
+
+def test_a_published_number_counts_on_its_own_data_alone():
+    claim = {"dataset": "oxford5k", "variant": "none", "scheme": "none", "measure": "mAP"}
+    claim |= {"published": 97.71}
+    assert claims._value(claim, measured(none=0.98))[1] == REPRODUCED
+    assert claims._value(claim, measured(none=0.9))[1] == NOT_REPRODUCED
+    assert claims._value(claim, measured("toytown", none=0.98))[1] == NOT_TESTABLE
+    assert claims._value(claim, measured(har=0.98))[1] == NOT_RUN
+    part = measured(none=0.98)
+    part.queries = 25
+    assert claims._value(claim, part)[1] == NOT_TESTABLE
+
+
+def test_rivals_come_from_the_grid_or_from_what_is_stored(nothing_stored):
+    claim = {"by": "query", "methods": ["thumbnail"]}
+    assert claims._beats(claim, measured(none=0.5))[1] == NOT_RUN
+    assert claims._beats(claim, measured(none=0.5, thumbnail=0.2))[1] == REPRODUCED
+    assert claims._beats(claim, measured(none=0.5, thumbnail=0.5))[1] == NOT_REPRODUCED
+    (nothing_stored / "comparison").mkdir()
+    ap = {query: value for (_, query, _), value in values(0.7).items()}
+    row = {"method": "thumbnail", "dataset": "oxford5k", "AP": ap}
+    (nothing_stored / "comparison/one.json").write_text(json.dumps(row))
+    assert claims._beats(claim, measured(none=0.5))[1] == NOT_REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("by_query", "verdict"), [(0.6, NOT_REPRODUCED), (0.5, NOT_TESTABLE), (0.4, REPRODUCED)]
+)
+def test_a_leak_is_told_with_its_sign(by_query, verdict):
+    found = measured(none=0.5)
+    found.cells["query", "none", "none"]["mAP_without_query"] = values(by_query, spread=0.02)
+    assert claims._leak({}, found)[1] == verdict
+    del found.cells["landmark", "none", "none"]
+    assert claims._leak({}, found)[1] == NOT_RUN
+
+
+def test_the_audit_is_asked_first(nothing_stored):
+    leak = {"mean": 0.2, "low": 0.1, "high": 0.3}
+    store(nothing_stored, "audit", {"comparisons": {"the whole leak": leak}})
+    ours, verdict, _ = claims._leak({}, measured("toytown", none=0.5))
+    assert verdict == NOT_REPRODUCED and "the audit: +0.200" in ours
+
+
+def test_facts_are_computed():
+    assert claims._parameters()[:2] == ("11.2 M", REPRODUCED)
+    assert claims._mask_peak()[1] == NOT_REPRODUCED
+
+
+def test_an_unfinished_grid_is_paired_where_it_can_be():
+    one, other = values(0.6, seeds=2), values(0.5, seeds=2)
+    del one["l0", "l0_0", 1]
+    found = paired(one, other)
+    assert found is not None and found.mean == pytest.approx(0.1, abs=1e-9)
+    assert paired({}, other) is None
+
+
+def test_settings_are_not_mixed(tmp_path):
+    for config in (RunConfig(), RunConfig(seed=1), RunConfig(fast=False)):
+        row = {"landmark": "a", "query": "a_1", "variant": "none", "seed": config.seed}
+        row |= {"scheme": "none", "mAP": 0.5}
+        (tmp_path / config.key).mkdir()
+        results = {"config": config.plain, "records": [row]}
+        (tmp_path / config.key / "results.json").write_text(json.dumps(results))
+    fast, full = read_measured(tmp_path)
+    assert (len(fast.runs), len(full.runs)) == (2, 1) and full.setting.endswith("full setting")
+    with pytest.raises(ValueError, match="no run has finished"):
+        read_measured(tmp_path / "nothing")

@@ -1,0 +1,103 @@
+"""`indiret.paper_report`: whole pages from whole and unfinished grids, with every text escaped."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+
+from indiret.claims import read_claims
+from indiret.paper_report import Page, make_page, write_paper_report
+from indiret.runs import RunConfig
+
+ORIGIN = {
+    "commit": "abc", "lock": "def", "data_manifest": "123", "python": "3", "torch": "2",
+    "numpy": "2", "machine": "x", "device": "cpu", "seconds": 2.0, "processor_seconds": 3.0,
+    "joules": None,
+}  # fmt: skip
+
+
+def fill(folder, configs, dataset="oxford5k", joules=None):
+    """Results as `run` writes them, with numbers of no network."""
+    for config in configs:
+        records = []
+        for number in range(3):
+            row = {"query": f"<b>l{number}</b>_1", "landmark": f"l{number}", "seed": config.seed}
+            row |= {"variant": config.variant, "IoU": [0.3 - 0.02 * t for t in range(10)]}
+            for scheme in ("none", *config.feedback):
+                level = 0.5 + 0.1 * number + 0.05 * (config.by == "query")
+                measures = {name: level for name in ("mAP", "mAP@5", "mAP@10", "mAP@20", "mIoU")}
+                measures |= {"mAP_without_query": level, "pixel_auc": 0.7}
+                measures |= {"mIoU, ceiling": 0.7, "mIoU, all ones": 0.3, "mIoU, combined": 0.4}
+                records.append(row | {"scheme": scheme} | measures)
+        results = {"config": config.plain, "records": records}
+        results["provenance"] = ORIGIN | {"joules": joules}
+        (folder / config.key).mkdir(parents=True)
+        (folder / config.key / "results.json").write_text(json.dumps(results))
+
+
+class Balance(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_a_grid_becomes_two_pages(tmp_path):
+    configs = [
+        RunConfig(dataset="oxford5k", by=by, attention=attention, feedback=feedback)
+        for by in ("query", "landmark")
+        for attention, feedback in (("none", ()), ("har", ("mean", "max")))
+    ]
+    fill(tmp_path / "grid", configs, joules=3.6e6)
+    markdown, html = write_paper_report(tmp_path / "grid", tmp_path / "out")
+    text, page = markdown.read_text(), html.read_text()
+    for claim in read_claims():
+        assert claim["text"].split("(")[0].split("[")[0].strip() in text
+    assert "| Base | the paper | 0.977 ± 0.021 |" in text
+    assert "ours, folds by landmark | 0.600 (" in text and "+0.050 (+0.050 … +0.050)" in text
+    assert "4.000 kWh" in text
+    balance = Balance()
+    balance.feed(page)
+    assert balance.open == [] and balance.tags.count("table") >= 4
+    assert "script" not in balance.tags and "http" not in page.replace("http-equiv", "")
+    for picture in ("depth.png", "thresholds.png"):
+        assert f"({picture})" in text and (tmp_path / "out" / picture).stat().st_size > 5000
+    assert not list((tmp_path / "out").glob("*.part"))
+
+
+def test_an_unfinished_grid_has_a_report_too(tmp_path):
+    fill(tmp_path, [RunConfig(dataset="oxford5k", method="thumbnail", by="query")])
+    markdown, _ = write_paper_report(tmp_path, tmp_path / "report")
+    assert "thumbnail" in markdown.read_text() and "not run" in markdown.read_text()
+    write_paper_report(tmp_path, tmp_path / "report")
+
+
+def test_commits_that_differ_are_told(tmp_path):
+    fill(tmp_path, [RunConfig(dataset="oxford5k", seed=seed) for seed in (0, 1)])
+    file = next(tmp_path.glob("*seed1*/results.json"))
+    file.write_text(file.read_text().replace('"abc"', '"other"'))
+    from indiret.claims import read_measured
+
+    assert "more than one commit" in make_page(read_measured(tmp_path)).markdown()
+
+
+def test_texts_are_escaped_in_both_forms():
+    page = Page("<script>")
+    page.text("a <b> & *c*")
+    page.heading("x_y")
+    page.table(["n"], [["<i>|"]])
+    assert "<script>" not in page.html() + page.markdown()
+    assert "a &lt;b&gt; &amp; *c*" in page.html() and r"\*c\*" in page.markdown()
+    assert "<td>&lt;i&gt;|</td>" in page.html() and r"&lt;i&gt;\|" in page.markdown()
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no run has finished"):
+        write_paper_report(tmp_path, tmp_path / "out")
