@@ -22,6 +22,7 @@ from indiret.evaluation import Interval, nested_bootstrap
 from indiret.networks import build_network, parameter_count
 
 DATA = Path(__file__).parent / "data"
+STORED_GRID = DATA / "reproduction"  # runs of Toytown that the book reports
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 NOT_TESTABLE, NOT_RUN = "not testable here", "not run"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_RUN)

@@ -314,3 +314,36 @@ def total_contribution(answer: Answer) -> None:
     x = _drawn(2, 20)[0]
     hint = "Σ gradient · x: for a judge that is linear it is judge(x) − judge(0)."
     expect(answer(judge, x), judge(x) - bias, hint)
+
+
+# Reproducing the tables
+
+
+@exercise
+def trainings(answer: Answer) -> None:
+    expect(answer, 3 * 2 * 10 * 2, "Which of the four variants have weights of their own?")
+
+
+@exercise
+def distinct_views(answer: Answer) -> None:
+    expect(answer(7, 1), 1.0, "One draw gives one.")
+    expect(answer(2, 2), 1.5, "Two draws from two: half of the time both are the same.")
+    for kinds, draws in ((6, 6), (40, 100)):
+        chance = 1 - (1 - 1 / kinds) ** draws
+        expect(answer(kinds, draws), kinds * chance, "One is missed by a draw with chance 1 − 1/n.")
+
+
+@exercise
+def verdict_of(answer: Answer) -> None:
+    for low, high, rises, wanted in (
+        (0.1, 0.2, True, "reproduced"),
+        (-0.2, -0.1, True, "contradicted"),
+        (-0.1, 0.3, True, "open"),
+        (-0.2, -0.1, False, "reproduced"),
+        (0.1, 0.2, False, "contradicted"),
+        (-0.3, 0.1, False, "open"),
+    ):
+        if (found := answer(low, high, rises)) is None or found is ...:
+            raise Hint("There is no answer yet: replace the `...`.")
+        if found != wanted:
+            raise Hint(f"[{low}, {high}] with rises={rises} is {wanted}. (Yours: {found}.)")

@@ -19,6 +19,7 @@ from indiret.claims import (
     read_measured,
 )
 from indiret.runs import RunConfig
+from tools.store_grid import store
 
 GAIN = {
     "kind": "gain", "variant": "har", "scheme": "none", "measure": "mAP", "against": "gain",
@@ -54,7 +55,7 @@ def nothing_stored(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
-def store(folder, name, content):
+def keep(folder, name, content):
     (folder / name).mkdir()
     (folder / name / "results.json").write_text(json.dumps(content))
 
@@ -81,7 +82,7 @@ def test_a_gain_needs_its_whole_interval(har, rises, verdict):
 def test_a_gain_is_taken_from_the_study_where_one_is_stored(nothing_stored):
     gain = {"mean": -0.1, "low": -0.2, "high": -0.05}
     row = {"variant": "har", "scheme": "none", "mAP": {"gain": gain}}
-    store(nothing_stored, "study", {"toytown": {"rows": [row]}})
+    keep(nothing_stored, "study", {"toytown": {"rows": [row]}})
     ours, verdict, reason = claims._gain(GAIN, measured("toytown", none=0.5, har=0.6))
     assert verdict == NOT_REPRODUCED and "five seeds" in reason
     assert ours.startswith("-0.100") and "+0.100" in ours
@@ -126,7 +127,7 @@ def test_a_leak_is_told_with_its_sign(by_query, verdict):
 
 def test_the_audit_is_asked_first(nothing_stored):
     leak = {"mean": 0.2, "low": 0.1, "high": 0.3}
-    store(nothing_stored, "audit", {"comparisons": {"the whole leak": leak}})
+    keep(nothing_stored, "audit", {"comparisons": {"the whole leak": leak}})
     ours, verdict, _ = claims._leak({}, measured("toytown", none=0.5))
     assert verdict == NOT_REPRODUCED and "the audit: +0.200" in ours
 
@@ -142,6 +143,20 @@ def test_an_unfinished_grid_is_paired_where_it_can_be():
     found = paired(one, other)
     assert found is not None and found.mean == pytest.approx(0.1, abs=1e-9)
     assert paired({}, other) is None
+
+
+def test_a_grid_is_stored_without_what_the_book_does_not_read(tmp_path):
+    folder = tmp_path / "grid" / "run"
+    folder.mkdir(parents=True)
+    row = {"landmark": "a", "query": "a_1", "variant": "none", "seed": 0, "scheme": "none"}
+    results = {"config": RunConfig().plain, "records": [row | {"mAP": 1 / 3}], "log": [1, 2]}
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "network.safetensors").write_text("large")
+    assert store(tmp_path / "grid", tmp_path / "stored") == 1
+    (found,) = read_measured(tmp_path / "stored")
+    assert found.cells["landmark", "none", "none"]["mAP"] == {("a", "a_1", 0): 0.33333}
+    assert found.runs[0]["log"] == [2]
+    assert [file.name for file in (tmp_path / "stored/run").iterdir()] == ["results.json"]
 
 
 def test_settings_are_not_mixed(tmp_path):

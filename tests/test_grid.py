@@ -22,7 +22,7 @@ TIMES = ("seconds", "processor_seconds", "joules")
 @pytest.fixture(scope="module")
 def configs(tmp_path_factory):
     """Two short trainings and six runs of methods that learn nothing."""
-    town = make_tiny_town(tmp_path_factory.mktemp("town"), "a", landmarks=4)
+    town = make_tiny_town(tmp_path_factory.mktemp("town"), "a")
     file = town.root / "grid.toml"
     file.write_text(
         f'[run]\ndataset = "oxford5k"\nroot = "{town.root}"\nfolds = 3\nsteps = 2\n'
