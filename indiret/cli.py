@@ -30,7 +30,7 @@ from indiret.grid import read_grid, run_grid, run_together
 from indiret.images import crop, read_image
 from indiret.networks import CONFIGS, find_config, load_network, save_network
 from indiret.paper_report import write_paper_report
-from indiret.parallel import join_team, leave_team
+from indiret.parallel import join_team, leave_team, local_device
 from indiret.planevote import PlanesMethod
 from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Hit, NetworkMethod, prepare, rank
@@ -165,9 +165,8 @@ def _train(arguments: argparse.Namespace) -> None:
     config = config.replace(**{name: value for name, value in changes.items() if value})
     origin = provenance(train)  # of the code that trains, whatever is edited meanwhile
     team = join_team(arguments.device)
-    network, log = fit(
-        config, train, validation, recipe, arguments.out, arguments.device, team=team
-    )
+    device = local_device(arguments.device)
+    network, log = fit(config, train, validation, recipe, arguments.out, device, team=team)
     leave_team(team)
     if not team.first:
         return

@@ -182,6 +182,7 @@ def is_done(config: RunConfig, out: Path, notebook: Path | None) -> bool:
 def do(config: RunConfig, out: Path, notebook: Path | None) -> str:
     """One run with its notebook; what went wrong is written down and returned."""
     folder = out / config.key
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # processes share the processors, and sums come out alike everywhere
     try:
         run(config, folder)
@@ -190,6 +191,8 @@ def do(config: RunConfig, out: Path, notebook: Path | None) -> str:
     except Exception as error:  # one run that fails must not stop the others
         (folder / FAILURE).write_text(f"{error}\n\n{traceback.format_exc()}")
         return str(error)
+    finally:
+        torch.set_num_threads(threads)
     return ""
 
 
@@ -216,7 +219,7 @@ def _failure(config: RunConfig, out: Path) -> str:
     try:
         return (out / config.key / FAILURE).read_text().partition("\n")[0]
     except OSError:
-        return "the process that did it was killed; start the command again."
+        return "its process was killed, or another is still at it; start the command again."
 
 
 def _by_processes(

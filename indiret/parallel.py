@@ -98,6 +98,18 @@ def join_team(device: str = "cpu") -> Team:
     return Team(distributed.get_rank(), size)
 
 
+def local_device(device: str) -> str:
+    """``"cuda"`` as this process's own GPU, where ``torchrun`` started several on one machine.
+
+    Examples
+    --------
+    >>> local_device("cpu"), local_device("cuda:1")
+    ('cpu', 'cuda:1')
+    """
+    number = os.environ.get("LOCAL_RANK")
+    return f"cuda:{number}" if device == "cuda" and number else device
+
+
 def leave_team(team: Team) -> None:
     """Say good-bye properly: `torchrun` waits for it."""
     if team.size > 1:

@@ -42,7 +42,7 @@ from indiret.networks import (
     load_network,
     save_network,
 )
-from indiret.parallel import Team
+from indiret.parallel import Team, local_device
 from indiret.protocol import (
     DEFAULT_EVIDENCE,
     EVIDENCE,
@@ -302,11 +302,12 @@ def train_in_fold(
     if weights.is_file() and log_file.is_file():
         trained = load_network(weights)
         team.wait()
-        return trained.to(config.device), json.loads(log_file.read_text())
+        return trained.to(local_device(config.device)), json.loads(log_file.read_text())
     train = training_data(dataset, fold, config.by)
     look = validation_data(config, dataset, fold)
+    device = local_device(config.device)
     network, log = fit(
-        config.shape, train, look, config.recipe, folder, config.device, by=config.by, team=team
+        config.shape, train, look, config.recipe, folder, device, by=config.by, team=team
     )
     if team.first:
         write_json(log_file, log)

@@ -353,3 +353,36 @@ def test_broken_weights_are_refused(capsys, album, tmp_path):
     ):  # fmt: skip
         path = tmp_path / f"{file}.safetensors"
         assert words in refused(capsys, "search", album[1], album[0], "--method", path)
+
+
+def test_reproduce_fills_a_grid_and_report_reads_it(capsys, tmp_path):
+    root = make_tiny_town(tmp_path / "town", "a").root
+    config = tmp_path / "grid.toml"
+    config.write_text(
+        f'[run]\ndataset = "oxford5k"\nroot = "{root}"\nfolds = 3\nmethod = "thumbnail"\n'
+        '[[grid]]\nby = ["query", "landmark"]\n'
+    )
+    arguments = ["reproduce", config, "--out", tmp_path / "grid", "--no-notebooks"]
+    arguments += ["--processes", 1]
+    status, out, _ = run(capsys, *arguments, "--dry-run", "--seconds", 0.2)
+    assert status == 0 and out.startswith("6 runs") and "GB of disk" in out
+    assert not (tmp_path / "grid").exists()
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0 and "6 runs are finished" in out
+    status, out, _ = run(capsys, "report", tmp_path / "grid", "--out", tmp_path / "report")
+    assert status == 0 and "report.html" in out
+    assert "thumbnail" in (tmp_path / "report/report.md").read_text()
+
+
+def test_reproduce_names_what_is_wrong(capsys, tmp_path):
+    config = tmp_path / "grid.toml"
+    config.write_text("[run]\nepochs = 3\n")
+    assert "no setting 'epochs'" in refused(capsys, "reproduce", config)
+    config.write_text('[run]\nmethod = "thumbnail"\ndevice = "tpu"\n')
+    assert "--device tpu" in refused(capsys, "reproduce", config)
+    config.write_text(f'[run]\nmethod = "thumbnail"\ndataset = "oxford5k"\nroot = "{tmp_path}/no"')
+    status, out, err = run(
+        capsys, "reproduce", config, "--out", tmp_path / "out", "--processes", 1, "--no-notebooks"
+    )
+    assert (status, out) == (2, "") and "10 of 10 runs are not finished" in err
+    assert "no run has finished" in refused(capsys, "report", tmp_path / "empty")

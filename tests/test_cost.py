@@ -6,9 +6,22 @@ from tiny_town import make_tiny_town
 
 from indiret import cost
 from indiret.baselines import build_method
-from indiret.cost import Rates, estimate, measure_rates
+from indiret.cost import (
+    Rates,
+    RunRates,
+    distinct,
+    estimate,
+    estimate_grid,
+    estimate_run,
+    measure_rates,
+)
 from indiret.datasets import load_dataset
+from indiret.evaluation import training_data
+from indiret.networks import build_network
 from indiret.ranking import prepare, rank
+from indiret.runs import RunConfig
+from indiret.sampling import PairSampler
+from tools.scale_page import tables
 
 
 class Clockwork:
@@ -57,3 +70,66 @@ def test_any_method_and_no_query(tmp_path):
     folder = load_dataset("folder", tmp_path / "images")
     with pytest.raises(ValueError, match="has no query to measure"):
         measure_rates(build_method("thumbnail"), folder)
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    return make_tiny_town(tmp_path_factory.mktemp("town"), "a", landmarks=8, views=5)
+
+
+def config_of(town, **changes):
+    return RunConfig(dataset="oxford5k", root=str(town.root), folds=4, **changes)
+
+
+@pytest.mark.parametrize("draws", [1, 30, 400])
+def test_different_ones_among_draws(draws):
+    random = np.random.default_rng(0)
+    counts = [len(set(random.integers(50, size=draws))) for _ in range(200)]
+    assert distinct(50, draws) == pytest.approx(np.mean(counts), rel=0.03)
+
+
+def test_views_to_learn_from_are_counted_right(town):
+    """With a second for every new view and nothing else, beside the views that a sampler makes."""
+    config = config_of(town, steps=25)
+    train = training_data(town, config.part(town), config.by)
+    sampler = PairSampler(train, build_network(config.shape), config.recipe)
+    for step in range(25):
+        sampler.batch(step)
+    rates = RunRates(photo=0, pair=0, target=1, query=1)
+    assert estimate_run(rates, config, town).seconds == pytest.approx(len(sampler.views), rel=0.1)
+
+
+def test_parts_of_a_run_are_counted_right(town):
+    config = config_of(town, steps=25, feedback=("mean", "max"))
+    fold, photos = config.part(town), len(town.images)
+    step = estimate_run(RunRates(photo=0, pair=0, step=1), config, town)
+    assert step.seconds == 25
+    judged = estimate_run(RunRates(photo=0, pair=1), config, town).seconds
+    assert judged == step.pairs - 25 * config.recipe.batch
+    assert judged > 3 * len(fold.test) * photos
+    alone = estimate_run(RunRates(photo=0, pair=1), config_of(town, method="thumbnail"), town)
+    assert alone.seconds == alone.pairs == len(fold.test) * photos
+    weighed = estimate_run(RunRates(photo=0, pair=0, weights=10**6, pixels=10**7), config, town)
+    assert weighed.disk > 5 * 10**6 and weighed.memory > 10**7 * 20
+
+
+def test_a_grid_is_measured_and_adds_up(town):
+    configs = [config_of(town, steps=2, by=by) for by in ("query", "landmark")]
+    configs.append(config_of(town, method="thumbnail"))
+    found = estimate_grid(configs, processes=2, seconds=1, notebooks=False)
+    assert found.runs == 3 and found.processes == 2 and 0 < found.hours < 0.1
+    longer = [config_of(town, steps=2000, by=by) for by in ("query", "landmark")]
+    assert estimate_grid(longer, 2, 1, notebooks=False).hours > 5 * found.hours
+    assert "3 runs" in str(found) and "0 h 0" in str(found)
+
+
+def test_the_page_on_scale_says_what_was_measured_and_what_was_not():
+    rates = RunRates(photo=0.02, pair=0.005, step=0.3, target=0.02, query=0.01, kept=800_000)
+    done = {"photos": 512, "queries": 2, "block": 128, "processor_seconds": 30.0}
+    done |= {"gb_after_one_block": 0.7, "gb_at_the_end": 0.71}
+    page = tables({"machine": "x", "rates": rates._asdict(), "rehearsal": done})
+    assert "A part was rehearsed" in page and "worked out from these rates, not run" in page
+    assert "| Oxford, 5,063 photos | 278,465 |" in page and "55,278,465" in page
+    whole = done | {"photos": 5063, "queries": 55, "processor_seconds": 1700.0}
+    page = tables({"machine": "x", "rates": rates._asdict(), "rehearsal": whole})
+    assert "The whole of Oxford was rehearsed" in page and "not run" not in page

@@ -15,8 +15,8 @@ from indiret import grid
 from indiret.grid import is_done, read_grid, run_grid
 from indiret.runs import RunConfig
 
-# What two runs of the same settings may differ in.
-TIMES = ("seconds", "processor_seconds", "joules")
+# What two runs of the same settings may differ in; who edits meanwhile changes the commit.
+TIMES = ("seconds", "processor_seconds", "joules", "commit")
 
 
 @pytest.fixture(scope="module")
