@@ -43,7 +43,7 @@ class Measured:
 
     dataset: str
     setting: str
-    queries: int
+    queries: int  # of the data set; a grid that is not finished has asked fewer
     cells: dict[tuple[str, str, str], dict[str, Values]] = field(default_factory=dict)
     curves: dict[tuple[str, str, str], list[list[float]]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -52,6 +52,14 @@ class Measured:
         """Mean and interval; None where nothing was measured."""
         values = _whole(self.cells.get((by, variant, scheme), {}).get(measure, {}))
         return nested_bootstrap(values) if values else None
+
+    def lacks(self, *places: tuple[str, str, str]) -> str:
+        """Why nothing can be judged by these cells yet; empty if every query was asked in each."""
+        for place in places:
+            values = self.cells.get(place, {}).get("mAP", {})
+            if (asked := len({query for _, query, _ in values})) < self.queries:
+                return f"{asked} of {self.queries} queries asked so far, folds by {place[0]}"
+        return ""
 
     def difference(
         self, one: tuple[str, str, str], other: tuple[str, str, str], measure: str
@@ -114,7 +122,7 @@ def read_measured(folder: Path) -> list[Measured]:
     if not found:
         raise ValueError(f"no run has finished in {folder}; fill it with `indiret reproduce`.")
     for part in found.values():
-        part.queries = len({key[1] for cell in part.cells.values() for key in cell["mAP"]})
+        part.queries = max(sum(run["fold"].values()) for run in part.runs)
     return sorted(found.values(), key=lambda part: -len(part.runs))
 
 
@@ -184,10 +192,10 @@ def _value(claim: Mapping[str, Any], measured: Measured) -> Found:
     place = PAPER_SCHEME, claim["variant"], claim["scheme"]
     ours = measured.interval(*place, claim["measure"])
     if measured.dataset != claim["dataset"] or measured.queries < 55:
-        reason = f"needs all 55 queries of {claim['dataset']}; this grid asks {measured.queries}"
+        reason = f"needs all 55 queries of {claim['dataset']}; this grid has {measured.queries}"
         return show(ours), NOT_TESTABLE, f"{reason} of {measured.dataset}"
-    if ours is None:
-        return "", NOT_RUN, "no run of this kind has finished"
+    if ours is None or measured.lacks(place):
+        return show(ours), NOT_RUN, measured.lacks(place) or f"no {claim['measure']} was measured"
     if ours.high >= claim["published"] / 100:
         return show(ours), REPRODUCED, "our interval reaches the published number"
     return show(ours), NOT_REPRODUCED, "the published number lies above our interval"
@@ -200,15 +208,16 @@ def _gain(claim: Mapping[str, Any], measured: Measured) -> Found:
         other = (PAPER_SCHEME, claim["variant"], "none")
     here: Any = measured.difference(place, other, claim["measure"])
     ours, reason = show(here, signed=True), "this grid"
+    lacking = measured.lacks(place, other)
     study = stored("study") if measured.dataset == "toytown" else None
     for row in study["toytown"]["rows"] if study else ():
         if (row["variant"], row["scheme"]) == place[1:]:
             mine = ours and f"; in this grid {ours}"
-            here = row[claim["measure"]][claim["against"]]
+            here, lacking = row[claim["measure"]][claim["against"]], ""
             ours = show(here, signed=True) + mine
             reason = "the study of five seeds on landmarks not met in training"
-    if here is None:
-        return "", NOT_RUN, "neither this grid nor the stored study has it"
+    if here is None or lacking:
+        return ours, NOT_RUN, lacking or "neither this grid nor the stored study has it"
     found = here if isinstance(here, Mapping) else here._asdict()
     low, high = found["low"], found["high"]
     if not claim["rises"]:
@@ -226,15 +235,13 @@ def _beats(claim: Mapping[str, Any], measured: Measured) -> Found:
         if cell := measured.cells.get((claim["by"], method, "none")):
             rivals[method] = cell["mAP"]
     texts, low = [], 1.0
+    if lacking := measured.lacks((claim["by"], "none", "none")):
+        return "", NOT_RUN, lacking
     for method in claim["methods"]:
         rival = {query: value for (_, query, _), value in rivals.get(method, {}).items()}
         same = {key: rival[key[1]] for key in base if key[1] in rival}
         if (found := paired(base, same)) is None:
-            return (
-                "",
-                NOT_RUN,
-                f"{method} or Base is missing, in this grid and among stored results",
-            )
+            return "", NOT_RUN, f"{method} is in no run of this grid and in no stored result"
         texts.append(f"{method} {show(found, signed=True)}")
         low = min(low, found.low)
     verdict = REPRODUCED if low > 0 else NOT_REPRODUCED
@@ -243,22 +250,25 @@ def _beats(claim: Mapping[str, Any], measured: Measured) -> Found:
 
 def _above(claim: Mapping[str, Any], measured: Measured) -> Found:
     ours = measured.interval(PAPER_SCHEME, claim["variant"], claim["scheme"], claim["measure"])
-    if ours is None:
-        return "", NOT_RUN, "no run of this kind has finished, or the data have no regions"
+    lacking = measured.lacks((PAPER_SCHEME, claim["variant"], claim["scheme"]))
+    if ours is None or lacking:
+        return show(ours), NOT_RUN, lacking or "the data have no regions of interest"
     verdict = REPRODUCED if ours.low > claim["bound"] else NOT_REPRODUCED
     return show(ours), verdict, f"literal Eq. 3, against {claim['bound']}"
 
 
 def _leak(claim: Mapping[str, Any], measured: Measured) -> Found:
     audit = stored("audit") if measured.dataset == "toytown" else None
-    here = measured.difference(("query", "none", "none"), ("landmark", "none", "none"), HONEST)
+    places = ("query", "none", "none"), ("landmark", "none", "none")
+    here = measured.difference(*places, HONEST)
     ours = here and f"folds by query less folds by landmark, this grid: {show(here, True)}"
     found: Any = here
     if audit:
         found = audit["comparisons"]["the whole leak"]
         ours = f"the audit: {show(found, True)}" + (f"; {ours}" if ours else "")
-    if found is None:
-        return "", NOT_RUN, "neither the audit nor both fold schemes are there"
+    lacking = "" if audit else measured.lacks(*places)
+    if found is None or lacking:
+        return ours or "", NOT_RUN, lacking or "neither the audit nor both fold schemes are there"
     low, high = (found["low"], found["high"]) if audit else (found.low, found.high)
     if low > 0:
         return str(ours), NOT_REPRODUCED, "having met the test landmarks raises the figure"

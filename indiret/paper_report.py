@@ -189,7 +189,7 @@ def _about(page: Page, measured: Measured) -> None:
     regions = {"toytown": "the rendered masks"}.get(measured.dataset, "the query boxes, if any")
     page.text(
         f"{len(measured.runs)} runs on {measured.dataset} ({measured.setting}), "
-        f"{measured.queries} test queries. Numbers are means with 95 % intervals in brackets: "
+        f"{measured.queries} queries. Numbers are means with 95 % intervals in brackets: "
         "landmarks are resampled, then queries inside them, then seeds. Each query is asked of the "
         "network that did not learn from it. Regions of interest: " + regions + "."
     )

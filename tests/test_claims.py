@@ -125,6 +125,20 @@ def test_a_leak_is_told_with_its_sign(by_query, verdict):
     assert claims._leak({}, found)[1] == NOT_RUN
 
 
+def test_a_part_of_a_grid_judges_nothing():
+    found = measured(none=0.5, har=0.9, thumbnail=0.1)
+    found.cells["query", "har", "none"]["mAP"].popitem()
+    found.cells["query", "none", "none"]["pixel_auc"] = values(0.9)
+    ours, verdict, reason = claims._gain(GAIN, found)
+    assert verdict == NOT_RUN and "54 of 55 queries" in reason and ours.startswith("+0.4")
+    above = {"variant": "none", "scheme": "none", "measure": "pixel_auc", "bound": 0.5}
+    assert claims._above(above, found)[1] == REPRODUCED
+    found.cells["query", "none", "none"]["mAP"].popitem()
+    assert claims._above(above, found)[1] == NOT_RUN
+    assert claims._leak({}, found)[1] == NOT_RUN
+    assert claims._beats({"by": "query", "methods": ["thumbnail"]}, found)[1] == NOT_RUN
+
+
 def test_the_audit_is_asked_first(nothing_stored):
     leak = {"mean": 0.2, "low": 0.1, "high": 0.3}
     keep(nothing_stored, "audit", {"comparisons": {"the whole leak": leak}})
@@ -150,6 +164,7 @@ def test_a_grid_is_stored_without_what_the_book_does_not_read(tmp_path):
     folder.mkdir(parents=True)
     row = {"landmark": "a", "query": "a_1", "variant": "none", "seed": 0, "scheme": "none"}
     results = {"config": RunConfig().plain, "records": [row | {"mAP": 1 / 3}], "log": [1, 2]}
+    results["fold"] = {"train": 4, "test": 1}
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "network.safetensors").write_text("large")
     assert store(tmp_path / "grid", tmp_path / "stored") == 1
@@ -164,7 +179,7 @@ def test_settings_are_not_mixed(tmp_path):
         row = {"landmark": "a", "query": "a_1", "variant": "none", "seed": config.seed}
         row |= {"scheme": "none", "mAP": 0.5}
         (tmp_path / config.key).mkdir()
-        results = {"config": config.plain, "records": [row]}
+        results = {"config": config.plain, "records": [row], "fold": {"train": 4, "test": 1}}
         (tmp_path / config.key / "results.json").write_text(json.dumps(results))
     fast, full = read_measured(tmp_path)
     assert (len(fast.runs), len(full.runs)) == (2, 1) and full.setting.endswith("full setting")
