@@ -297,7 +297,7 @@ def _figures(page: Page, measured: Measured) -> None:
             "One photo of a test landmark under its evidence maps by Base, HAR and both kinds of "
             "feedback.",
             "Evidence for one answer, the first test query that has a region, after Eq. 3 as "
-            "printed. Warm is where the network found the match.",
+            "printed. Warm is where that puts the evidence; early layers alone locate better.",
         )  # fmt: skip
     theirs = published(measured.dataset)
     if theirs and measured.queries >= 55:

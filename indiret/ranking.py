@@ -251,6 +251,7 @@ def rank_in_blocks(
             if features:
                 ranked += prepared.features
                 scores.append(np.stack([method.score(query, features) for query in asked]))
+            del prepared, features  # before the next block is made
             progress.update(len(part))
     if not ranked:
         raise ValueError(f"no picture of {database.name!r} could be read, so none can be ranked.")
