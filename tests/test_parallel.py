@@ -11,6 +11,7 @@ from tiny_town import make_tiny_town
 
 from indiret.parallel import Team, join_team
 
+ROOT = Path(__file__).parents[1]
 STUDENT = """
 import json, sys
 from dataclasses import replace
@@ -86,3 +87,33 @@ def test_without_torchrun_one_is_alone(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert join_team() == Team(0, 1)
     assert Team().mean(0.25) == 0.25
+
+
+def test_a_grid_under_torchrun_has_the_results_of_one_process(folder, tmp_path):
+    config = tmp_path / "grid.toml"
+    config.write_text(
+        f'[run]\ndataset = "oxford5k"\nroot = "{folder / "train"}"\nfolds = 3\nfold = 0\n'
+        'steps = 3\nnorm = "group"\n'
+    )
+    rows = []
+    for processes in (1, 2):
+        starter = [sys.executable]
+        if processes > 1:
+            starter += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        out = tmp_path / str(processes)
+        command = ["-m", "indiret", "reproduce", str(config), "--out", str(out)]
+        done = subprocess.run(
+            [*starter, *command, "--processes", "1", "--no-notebooks"],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        (file,) = out.glob("*/results.json")
+        rows.append(json.loads(file.read_text()))
+    assert [one["provenance"]["processes"] for one in rows] == [1, 2]
+    assert rows[1]["log"][-1]["loss"] == pytest.approx(rows[0]["log"][-1]["loss"], abs=1e-5)
+    for one, two in zip(*(found["records"] for found in rows), strict=True):
+        assert two["query"] == one["query"]
+        assert two["mAP"] == pytest.approx(one["mAP"], abs=0.05)

@@ -51,8 +51,8 @@ def tables(found: Mapping[str, Any]) -> str:
     head = ["", "pairs", *CORES, f"shortlist of {SHORTLIST:,}, 1 core", "memory, all kept"]
     lines.append(_table(head, rows))
     lines.append(
-        f"In blocks of {done['block']} photos the memory stays where the rehearsal had it, "
-        "whatever the database. *Shortlist* describes every photo once and judges only the first "
+        f"A ranking in blocks of {done['block']} photos keeps one block and the scores of what has "
+        "passed, whatever the database. *Shortlist* describes every photo once and judges only the first "
         f"{SHORTLIST:,} of each query, which a descriptor of one vector a photo finds at a price "
         "that is not counted here."
     )
