@@ -164,11 +164,9 @@ class GridEstimate(NamedTuple):
     processes: int
 
     def __str__(self) -> str:
-        hours, minutes = divmod(round(60 * self.hours), 60)
         return (
-            f"{self.runs} runs, {self.pairs:,} pairs, {hours} h {minutes:02} min by "
-            f"{self.processes} processes, {self.memory / 1e9:.1f} GB of memory, "
-            f"{self.disk / 1e9:.2f} GB of disk"
+            f"{self.runs} runs, {self.pairs:,} pairs, {in_words(self.hours)} with {self.processes} "
+            f"at once, {self.memory / 1e9:.1f} GB of memory, {self.disk / 1e9:.2f} GB of disk"
         )
 
 
@@ -324,6 +322,21 @@ def estimate_grid(
         disk=sum(one.disk for one in total),
         processes=workers,
     )
+
+
+def in_words(hours: float) -> str:
+    """Hours in the unit in which a person would say them.
+
+    Examples
+    --------
+    >>> in_words(0.005), in_words(0.4), in_words(7.25), in_words(100)
+    ('18 s', '24 min', '7.2 h', '4.2 days')
+    """
+    if hours < 1 / 30:
+        return f"{3600 * hours:.0f} s"
+    if hours < 2:
+        return f"{60 * hours:.0f} min"
+    return f"{hours:.1f} h" if hours < 72 else f"{hours / 24:.1f} days"
 
 
 def distinct(kinds: int, draws: float) -> float:

@@ -120,7 +120,7 @@ def test_a_grid_is_measured_and_adds_up(town):
     assert found.runs == 3 and found.processes == 2 and 0 < found.hours < 0.1
     longer = [config_of(town, steps=2000, by=by) for by in ("query", "landmark")]
     assert estimate_grid(longer, 2, 1, notebooks=False).hours > 5 * found.hours
-    assert "3 runs" in str(found) and "0 h 0" in str(found)
+    assert "3 runs" in str(found) and " with 2 at once, " in str(found)
 
 
 def test_the_page_on_scale_says_what_was_measured_and_what_was_not():

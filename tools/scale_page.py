@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from indiret.cost import Rates, RunRates, distinct, estimate
+from indiret.cost import Rates, RunRates, distinct, estimate, in_words
 from indiret.sampling import VERSIONS
 from indiret.training import TrainingConfig
 
@@ -44,16 +44,16 @@ def tables(found: Mapping[str, Any]) -> str:
     rows = []
     for name, count in DATABASES.items():
         whole = estimate(rates, count, QUERIES)
-        hours = [_time(whole.hours / cores) for cores in CORES.values()]
+        hours = [in_words(whole.hours / cores) for cores in CORES.values()]
         short = count * photo / 3600 + QUERIES * SHORTLIST * run.pair / 3600
         memory = f"{whole.memory / 1e9:,.0f} GB"
-        rows.append([name, f"{whole.pairs:,}", *hours, _time(short), memory])
+        rows.append([name, f"{whole.pairs:,}", *hours, in_words(short), memory])
     head = ["", "pairs", *CORES, f"shortlist of {SHORTLIST:,}, 1 core", "memory, all kept"]
     lines.append(_table(head, rows))
     lines.append(
         f"A ranking in blocks of {done['block']} photos keeps one block and the scores of what has "
-        "passed, whatever the database. *Shortlist* describes every photo once and judges only the first "
-        f"{SHORTLIST:,} of each query, which a descriptor of one vector a photo finds at a price "
+        "passed, whatever the database. *Shortlist* describes every photo once and judges only "
+        f"the first {SHORTLIST:,} of each query, which a descriptor of one vector a photo finds at a price "
         "that is not counted here."
     )
     recipe = TrainingConfig()
@@ -64,9 +64,9 @@ def tables(found: Mapping[str, Any]) -> str:
     ranking = estimate(rates, DATABASES["Oxford, 5,063 photos"], QUERIES // 10).hours
     lines.append("## The whole of the paper's Table 1 on Oxford")
     rows = [
-        ["one training, a fold", *(_time(training / 3600) for _ in CORES)],
+        ["one training, a fold", *(in_words(training / 3600) for _ in CORES)],
         [f"{RUNS} runs: two fold schemes of ten, Base and HAR, one round",
-         *(_time(RUNS * (training / 3600 + ranking) / min(c, RUNS)) for c in CORES.values())],
+         *(in_words(RUNS * (training / 3600 + ranking) / min(c, RUNS)) for c in CORES.values())],
     ]  # fmt: skip
     lines.append(_table(["", *CORES], rows))
     return "\n\n".join(lines) + "\n"
@@ -77,26 +77,11 @@ def _rehearsal(done: Mapping[str, Any]) -> str:
     kind = "The whole of Oxford" if whole else "A part"
     return (
         f"{kind} was rehearsed with stand-ins: {done['photos']:,} photos for {done['queries']} "
-        f"queries took {_time(done['processor_seconds'] / 3600)} of the processor. The memory was "
+        f"queries took {in_words(done['processor_seconds'] / 3600)} of the processor. The memory was "
         f"{done['gb_after_one_block']:.2f} GB after the first block of {done['block']} photos and "
         f"{done['gb_at_the_end']:.2f} GB at the end."
         + ("" if whole else " What follows is worked out from these rates, not run.")
     )
-
-
-def _time(hours: float) -> str:
-    """Hours in the unit in which a person would say them.
-
-    Examples
-    --------
-    >>> _time(0.005), _time(0.4), _time(7.25), _time(100)
-    ('18 s', '24 min', '7.2 h', '4.2 days')
-    """
-    if hours < 1 / 30:
-        return f"{3600 * hours:.0f} s"
-    if hours < 2:
-        return f"{60 * hours:.0f} min"
-    return f"{hours:.1f} h" if hours < 72 else f"{hours / 24:.1f} days"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
