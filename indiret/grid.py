@@ -226,7 +226,7 @@ def _by_processes(
     configs: Sequence[RunConfig], out: Path, processes: int, notebook: Path | None
 ) -> None:
     kinds = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
+    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
     if "forkserver" in kinds:
         context.set_forkserver_preload(["indiret.grid"])  # torch is loaded once
 

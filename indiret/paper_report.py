@@ -270,7 +270,7 @@ def _figures(page: Page, measured: Measured) -> None:
         for name, place in ROWS.items():
             for measure in ("mAP@5", "mAP@20", "mAP"):
                 if found := measured.interval(by, *place, measure):
-                    rows[f"{name}, {measure}, by {by}"] = tuple(found)
+                    rows[f"{name}, {measure}, by {by}"] = (found.mean, found.low, found.high)
     if rows:
         page.figure(
             "depth", diagrams.intervals(rows, "mean average precision"),
@@ -304,7 +304,7 @@ def _figures(page: Page, measured: Measured) -> None:
         among = {f"{name}, the paper": _spread(row) for name, row in theirs.items()}
         for name, place in ROWS.items():
             if found := measured.interval(PAPER_SCHEME, *place, "mAP"):
-                among[f"{name}, ours"] = tuple(found)
+                among[f"{name}, ours"] = (found.mean, found.low, found.high)
         page.figure(
             "among", diagrams.intervals(among, "mAP"),
             "The paper's mAP of each method with its deviation, and ours with intervals.",

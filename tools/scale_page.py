@@ -53,8 +53,8 @@ def tables(found: Mapping[str, Any]) -> str:
     lines.append(
         f"A ranking in blocks of {done['block']} photos keeps one block and the scores of what has "
         "passed, whatever the database. *Shortlist* describes every photo once and judges only "
-        f"the first {SHORTLIST:,} of each query, which a descriptor of one vector a photo finds at a price "
-        "that is not counted here."
+        f"the first {SHORTLIST:,} of each query, which a descriptor of one vector a photo finds at "
+        "a price that is not counted here."
     )
     recipe = TrainingConfig()
     drawn = recipe.steps * recipe.batch
@@ -77,8 +77,8 @@ def _rehearsal(done: Mapping[str, Any]) -> str:
     kind = "The whole of Oxford" if whole else "A part"
     return (
         f"{kind} was rehearsed with stand-ins: {done['photos']:,} photos for {done['queries']} "
-        f"queries took {in_words(done['processor_seconds'] / 3600)} of the processor. The memory was "
-        f"{done['gb_after_one_block']:.2f} GB after the first block of {done['block']} photos and "
+        f"queries took {in_words(done['processor_seconds'] / 3600)} of the processor. The memory "
+        f"was {done['gb_after_one_block']:.2f} GB after the first block of {done['block']} photos and "
         f"{done['gb_at_the_end']:.2f} GB at the end."
         + ("" if whole else " What follows is worked out from these rates, not run.")
     )
