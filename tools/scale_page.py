@@ -78,7 +78,7 @@ def _rehearsal(done: Mapping[str, Any]) -> str:
     return (
         f"{kind} was rehearsed with stand-ins: {done['photos']:,} photos for {done['queries']} "
         f"queries took {in_words(done['processor_seconds'] / 3600)} of the processor. The memory "
-        f"was {done['gb_after_one_block']:.2f} GB after the first block of {done['block']} photos and "
+        f"was {done['gb_after_one_block']:.2f} GB after the first {done['block']} photos and "
         f"{done['gb_at_the_end']:.2f} GB at the end."
         + ("" if whole else " What follows is worked out from these rates, not run.")
     )
