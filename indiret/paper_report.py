@@ -388,5 +388,6 @@ def _origin(page: Page, settings: Sequence[Measured]) -> None:
     known = None not in joules
     rows.append(["energy", f"{sum(joules) / 3.6e6:.3f} kWh" if known else "not readable here"])
     page.table(["", ""], rows)
-    if len({origin["commit"] for origin in origins}) > 1:
-        page.text("The runs were made by more than one commit; make them anew before you publish.")
+    for name in ("commit", "lock", "data_manifest"):
+        if len({origin[name] for origin in origins}) > 1:
+            page.text(f"The runs differ in {name}; make them anew before you publish.")

@@ -86,12 +86,13 @@ def test_kill_9_at_ten_moments_loses_nothing(configs, wanted, tmp_path):
         process.start()
         return process
 
-    dice, kept = random.Random(0), {}
+    dice, kept, killed = random.Random(0), {}, 0
     for _ in range(10):
         process = started()
         process.join(dice.uniform(0.05, 0.6))
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
+            killed += 1
         process.join()
         for config in configs:
             file = tmp_path / config.key / "results.json"
@@ -100,6 +101,7 @@ def test_kill_9_at_ten_moments_loses_nothing(configs, wanted, tmp_path):
                 kept.setdefault(config.key, file.stat().st_mtime_ns)
         for key, moment in kept.items():
             assert (tmp_path / key / "results.json").stat().st_mtime_ns == moment
+    assert killed > 5
     process = started()
     process.join(120)
     assert process.exitcode == 0

@@ -80,13 +80,14 @@ def test_an_unfinished_grid_has_a_report_too(tmp_path):
     write_paper_report(tmp_path, tmp_path / "report")
 
 
-def test_commits_that_differ_are_told(tmp_path):
+def test_origins_that_differ_are_told(tmp_path):
     fill(tmp_path, [RunConfig(dataset="oxford5k", seed=seed) for seed in (0, 1)])
     file = next(tmp_path.glob("*seed1*/results.json"))
     file.write_text(file.read_text().replace('"abc"', '"other"'))
     from indiret.claims import read_measured
 
-    assert "more than one commit" in make_page(read_measured(tmp_path)).markdown()
+    text = make_page(read_measured(tmp_path)).markdown()
+    assert "The runs differ in commit;" in text and "The runs differ in lock" not in text
 
 
 def test_texts_are_escaped_in_both_forms():
