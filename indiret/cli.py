@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from indiret.architectures import ATTENTIONS, PLACEMENTS
+from indiret.audit import FULL, AuditConfig, run_audit, tell
 from indiret.datasets import (
     LAYOUTS,
     Query,
@@ -91,6 +92,16 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--oxford", type=Path, metavar="ROOT", help="measure here, too")
     study.add_argument("--wxbs", type=Path, metavar="ROOT", help="photos with clicked points")
 
+    audit = commands.add_parser("audit", help="measure what leaks from training; goes on if killed")
+    audit.set_defaults(run=_audit)
+    _data_arguments(audit)
+    audit.add_argument("--out", type=Path, default=Path("runs/audit"), help="folder of the audit")
+    audit.add_argument(
+        "--full", action="store_true", help="base in 11 folds, 5 seeds: days on two cores"
+    )
+    for name in ("folds", "seeds", "steps"):
+        audit.add_argument(f"--{name}", type=int, help=f"{getattr(AuditConfig, name)} if not full")
+
     data = commands.add_parser("data", help="fetch, verify or describe a benchmark's data")
     data.set_defaults(run=_data)
     data.add_argument("action", choices=("fetch", "verify", "info"))
@@ -164,6 +175,21 @@ def _study(arguments: argparse.Namespace) -> None:
             f"{name} {row[name]['mean']:.3f}" for name in ("mAP", "pixel_auc", "patch_match")
         )
         print(f"{row['variant']:15} {row['scheme']:8} {figures}")
+    print(f"every figure with its interval: {arguments.out / 'results.json'}")
+
+
+def _audit(arguments: argparse.Namespace) -> None:
+    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
+    _report_skipped(dict(dataset.skipped))
+    chosen = {name: getattr(arguments, name) for name in ("folds", "seeds", "steps")}
+    config = replace(
+        FULL if arguments.full else AuditConfig(),
+        **{name: value for name, value in chosen.items() if value is not None},
+    )
+    validation = load_dataset("toytown", split="validation")
+    results = run_audit(arguments.out, config, dataset, validation)
+    print(f"{dataset.name}: {results['trainings']} networks of {config.steps} steps")
+    print(tell(results))
     print(f"every figure with its interval: {arguments.out / 'results.json'}")
 
 

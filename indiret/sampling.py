@@ -4,6 +4,7 @@ Chapter: *A 4-D ResNet learns to match*.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from threading import Lock
 from typing import NamedTuple, Protocol
 
@@ -83,6 +84,13 @@ class PairSampler:
         self.boxes = {name: _roi_box(dataset, name) for name in shown}
         self.number = {name: number for number, name in enumerate(names)}
         self.views: dict[tuple[str, int, bool], Described] = {}
+
+    def only(self, part: RetrievalDataset) -> "PairSampler":
+        """A sampler of the pairs of a part of this data set; it shares what is described."""
+        sampler = copy(self)
+        sampler.landmarks = [views for views in _views_by_landmark(part).values() if len(views) > 1]
+        sampler.distractors = [name for name in self.distractors if name in part.images]
+        return sampler
 
     def batch(self, step: int) -> Batch:
         """The batch of one step, the same whenever it is asked for."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -117,7 +117,7 @@ def fit(
     folder: Path | None = None,
     device: str = "cpu",
     lessons: Lessons | None = None,
-    look: "ValidationLook | None" = None,
+    look: "Look | None" = None,
 ) -> tuple[IndicativeNetwork, list[dict[str, float]]]:
     """Train a network on the landmarks of one data set, choosing its best step on another's.
 
@@ -244,6 +244,16 @@ def _optimiser(model: IndicativeNetwork, config: TrainingConfig) -> torch.optim.
     settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     kinds = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
     return kinds[config.optimiser]([group for group in groups if group["params"]], **settings)
+
+
+class Look(Protocol):
+    """What `fit` chooses its best step by, and calibrates with."""
+
+    def mean_average_precision(self, network: IndicativeNetwork) -> float:
+        """0 … 1."""
+
+    def calibration(self, network: IndicativeNetwork) -> tuple[float, float]:
+        """a and b of the probability, see `fit_calibration`."""
 
 
 class ValidationLook:
