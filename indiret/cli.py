@@ -32,6 +32,8 @@ from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Hit, NetworkMethod, prepare, rank
 from indiret.report import ReportHit, write_report
 from indiret.reproduction import compare, evaluate, list_methods, provenance, write_json
+from indiret.robustness import METHODS as STRONG
+from indiret.robustness import run_robustness
 from indiret.study import StudyConfig, run_study
 from indiret.training import PAPER_RECIPE, TrainingConfig, fit
 
@@ -101,6 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name in ("folds", "seeds", "steps"):
         audit.add_argument(f"--{name}", type=int, help=f"{getattr(AuditConfig, name)} if not full")
+
+    robust = commands.add_parser("robustness", help="change one thing at a time; goes on if killed")
+    robust.set_defaults(run=_robustness)
+    _data_arguments(robust)
+    robust.add_argument("--out", type=Path, default=Path("runs/robustness"), help="folder of json")
+    robust.add_argument("--methods", nargs="+", default=list(STRONG), metavar="METHOD")
+    robust.add_argument("--queries", type=int, default=1, help="of each landmark (1)")
 
     data = commands.add_parser("data", help="fetch, verify or describe a benchmark's data")
     data.set_defaults(run=_data)
@@ -190,6 +199,19 @@ def _audit(arguments: argparse.Namespace) -> None:
     results = run_audit(arguments.out, config, dataset, validation)
     print(f"{dataset.name}: {results['trainings']} networks of {config.steps} steps")
     print(tell(results))
+    print(f"every figure with its interval: {arguments.out / 'results.json'}")
+
+
+def _robustness(arguments: argparse.Namespace) -> None:
+    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
+    _report_skipped(dict(dataset.skipped))
+    results = run_robustness(arguments.out, dataset, arguments.methods, arguments.queries)
+    for factor, curves in results["curves"].items():
+        strengths = "  ".join(f"{strength:5g}" for strength in results["strengths"][factor])
+        print(f"{factor + ', ' + results['labels'][factor]:28} {strengths}")
+        for method, curve in curves.items():
+            ranks = "  ".join(f"{mean:5.2f}" for mean, *_ in curve["reciprocal_rank"])
+            print(f"  {method:26} {ranks}")
     print(f"every figure with its interval: {arguments.out / 'results.json'}")
 
 
