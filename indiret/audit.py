@@ -365,12 +365,14 @@ def summarise(records: Sequence[Record], dataset: RetrievalDataset) -> dict[str,
     for name, cell in values.items():
         own = [record for record in records if record["arrangement"] == name]
         counts = {what: float(np.mean([r[what] for r in own])) for what in ("landmarks", "photos")}
-        arrangements[name] = {m: _interval(of_measure) for m, of_measure in cell.items()} | counts
+        arrangements[name] = {
+            m: rounded_interval(of_measure) for m, of_measure in cell.items()
+        } | counts
     comparisons = {}
     for text, (one, other) in COMPARISONS.items():
         pair = values[one][HONEST], values[other][HONEST]
         apart = _by_landmark(*pair)
-        comparisons[text] = _interval(*pair) | {
+        comparisons[text] = rounded_interval(*pair) | {
             "p": sign_flip_test(list(apart.values())),
             "landmarks": apart,
         }
@@ -378,9 +380,9 @@ def summarise(records: Sequence[Record], dataset: RetrievalDataset) -> dict[str,
     for by in ("query folds", "landmark folds"):
         cell = values[by]
         protocol[by] = {
-            "own photo counted": _interval(cell["mAP"], cell[HONEST]),
-            "fold-only database": _interval(cell[f"fold_{HONEST}"], cell[HONEST]),
-            "epoch chosen on the test": _interval(cell["best_epoch"], cell[HONEST]),
+            "own photo counted": rounded_interval(cell["mAP"], cell[HONEST]),
+            "fold-only database": rounded_interval(cell[f"fold_{HONEST}"], cell[HONEST]),
+            "epoch chosen on the test": rounded_interval(cell["best_epoch"], cell[HONEST]),
         }
     seconds = sum(record["seconds"] for record in records)
     found = {"arrangements": arrangements, "comparisons": comparisons, "protocol": protocol}
@@ -415,7 +417,8 @@ def _by_landmark(one: Values, other: Values) -> dict[str, float]:
     return {name: round(float(np.mean(values)), 5) for name, values in sorted(apart.items())}
 
 
-def _interval(values: Values, other: Values | None = None) -> Record:
+def rounded_interval(values: Values, other: Values | None = None) -> Record:
+    """`nested_bootstrap` for a file: mean, low and high to five digits."""
     return {k: round(v, 5) for k, v in nested_bootstrap(values, other)._asdict().items()}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from indiret.ablation import run_ablation
 from indiret.architectures import ATTENTIONS, PLACEMENTS
 from indiret.audit import FULL, AuditConfig, run_audit, tell
 from indiret.datasets import (
@@ -110,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     robust.add_argument("--out", type=Path, default=Path("runs/robustness"), help="folder of json")
     robust.add_argument("--methods", nargs="+", default=list(STRONG), metavar="METHOD")
     robust.add_argument("--queries", type=int, default=1, help="of each landmark (1)")
+
+    ablation = commands.add_parser("ablate", help="change one choice at a time; goes on if killed")
+    ablation.set_defaults(run=_ablate)
+    ablation.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder of json")
+    ablation.add_argument("--steps", type=int, default=200, help="of each network (200)")
+    ablation.add_argument("--seeds", type=int, default=1, help="of each row (1)")
 
     data = commands.add_parser("data", help="fetch, verify or describe a benchmark's data")
     data.set_defaults(run=_data)
@@ -212,6 +219,21 @@ def _robustness(arguments: argparse.Namespace) -> None:
         for method, curve in curves.items():
             ranks = "  ".join(f"{mean:5.2f}" for mean, *_ in curve["reciprocal_rank"])
             print(f"  {method:26} {ranks}")
+    print(f"every figure with its interval: {arguments.out / 'results.json'}")
+
+
+def _ablate(arguments: argparse.Namespace) -> None:
+    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    results = run_ablation(
+        arguments.out, train, validation, steps=arguments.steps, seeds=arguments.seeds
+    )
+    for name, row in results["rows"].items():
+        gain = row["gain"]
+        print(
+            f"{name:32} mAP {row['mAP']['mean']:.3f}  {gain['mean']:+.3f} "
+            f"({gain['low']:+.3f} … {gain['high']:+.3f}) on the reference"
+        )
+    print(f"paper-base: {results['paper-base']['ms_per_step']:,.0f} ms a step")
     print(f"every figure with its interval: {arguments.out / 'results.json'}")
 
 
