@@ -154,7 +154,7 @@ def _row(
         alike = config.replace(name="", conv="full", width=QUICK.width)
         if alike not in samplers:
             samplers.clear()  # 0.1 GB each
-            samplers[alike] = PairSampler(train, build_network(alike), recipe)
+            samplers[alike] = PairSampler(train, build_network(alike), replace(recipe, seed=0))
         lessons = Lessons(samplers[alike], first=seed * steps)
     choosing = replace(validation, queries=validation.queries[::3])
     asked = [query for query in validation.queries if query not in choosing.queries]
