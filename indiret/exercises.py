@@ -21,7 +21,10 @@ from torch.nn import functional as F
 
 from indiret.conv4d import Conv4d
 from indiret.correlation import PatchProducts
+from indiret.datasets import Query
+from indiret.evaluation import average_precision, folds
 from indiret.patches import patch_length
+from indiret.statistics import sign_flip_test
 
 Answer = Any  # a number or a function, as the exercise asks for
 
@@ -314,3 +317,43 @@ def total_contribution(answer: Answer) -> None:
     x = _drawn(2, 20)[0]
     hint = "Σ gradient · x: for a judge that is linear it is judge(x) − judge(0)."
     expect(answer(judge, x), judge(x) - bias, hint)
+
+
+# Ranking and honest evaluation
+
+
+@exercise
+def own_photo_alone(answer: Answer) -> None:
+    positives = [f"mill{number}" for number in range(11)]
+    wanted = average_precision(positives[:1] + list("abc"), positives)
+    expect(answer, wanted, "One recall step of eleven, at precision 1 before and after it.")
+
+
+@exercise
+def ap_by_hand(answer: Answer) -> None:
+    expect(answer(["a", "x", "b"], {"a", "b"}, set()), 19 / 24, "The mean of P before and after.")
+    expect(answer(["x", "a"], {"a"}, {"x"}), 1.0, "Junk is taken out before ranks are counted.")
+    names = [f"photo{number}" for number in range(30)]
+    order = [names[at] for at in _drawn(30).argsort().tolist()]
+    wanted = average_precision(order[:20], names[::3], names[1::7][:2])
+    hint = "A positive that is never ranked still counts in the recall step: 1 / len(positives)."
+    expect(answer(order[:20], set(names[::3]), set(names[1::7][:2])), wanted, hint)
+
+
+@exercise
+def leaking_queries(answer: Answer) -> None:
+    queries = [Query(f"{name}_{i}", f"{name}{i}", None, name) for name in "abcde" for i in range(3)]
+    for by, n in (("landmark", 5), ("query", 4)):
+        for fold in folds(queries, by, n):
+            known = {query.landmark for query in fold.train}
+            wanted = sum(query.landmark in known for query in fold.test)
+            hint = f"Folds by {by}: count the queries of the test whose landmark is in training."
+            expect(answer(fold), wanted, hint)
+
+
+@exercise
+def sign_flips(answer: Answer) -> None:
+    expect(answer([0.1, 0.2, 0.3]), 0.25, "Of 8 ways, all + and all − are as far from 0: 2 / 8.")
+    drawn = (_drawn(7) - 0.3).tolist()
+    hint = "Count sums as far from 0 as the true one in either direction, among all 2ᴺ."
+    expect(answer(drawn), sign_flip_test(drawn), hint)

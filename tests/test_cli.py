@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_town import make_tiny_town
 
+from indiret.audit import AuditConfig
 from indiret.cli import main
 from indiret.datasets import load_dataset
 from indiret.networks import CONFIGS, build_network, save_network
@@ -353,3 +354,23 @@ def test_broken_weights_are_refused(capsys, album, tmp_path):
     ):  # fmt: skip
         path = tmp_path / f"{file}.safetensors"
         assert words in refused(capsys, "search", album[1], album[0], "--method", path)
+
+
+def test_audit_and_robustness_run_on_a_data_set(capsys, tmp_path, monkeypatch):
+    town = make_tiny_town(tmp_path / "town", "t", landmarks=3, views=6)
+    small = CONFIGS["base"].replace(
+        grid=(6, 6), query_grid=(4, 4), size=8, scales=(1.0,), shifts=1, width=2, blocks=(1,)
+    )
+    monkeypatch.setattr(AuditConfig, "network", small)
+    monkeypatch.setattr(AuditConfig.__init__, "__defaults__", (3, 1, 300, 2, small))
+    data = ["--dataset", "oxford5k", "--root", str(town.root)]
+    audit = ["audit", *data, "--steps", "2", "--out", str(tmp_path / "audit")]
+    assert main(audit) == 0
+    told = capsys.readouterr().out
+    assert "18 networks of 2 steps" in told and "the whole leak" in told
+    assert (tmp_path / "audit" / "results.json").is_file()
+    out = ["--out", str(tmp_path / "robustness"), "--methods", "colour-histogram"]
+    assert main(["robustness", *data, *out]) == 0
+    assert "scale, times smaller" in capsys.readouterr().out
+    assert main([*audit, "--seeds", "2"]) == 2
+    assert "audit of other settings" in capsys.readouterr().err

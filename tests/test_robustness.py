@@ -10,6 +10,7 @@ from tiny_town import make_tiny_town
 from indiret import robustness
 from indiret.correspondence import NO_PARTNER
 from indiret.robustness import FACTORS, Changed, moved_partners, run_robustness
+from tools.store_results import store
 
 SIZE = (90, 120)
 
@@ -139,3 +140,9 @@ def test_what_the_book_reports_is_whole():
     results = robustness.stored_robustness()
     assert results["curves"].keys() == FACTORS.keys()
     assert not results["provenance"]["commit"].endswith("dirty")
+
+
+def test_results_are_stored_for_the_book(finished, tmp_path):
+    out, results = finished
+    store(out, tmp_path / "stored")
+    assert json.loads((tmp_path / "stored" / "results.json").read_text()) == results
