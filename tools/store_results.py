@@ -1,7 +1,6 @@
 """Put the results of a long run where the book reads them.
 
     python -m tools.store_results audit runs/audit
-    python -m tools.store_results ablation runs/ablation
     python -m tools.store_results robustness runs/robustness
 
 Copies ``results.json`` to ``indiret/data/KIND``, rounded to five digits.
@@ -13,10 +12,10 @@ import argparse
 import json
 from pathlib import Path
 
-from indiret import ablation, audit, robustness
+from indiret import audit, robustness
 from tools.store_study import rounded
 
-PLACES = {"audit": audit.STORED, "ablation": ablation.STORED, "robustness": robustness.STORED}
+PLACES = {"audit": audit.STORED, "robustness": robustness.STORED}
 
 
 def store(run: Path, to: Path) -> None:
