@@ -87,8 +87,8 @@ def run_ablation(
     """
     if REFERENCE not in rows:
         raise ValueError(f"rows {', '.join(rows)} have no {REFERENCE!r} to compare with.")
-    settings = {name: asdict(config) for name, config in rows.items()}
-    settings = {"rows": settings, "steps": steps, "data": train.manifest_hash()}
+    settings: Record = {"rows": {name: asdict(config) for name, config in rows.items()}}
+    settings |= {"steps": steps, "data": train.manifest_hash()}
     _check_same_table(out, json.loads(json.dumps(settings)))
     origin = provenance(train)
     samplers: dict[NetworkConfig, PairSampler] = {}

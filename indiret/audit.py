@@ -240,7 +240,7 @@ class Exam:
         found = {}
         for query in asked:
             scores = method.score(self.described[query.name], list(self.database.values()))
-            ranked = [names[at] for at in np.lexsort((names, -scores))]
+            ranked = [names[at] for at in np.lexsort((np.array(names), -scores))]
             near = [name for name in ranked if name in nearby]
             found[query.name] = {
                 prefix + name: round(average_precision(ranking, query.positives - own, junk), 5)

@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     _data_arguments(audit)
     audit.add_argument("--out", type=Path, default=Path("runs/audit"), help="folder of the audit")
     audit.add_argument(
-        "--full", action="store_true", help="base in 11 folds, 5 seeds: days on two cores"
+        "--full", action="store_true", help="base in 11 folds with 5 seeds: 330 networks"
     )
     for name in ("folds", "seeds", "steps"):
         audit.add_argument(f"--{name}", type=int, help=f"{getattr(AuditConfig, name)} if not full")

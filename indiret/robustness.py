@@ -304,8 +304,9 @@ def _pairs(method: Method, query: Any, target: Any) -> Tensor | None:
     if isinstance(method, NetworkMethod):
         tensor = method.tensor(query, [target])
         return explain(method.network, tensor, DEFAULT_EVIDENCE)[0].pairs
-    evidence = getattr(method, "evidence", lambda query, target: {})(query, target)
-    return next((values for values in evidence.values() if values.ndim == 4), None)
+    if not hasattr(method, "evidence"):
+        return None
+    return next((v for v in method.evidence(query, target).values() if v.ndim == 4), None)
 
 
 def _curves(records: Mapping[str, Any], asked: Sequence[Query]) -> dict[str, Any]:
