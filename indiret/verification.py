@@ -1,0 +1,259 @@
+"""Networks that learn to compare two pictures by a backbone's frozen maps, each to one vector.
+
+- ``siam-fv``: both pictures' cells go through one Fisher-vector layer (Ong et al., 2017);
+- ``non-metric``: a network reads two R-MAC vectors and gives a similarity that is no metric (Garcia
+  & Vogiatzis, 2019);
+- ``deep-retrieval``: R-MAC whose projection of regions learns from triplets (Gordo et al., 2017).
+
+`indiret.verifier_training` trains them. The fourth, which compares every cell with every cell, is
+`indiret.networks` with a backbone's name as its ``scheme``.
+
+Chapter: *Descriptors and verifiers*.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from indiret.backbones import Backbone, extract, load_backbone, load_maps
+from indiret.descriptor_methods import Described, DescriptorMethod
+from indiret.descriptors import EPSILON, Whitening, aggregate, fit_whitening, regional_maxima
+from indiret.images import Picture
+from indiret.networks import WEIGHTS, file_name
+
+
+def fisher_vectors(
+    vectors: Tensor, mask: Tensor, weights: Tensor, means: Tensor, deviations: Tensor
+) -> Tensor:
+    """Fisher vectors of sets under a mixture of K Gaussians (Sánchez et al., 2013, Eq. 17 and 18).
+
+    With γ_nk the chance that x_n came from Gaussian k, and z = (x − μ_k) / σ_k, the mean over the
+    set of γ z / √w_k and of γ (z² − 1) / √(2 w_k).
+
+    Parameters
+    ----------
+    vectors
+        (B, N, D) sets, filled up to one length.
+    mask
+        (B, N), 1 for what belongs to the set.
+    weights
+        w, (K,), above 0, sum 1.
+    means, deviations
+        μ and σ, (K, D).
+
+    Returns
+    -------
+    Tensor
+        (B, 2 K D): of the means, Gaussian by Gaussian, then of the deviations.
+
+    Examples
+    --------
+    >>> one = torch.ones(1, 1)
+    >>> fisher_vectors(torch.full((1, 1, 1), 3.0), one, one[0], one, one)
+    tensor([[2.0000, 2.1213]])
+    """
+    inverse = deviations.reciprocal()
+    distance = (
+        vectors.square() @ inverse.square().T
+        - 2 * vectors @ (means * inverse.square()).T
+        + (means * inverse).square().sum(1)
+    )
+    chance = (weights.log() - deviations.log().sum(1) - distance / 2).softmax(-1) * mask[..., None]
+    count = mask.sum(1)[:, None, None].clamp_min(1)
+    zeroth = chance.sum(1)[..., None] / count
+    first = chance.mT @ vectors / count
+    second = chance.mT @ vectors.square() / count
+    of_means = (first - means * zeroth) * inverse / weights.sqrt()[:, None]
+    squares = (second - 2 * means * first + means.square() * zeroth) * inverse.square()
+    of_deviations = (squares - zeroth) / (2 * weights).sqrt()[:, None]
+    return torch.cat([of_means.flatten(1), of_deviations.flatten(1)], 1)
+
+
+class Verifier(nn.Module):
+    """What the three have in common: sets of vectors in, one vector a picture, a similarity.
+
+    Each class says what of a picture's maps is its set (``read``), how it starts from training
+    pictures (``start``), and what it learns from (``loss``).
+    """
+
+    def __init__(self, channels: int, dimensions: int):
+        super().__init__()
+        self.channels, self.dimensions = channels, dimensions
+        self.mean = nn.Parameter(torch.zeros(channels))
+        self.projection = nn.Parameter(torch.randn(dimensions, channels) / channels**0.5)
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """What its constructor takes, for its file."""
+        return {"channels": self.channels, "dimensions": self.dimensions}
+
+    def read(self, maps: Tensor) -> Tensor:
+        """The set (N, C) of maps (C, h, w): R-MAC's regions, of length 1."""
+        return F.normalize(regional_maxima(maps[None])[0], dim=1, eps=EPSILON)
+
+    def start(self, vectors: Tensor) -> None:
+        """Begin with the PCA-whitening of vectors (N, C) of training pictures."""
+        fitted = fit_whitening(vectors, self.dimensions)
+        with torch.no_grad():
+            self.mean.copy_(fitted.mean)
+            self.projection.copy_(fitted.projection)
+
+    def project(self, vectors: Tensor) -> Tensor:
+        """(..., C) to (..., dimensions)."""
+        return Whitening(self.mean, self.projection)(vectors)
+
+    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """A unit vector of each set: (B, N, C) and (B, N) to (B, D); here R-MAC's aggregation."""
+        projected = F.normalize(self.project(vectors), dim=-1, eps=EPSILON) * mask[..., None]
+        return F.normalize(projected.sum(1), dim=-1, eps=EPSILON)
+
+    def similarity(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """(A, D) and (B, D) to (A, B): the cosine."""
+        return queries @ targets.T
+
+    def loss(self, queries: Tensor, targets: Tensor, relevant: Tensor) -> Tensor:
+        """Of A queries and B targets, ``relevant`` (A, B) bool; each query has a relevant one."""
+        raise NotImplementedError
+
+
+class DeepRetrieval(Verifier):
+    """R-MAC with a learnt projection, by triplets (Gordo et al., 2017, Eq. 1).
+
+    ½ max(0, m + ‖q − d⁺‖² − ‖q − d⁻‖²) with m = 0.1, over each query's relevant targets and its
+    five most similar others. The paper fine-tunes the convolutions as well; here they are frozen.
+    """
+
+    MARGIN = 0.1
+    HARDEST = 5
+
+    def loss(self, queries: Tensor, targets: Tensor, relevant: Tensor) -> Tensor:
+        cosine = self.similarity(queries, targets)
+        others = cosine.masked_fill(relevant, -2)
+        hardest = others.topk(min(self.HARDEST, others.shape[1]), dim=1).values
+        violated = self.MARGIN + 2 * hardest[:, None, :] - 2 * cosine[:, :, None]
+        return violated.clamp_min(0)[relevant].mean() / 2
+
+
+class SiameseFisher(Verifier):
+    """Fisher vectors of a picture's cells, compared by cosine, learnt by pairs (Ong et al., 2017).
+
+    The projection of cells, and weights, means and deviations of the mixture all learn. Fisher
+    vectors have the signed root of each value taken and length 1. A relevant pair pays its squared
+    distance, another one what its distance falls short of a margin, squared. The paper learns the
+    convolutions as well; here they are frozen.
+    """
+
+    MARGIN = 1.1  # two vectors that have nothing in common are √2 apart
+    ROUNDS = 10  # of k-means
+
+    def __init__(self, channels: int, dimensions: int = 64, words: int = 16):
+        super().__init__(channels, dimensions)
+        self.words = words
+        self.logits = nn.Parameter(torch.zeros(words))
+        self.means = nn.Parameter(torch.randn(words, dimensions))
+        self.log_deviations = nn.Parameter(torch.zeros(words, dimensions))
+
+    @property
+    def settings(self) -> dict[str, int]:
+        return super().settings | {"words": self.words}
+
+    def read(self, maps: Tensor) -> Tensor:
+        """The set (N, C) of maps (C, h, w): their cells, of length 1."""
+        return F.normalize(maps.flatten(1).T, dim=1, eps=EPSILON)
+
+    def start(self, vectors: Tensor) -> None:
+        """Begin with PCA, and with k-means' clusters as Gaussians."""
+        super().start(vectors)
+        with torch.no_grad():
+            points = self.project(vectors)
+            spread = torch.linspace(0, len(points) - 1, self.words).long()
+            centres = points[spread]
+            for _ in range(self.ROUNDS):
+                member = F.one_hot(torch.cdist(points, centres).argmin(1), self.words).float()
+                count = member.sum(0)[:, None].clamp_min(1)
+                centres = torch.where(member.any(0)[:, None], member.T @ points / count, centres)
+            variance = (member.T @ points.square() / count - centres.square()).clamp_min(0.01)
+            self.logits.copy_((member.mean(0) + 1e-3).log())
+            self.means.copy_(centres)
+            self.log_deviations.copy_(variance.log() / 2)
+
+    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """Normalised Fisher vectors, (B, 2 · words · dimensions)."""
+        mixture = self.logits.softmax(0), self.means, self.log_deviations.exp()
+        found = fisher_vectors(self.project(vectors), mask, *mixture)
+        return F.normalize(found.sign() * (found.abs() + EPSILON).sqrt(), dim=1)
+
+    def loss(self, queries: Tensor, targets: Tensor, relevant: Tensor) -> Tensor:
+        squared = (2 - 2 * self.similarity(queries, targets)).clamp_min(EPSILON)
+        close = (self.MARGIN - squared.sqrt()).clamp_min(0).square()
+        return (squared[relevant].mean() + close[~relevant].mean()) / 2
+
+
+class NonMetric(Verifier):
+    """A network's similarity of two R-MAC vectors (Garcia & Vogiatzis, 2019).
+
+    It is asked to give the cosine and 0.2 more for a relevant pair, 0.2 less for another, and pays
+    the absolute difference. It reads x, y and x ⊙ y, and adds to the cosine; the paper's reads x and
+    y alone and is first taught the cosine, which takes far more pairs than these. The vectors stay
+    as PCA-whitening makes them.
+    """
+
+    MARGIN = 0.2
+    HIDDEN = 128
+
+    def __init__(self, channels: int, dimensions: int = 96):
+        super().__init__(channels, dimensions)
+        self.mean.requires_grad_(False)
+        self.projection.requires_grad_(False)
+        self.layers = nn.Sequential(
+            nn.Linear(3 * dimensions, self.HIDDEN),
+            nn.ReLU(),
+            nn.Linear(self.HIDDEN, self.HIDDEN),
+            nn.ReLU(),
+            nn.Linear(self.HIDDEN, 1),
+        )
+        nn.init.zeros_(self.layers[-1].weight)  # an untrained one gives the cosine
+        nn.init.zeros_(self.layers[-1].bias)
+
+    def similarity(self, queries: Tensor, targets: Tensor) -> Tensor:
+        x, y = torch.broadcast_tensors(queries[:, None], targets[None])
+        scale = self.dimensions**0.5  # values near 1, as layers are made for
+        inputs = torch.cat([x * scale, y * scale, x * y * scale**2], dim=-1)
+        return super().similarity(queries, targets) + self.layers(inputs)[..., 0]
+
+    def loss(self, queries: Tensor, targets: Tensor, relevant: Tensor) -> Tensor:
+        wanted = super().similarity(queries, targets) + self.MARGIN * (2.0 * relevant - 1)
+        missed = (self.similarity(queries, targets) - wanted).abs()
+        return (missed[relevant].mean() + missed[~relevant].mean()) / 2
+
+
+VERIFIERS: dict[str, type[Verifier]] = {
+    "siam-fv": SiameseFisher,
+    "non-metric": NonMetric,
+    "deep-retrieval": DeepRetrieval,
+}
+
+
+def stack(sets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Sets (N, C) of any lengths as one tensor (B, N, C) float32, and its mask (B, N).
+
+    Examples
+    --------
+    >>> stack([torch.ones(1, 2), torch.ones(2, 2)])[1]
+    tensor([[1., 0.],
+            [1., 1.]])
+    """
+    vectors = nn.utils.rnn.pad_sequence([one.float() for one in sets], batch_first=True)
+    lengths = torch.tensor([len(one) for one in sets])
+    return vectors, (torch.arange(vectors.shape[1]) < lengths[:, None]).float()
