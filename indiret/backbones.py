@@ -70,7 +70,9 @@ class Backbone:
     @cached_property
     def stride(self) -> int:
         """How many pixels of a side make one cell of the maps."""
-        return round(2 * MIN_SIDE / self.maps([np.zeros((2 * MIN_SIDE,) * 2 + (3,), np.uint8)]).shape[-1])
+        return round(
+            2 * MIN_SIDE / self.maps([np.zeros((2 * MIN_SIDE,) * 2 + (3,), np.uint8)]).shape[-1]
+        )
 
     @cached_property
     def fingerprint(self) -> str:

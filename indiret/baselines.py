@@ -1,6 +1,7 @@
 """Methods to compare with: what any network must beat, and what data are measured with.
 
-All by one name: those here, which learn nothing, and `indiret.descriptor_methods`.
+All by one name: those here, which learn nothing, `indiret.descriptor_methods`, and
+`indiret.verification`.
 
 A method prepares each picture once and scores a prepared query against prepared pictures, as
 `indiret.ranking.rank` wants it.
@@ -33,6 +34,7 @@ from indiret.images import Picture
 from indiret.patches import extract_patches
 from indiret.planevote import PlanesMethod
 from indiret.ranking import Method
+from indiret.verification import VERIFIERS, build_verifier_method, is_verifier_name
 
 Vector = NDArray[np.float32]
 
@@ -267,6 +269,13 @@ METHODS = {
     )
     for name, pooling in POOLINGS.items()
 }
+METHODS |= {
+    f"{LITE0}:{name}": Baseline(
+        f"{(verifier.__doc__ or '').partition('.')[0]} (extra: baselines)",
+        partial(build_verifier_method, f"{LITE0}:{name}"),
+    )
+    for name, verifier in VERIFIERS.items()
+}
 
 
 def build_method(name: str) -> Method:
@@ -297,6 +306,8 @@ def build_method(name: str) -> Method:
     """
     if name in METHODS:
         return METHODS[name].build()
+    if is_verifier_name(name):
+        return build_verifier_method(name)
     if is_descriptor_name(name):
         return build_descriptor_method(name)
     raise ValueError(f"There is no baseline {name!r}; choose one of {', '.join(METHODS)}.")

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from indiret.architectures import ATTENTIONS, PLACEMENTS
+from indiret.backbones import load_backbone
 from indiret.datasets import (
     LAYOUTS,
     Query,
@@ -25,14 +26,17 @@ from indiret.downloads import SOURCES, describe, fetch, verify
 from indiret.evidence import METHODS as EVIDENCE_METHODS
 from indiret.evidence import Evidence, explain
 from indiret.images import crop, read_image
-from indiret.networks import CONFIGS, find_config, load_network, save_network
+from indiret.networks import CONFIGS, file_name, find_config, load_network, save_network
 from indiret.planevote import PlanesMethod
 from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Hit, NetworkMethod, prepare, rank
 from indiret.report import ReportHit, write_report
 from indiret.reproduction import compare, evaluate, list_methods, provenance, write_json
+from indiret.reranking import SHORTLIST
 from indiret.study import StudyConfig, run_study
 from indiret.training import PAPER_RECIPE, TrainingConfig, fit
+from indiret.verification import VERIFIERS, is_verifier_name, save_verifier
+from indiret.verifier_training import RECIPES, fit_verifier
 
 NOTHING_FOUND = 0.5  # probability below which the best hit is not called a match
 
@@ -61,10 +65,11 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a network; resumes where it was killed")
     train.set_defaults(run=_train)
-    train.add_argument("--network", default="base", help=f"one of {', '.join(CONFIGS)}")
+    known = ", ".join([*CONFIGS, *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS))])
+    train.add_argument("--network", default="base", help=f"one of {known}")
     train.add_argument("--attention", choices=ATTENTIONS, help="instead of the network's own")
     train.add_argument("--placement", choices=PLACEMENTS, help="where attention is applied")
-    train.add_argument("--out", type=Path, default=Path("runs/base"), help="folder of the run")
+    train.add_argument("--out", type=Path, help="folder of the run; runs/NETWORK if not given")
     train.add_argument("--recipe", choices=("default", "paper"), default="default")
     train.add_argument("--steps", type=int, help="batches to learn from")
     train.add_argument("--seed", type=int, help="default 0")
@@ -108,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--top", type=int, default=10, help="how many hits to show (10)")
     search.add_argument("--html", type=Path, metavar="FILE", help="write the report page here")
     search.add_argument("--json", action="store_true", help="print the hits as json")
-    search.add_argument("--method", default="base", help="base, planes or a .safetensors file")
+    search.add_argument(
+        "--method", default="base", help="base, planes, BACKBONE:verifier or its file"
+    )
 
     explanation = commands.add_parser("explain", help="show which patches of two photos matched")
     explanation.set_defaults(run=_explain)
@@ -120,7 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     explanation.add_argument("--layers", default="all", help="all, blocks (Eq. 3) or one's name")
     explanation.add_argument("--html", type=Path, metavar="FILE", help="write the page here")
     explanation.add_argument("--json", action="store_true", help="print the pairs as json")
-    explanation.add_argument("--method", default="base", help="base, planes or a .safetensors file")
+    explanation.add_argument(
+        "--method", default="base", help="base, planes, BACKBONE:verifier or its file"
+    )
     return parser
 
 
@@ -131,10 +140,13 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    arguments.out = arguments.out or Path("runs", Path(file_name(arguments.network)).stem)
+    if is_verifier_name(arguments.network):
+        _train_verifier(arguments)
+        return
     _check_device(arguments.device)
     recipe = PAPER_RECIPE if arguments.recipe == "paper" else TrainingConfig()
-    chosen = {name: getattr(arguments, name) for name in ("steps", "seed")}
-    recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
+    recipe = _with_choices(recipe, arguments)
     train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
     config = find_config(arguments.network)
     changes = {name: getattr(arguments, name) for name in ("attention", "placement")}
@@ -147,6 +159,32 @@ def _train(arguments: argparse.Namespace) -> None:
     write_json(arguments.out / "log.json", record)
     best = max(row.get("validation_map", 0.0) for row in log)
     print(f"{arguments.out / 'network.safetensors'}: validation mAP {best:.3f}")
+
+
+def _train_verifier(arguments: argparse.Namespace) -> None:
+    backbone_name, _, kind = arguments.network.rpartition(":")
+    plain = (arguments.attention, arguments.placement, arguments.recipe, arguments.device)
+    if plain != (None, None, "default", "cpu"):
+        raise ValueError(
+            f"{arguments.network} has no --attention, --placement, --recipe or --device; "
+            "choose --steps and --seed."
+        )
+    recipe = _with_choices(RECIPES[kind], arguments)
+    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    origin, backbone = provenance(train), load_backbone(backbone_name)
+    verifier, log = fit_verifier(kind, backbone, train, validation, recipe, arguments.out)
+    came_from = {"training": json.dumps(asdict(recipe)), "data_manifest": train.manifest_hash()}
+    path = arguments.out / "network.safetensors"
+    save_verifier(verifier, backbone, path, came_from)
+    record = {"training": asdict(recipe), "provenance": origin, "log": log}
+    write_json(arguments.out / "log.json", record)
+    looks = [row["validation_map"] for row in log if "validation_map" in row]
+    print(f"{path}: validation mAP {max(looks[1:]):.3f}, untrained {looks[0]:.3f}")
+
+
+def _with_choices(recipe: TrainingConfig, arguments: argparse.Namespace) -> TrainingConfig:
+    chosen = {name: getattr(arguments, name) for name in ("steps", "seed")}
+    return replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
 
 
 def _study(arguments: argparse.Namespace) -> None:
@@ -233,6 +271,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 def _methods(arguments: argparse.Namespace) -> None:
     lines = list_methods() | {
         "FILE.safetensors": "a network trained with `indiret train`",
+        "FIRST,SECOND": f"the first {SHORTLIST} of one method, put in order by another",
         "BACKBONE:POOLING": "torchvision/NAME or timm/NAME instead, @SIDE to squash pictures",
         "features=FOLDER": "features from elsewhere, images/NAME.npy and queries/QUERY.npy",
         "...+OPTION": f"after a pooling: {', '.join(OPTIONS)}",

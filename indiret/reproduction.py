@@ -17,10 +17,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from indiret.backbones import FINER
 from indiret.baselines import METHODS as BASELINES
 from indiret.baselines import build_method
 from indiret.datasets import Query, RetrievalDataset
-from indiret.descriptor_methods import is_descriptor_name
+from indiret.descriptor_methods import EXPORTED, is_descriptor_name
 from indiret.evaluation import (
     SETUPS,
     average_precision,
@@ -29,20 +30,25 @@ from indiret.evaluation import (
     nested_bootstrap,
     revisit,
 )
-from indiret.networks import load_network
+from indiret.networks import VERIFIER, load_network, read_metadata
 from indiret.protocol import measure_evidence, measure_maps
 from indiret.ranking import Hit, Method, NetworkMethod, prepare, rank
+from indiret.reranking import Shortlist
+from indiret.verification import build_verifier_method
 
 
 def list_methods() -> dict[str, str]:
     """What ``find_method`` takes besides a weights file: descriptions by name."""
-    return {"base": "the shipped 4-D ResNet"} | {
-        name: baseline.description for name, baseline in BASELINES.items()
-    }
+    return {
+        "base": "the shipped 4-D ResNet",
+        FINER + VERIFIER: "the same over the correlations of features (extra: baselines)",
+    } | {name: baseline.description for name, baseline in BASELINES.items()}
 
 
 def find_method(name: str) -> Method:
     """A method by its name, or a network by the path of its ``.safetensors`` file.
+
+    ``FIRST,SECOND`` is `indiret.reranking.Shortlist` of two methods.
 
     Raises
     ------
@@ -55,8 +61,15 @@ def find_method(name: str) -> Method:
     Traceback (most recent call last):
     ValueError: method 'sfit' is not known; choose from base, ...
     """
-    if name == "base" or name.endswith(".safetensors"):
+    if name == "base" or name.endswith(VERIFIER):
         return NetworkMethod(load_network(name))
+    if name.endswith(".safetensors"):
+        if "verifier" in read_metadata(name):
+            return build_verifier_method(name)
+        return NetworkMethod(load_network(name))
+    first, comma, second = name.rpartition(",")
+    if comma and not name.startswith(EXPORTED):
+        return Shortlist(find_method(first), find_method(second))
     if name in BASELINES or is_descriptor_name(name):
         return build_method(name)
     known = ", ".join(list_methods())

@@ -150,7 +150,7 @@ def fit(
         If the data sets share a landmark or a photo, or the checkpoint is of another run.
     """
     config = config or TrainingConfig()
-    _check_disjoint(train, validation)
+    check_disjoint(train, validation)
     with _SEEDED:
         torch.manual_seed(config.seed)
         model = build_network(network).to(device)
@@ -371,7 +371,7 @@ class ValidationLook:
         return fit_calibration(np.array(margins), np.array(labels))
 
 
-def _check_disjoint(train: RetrievalDataset, validation: RetrievalDataset) -> None:
+def check_disjoint(train: RetrievalDataset, validation: RetrievalDataset) -> None:
     for what, shared in (
         ("landmark", set(train.landmarks) & set(validation.landmarks)),
         ("photo", set(train.images.values()) & set(validation.images.values())),

