@@ -22,7 +22,7 @@ from indiret.evaluation import mean_average_precision
 from indiret.images import Picture, crop
 from indiret.sampling import roi_box, views_by_landmark
 from indiret.training import TrainingConfig, check_disjoint, learn
-from indiret.verification import VERIFIERS, Verifier, stack
+from indiret.verification import VERIFIERS, Verifier, save_verifier, stack
 
 AT_ONCE = 32  # pictures read before their maps are made
 START = 50_000  # vectors, at most, that a verifier begins from
