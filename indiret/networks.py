@@ -615,7 +615,7 @@ def _find_weights(name_or_path: str | Path) -> Path:
         raise FileNotFoundError(
             f"there is no network file {path}; give a .safetensors file made by save_network."
         )
-    known = sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
+    known = [name for name in CONFIGS if (WEIGHTS / file_name(name)).is_file()]
     raise ValueError(
         f"network {str(path)!r} is not known; choose from {', '.join(known) or 'none shipped'} "
         "or give a .safetensors file."
