@@ -32,6 +32,9 @@ from indiret.descriptors import EPSILON, Whitening, fit_whitening, regional_maxi
 from indiret.images import Picture
 from indiret.networks import WEIGHTS, file_name
 
+HARDEST = 5  # of a query's irrelevant targets, which its triplets are made of
+TRIPLET_MARGIN = 0.1
+
 
 def fisher_vectors(
     vectors: Tensor, mask: Tensor, weights: Tensor, means: Tensor, deviations: Tensor
@@ -124,37 +127,46 @@ class Verifier(nn.Module):
 
     def loss(self, queries: Tensor, targets: Tensor, relevant: Tensor) -> Tensor:
         """Of A queries and B targets, ``relevant`` (A, B) bool; each query has a relevant one."""
-        raise NotImplementedError
+        return triplet_loss(self.similarity(queries, targets), relevant)
+
+
+def triplet_loss(cosine: Tensor, relevant: Tensor) -> Tensor:
+    """½ max(0, m + ‖q − d⁺‖² − ‖q − d⁻‖²) with m = 0.1 (Gordo et al., 2017, Eq. 1).
+
+    The mean over each query's relevant targets d⁺ and the five others d⁻ that are most like it.
+
+    Parameters
+    ----------
+    cosine, relevant
+        (A, B) of unit vectors, float and bool.
+
+    Examples
+    --------
+    >>> triplet_loss(torch.tensor([[0.5, 0.5]]), torch.tensor([[True, False]]))
+    tensor(0.0500)
+    """
+    others = cosine.masked_fill(relevant, -2)
+    hardest = others.topk(min(HARDEST, others.shape[1]), dim=1).values
+    violated = TRIPLET_MARGIN + 2 * hardest[:, None, :] - 2 * cosine[:, :, None]
+    return violated.clamp_min(0)[relevant].mean() / 2
 
 
 class DeepRetrieval(Verifier):
-    """R-MAC with a learnt projection, by triplets (Gordo et al., 2017, Eq. 1).
+    """R-MAC with a projection learnt from triplets (Gordo et al., 2017).
 
-    ½ max(0, m + ‖q − d⁺‖² − ‖q − d⁻‖²) with m = 0.1, over each query's relevant targets and its
-    five most similar others. The paper fine-tunes the convolutions as well; here they are frozen.
+    The paper fine-tunes the convolutions as well; here they are frozen.
     """
-
-    MARGIN = 0.1
-    HARDEST = 5
-
-    def loss(self, queries: Tensor, targets: Tensor, relevant: Tensor) -> Tensor:
-        cosine = self.similarity(queries, targets)
-        others = cosine.masked_fill(relevant, -2)
-        hardest = others.topk(min(self.HARDEST, others.shape[1]), dim=1).values
-        violated = self.MARGIN + 2 * hardest[:, None, :] - 2 * cosine[:, :, None]
-        return violated.clamp_min(0)[relevant].mean() / 2
 
 
 class SiameseFisher(Verifier):
-    """Fisher vectors of a picture's cells, compared by cosine, learnt by pairs (Ong et al., 2017).
+    """Fisher vectors of a picture's cells, compared by cosine (Ong et al., 2017).
 
     The projection of cells, and weights, means and deviations of the mixture all learn. Fisher
-    vectors have the signed root of each value taken and length 1. A relevant pair pays its squared
-    distance, another one what its distance falls short of a margin, squared. The paper learns the
-    convolutions as well; here they are frozen.
+    vectors have the signed root of each value taken and length 1. The paper learns the convolutions
+    as well, and from pairs; here they are frozen, and triplets teach, since pairs of so few
+    landmarks made it worse (book/decisions/0010).
     """
 
-    MARGIN = 1.1  # two vectors that have nothing in common are √2 apart
     ROUNDS = 10  # of k-means
 
     def __init__(self, channels: int, dimensions: int = 64, words: int = 16):
@@ -193,11 +205,6 @@ class SiameseFisher(Verifier):
         mixture = self.logits.softmax(0), self.means, self.log_deviations.exp()
         found = fisher_vectors(self.project(vectors), mask, *mixture)
         return F.normalize(found.sign() * (found.abs() + EPSILON).sqrt(), dim=1)
-
-    def loss(self, queries: Tensor, targets: Tensor, relevant: Tensor) -> Tensor:
-        squared = (2 - 2 * self.similarity(queries, targets)).clamp_min(EPSILON)
-        close = (self.MARGIN - squared.sqrt()).clamp_min(0).square()
-        return (squared[relevant].mean() + close[~relevant].mean()) / 2
 
 
 class NonMetric(Verifier):

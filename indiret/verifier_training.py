@@ -28,7 +28,7 @@ AT_ONCE = 32  # pictures read before their maps are made
 START = 50_000  # vectors, at most, that a verifier begins from
 RECIPES = {
     "siam-fv": TrainingConfig(
-        steps=400, batch=16, learning_rate=1e-3, weight_decay=0, validate_every=40
+        steps=240, batch=16, learning_rate=5e-4, weight_decay=0, validate_every=40
     ),
     "non-metric": TrainingConfig(
         steps=400, batch=24, learning_rate=1e-3, weight_decay=1e-2, validate_every=40

@@ -18,7 +18,6 @@ from indiret.verification import (
     VERIFIERS,
     DeepRetrieval,
     NonMetric,
-    SiameseFisher,
     VerifierMethod,
     build_verifier_method,
     fisher_vectors,
@@ -152,21 +151,6 @@ def test_triplets_by_a_loop():
                 losses.append(max(0.0, 0.1 + gap.item()) / 2)
     found = DeepRetrieval(12, 4).loss(queries, targets, relevant)
     assert found.item() == pytest.approx(np.mean(losses), abs=1e-6)
-
-
-def test_pairs_by_a_loop():
-    torch.manual_seed(0)
-    queries, targets = F.normalize(torch.randn(3, 4), dim=1), F.normalize(torch.randn(5, 4), dim=1)
-    relevant = torch.arange(3)[:, None] == torch.arange(5)
-    near, far = [], []
-    for q in range(3):
-        for t in range(5):
-            distance = (queries[q] - targets[t]).norm().item()
-            (near if q == t else far).append(
-                distance**2 if q == t else max(0, SiameseFisher.MARGIN - distance) ** 2
-            )
-    found = SiameseFisher(12, 4, 2).loss(queries, targets, relevant)
-    assert found.item() == pytest.approx((np.mean(near) + np.mean(far)) / 2, abs=1e-5)
 
 
 def test_an_untrained_similarity_is_the_cosine_and_a_trained_one_is_not_symmetric():
