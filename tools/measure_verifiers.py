@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from indiret.datasets import RetrievalDataset, load_dataset
 from indiret.evaluation import average_precision, nested_bootstrap
-from indiret.networks import build_network, load_network
-from indiret.ranking import Method, NetworkMethod, prepare, prepare_query
+from indiret.networks import Described, IndicativeNetwork, build_network, load_network
+from indiret.ranking import Method, prepare, prepare_query
 from indiret.reproduction import find_method
 from indiret.reranking import SHORTLIST
 from indiret.verification import VERIFIERS
@@ -43,15 +44,30 @@ def precisions(scores: Scores, town: RetrievalDataset, alone: bool) -> dict:
     return found
 
 
-def shortlist(first: Scores, second: Scores) -> Scores:
-    """As `indiret.reranking.Shortlist`, from scores of both."""
-    merged = {}
-    for query, scores in first.items():
+def again(
+    networks: dict[str, IndicativeNetwork], first: Scores, town: RetrievalDataset
+) -> dict[str, Scores]:
+    """As `indiret.reranking.Shortlist` ranks with networks of one shape, each tensor made once."""
+    one = next(iter(networks.values()))
+    found: dict[str, Scores] = {name: {} for name in networks}
+    described: dict[int, Described] = {}
+    names = list(town.images)
+    for query in tqdm(town.queries, desc="re-ranking", disable=None):
+        asked = one.describe(town.read_query(query), query=True)
+        scores = first[query.name]
         listed = np.argsort(-scores, kind="stable")[:SHORTLIST]
-        again = second[query][listed]
-        merged[query] = scores - scores.max() + again.min() - 1
-        merged[query][listed] = again
-    return merged
+        for place in set(listed) - described.keys():
+            described[place] = one.describe(town.read(names[place]))
+        margins: dict[str, list[Tensor]] = {name: [] for name in networks}
+        for at in range(0, len(listed), 8):
+            tensor = one.correlate(asked, [described[place] for place in listed[at : at + 8]])
+            for name, network in networks.items():
+                margins[name].append(network.margin(tensor))
+        for name, parts in margins.items():
+            merged = torch.cat(parts).double().numpy()
+            found[name][query.name] = scores - scores.max() + merged.min() - 1
+            found[name][query.name][listed] = merged
+    return found
 
 
 def main() -> None:
@@ -62,6 +78,7 @@ def main() -> None:
     town = load_dataset("toytown", split=arguments.split)
     runs = arguments.runs
     methods: dict[str, Method] = {DESCRIPTOR: find_method(DESCRIPTOR)}
+    networks: dict[str, IndicativeNetwork] = {}
     pairs = []
     for kind in VERIFIERS:
         if (runs / kind).is_dir():
@@ -71,14 +88,12 @@ def main() -> None:
     if (runs / "verifier").is_dir():
         trained = load_network(runs / "verifier" / "network.safetensors")
         torch.manual_seed(0)
-        methods["verifier, untrained"] = NetworkMethod(build_network(trained.config))
-        methods["verifier, network"] = NetworkMethod(trained)
-        pairs += [("verifier, network", name) for name in ("verifier, untrained", DESCRIPTOR)]
-        pairs.append((f"{DESCRIPTOR}, re-ranked", DESCRIPTOR))
+        fresh = build_network(trained.config).eval()
+        networks = {"re-ranked, untrained": fresh, "re-ranked": trained}
+        pairs += [("re-ranked", name) for name in ("re-ranked, untrained", DESCRIPTOR)]
     scores = {name: score(method, town) for name, method in methods.items()}
-    if "verifier, network" in scores:
-        again = shortlist(scores[DESCRIPTOR], scores["verifier, network"])
-        scores[f"{DESCRIPTOR}, re-ranked"] = again
+    with torch.inference_mode():
+        scores |= again(networks, scores[DESCRIPTOR], town) if networks else {}
     found = {
         alone: {name: precisions(of, town, alone) for name, of in scores.items()}
         for alone in (False, True)
