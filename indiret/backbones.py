@@ -107,12 +107,12 @@ class Backbone:
 def load_backbone(name: str) -> Backbone:
     """A backbone by its name.
 
-    ======================== ======================================================================
-    ``efficientnet-lite0``   ImageNet, 4.7 M parameters, maps of 1,280 channels, one cell for 32 px
-    ``efficientnet-lite0/16``  its first eleven blocks: maps of 112 channels, one cell for 16 px
-    ``torchvision/NAME``     any classifier of torchvision, such as ``torchvision/vgg16``
-    ``timm/NAME``            any classifier of timm, such as ``timm/resnet101``
-    ======================== ======================================================================
+    ========================= =====================================================================
+    ``efficientnet-lite0``    ImageNet, 4.7 M parameters, maps of 1,280 channels, a cell for 32 px
+    ``efficientnet-lite0/16`` its first eleven blocks: maps of 112 channels, a cell for 16 px
+    ``torchvision/NAME``      any classifier of torchvision, such as ``torchvision/vgg16``
+    ``timm/NAME``             any classifier of timm, such as ``timm/resnet101``
+    ========================= =====================================================================
 
     ``NAME@SIDE`` squashes every picture to SIDE × SIDE pixels.
 
