@@ -139,7 +139,7 @@ class Shortlist:
     >>> method = Shortlist(build_method("colour-histogram"), build_method("thumbnail"), length=1)
     >>> black, white = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
     >>> database = [method.prepare(white), method.prepare(black)]
-    >>> method.score(method.prepare_query(black), database).argmax()
+    >>> int(method.score(method.prepare_query(black), database).argmax())
     1
     """
 

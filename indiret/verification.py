@@ -145,8 +145,8 @@ def triplet_loss(cosine: Tensor, relevant: Tensor) -> Tensor:
     >>> triplet_loss(torch.tensor([[0.5, 0.5]]), torch.tensor([[True, False]]))
     tensor(0.0500)
     """
-    others = cosine.masked_fill(relevant, -2)
-    hardest = others.topk(min(HARDEST, others.shape[1]), dim=1).values
+    count = min(HARDEST, int((~relevant).sum(1).min()))
+    hardest = cosine.masked_fill(relevant, -2).topk(count, dim=1).values
     violated = TRIPLET_MARGIN + 2 * hardest[:, None, :] - 2 * cosine[:, :, None]
     return violated.clamp_min(0)[relevant].mean() / 2
 
@@ -212,8 +212,7 @@ class NonMetric(Verifier):
 
     It is asked to give the cosine and 0.2 more for a relevant pair, 0.2 less for another, and pays
     the absolute difference. It reads x, y and x ⊙ y, and adds to the cosine; the paper's reads x
-    and y alone and is first taught the cosine, which takes far more pairs than these. The vectors
-    stay as PCA-whitening makes them.
+    and y alone and gives the whole similarity. The vectors stay as PCA-whitening makes them.
     """
 
     MARGIN = 0.2
@@ -223,15 +222,11 @@ class NonMetric(Verifier):
         super().__init__(channels, dimensions)
         self.mean.requires_grad_(False)
         self.projection.requires_grad_(False)
-        self.layers = nn.Sequential(
-            nn.Linear(3 * dimensions, self.HIDDEN),
-            nn.ReLU(),
-            nn.Linear(self.HIDDEN, self.HIDDEN),
-            nn.ReLU(),
-            nn.Linear(self.HIDDEN, 1),
-        )
-        nn.init.zeros_(self.layers[-1].weight)  # an untrained one gives the cosine
-        nn.init.zeros_(self.layers[-1].bias)
+        first = nn.Linear(3 * dimensions, self.HIDDEN)
+        second, last = nn.Linear(self.HIDDEN, self.HIDDEN), nn.Linear(self.HIDDEN, 1)
+        nn.init.zeros_(last.weight)  # an untrained one gives the cosine
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
 
     def similarity(self, queries: Tensor, targets: Tensor) -> Tensor:
         x, y = torch.broadcast_tensors(queries[:, None], targets[None])
