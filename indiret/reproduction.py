@@ -61,15 +61,15 @@ def find_method(name: str) -> Method:
     Traceback (most recent call last):
     ValueError: method 'sfit' is not known; choose from base, ...
     """
+    first, comma, second = name.rpartition(",")
+    if comma and not name.startswith(EXPORTED) and not Path(name).is_file():
+        return Shortlist(find_method(first), find_method(second))
     if name == "base" or name.endswith(VERIFIER):
         return NetworkMethod(load_network(name))
     if name.endswith(".safetensors"):
         if "verifier" in read_metadata(name):
             return build_verifier_method(name)
         return NetworkMethod(load_network(name))
-    first, comma, second = name.rpartition(",")
-    if comma and not name.startswith(EXPORTED):
-        return Shortlist(find_method(first), find_method(second))
     if name in BASELINES or is_descriptor_name(name):
         return build_method(name)
     known = ", ".join(list_methods())
