@@ -225,7 +225,8 @@ def test_train_teaches_a_verifier(capsys, tmp_path, monkeypatch):
         "train": make_tiny_town(tmp_path / "train", "a"),
         "validation": make_tiny_town(tmp_path / "validation", "b", landmarks=4, seed=1),
     }
-    monkeypatch.setattr(cli, "load_dataset", lambda name, split: towns[split])
+    towns["test"] = towns["validation"]
+    monkeypatch.setattr(cli, "load_dataset", lambda name, root=None, split="test": towns[split])
     backbone = Backbone("toy", nn.Conv2d(3, 200, 8, 8).requires_grad_(False))
     monkeypatch.setattr(cli, "load_backbone", lambda name: backbone)
     monkeypatch.setenv("INDIRET_CACHE", str(tmp_path / "cache"))
