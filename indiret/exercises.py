@@ -19,8 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from indiret.attention import attend, coordinates
 from indiret.conv4d import Conv4d
 from indiret.correlation import PatchProducts
+from indiret.evidence import Evidence
+from indiret.feedback import refine_query, weight_tensor
+from indiret.networks import CONFIGS, build_network, parameter_count
 from indiret.patches import patch_length
 
 Answer = Any  # a number or a function, as the exercise asks for
@@ -314,3 +318,63 @@ def total_contribution(answer: Answer) -> None:
     x = _drawn(2, 20)[0]
     hint = "Σ gradient · x: for a judge that is linear it is judge(x) − judge(0)."
     expect(answer(judge, x), judge(x) - bias, hint)
+
+
+# Hypersphere attention
+
+
+@exercise
+def har_numbers(answer: Answer) -> None:
+    network = build_network(CONFIGS["base"].replace(attention="har"))
+    wanted = parameter_count(network) - parameter_count(build_network("base"))
+    expect(answer, wanted, "Six for one mask: the centre has four coordinates. How many masks?")
+
+
+@exercise
+def attended(answer: Answer) -> None:
+    features, theta = _drawn(2, 3, 4, 4, 5, 5), _drawn(2, 4, 4, 5, 5)
+    hint = "Where the mask is 0 the features stay as they are; one mask serves all channels."
+    expect(answer(features, theta), attend(features, theta), hint)
+
+
+@exercise
+def brightest(answer: Answer) -> None:
+    expect(answer(0.0), 0.0, "With μ = 0 it is a ball, largest in its middle.")
+    expect(answer(0.25), 0.5, "Θ is largest where d = μ, and d is the squared distance.")
+
+
+@exercise
+def plane_mask(answer: Answer) -> None:
+    places = coordinates((4, 5, 3, 6))
+    A, t = torch.tensor([[0.8, 0.1], [-0.2, 0.6]]), torch.tensor([0.1, -0.3])
+    off = places[..., :2] - (torch.einsum("pq,...q->...p", A, places[..., 2:]) + t)
+    wanted = torch.exp(-off.square().sum(-1) / (2 * 0.3**2))
+    hint = "Send (k, l) = places[..., 2:] through A and t, and measure from there to (i, j)."
+    expect(answer(places, A, t, 0.3), wanted, hint)
+
+
+# Indicative feedback
+
+
+@exercise
+def even_votes(answer: Answer) -> None:
+    maps = _drawn(3, 4, 5) * torch.tensor([1.0, 10.0, 100.0])[:, None, None]
+    wanted = refine_query([Evidence(0.0, one[None, None]) for one in maps], normalise=True)
+    expect(answer(maps), wanted, "Divide each map by its own sum before you take the mean.")
+
+
+@exercise
+def weighed(answer: Answer) -> None:
+    tensor, w = _drawn(1, 2, 3, 3, 4, 5), _drawn(4, 5)
+    expect(answer(tensor, w, 0.0), tensor, "λ = 0 leaves the tensor as it is.")
+    wanted = weight_tensor(tensor, w, 0.7)
+    expect(answer(tensor, w, 0.7), wanted, "λ = 1 multiplies by w; in between, mix the two.")
+
+
+@exercise
+def evidence_cells(answer: Answer) -> None:
+    P = torch.zeros(6, 8)
+    P[1, 2], P[4, 5], P[5, 7] = 10, 4, 1
+    hint = "The level is a share of the maximum; bottom and right are one past the last cell."
+    expect(answer(P, 0.3), (1, 2, 5, 6), hint)
+    expect(answer(P / 100, 0.3), (1, 2, 5, 6), "The same map, a hundred times fainter: same box.")
