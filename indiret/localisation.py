@@ -130,7 +130,19 @@ def threshold_ious(evidence: ArrayLike, roi: ArrayLike) -> NDArray[np.float64]:
     """
     roi = _as_roi(roi)
     scaled = scale_map(upsample_map(evidence, roi.shape))
-    return np.array([_iou(scaled >= threshold, roi) for threshold in THRESHOLDS])
+    return np.array([mask_iou(scaled >= threshold, roi) for threshold in THRESHOLDS])
+
+
+def mask_iou(mask: NDArray[np.bool_], roi: NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks of one shape; 0 if both are empty.
+
+    Examples
+    --------
+    >>> mask_iou(np.array([True, True, False]), np.array([False, True, True]))
+    0.3333333333333333
+    """
+    union = np.count_nonzero(mask | roi)
+    return float(np.count_nonzero(mask & roi) / union) if union else 0.0
 
 
 def evidence_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
@@ -188,7 +200,7 @@ def otsu_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
     roi = _as_roi(roi)
     scaled = scale_map(upsample_map(evidence, roi.shape))
     bins = np.minimum((scaled * OTSU_BINS).astype(int), OTSU_BINS - 1)
-    return _iou(bins > _otsu_bin(bins), roi)
+    return mask_iou(bins > _otsu_bin(bins), roi)
 
 
 def pixel_auc(evidence: ArrayLike, roi: ArrayLike) -> float:
@@ -310,11 +322,6 @@ def _as_roi(roi: ArrayLike) -> NDArray[np.bool_]:
             f"An RoI is a (H, W) array of bool; this has shape {mask.shape} and {mask.dtype}."
         )
     return mask
-
-
-def _iou(mask: NDArray[np.bool_], roi: NDArray[np.bool_]) -> float:
-    union = np.count_nonzero(mask | roi)
-    return float(np.count_nonzero(mask & roi) / union) if union else 0.0
 
 
 def _otsu_bin(bins: NDArray[np.int_]) -> int:

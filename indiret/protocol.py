@@ -53,7 +53,7 @@ def evidence_pairs(dataset: RetrievalDataset) -> Iterator[EvidencePair]:
     """Every (query, other positive with a RoI), in order."""
     for query in dataset.queries:
         for name in sorted(query.positives - {query.image}):
-            roi = dataset.roi(name) if name in dataset.images else None
+            roi = dataset.roi(name, query.landmark) if name in dataset.images else None
             if roi is not None:
                 yield EvidencePair(query, name, roi)
 

@@ -81,8 +81,8 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
         None if there is none), ``AP`` by query, ``revisited`` (of a revisited benchmark, whose
         other figures are those of the medium setup), ``ms_per_query`` and ``ms_per_pair`` (ranking
         with the database prepared, the query's photo not), ``mb_per_image`` (what is kept of a
-        picture to rank it), ``evidence`` (of methods that give it), ``skipped`` and
-        ``provenance``.
+        picture to rank it), ``evidence`` (of methods that give it), ``regions`` (which regions of
+        interest it was measured on), ``skipped`` and ``provenance``.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
     results |= {"ms_per_query": 1000 * seconds / len(dataset.queries)}
     results |= {"ms_per_pair": 1000 * seconds / pairs}
     results |= {"mb_per_image": mean(map(_bytes, prepared.features.values())) / 1e6}
-    results |= {"skipped": prepared.skipped}
+    results |= {"skipped": prepared.skipped, "regions": dataset.regions_used}
     if isinstance(method, NetworkMethod):
         results["evidence"] = measure_evidence(method, dataset, prepared)
     elif hasattr(method, "evidence"):
@@ -124,7 +124,7 @@ def compare(names: Sequence[str], dataset: RetrievalDataset, out: Path) -> list[
     dataset
         As for `evaluate`.
     out
-        Folder of the files. One made from other data or by another commit is made anew.
+        Folder of the files. One made from other data or regions or by another commit is made anew.
 
     Returns
     -------
@@ -137,9 +137,8 @@ def compare(names: Sequence[str], dataset: RetrievalDataset, out: Path) -> list[
         path = out / f"{re.sub(r'[^A-Za-z0-9.@+-]+', '_', f'{dataset.name} {name}')}.json"
         done = json.loads(path.read_text()) if path.is_file() else {}
         made = done.get("provenance", {})
-        if done.get("method") != name or any(
-            made.get(key) != here[key] for key in ("commit", "data_manifest")
-        ):
+        of_these = done.get("method") == name and done.get("regions") == dataset.regions_used
+        if not of_these or any(made.get(key) != here[key] for key in ("commit", "data_manifest")):
             done = evaluate(name, dataset)
             write_json(path, done)
         results.append(done)
