@@ -99,13 +99,13 @@ class Annotator(anywidget.AnyWidget):
         self._turn = 0
         super().__init__()
         self.on_msg(self._hear)
-        self.open(self._next_not_done(0))
+        self.turn_to(self._next_not_done(0))
 
     @property
     def photos(self) -> dict[str, PhotoRegions]:
         return self._file.photos
 
-    def open(self, number: int) -> None:
+    def turn_to(self, number: int) -> None:
         """Show a photo by its number, from 0.
 
         Raises
@@ -139,7 +139,7 @@ class Annotator(anywidget.AnyWidget):
             If a region is hardly in the photo, or the file was changed by somebody else.
         """
         self._keep(self.view["number"], regions, nothing)
-        self.open(self.view["number"])
+        self.turn_to(self.view["number"])
 
     def _keep(self, number: int, regions: Sequence[Region], nothing: bool) -> None:
         if len(regions) > MOST_REGIONS:
@@ -164,12 +164,12 @@ class Annotator(anywidget.AnyWidget):
                 regions = [Region(**region) for region in message["regions"]]
                 self._keep(_number(message["number"]), regions, message["nothing"] is True)
             elif message["do"] == "open":
-                self.open(_number(message["number"]))
+                self.turn_to(_number(message["number"]))
             elif message["do"] == "jump":
-                self.open(self._next_not_done(self.view["number"] + 1))
+                self.turn_to(self._next_not_done(self.view["number"] + 1))
         except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
             self.message = f"Not saved: {error}"
-            self.open(self.view["number"])  # as it was
+            self.turn_to(self.view["number"])  # as it was
 
     def to_html(self, photos: int = 3) -> str:
         """A piece of HTML in which a few photos, from the one shown on, can be tried."""

@@ -53,13 +53,13 @@ def test_it_saves_as_it_goes_and_resumes(album, tmp_path):
     again = Annotator(album, path)
     assert again.view["number"] == 2 and again.progress == {"done": 2, "total": 4}
     assert again.view["size"] is None and "truncated" in again.view["problem"]
-    again.open(0)
+    again.turn_to(0)
     assert [plain(Region(**region)) for region in again.view["regions"]] == [plain(BOX)]
 
 
 def test_next_not_done_goes_round(album, tmp_path):
     annotator = Annotator(album, tmp_path / "regions.json")
-    annotator.open(3)
+    annotator.turn_to(3)
     tell(annotator, do="jump")
     assert annotator.view["number"] == 0
     for number in range(4):
@@ -125,7 +125,7 @@ def test_foreign_files_and_photos_are_refused(album, tmp_path):
         Annotator(album, tmp_path / "new.json", ["x"])
     write_regions(tmp_path / "sizes.json", {"photo_0.jpg": PhotoRegions((60, 80), [BOX])})
     annotator = Annotator(album, tmp_path / "sizes.json")
-    annotator.open(0)
+    annotator.turn_to(0)
     assert "belongs to other photos" in annotator.view["problem"]
 
 
@@ -162,10 +162,10 @@ def test_the_module_loads_nothing_and_reads_no_text_as_markup():
 
 def test_photos_that_cannot_be_read_are_left_out_of_a_page(album, tmp_path):
     annotator = Annotator(album, tmp_path / "regions.json")
-    annotator.open(1)
+    annotator.turn_to(1)
     state = json.loads(Page(annotator.to_html(3)).tags[0][1]["data-state"])
     assert [photo["name"] for photo in state["photos"]] == ["photo_1.jpg", "photo_3.jpg"]
-    annotator.open(2)
+    annotator.turn_to(2)
     assert "None of these photos" in annotator.to_html(1)
 
 
@@ -187,7 +187,7 @@ SHOWN = """() => {
 class Opened:
     """An annotator in a page on the disk, and what the page did that it should not do."""
 
-    def __init__(self, browser, path: Path, html: str, width=1000, scheme="light", **more):
+    def __init__(self, chromium, path: Path, html: str, width=1000, scheme="light", **more):
         path.write_text(
             '<!doctype html><html lang="en"><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -196,7 +196,7 @@ class Opened:
             encoding="utf-8",
         )
         size = {"width": width, "height": 1000}
-        self.page = browser.new_page(viewport=size, color_scheme=scheme, **more)
+        self.page = chromium.new_page(viewport=size, color_scheme=scheme, **more)
         self.page.set_default_timeout(120_000)
         self.troubles: list[str] = []
         self.page.on("console", lambda m: m.type == "error" and self.troubles.append(m.text))
