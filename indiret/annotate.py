@@ -36,7 +36,7 @@ MODULE = (Path(__file__).parent / "annotate.js").read_text(encoding="utf-8")
 LONG_SIDE = 1120  # pixels of a photo that is shown; twice what the widget draws at most
 PAGE_SIDE = 480  # in a page
 MOST_REGIONS = 500  # of one photo
-PAGE_NOTICE = "Try it: draw, accept, reject. A page keeps nothing; the live chapter saves."
+PAGE_NOTICE = "Try it: draw, accept, reject. A page keeps nothing; a live notebook saves."
 
 
 class Annotator(anywidget.AnyWidget):

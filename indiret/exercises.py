@@ -378,3 +378,33 @@ def evidence_cells(answer: Answer) -> None:
     hint = "The level is a share of the maximum; bottom and right are one past the last cell."
     expect(answer(P, 0.3), (1, 2, 5, 6), hint)
     expect(answer(P / 100, 0.3), (1, 2, 5, 6), "The same map, a hundred times fainter: same box.")
+
+
+# Your own photos
+
+
+@exercise
+def box_overlap(answer: Answer) -> None:
+    hint = "Both hold 1 of the 7 pixels that at least one of (0, 0, 2, 2) and (1, 1, 3, 3) holds."
+    expect(answer((0, 0, 2, 2), (1, 1, 3, 3)), 1 / 7, hint)
+    hint = "Boxes that lie apart have nothing in common: no width or height may fall below 0."
+    expect(answer((0, 0, 2, 2), (5, 6, 9, 9)), 0.0, hint)
+
+
+@exercise
+def outline_area(answer: Answer) -> None:
+    hint = "The triangle (0, 0), (4, 0), (0, 3) has area 6, either way round."
+    expect(answer([(0, 0), (4, 0), (0, 3)]), 6.0, hint)
+    expect(answer([(0, 3), (4, 0), (0, 0)]), 6.0, hint)
+    hint = "The square (1, 1), (3, 1), (3, 3), (1, 3) has area 4: it has four edges, not three."
+    expect(answer([(1, 1), (3, 1), (3, 3), (1, 3)]), 4.0, hint)
+
+
+@exercise
+def carry_over(answer: Answer) -> None:
+    shift = torch.tensor([[1.0, 0, 5], [0, 1, 7], [0, 0, 1]]).numpy()
+    hint = "A shift by (5, 7) takes the box (0, 0, 2, 1) to (5, 7), (7, 7), (7, 8), (5, 8)."
+    expect(answer(shift, (0, 0, 2, 1)), [[5, 7], [7, 7], [7, 8], [5, 8]], hint)
+    tilt = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0.5, 0, 1]]).numpy()
+    hint = "The camera tilts: divide by the third number, which is 2 for the corner (2, 1)."
+    expect(answer(tilt, (0, 0, 2, 1)), [[0, 0], [1, 0], [1, 0.5], [0, 1]], hint)
