@@ -79,8 +79,10 @@ def propose(
         return None
     height, width = target.size
     photo = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
-    _, inside = cv2.intersectConvexConvex(outline, photo)
-    corners = [] if inside is None else inside.reshape(-1, 2).round(1).tolist()
+    area, inside = cv2.intersectConvexConvex(outline, photo)
+    if not area:  # then what is inside is not set
+        return None
+    corners = inside.reshape(-1, 2).round(1).tolist()
     try:
         region = Region(tuple((x, y) for x, y in corners)).within(target.size)
     except ValueError:  # hardly anything of it is in the photo
