@@ -238,7 +238,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _regions(arguments: argparse.Namespace) -> None:
     dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
     _report_skipped(dict(dataset.skipped))
-    photos = propose_regions(dataset, arguments.out).photos
+    photos, skipped = propose_regions(dataset, arguments.out)
+    _report_skipped(skipped)
     origins = [{region.origin for region in photo.regions} for photo in photos.values()]
     boxes, proposed = (sum(kind in found for found in origins) for kind in ("query", "sift"))
     done = sum(photo.done for photo in photos.values())

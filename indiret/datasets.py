@@ -357,16 +357,20 @@ def use_regions(
     """
     path = Path(path)
     states = {"accepted", "open"} if unreviewed else {"accepted"}
-    regions, left = {}, 0
+    regions: dict[str, tuple[Region, ...]] = {}
+    left = 0
     for given, photo in read_regions(path).items():
         name = given if given in dataset.images else Path(given).stem
         if name not in dataset.images and name not in dataset.query_images:
             continue
         check_shape(path, name, photo, image_size(dataset.path(name)))
         left += sum(region.state == "open" for region in photo.regions)
-        chosen = [region.within(photo.shape) for region in photo.regions if region.state in states]
+        try:
+            chosen = [one.within(photo.shape) for one in photo.regions if one.state in states]
+        except ValueError as error:
+            raise ValueError(f"{path}, photo {given}: {error}") from error
         if chosen:
-            regions[name] = tuple(chosen)
+            regions[name] = (*regions.get(name, ()), *chosen)
     if not regions:
         remedy = f"; {left} proposals in it wait to be accepted" if left else ""
         raise ValueError(f"{path} has no region for a photo of {dataset.name}{remedy}.")

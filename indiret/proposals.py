@@ -94,7 +94,7 @@ def propose_regions(
     dataset: RetrievalDataset,
     path: str | os.PathLike[str],
     min_inliers: int = MIN_INLIERS,
-) -> RegionFile:
+) -> tuple[dict[str, PhotoRegions], dict[str, str]]:
     """Fill a file of regions: boxes of the queries, and a proposal for each other positive.
 
     Every query of a landmark is tried on every positive of that landmark, and the proposal on which
@@ -112,8 +112,8 @@ def propose_regions(
 
     Returns
     -------
-    RegionFile
-        Saved.
+    tuple of (dict of str to PhotoRegions, dict of str to str)
+        What the file holds now, and why photos that cannot be read were skipped, by name.
 
     Raises
     ------
@@ -130,19 +130,24 @@ def propose_regions(
     wanted = wanted_regions(dataset)
     saved = time.monotonic()
     asked: dict[str, Keypoints] = {}
+    skipped: dict[str, str] = {}
     try:
         for name, queries in tqdm(wanted.items(), desc="proposing", unit="photo", disable=None):
-            photo = file.photo(name, image_size(dataset.path(name)))
-            if photo.tried:
+            try:
+                photo = file.photo(name, image_size(dataset.path(name)))
+                if photo.tried:
+                    continue
+                photo.regions += _found(method, dataset, name, queries, asked, min_inliers)
+            except ImageError as error:
+                skipped[name] = str(error)
                 continue
-            photo.regions += _found(method, dataset, name, queries, asked, min_inliers)
             photo.tried = True
             if time.monotonic() - saved > SAVE_EVERY:
                 file.save()
                 saved = time.monotonic()
     finally:
         file.save()
-    return file
+    return file.photos, skipped
 
 
 def wanted_regions(dataset: RetrievalDataset) -> dict[str, list[Query]]:
@@ -203,10 +208,7 @@ def _found(
             Region.from_box(box, landmark=landmark, origin="query")
             for landmark, box in sorted({(q.landmark, q.box) for q in boxes if q.box})
         ]
-    try:
-        target = method.prepare(dataset.read(name))
-    except ImageError:
-        return []
+    target = method.prepare(dataset.read(name))
     best: dict[str, Proposal] = {}
     for query in queries:
         if query.name not in asked:

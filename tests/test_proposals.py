@@ -99,7 +99,7 @@ def town():
 
 
 def test_a_file_holds_boxes_of_queries_and_one_open_proposal_for_other_photos(town, tmp_path):
-    photos = propose_regions(town, tmp_path / "regions.json").photos
+    photos = propose_regions(town, tmp_path / "regions.json")[0]
     assert read_regions(tmp_path / "regions.json") == photos
     asking = {query.image: query for query in town.queries}
     assert set(photos) == set(wanted_regions(town)) and set(asking) < set(photos)
@@ -133,7 +133,7 @@ def test_it_goes_on_where_it_was_killed_and_leaves_what_was_decided(town, tmp_pa
         propose_regions(town, path)
     kept = {name: photo for name, photo in read_regions(path).items() if photo.tried}
     assert list(kept) == tried[:3]
-    photos = propose_regions(town, path).photos
+    photos, _ = propose_regions(town, path)
     assert tried[4:] == tried[3:4] + [
         name for name in wanted_regions(town) if name not in tried[:4]
     ]
@@ -156,10 +156,23 @@ def test_a_photo_that_two_landmarks_share_gets_a_region_of_each(tmp_path):
         for kind, text in texts.items():
             (tmp_path / "groundtruth" / f"{name}_1_{kind}.txt").write_text(text)
     dataset = load_dataset("oxford5k", tmp_path)
-    regions = propose_regions(dataset, tmp_path / "regions.json").photos["both"].regions
+    photos, _ = propose_regions(dataset, tmp_path / "regions.json")
+    regions = photos["both"].regions
     boxes = {region.landmark: region.box for region in regions}
     np.testing.assert_allclose(boxes["left"], (0, 0, 160, 160), atol=2)
     np.testing.assert_allclose(boxes["right"], (160, 0, 320, 160), atol=2)
+
+
+def test_a_photo_that_cannot_be_read_is_skipped_aloud_and_tried_again(town, tmp_path):
+    asking = {query.image for query in town.queries}
+    name = min(town.queries[0].positives - asking)
+    half = tmp_path / "half.jpg"
+    half.write_bytes(town.path(name).read_bytes()[:4000])
+    few = replace(town, queries=town.queries[:1], images={**town.images, name: half})
+    photos, skipped = propose_regions(few, tmp_path / "regions.json")
+    assert list(skipped) == [name] and "truncated" in skipped[name]
+    assert not photos[name].tried
+    assert sum(photo.tried for photo in photos.values()) == len(photos) - len(skipped) > 1
 
 
 def test_what_cannot_be_filled_is_refused(town, tmp_path):

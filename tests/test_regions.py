@@ -235,3 +235,7 @@ def test_a_file_that_does_not_fit_the_data_set_is_refused(tmp_path):
     write_regions(path, {f"{name}.jpg": PhotoRegions((60, 80), [BOX])})  # by its file's name
     with pytest.raises(ValueError, match="belongs to other photos"):
         use_regions(town, path)
+    outside = Region.from_box((5000, 0, 6000, 50))
+    town_file(path, **{name: [outside]})
+    with pytest.raises(ValueError, match=f"photo {name}: only 0 x"):
+        use_regions(town, path)
