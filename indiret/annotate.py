@@ -168,13 +168,14 @@ class Annotator(anywidget.AnyWidget):
             elif message["do"] == "jump":
                 self.turn_to(self._next_not_done(self.view["number"] + 1))
         except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
-            self.message = f"Not saved: {error}"
+            failed = "Not saved" if message.get("do") == "keep" else "That cannot be done"
+            self.message = f"{failed}: {error}"
             self.turn_to(self.view["number"])  # as it was
 
     def to_html(self, photos: int = 3) -> str:
         """A piece of HTML in which a few photos, from the one shown on, can be tried."""
         number = self.view["number"]
-        views = []
+        views: list[dict[str, Any]] = []
         for place in range(number, min(number + photos, len(self._names))):
             view, picture = self._view(place, PAGE_SIDE)
             if view["size"]:

@@ -98,8 +98,8 @@ def propose_regions(
     """Fill a file of regions: boxes of the queries, and a proposal for each other positive.
 
     Every query of a landmark is tried on every positive of that landmark, and the proposal on which
-    most matches agree is kept, open for a person to accept. The file is saved every few seconds;
-    what stands in it, whoever put it there, is not tried again.
+    most matches agree is kept, open for a person to accept. The file is saved every few seconds. A
+    photo that was tried before, or that somebody has marked, is left as it is.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def propose_regions(
         for name, queries in tqdm(wanted.items(), desc="proposing", unit="photo", disable=None):
             try:
                 photo = file.photo(name, image_size(dataset.path(name)))
-                if photo.tried:
+                if photo.tried or photo.regions or photo.nothing:
                     continue
                 photo.regions += _found(method, dataset, name, queries, asked, min_inliers)
             except ImageError as error:

@@ -240,8 +240,9 @@ def read_regions(path: str | os.PathLike[str]) -> dict[str, PhotoRegions]:
             height, width = int(entry["height"]), int(entry["width"])
             if min(height, width) < 1:
                 raise ValueError(f"the photo {name!r} is {width} x {height} pixels")
-            flags = {key: entry.get(key) is True for key in ("nothing", "tried")}
-            photos[names.setdefault(entry["id"], name)] = PhotoRegions((height, width), **flags)
+            nothing, tried = (entry.get(key) is True for key in ("nothing", "tried"))
+            names[entry["id"]] = name
+            photos[name] = PhotoRegions((height, width), [], nothing, tried)
         for entry in data["annotations"]:
             photo = photos[names[entry["image_id"]]]
             landmark = landmarks[entry["category_id"]]
@@ -305,7 +306,8 @@ def write_regions(path: str | os.PathLike[str], photos: Mapping[str, PhotoRegion
     """
     landmarks = sorted({r.landmark for photo in photos.values() for r in photo.regions})
     category = {landmark: number for number, landmark in enumerate(landmarks, start=1)}
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, (name, photo) in enumerate(photos.items(), start=1):
         height, width = photo.shape
         entry = {"id": number, "file_name": name, "name": name, "width": width, "height": height}

@@ -14,7 +14,7 @@ from indiret.datasets import Query, load_dataset
 from indiret.images import image_size
 from indiret.localisation import mask_iou
 from indiret.proposals import mean_iou, propose, propose_regions, wanted_regions
-from indiret.regions import Region, read_regions, region_mask
+from indiret.regions import PhotoRegions, Region, read_regions, region_mask, write_regions
 
 pytest.importorskip("cv2", reason="the extra baselines is not installed")
 from indiret.baselines import SiftRansac
@@ -138,6 +138,9 @@ def test_it_goes_on_where_it_was_killed_and_leaves_what_was_decided(town, tmp_pa
         name for name in wanted_regions(town) if name not in tried[:4]
     ]
     assert {name: photos[name] for name in kept} == kept
+    decided = next(name for name, photo in photos.items() if not photo.done)
+    photos[decided] = PhotoRegions(photos[decided].shape, nothing=True)  # by a person, untried
+    write_regions(path, photos)
     before = path.read_bytes()
     count = len(tried)
     propose_regions(town, path)
