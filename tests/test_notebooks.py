@@ -16,7 +16,17 @@ import nbformat
 import pytest
 from PIL import Image
 
-from tools.run_notebooks import check_parameters, parse_value, save_pictures
+from tools import run_notebooks
+from tools.run_notebooks import (
+    chapter_key,
+    check_parameters,
+    declared_parameters,
+    is_a,
+    library_key,
+    main,
+    parse_value,
+    save_pictures,
+)
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -78,6 +88,96 @@ def test_unknown_parameters_and_files_are_refused(tmp_path):
     assert run(tmp_path / "none.ipynb").returncode == 2
 
 
+def test_values_of_a_wrong_type_are_refused(tmp_path, capsys):
+    cell = "top: int = 3  # a\nname: str = 'x'  # b\ngrid: tuple[int, int] = (2, 2)  # c"
+    chapter = write_notebook(tmp_path / "ok.ipynb", parameters=cell)
+    for name, text, kind in [
+        ("top", "three", "int"),
+        ("top", "3.5", "int"),
+        ("top", "True", "int"),
+        ("grid", "(3,)", "tuple[int, int]"),
+    ]:
+        assert main([str(chapter), "--out", str(tmp_path / "out"), "-p", name, text]) == 2
+        assert f"it takes {kind}." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    check_parameters(chapter, {"top": 4, "grid": (3, 4), "name": "12"})
+    assert run_notebooks.parse_values(chapter, {"name": "12"}) == {"name": "12"}
+    with pytest.raises(ValueError, match="type 'Path' is not known"):
+        is_a("x", "Path")
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The notebooks that were really run, by name; each run leaves a copy."""
+    names: list[str] = []
+
+    def pretend(notebook: Path, out: Path, parameters: dict[str, object]) -> Path:
+        names.append(notebook.name)
+        out.mkdir(parents=True, exist_ok=True)
+        executed = out / notebook.name
+        executed.write_bytes(notebook.read_bytes())
+        return executed
+
+    monkeypatch.setattr(run_notebooks, "run_notebook", pretend)
+    monkeypatch.setattr(run_notebooks, "library_key", lambda: "one library")
+    monkeypatch.delenv("CI", raising=False)
+    return names
+
+
+def test_an_unchanged_chapter_is_reused_and_a_changed_one_is_not(tmp_path, runs, monkeypatch):
+    chapter = write_notebook(tmp_path / "ok.ipynb", fine="x = 1")
+    kept, out = tmp_path / "kept", tmp_path / "out"
+    arguments = [str(chapter), "--out", str(out), "--reuse", str(kept)]
+    assert main(arguments) == 0 and runs == ["ok.ipynb"]
+    (out / "ok.ipynb").unlink()
+    assert main(arguments) == 0 and runs == ["ok.ipynb"]
+    assert (out / "ok.ipynb").read_bytes() == chapter.read_bytes()
+
+    write_notebook(chapter, fine="x = 2")
+    assert main(arguments) == 0 and len(runs) == 2
+    monkeypatch.setattr(run_notebooks, "library_key", lambda: "another library")
+    assert main(arguments) == 0 and len(runs) == 3
+    assert len(list(kept.iterdir())) == 1, "only the last run of a chapter is kept"
+
+
+def test_ci_never_reuses_a_chapter(tmp_path, runs, monkeypatch):
+    chapter = write_notebook(tmp_path / "ok.ipynb", fine="x = 1")
+    arguments = [str(chapter), "--out", str(tmp_path / "out"), "--reuse", str(tmp_path / "kept")]
+    assert main(arguments) == 0
+    monkeypatch.setenv("CI", "true")
+    assert main(arguments) == 0
+    assert len(runs) == 2
+    assert 'export CI="${CI:-true}"' in (ROOT / ".ci/run").read_text(encoding="utf-8")
+
+
+def test_a_chapter_that_failed_is_not_kept(tmp_path, runs, monkeypatch):
+    def fail(*_: object) -> Path:
+        raise run_notebooks.NotebookFailure("ok.ipynb: cell 'x' failed")
+
+    monkeypatch.setattr(run_notebooks, "run_notebook", fail)
+    chapter = write_notebook(tmp_path / "ok.ipynb", fine="x = 1")
+    kept = tmp_path / "kept"
+    assert main([str(chapter), "--out", str(tmp_path / "out"), "--reuse", str(kept)]) == 1
+    assert not kept.exists()
+
+
+def test_the_key_is_that_of_library_weights_data_and_notebook(tmp_path, monkeypatch):
+    library = tmp_path / "library"
+    for name in ("module.py", "data/weights/base.safetensors", "data/toytown/test/photo.jpg"):
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        (library / name).write_text("as it was")
+    chapter = write_notebook(tmp_path / "ok.ipynb", fine="x = 1")
+    monkeypatch.setattr(run_notebooks, "LIBRARY", library)
+    keys = [chapter_key(chapter, library_key())]
+    assert keys == [chapter_key(chapter, library_key())]
+    for name in ("module.py", "data/weights/base.safetensors", "data/toytown/test/photo.jpg"):
+        (library / name).write_text("changed")
+        keys.append(chapter_key(chapter, library_key()))
+    write_notebook(chapter, fine="x = 2")
+    keys.append(chapter_key(chapter, library_key()))
+    assert len(set(keys)) == len(keys)
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_every_chapter_declares_commented_and_typed_parameters(chapter):
     check_parameters(chapter, {})
@@ -87,6 +187,8 @@ def test_every_chapter_declares_commented_and_typed_parameters(chapter):
     for line in declared[0].source.splitlines():
         name, _, rest = line.partition(":")
         assert name.isidentifier() and "=" in rest and "  # " in rest, line
+        value = ast.literal_eval(rest.partition("=")[2].partition("  # ")[0].strip())
+        assert is_a(value, declared_parameters(chapter)[name]), line
 
 
 def lines_of_code(cell: nbformat.NotebookNode) -> int:
