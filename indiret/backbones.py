@@ -4,7 +4,7 @@
 classifier of torchvision or timm where those are installed. `ExportedFeatures` is a folder of
 features that some other program made.
 
-Chapter: *Descriptors and verifiers*.
+Chapter: *Baselines*.
 """
 
 from __future__ import annotations

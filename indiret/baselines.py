@@ -5,7 +5,7 @@ All by one name: those here, which learn nothing, and `indiret.descriptor_method
 A method prepares each picture once and scores a prepared query against prepared pictures, as
 `indiret.ranking.rank` wants it.
 
-Chapter: *Descriptors and verifiers*.
+Chapter: *Baselines*.
 """
 
 from __future__ import annotations

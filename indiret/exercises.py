@@ -25,6 +25,7 @@ from indiret.correlation import PatchProducts
 from indiret.evidence import Evidence
 from indiret.feedback import refine_query, weight_tensor
 from indiret.networks import CONFIGS, build_network, parameter_count
+from indiret.localisation import pixel_auc
 from indiret.patches import patch_length
 
 Answer = Any  # a number or a function, as the exercise asks for
@@ -144,6 +145,40 @@ def expect(found: Answer, wanted: object, hint: str) -> None:
 
 def _drawn(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+# Quick tour
+
+
+@exercise
+def right_by_lot(answer: Answer) -> None:
+    hint = (
+        "Each place is right with the chance positives / photos; count the right ones of all `top`."
+    )
+    expect(answer(100, 20, 5), 1.0, hint)
+    expect(answer(60, 9, 10), 1.5, hint)
+
+
+@exercise
+def countable(answer: Answer) -> None:
+    names, junk = ["c", "own", "a", "blurred", "b"], {"blurred", "dark"}
+    found = answer(names, "own", junk)
+    if found is ...:
+        expect(found, 0, "")
+    if "blurred" in found or "own" in found:
+        raise Hint("The query's own photo and every junk photo are left out; look for both.")
+    if list(found) != ["c", "a", "b"]:
+        raise Hint(f"All others stay, and in the list's order. (Yours: {found}.)")
+
+
+@exercise
+def warmer_inside(answer: Answer) -> None:
+    warm, other = _drawn(2, 6, 7)
+    inside = other > 0.4
+    hint = "Compare every place inside with every place outside: won 1, tied a half, lost 0."
+    for values in (warm, torch.ones(6, 7), warm.round()):
+        wanted = pixel_auc(values.numpy(), inside.numpy())
+        expect(answer(values, inside), wanted, hint)
 
 
 # Patches and metrics

@@ -16,7 +16,7 @@ import nbformat
 import pytest
 from PIL import Image
 
-from tools import run_notebooks
+from tools import run_notebooks, set_up_cell
 from tools.run_notebooks import (
     chapter_key,
     check_parameters,
@@ -202,8 +202,8 @@ def words_of_prose(cell: nbformat.NotebookNode) -> int:
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_chapters_are_thin(chapter, capsys):
-    """Short cells, and neither code without prose nor prose without code."""
-    cells = nbformat.read(chapter, as_version=4).cells
+    """Short cells, and neither code without prose nor prose without code, as the page has it."""
+    cells = [cell for cell in nbformat.read(chapter, as_version=4).cells if cell.id != "set-up"]
     lengths = [lines_of_code(cell) for cell in cells if cell.cell_type == "code"]
     words = sum(words_of_prose(cell) for cell in cells if cell.cell_type == "markdown")
     ratio = words / sum(lengths)
@@ -217,7 +217,32 @@ def test_chapters_are_thin(chapter, capsys):
     assert 6 <= ratio <= 20
 
 
-def test_no_function_is_defined_in_two_places():
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_every_chapter_begins_by_finding_the_library(chapter):
+    cells = nbformat.read(chapter, as_version=4).cells
+    first = next(cell for cell in cells if cell.cell_type == "code")
+    remedy = "run `python -m tools.set_up_cell`"
+    assert first.source == set_up_cell.set_up_source(**set_up_cell.repository()), remedy
+    assert first.metadata.tags == ["remove-cell"] and first.metadata.jupyter.source_hidden, remedy
+
+
+def test_the_first_cell_installs_or_says_how(monkeypatch):
+    alone = set_up_cell.set_up_source("", "main")
+    address = set_up_cell.set_up_source("https://example.org/name/indiret", "v1")
+    calls: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
+    exec(alone, {})
+    exec(address, {})
+    assert calls == [], "where the library is there, nothing happens"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"indiret is missing here: pip install"):
+        exec(alone, {})
+    exec(address, {})
+    assert calls[0][-1] == "indiret @ git+https://example.org/name/indiret@v1"
+    assert calls[0][:4] == [sys.executable, "-m", "pip", "install"]
+
+
+def test_no_function_is_defined_in_two_places(capsys):
     defined = Counter(
         node.name
         for chapter in CHAPTERS
@@ -226,6 +251,8 @@ def test_no_function_is_defined_in_two_places():
         for node in ast.walk(ast.parse(cell.source))
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
     )
+    with capsys.disabled():
+        print(f"\n{len(defined)} functions and classes are defined in chapters")
     assert [name for name, times in defined.items() if times > 1] == []
 
 
