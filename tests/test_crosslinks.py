@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import json
 import re
@@ -39,6 +40,11 @@ def equations_cited(text: str) -> set[int]:
         both = {int(first), int(last or first)}
         cited |= both if between == " and " else set(range(min(both), max(both) + 1))
     return cited
+
+
+def test_the_examples_of_the_extension_hold():
+    tried = doctest.testmod(crosslinks)
+    assert tried.attempted == 3 and tried.failed == 0
 
 
 def test_equations_are_labelled_in_the_papers_order():

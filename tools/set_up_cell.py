@@ -37,7 +37,8 @@ if find_spec("indiret") is None:  # in Colab; Binder and `make lab` have it
 def repository() -> dict[str, str]:
     """The address and branch that ``_config.yml`` names; the address may be empty."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    return dict(config["repository"])
+    options = config["sphinx"]["config"]["html_theme_options"]
+    return {"url": options["repository_url"], "branch": options["repository_branch"]}
 
 
 def set_up_source(url: str, branch: str) -> str:
