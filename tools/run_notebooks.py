@@ -33,7 +33,12 @@ import nbformat
 import papermill
 
 LIBRARY = Path(__file__).parents[1] / "indiret"  # code, weights and data are all in it
-KINDS = {"int": int, "float": (int, float), "str": str, "bool": bool}
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "int": int,
+    "float": (int, float),
+    "str": str,
+    "bool": bool,
+}
 
 
 class NotebookFailure(RuntimeError):
