@@ -24,8 +24,8 @@ from indiret.conv4d import Conv4d
 from indiret.correlation import PatchProducts
 from indiret.evidence import Evidence
 from indiret.feedback import refine_query, weight_tensor
-from indiret.networks import CONFIGS, build_network, parameter_count
 from indiret.localisation import pixel_auc
+from indiret.networks import CONFIGS, build_network, parameter_count
 from indiret.patches import patch_length
 
 Answer = Any  # a number or a function, as the exercise asks for
