@@ -66,8 +66,6 @@ def _fits(value: object, kind: ast.expr) -> bool:
     match kind:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return _fits(value, left) or _fits(value, right)
-        case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=[one, ast.Constant()])):
-            return isinstance(value, tuple) and all(_fits(part, one) for part in value)
         case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=kinds)):
             return (
                 isinstance(value, tuple)
@@ -82,7 +80,7 @@ def _fits(value: object, kind: ast.expr) -> bool:
             return isinstance(value, KINDS[name]) and isinstance(value, bool) == (name == "bool")
     raise ValueError(
         f"a parameter's type {ast.unparse(kind)!r} is not known; write int, float, str, bool, "
-        "tuple[int, int], tuple[float, ...], list[str], or one of them | None."
+        "tuple[int, int], list[str], or one of them | None."
     )
 
 
