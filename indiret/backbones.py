@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -253,6 +255,27 @@ def cache_folder() -> Path:
     if own := os.environ.get("INDIRET_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "indiret"
+
+
+@contextmanager
+def empty_cache() -> Iterator[None]:
+    """Work with a new, empty cache, as if no picture had been seen; it is deleted at the end.
+
+    Examples
+    --------
+    >>> with empty_cache():
+    ...     list(cache_folder().iterdir())
+    []
+    """
+    before = os.environ.get("INDIRET_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["INDIRET_CACHE"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["INDIRET_CACHE"]
+            if before is not None:
+                os.environ["INDIRET_CACHE"] = before
 
 
 def extract(backbone: Backbone, pictures: Sequence[Picture], scale: float = 1.0) -> list[Path]:
