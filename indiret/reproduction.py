@@ -207,7 +207,7 @@ def _bytes(features: Any) -> int:
     if hasattr(features, "nbytes"):
         return int(features.nbytes)
     if isinstance(features, Mapping):
-        features = features.values()
+        features = tuple(features.values())
     return sum(map(_bytes, features)) if isinstance(features, tuple) else 0
 
 
