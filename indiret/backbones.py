@@ -153,6 +153,23 @@ class _Features(nn.Module):
         return self.function(pictures)
 
 
+class _BeforePooling(nn.Module):
+    """What a network hands to its global pooling, in whatever order its layers are kept."""
+
+    def __init__(self, network: nn.Module, pooling: nn.Module):
+        super().__init__()
+        self.network, self.pooling = network, pooling
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        given: list[Tensor] = []
+        hook = self.pooling.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        try:
+            self.network(pictures)
+        finally:
+            hook.remove()
+        return given[-1]
+
+
 def _efficientnet_lite0() -> dict[str, Any]:
     code, packaged = (
         _import(module, "efficientnet-lite0", "indiret[baselines]")
@@ -182,19 +199,17 @@ def _torchvision(name: str) -> dict[str, Any]:
         network = models.get_model(name, weights="DEFAULT")
     except Exception as error:  # of the network, the disk or the file: all mean the same here
         raise OSError(_no_weights(f"torchvision/{name}", error)) from error
-    if isinstance(getattr(network, "features", None), nn.Sequential):  # VGG, DenseNet, MobileNet
-        layers = list(network.features)
-    else:  # ResNet and its kin: everything before the global pooling
-        layers = list(network.children())
-        pooling = [at for at, layer in enumerate(layers) if isinstance(layer, nn.AdaptiveAvgPool2d)]
-        if not pooling:
-            raise ValueError(
-                f"torchvision/{name} has no maps that it pools; choose another network."
-            )
-        layers = layers[: pooling[0]]
-    if isinstance(layers[-1], nn.MaxPool2d):
-        layers = layers[:-1]  # VGG's last one only halves the maps
-    return {"network": nn.Sequential(*layers), "classifier": _last_linear(network)}
+    layers = getattr(network, "features", None)
+    pooling = getattr(network, "avgpool", None)
+    if isinstance(layers, nn.Sequential) and isinstance(layers[-1], nn.MaxPool2d):
+        maps: nn.Module = layers[:-1]  # VGG, AlexNet: the last layer only halves the maps
+    elif isinstance(pooling, nn.AdaptiveAvgPool2d):  # ResNet and its kin, EfficientNet, Swin
+        maps = _BeforePooling(network, pooling)
+    elif isinstance(layers, nn.Sequential):  # DenseNet, MobileNet: pooled by a function
+        maps = nn.Sequential(layers, nn.ReLU())
+    else:
+        raise ValueError(f"torchvision/{name} has no maps that it pools; choose another network.")
+    return {"network": maps, "classifier": _last_linear(network)}
 
 
 def _timm(name: str) -> dict[str, Any]:
