@@ -26,6 +26,7 @@ from indiret.evidence import Evidence
 from indiret.feedback import refine_query, weight_tensor
 from indiret.localisation import pixel_auc
 from indiret.networks import CONFIGS, build_network, parameter_count
+from indiret.descriptors import gem, mac
 from indiret.patches import patch_length
 
 Answer = Any  # a number or a function, as the exercise asks for
@@ -443,3 +444,45 @@ def carry_over(answer: Answer) -> None:
     tilt = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0.5, 0, 1]]).numpy()
     hint = "The camera tilts: divide by the third number, which is 2 for the corner (2, 1)."
     expect(answer(tilt, (0, 0, 2, 1)), [[0, 0], [1, 0], [1, 0.5], [0, 1]], hint)
+
+
+# Baselines
+
+
+@exercise
+def generalised_mean(answer: Answer) -> None:
+    maps = _drawn(3, 4, 5)
+    expect(answer(maps, 1), maps.mean((1, 2)), "For p = 1 GeM is the mean over places.")
+    expect(answer(maps, 3), gem(maps[None], 3)[0], "Power, mean over places, root; per channel.")
+
+
+@exercise
+def clear_matches(answer: Answer) -> None:
+    near_twice = [0.8, 0.3, 0.31], [0.1, 0.11, 0.5]
+    distances = torch.tensor([[0.2, 0.9, 0.7], *near_twice, [5.0, 1.0, 3.0]])
+    hint = "Of four rows the first and last have one near partner, the others two: compare both."
+    expect(answer(distances, 0.8), 2, hint)
+    expect(answer(distances, 0.3), 1, "A smaller ratio is stricter: only row 0 is left at 0.3.")
+
+
+@exercise
+def expanded_query(answer: Answer) -> None:
+    database, q = F.normalize(_drawn(9, 4), dim=1), F.normalize(_drawn(4), dim=0)
+    nearest = database[(database @ q).argsort(descending=True)[:3]]
+    wanted = F.normalize(q + nearest.sum(0), dim=0)
+    expect(
+        answer(q, database, 3), wanted, "Add the query and its n nearest, then divide by length."
+    )
+
+
+@exercise
+def largest_places(answer: Answer) -> None:
+    maps, q = _drawn(6, 3, 4), F.normalize(_drawn(6), dim=0)
+    found = answer(maps, q)
+    if isinstance(found, Tensor):
+        cosine = F.normalize(mac(maps[None])[0], dim=0) @ q
+        expect(found.sum(), cosine, "The places should add up to the cosine: mind the length.")
+    wanted = torch.zeros(3, 4)
+    for channel, value in zip(maps, q / mac(maps[None])[0].norm(), strict=True):
+        wanted[tuple((channel == channel.max()).nonzero()[0])] += channel.max() * value
+    expect(found, wanted, "A channel counts at the place of its maximum, and nowhere else.")
