@@ -22,11 +22,11 @@ from torch.nn import functional as F
 from indiret.attention import attend, coordinates
 from indiret.conv4d import Conv4d
 from indiret.correlation import PatchProducts
+from indiret.descriptors import gem, mac
 from indiret.evidence import Evidence
 from indiret.feedback import refine_query, weight_tensor
 from indiret.localisation import pixel_auc
 from indiret.networks import CONFIGS, build_network, parameter_count
-from indiret.descriptors import gem, mac
 from indiret.patches import patch_length
 
 Answer = Any  # a number or a function, as the exercise asks for
