@@ -4,7 +4,7 @@
 classifier of torchvision or timm where those are installed. `ExportedFeatures` is a folder of
 features that some other program made.
 
-Chapter: *Descriptors and verifiers*.
+Chapter: *Baselines*.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -161,6 +163,23 @@ class _Features(nn.Module):
         return self.function(pictures)
 
 
+class _BeforePooling(nn.Module):
+    """What a network hands to its global pooling, in whatever order its layers are kept."""
+
+    def __init__(self, network: nn.Module, pooling: nn.Module):
+        super().__init__()
+        self.network, self.pooling = network, pooling
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        given: list[Tensor] = []
+        hook = self.pooling.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        try:
+            self.network(pictures)
+        finally:
+            hook.remove()
+        return given[-1]
+
+
 def _efficientnet_lite0(finer: bool) -> dict[str, Any]:
     code, packaged = (
         _import(module, "efficientnet-lite0", "indiret[baselines]")
@@ -190,19 +209,17 @@ def _torchvision(name: str) -> dict[str, Any]:
         network = models.get_model(name, weights="DEFAULT")
     except Exception as error:  # of the network, the disk or the file: all mean the same here
         raise OSError(_no_weights(f"torchvision/{name}", error)) from error
-    if isinstance(getattr(network, "features", None), nn.Sequential):  # VGG, DenseNet, MobileNet
-        layers = list(network.features)
-    else:  # ResNet and its kin: everything before the global pooling
-        layers = list(network.children())
-        pooling = [at for at, layer in enumerate(layers) if isinstance(layer, nn.AdaptiveAvgPool2d)]
-        if not pooling:
-            raise ValueError(
-                f"torchvision/{name} has no maps that it pools; choose another network."
-            )
-        layers = layers[: pooling[0]]
-    if isinstance(layers[-1], nn.MaxPool2d):
-        layers = layers[:-1]  # VGG's last one only halves the maps
-    return {"network": nn.Sequential(*layers), "classifier": _last_linear(network)}
+    layers = getattr(network, "features", None)
+    pooling = getattr(network, "avgpool", None)
+    if isinstance(layers, nn.Sequential) and isinstance(layers[-1], nn.MaxPool2d):
+        maps: nn.Module = layers[:-1]  # VGG, AlexNet: the last layer only halves the maps
+    elif isinstance(pooling, nn.AdaptiveAvgPool2d):  # ResNet and its kin, EfficientNet, Swin
+        maps = _BeforePooling(network, pooling)
+    elif isinstance(layers, nn.Sequential):  # DenseNet, MobileNet: pooled by a function
+        maps = nn.Sequential(layers, nn.ReLU())
+    else:
+        raise ValueError(f"torchvision/{name} has no maps that it pools; choose another network.")
+    return {"network": maps, "classifier": _last_linear(network)}
 
 
 def _timm(name: str) -> dict[str, Any]:
@@ -305,6 +322,27 @@ def cache_folder() -> Path:
     if own := os.environ.get("INDIRET_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "indiret"
+
+
+@contextmanager
+def empty_cache() -> Iterator[None]:
+    """Work with a new, empty cache, as if no picture had been seen; it is deleted at the end.
+
+    Examples
+    --------
+    >>> with empty_cache():
+    ...     list(cache_folder().iterdir())
+    []
+    """
+    before = os.environ.get("INDIRET_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["INDIRET_CACHE"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["INDIRET_CACHE"]
+            if before is not None:
+                os.environ["INDIRET_CACHE"] = before
 
 
 def extract(backbone: Backbone, pictures: Sequence[Picture], scale: float = 1.0) -> list[Path]:

@@ -20,6 +20,7 @@ from indiret.datasets import (
     RetrievalDataset,
     load_clicked_pairs,
     load_dataset,
+    use_regions,
 )
 from indiret.descriptor_methods import OPTIONS
 from indiret.downloads import SOURCES, describe, fetch, verify
@@ -28,6 +29,7 @@ from indiret.evidence import Evidence, explain
 from indiret.images import crop, read_image
 from indiret.networks import CONFIGS, file_name, find_config, load_network, save_network
 from indiret.planevote import PlanesMethod
+from indiret.proposals import mean_iou, propose_regions
 from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Hit, NetworkMethod, prepare, rank
 from indiret.report import ReportHit, write_report
@@ -78,12 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluation = commands.add_parser("evaluate", help="measure a method on a data set")
     evaluation.set_defaults(run=_evaluate)
     _data_arguments(evaluation)
+    _region_arguments(evaluation)
     evaluation.add_argument("--method", default="base", help="see `indiret methods`")
     evaluation.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
 
     comparison = commands.add_parser("compare", help="measure many methods; goes on if killed")
     comparison.set_defaults(run=_compare)
     _data_arguments(comparison)
+    _region_arguments(comparison)
     comparison.add_argument("--methods", nargs="+", default=list(list_methods()), metavar="METHOD")
     comparison.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of json")
 
@@ -95,6 +99,14 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--steps", type=int, default=StudyConfig.steps, help="of each network")
     study.add_argument("--oxford", type=Path, metavar="ROOT", help="measure here, too")
     study.add_argument("--wxbs", type=Path, metavar="ROOT", help="photos with clicked points")
+
+    regions = commands.add_parser("regions", help="propose regions of interest; goes on if killed")
+    regions.set_defaults(run=_regions)
+    regions.add_argument("action", choices=("propose",))
+    regions.add_argument("dataset", metavar="DATASET", help=f"one of {', '.join(LAYOUTS)}")
+    regions.add_argument("--root", type=Path, help="its folder; toytown is embedded")
+    regions.add_argument("--split", default="test", help="of toytown: train, validation or test")
+    regions.add_argument("--out", type=Path, required=True, metavar="FILE", help="COCO json")
 
     data = commands.add_parser("data", help="fetch, verify or describe a benchmark's data")
     data.set_defaults(run=_data)
@@ -137,6 +149,24 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default="toytown", help=f"one of {', '.join(LAYOUTS)}")
     parser.add_argument("--root", type=Path, help="its folder; toytown is embedded")
     parser.add_argument("--split", default="test", help="of toytown: train, validation or test")
+
+
+def _region_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--regions", type=Path, metavar="FILE", help="regions of interest, COCO")
+    parser.add_argument("--unreviewed", action="store_true", help="take open proposals, too")
+
+
+def _load(arguments: argparse.Namespace) -> RetrievalDataset:
+    """The data set asked for, what it skipped said aloud, with the regions asked for."""
+    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
+    _report_skipped(dict(dataset.skipped))
+    if arguments.regions:
+        return use_regions(dataset, arguments.regions, arguments.unreviewed)
+    if arguments.unreviewed:
+        raise ValueError(
+            "--unreviewed says which of a file's regions to take; give --regions FILE."
+        )
+    return dataset
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -199,7 +229,9 @@ def _study(arguments: argparse.Namespace) -> None:
     results = run_study(arguments.out, config, train, validation, tests, clicked)
     for row in results["toytown"]["rows"]:
         figures = "  ".join(
-            f"{name} {row[name]['mean']:.3f}" for name in ("mAP", "pixel_auc", "patch_match")
+            f"{name} {row[name]['mean']:.3f}"
+            for name in ("mAP", "pixel_auc", "patch_match")
+            if name in row  # answers that ask leave the evidence as it is
         )
         print(f"{row['variant']:15} {row['scheme']:8} {figures}")
     print(f"every figure with its interval: {arguments.out / 'results.json'}")
@@ -215,8 +247,7 @@ def _check_device(name: str) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
-    _report_skipped(dict(dataset.skipped))
+    dataset = _load(arguments)
     results = evaluate(arguments.method, dataset)
     _report_skipped(results["skipped"])
     if arguments.json:
@@ -233,11 +264,30 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         f"{results['ms_per_query']:.0f} ms a query, {results['ms_per_pair']:.2f} ms a pair, "
         f"{results['mb_per_image']:.3f} MB an image"
     )
+    if results.get("evidence"):
+        print(f"evidence is measured on {results['regions']}")
     for name, row in results.get("evidence", {}).items():
         figures = "  ".join(
             f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float)
         )
         print(f"evidence, {name}: {figures}")
+
+
+def _regions(arguments: argparse.Namespace) -> None:
+    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
+    _report_skipped(dict(dataset.skipped))
+    photos, skipped = propose_regions(dataset, arguments.out)
+    _report_skipped(skipped)
+    origins = [{region.origin for region in photo.regions} for photo in photos.values()]
+    boxes, proposed = (sum(kind in found for found in origins) for kind in ("query", "sift"))
+    done = sum(photo.done for photo in photos.values())
+    print(f"{arguments.out}: {len(photos)} photos, {done} of them done")
+    print(
+        f"boxes of queries in {boxes}, proposals in {proposed} of the other {len(photos) - boxes}"
+    )
+    if (dataset.root / "masks").is_dir():
+        ious = (mean_iou(dataset, photos, origin) for origin in ("query", "sift"))
+        print("mean IoU with the masks: boxes {:.3f}, proposals {:.3f}".format(*ious))
 
 
 def _data(arguments: argparse.Namespace) -> None:
@@ -258,8 +308,7 @@ def _data(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
-    _report_skipped(dict(dataset.skipped))
+    dataset = _load(arguments)
     for results in compare(arguments.methods, dataset, arguments.out):
         low, high = results["mAP_ci"]
         print(

@@ -90,7 +90,7 @@ class NetworkConfig:
     stem_kernel: int = 3
     stem_stride: int = 2
     norm: str = "batch"
-    # Section 3.3: a mask of indiret.attention in every block; the study of them is still to come.
+    # Section 3.3: a mask of indiret.attention in every block.
     attention: str = "none"
     placement: str = "after_block"
 

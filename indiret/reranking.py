@@ -2,7 +2,7 @@
 
 Vectors are rows of unit length, so that a product is a cosine.
 
-Chapter: *Descriptors and verifiers*.
+Chapter: *Baselines*.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from indiret.backbones import Backbone
 from indiret.cli import main
 from indiret.datasets import load_dataset
 from indiret.networks import CONFIGS, build_network, save_network
+from indiret.regions import PhotoRegions, Region, write_regions
 from indiret.verification import load_verifier
 
 
@@ -180,6 +181,37 @@ def test_evaluate_measures_the_evidence_of_a_network(capsys, tmp_path):
         assert {"mIoU", "otsu_iou", "pixel_auc", "deletion"} <= set(evidence[row])
 
 
+def test_regions_are_proposed_and_evidence_is_measured_on_them(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("cv2", reason="the extra baselines is not installed")
+    from indiret import proposals
+
+    town = load_dataset("toytown", split="validation")
+    few = replace(
+        town,
+        queries=town.queries[:3],
+        images={n: town.images[n] for q in town.queries[:3] for n in q.positives},
+    )
+    monkeypatch.setattr("indiret.cli.load_dataset", lambda *_: few)
+    file, results = tmp_path / "regions.json", tmp_path / "results.json"
+    asked = ("regions", "propose", "toytown", "--out", file)
+    status, out, _ = run(capsys, *asked)
+    assert status == 0 and "of them done" in out and "IoU with the masks" in out
+    monkeypatch.setattr(proposals, "_found", None)  # would fail: nothing is tried again
+    assert run(capsys, *asked)[0] == 0
+    measure = ("evaluate", "--method", "mutual-nn", "--json", results)
+    used = []
+    for more in ((), ("--regions", file), ("--regions", file, "--unreviewed")):
+        status, out, _ = run(capsys, *measure, *more)
+        used.append(json.loads(results.read_text())["regions"])
+        assert status == 0 and f"evidence is measured on {used[-1]}" in out
+    assert used[0] == "the data set's own masks or query boxes"
+    assert "3 photos; regions: 3 query" in used[1] and "sift, unreviewed" in used[2]
+    assert "--regions FILE" in refused(capsys, "evaluate", "--unreviewed")
+    assert "not a region file" in refused(capsys, "evaluate", "--regions", results)
+    assert "not a region file" in refused(capsys, *asked[:-1], results)
+    refused(capsys, "evaluate", "--regions", tmp_path / "absent.json")
+
+
 def test_compare_goes_on_where_it_was_killed(capsys, tmp_path, monkeypatch):
     from indiret import reproduction
 
@@ -202,6 +234,12 @@ def test_compare_goes_on_where_it_was_killed(capsys, tmp_path, monkeypatch):
     assert asked == ["thumbnail", "colour-histogram", "colour-histogram"]
     monkeypatch.setattr(reproduction, "_commit", lambda: "two")  # made by other code: once more
     assert run(capsys, *arguments)[0] == 0 and len(asked) == 5
+    dataset = load_dataset("oxford5k", root)
+    name = next(iter(dataset.images))
+    region = Region.from_box((5, 5, 40, 40))
+    write_regions(tmp_path / "r.json", {name: PhotoRegions((60, 80), [region])})
+    assert run(capsys, *arguments, "--regions", tmp_path / "r.json")[0] == 0  # on other regions
+    assert len(asked) == 7
 
 
 def test_methods_are_listed(capsys):
