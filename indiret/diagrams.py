@@ -220,7 +220,7 @@ def trajectories(
         figure, axes = plt.subplots(
             -(-len(readings) // columns),
             columns,
-            figsize=(3.5 * columns, 2.5 * -(-len(readings) // columns)),
+            figsize=(3.5 * columns + 1.5 * (len(runs) > 1), 2.5 * -(-len(readings) // columns)),
             squeeze=False,
             layout="constrained",
         )
@@ -231,7 +231,7 @@ def trajectories(
         for ax in axes.flat[len(readings) :]:
             ax.remove()
         if len(runs) > 1:
-            axes[0, 0].legend()
+            figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
         plt.close(figure)
     return figure
 

@@ -64,7 +64,7 @@ class PairSampler:
         self, dataset: RetrievalDataset, network: IndicativeNetwork, config: SamplingConfig
     ):
         self.network, self.config = network, config
-        self.landmarks = [views for views in _views_by_landmark(dataset).values() if len(views) > 1]
+        self.landmarks = [views for views in views_by_landmark(dataset).values() if len(views) > 1]
         if len(self.landmarks) < 2:
             raise ValueError(
                 f"data set {dataset.name!r} has {len(self.landmarks)} landmarks with two photos or "
@@ -81,7 +81,7 @@ class PairSampler:
         names = sorted(shown | set(self.distractors))
         reading = tqdm(names, desc="reading", unit="photo", disable=None)
         self.pictures = {name: dataset.read(name) for name in reading}
-        self.boxes = {name: _roi_box(dataset, name) for name in shown}
+        self.boxes = {name: roi_box(dataset, name) for name in shown}
         self.number = {name: number for number, name in enumerate(names)}
         self.views: dict[tuple[str, int, bool], Described] = {}
 
@@ -110,7 +110,7 @@ class PairSampler:
         if not relevant:
             far = self.distractors and random.random() < self.config.distractors
             target = random.choice(self.distractors if far else self.landmarks[other])
-        versions = random.integers(VERSIONS, size=2).tolist()
+        versions = (random.integers(VERSIONS, size=2) * self.config.augment).tolist()
         return self._view(target, versions[0]), self._view(query, versions[1], query=True)
 
     def _view(self, name: str, version: int, query: bool = False) -> Described:
@@ -207,14 +207,14 @@ def symmetries(tensor: Tensor, random: np.random.Generator) -> Tensor:
     return tensor.contiguous()
 
 
-def _views_by_landmark(dataset: RetrievalDataset) -> dict[str, list[str]]:
+def views_by_landmark(dataset: RetrievalDataset) -> dict[str, list[str]]:
     views: dict[str, set[str]] = {}
     for query in dataset.queries:
         views.setdefault(query.landmark, set()).update(query.positives, {query.image})
     return {landmark: sorted(names) for landmark, names in sorted(views.items())}
 
 
-def _roi_box(dataset: RetrievalDataset, name: str) -> np.ndarray | None:
+def roi_box(dataset: RetrievalDataset, name: str) -> np.ndarray | None:
     roi = dataset.roi(name)
     if roi is None or not roi.any():
         return None

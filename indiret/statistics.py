@@ -80,9 +80,11 @@ def nested_bootstrap(
         raise ValueError("Some values are not finite; leave those queries out and say so.")
     random = np.random.default_rng(seed)
     drawn_seeds = random.integers(len(seeds), size=(draws, len(seeds)))
-    by_draw = np.zeros((draws, len(queries)))
-    for column in drawn_seeds.T:
-        by_draw += table[:, column].T / len(seeds)
+    by_draw = np.broadcast_to(table[:, 0], (draws, len(queries)))
+    if len(seeds) > 1:
+        by_draw = np.zeros((draws, len(queries)))
+        for column in drawn_seeds.T:
+            by_draw += table[:, column].T / len(seeds)
     landmarks, first, count = np.unique(
         [landmark for landmark, _ in queries], return_index=True, return_counts=True
     )

@@ -12,7 +12,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -150,17 +150,72 @@ def fit(
         If the data sets share a landmark or a photo, or the checkpoint is of another run.
     """
     config = config or TrainingConfig()
-    _check_disjoint(train, validation)
+    check_disjoint(train, validation)
     with _SEEDED:
         torch.manual_seed(config.seed)
         model = build_network(network).to(device)
     model.set_metric_state(_fitted_state(model.config, train))
     lessons = lessons or Lessons(PairSampler(train, model, config))
     look = look or ValidationLook(validation, model, config)
+
+    def loss(step: int) -> Tensor:
+        tensor, labels = lessons(step)
+        return F.cross_entropy(model(tensor), labels)
+
+    log = learn(
+        model,
+        config,
+        loss=loss,
+        look=lambda: look.mean_average_precision(model),
+        recipe=_recipe(model.config, config, train, validation),
+        folder=folder,
+        readings=model.attention_readings,
+    )
+    model.calibration.copy_(torch.tensor(look.calibration(model)))
+    return model, log
+
+
+def learn(
+    model: nn.Module,
+    config: TrainingConfig,
+    loss: Callable[[int], Tensor],
+    look: Callable[[], float],
+    recipe: str,
+    folder: Path | None = None,
+    readings: Callable[[], dict[str, float]] = dict,
+) -> list[dict[str, float]]:
+    """Steps of gradient descent, looks at validation, checkpoints; goes on where it was killed.
+
+    Parameters
+    ----------
+    model
+        Learns in place, and ends in eval mode with the weights of its best look.
+    config
+        How many steps at which rate, how often to look and to save.
+    loss
+        Of the batch of a step, a function of the step and of the weights alone.
+    look
+        The validation mAP of the model as it is.
+    recipe
+        What makes two runs the same run; a checkpoint of another one is refused.
+    folder
+        Of the checkpoint.
+    readings
+        More for each row of the log.
+
+    Returns
+    -------
+    log
+        As `fit` returns it.
+
+    Raises
+    ------
+    ValueError
+        If the loss is not finite, or the checkpoint is of another run.
+    """
     optimiser = _optimiser(model, config)
     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     progress, log = Progress(), list[dict[str, float]]()
-    recipe = _recipe(model.config, config, train, validation)
     checkpoint = folder / "checkpoint.safetensors" if folder else None
     if checkpoint and checkpoint.exists():
         progress, log = _load_checkpoint(checkpoint, recipe, model, optimiser, best)
@@ -169,7 +224,7 @@ def fit(
     began, losses = time.monotonic() - progress.seconds, list[float]()
     with bar:
         while progress.step < config.steps and not _patience_over(progress, config):
-            losses.append(_step(model, optimiser, *lessons(progress.step), progress.step, config))
+            losses.append(_step(model, optimiser, loss, progress.step, config))
             if not math.isfinite(losses[-1]):
                 raise ValueError(
                     f"the loss is {losses[-1]} at step {progress.step}: the run has diverged; take "
@@ -184,35 +239,33 @@ def fit(
             row = {"step": progress.step, "loss": sum(losses) / len(losses)}
             losses.clear()
             if looking:
-                row["validation_map"] = look.mean_average_precision(model)
+                row["validation_map"] = look()
                 if row["validation_map"] > progress.best_map:
                     progress.best_map, progress.best_step = row["validation_map"], progress.step
                     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             progress.seconds = time.monotonic() - began
             rate = optimiser.param_groups[0]["lr"]
             row |= {"learning_rate": rate, "seconds": progress.seconds}
-            log.append(row | model.attention_readings())
+            log.append(row | readings())
             bar.set_postfix(loss=f"{row['loss']:.3f}", best=f"{progress.best_map:.3f}")
             if checkpoint:
                 _save_checkpoint(checkpoint, recipe, model, optimiser, best, progress, log)
     model.load_state_dict(best)
     model.eval()
-    model.calibration.copy_(torch.tensor(look.calibration(model)))
-    return model, log
+    return log
 
 
 def _step(
-    model: IndicativeNetwork,
+    model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    tensor: Tensor,
-    labels: Tensor,
+    loss_of: Callable[[int], Tensor],
     step: int,
     config: TrainingConfig,
 ) -> float:
     model.train()
     for group in optimiser.param_groups:
         group["lr"] = config.learning_rate * _rate(step, config)
-    loss = F.cross_entropy(model(tensor), labels)
+    loss = loss_of(step)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
@@ -233,7 +286,7 @@ def _patience_over(progress: Progress, config: TrainingConfig) -> bool:
     return progress.step - progress.best_step >= config.patience * config.validate_every
 
 
-def _optimiser(model: IndicativeNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
+def _optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Weights decay; what places an attention mask does not, or it would be drawn to the middle."""
     masks = [m for m in model.modules() if isinstance(m, AttentionMask)]
     placed = {id(parameter) for mask in masks for parameter in mask.parameters()}
@@ -328,7 +381,7 @@ class ValidationLook:
         return fit_calibration(np.array(margins), np.array(labels))
 
 
-def _check_disjoint(train: RetrievalDataset, validation: RetrievalDataset) -> None:
+def check_disjoint(train: RetrievalDataset, validation: RetrievalDataset) -> None:
     for what, shared in (
         ("landmark", set(train.landmarks) & set(validation.landmarks)),
         ("photo", set(train.images.values()) & set(validation.images.values())),
@@ -364,7 +417,7 @@ def _recipe(
 def _save_checkpoint(
     path: Path,
     recipe: str,
-    model: IndicativeNetwork,
+    model: nn.Module,
     optimiser: torch.optim.Optimizer,
     best: Mapping[str, Tensor],
     progress: Progress,
@@ -388,7 +441,7 @@ def _save_checkpoint(
 def _load_checkpoint(
     path: Path,
     recipe: str,
-    model: IndicativeNetwork,
+    model: nn.Module,
     optimiser: torch.optim.Optimizer,
     best: dict[str, Tensor],
 ) -> tuple[Progress, list[dict[str, float]]]:
