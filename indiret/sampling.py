@@ -88,7 +88,7 @@ class PairSampler:
     def only(self, part: RetrievalDataset) -> "PairSampler":
         """A sampler of the pairs of a part of this data set; it shares what is described."""
         sampler = copy(self)
-        sampler.landmarks = [views for views in _views_by_landmark(part).values() if len(views) > 1]
+        sampler.landmarks = [views for views in views_by_landmark(part).values() if len(views) > 1]
         sampler.distractors = [name for name in self.distractors if name in part.images]
         return sampler
 
