@@ -8,7 +8,7 @@
 `indiret.verifier_training` trains them. The fourth, which compares every cell with every cell, is
 `indiret.networks` with a backbone's name as its ``scheme``.
 
-Chapter: *Descriptors and verifiers*.
+Chapter: *Baselines*.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The backbone is frozen: every photo's maps are made once, and only what stands on them learns.
 
-Chapter: *Descriptors and verifiers*.
+Chapter: *Baselines*.
 """
 
 from __future__ import annotations
