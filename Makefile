@@ -1,4 +1,5 @@
-# make book   run every chapter and render the book into _build/html
+# make book   run every chapter and render the book into _build/html; chapters that ran before
+#             are reused while nothing they depend on has changed, and never where CI is set
 # make test   lint, types, tests, doctests
 # make lab    open the notebooks in JupyterLab
 # make clean  remove what these made (the environment too)
@@ -32,7 +33,8 @@ book: $(VENV)/installed
 	cp -r book $(SOURCE)/book
 	$(BIN)/python -m tools.toytown_page indiret/data/toytown $(SOURCE)/book
 	$(BIN)/python -m tools.scale_page book/scale.json $(SOURCE)/book
-	$(BIN)/python -m tools.run_notebooks --out $(SOURCE)/notebooks notebooks/[0-9]*.ipynb
+	$(BIN)/python -m tools.run_notebooks --out $(SOURCE)/notebooks --reuse _build/chapters \
+		notebooks/[0-9]*.ipynb
 	$(BIN)/jupyter-book build $(SOURCE) --config _config.yml --toc book/_toc.yml \
 		--path-output . -W --keep-going --quiet
 	@echo "The book: _build/html/index.html"

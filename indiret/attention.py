@@ -153,7 +153,12 @@ def _inverse_softplus(sigma: float) -> Tensor:
 
 
 class AttentionMask(nn.Module):
-    """What every mask is: features (B, C, m, n, m', n') → Θ (B or 1, m, n, m', n')."""
+    """What every mask is: features (B, C, m, n, m', n') → Θ (B or 1, m, n, m', n').
+
+    ``looks`` tells whether Θ depends on what the features are, or only on their shape.
+    """
+
+    looks = False
 
     def readings(self) -> dict[str, float]:
         """What it has learnt, by name, for a log."""
@@ -228,6 +233,8 @@ class PredictedHypersphereMask(AttentionMask):
     torch.Size([2, 7, 7, 5, 5])
     """
 
+    looks = True
+
     def __init__(self, channels: int, mu: float = 0.0, sigma: float = 1.0):
         super().__init__()
         self.saliency = nn.Linear(channels, 1, bias=False)
@@ -288,6 +295,7 @@ class PlaneMask(AttentionMask):
     torch.Size([2, 7, 7, 5, 5])
     """
 
+    looks = True
     scales = (0.35, 0.5, 0.7, 1.0, 1.4)
 
     def __init__(self, channels: int, sigma: float = 0.3, fits: int = 2):
@@ -302,15 +310,19 @@ class PlaneMask(AttentionMask):
 
     def forward(self, features: Tensor) -> Tensor:
         shape = features.shape[2:]
-        places = coordinates(shape, like=features)
-        votes = F.softplus(self.saliency(features.flatten(2).mT))[..., 0]
-        with torch.no_grad():  # which plane is best is a choice, and has no derivative
-            votes = votes - votes.mean(1, keepdim=True)
-            plane = self.best_plane(votes.view(-1, *shape), places)
-            for _ in range(self.fits):
-                near = _off_plane(places, plane).square() / (2 * self.sigma**2)
-                weights = votes.view(-1, *shape).clamp_min(0) * torch.exp(-near)
-                plane = fit_plane(weights, places, fallback=plane)
+        exact = torch.promote_types(features.dtype, torch.float32)  # bf16 is too coarse for a fit
+        places = coordinates(shape, like=features.new_empty(0, dtype=exact))
+        votes = F.softplus(self.saliency(features.flatten(2).mT))[..., 0].to(exact)
+        with torch.autocast(features.device.type, enabled=False):
+            with torch.no_grad():  # which plane is best is a choice, and has no derivative
+                votes = (votes - votes.mean(1, keepdim=True)).view(-1, *shape)
+                plane = self.best_plane(votes, places)
+                for _ in range(self.fits):
+                    weights = votes.clamp_min(0) * self._near(places, plane)
+                    plane = fit_plane(weights, places, fallback=plane)
+            return self._near(places, plane).to(features.dtype)
+
+    def _near(self, places: Tensor, plane: Tensor) -> Tensor:
         return torch.exp(-_off_plane(places, plane).square() / (2 * self.sigma**2))
 
     def best_plane(self, votes: Tensor, places: Tensor) -> Tensor:
@@ -378,8 +390,8 @@ def _off_plane(places: Tensor, plane: Tensor) -> Tensor:
 class Attention(nn.Module):
     """A mask applied to a layer's features (Eq. 5), in any layout.
 
-    In the flat layout a mask is evaluated on the full grid and averaged over each pixel's area; it
-    cannot look at features there, which mix patch pairs.
+    In the flat layout a mask is evaluated on the full grid and averaged over each pixel's area. A
+    mask that looks at features sees, at every patch pair, those of the pixel that holds the pair.
 
     Examples
     --------
@@ -398,18 +410,17 @@ class Attention(nn.Module):
             )
         self.mask = MASKS[name](channels)
         self.flat = flat
-        if flat and isinstance(self.mask, PredictedHypersphereMask | PlaneMask):
-            raise ValueError(
-                f"attention={name!r} looks at 4-D features, which conv='flat' has not; take conv="
-                "'full' or 'pivot', or another attention."
-            )
 
     def forward(self, features: Tensor) -> Tensor:
         if not self.flat:
             return attend(features, self.mask(features))
         m, n, rows, columns = self.grid
-        theta = self.mask(features.new_empty(1, 1, m, n, rows, columns))
-        picture = theta.transpose(2, 3).reshape(1, m * rows, n * columns)
+        if self.mask.looks:
+            seen = F.interpolate(features, (m * rows, n * columns))
+            seen = seen.unflatten(3, (n, columns)).unflatten(2, (m, rows)).transpose(3, 4)
+        else:
+            seen = features.new_empty(1, 1, m, n, rows, columns)
+        picture = self.mask(seen).transpose(2, 3).flatten(3, 4).flatten(1, 2)
         height, width = features.shape[2:]
         return attend(features, F.adaptive_avg_pool2d(picture, (height, width)))
 

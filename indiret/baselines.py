@@ -1,11 +1,12 @@
 """Methods to compare with: what any network must beat, and what data are measured with.
 
-All by one name: those here, which learn nothing, and `indiret.descriptor_methods`.
+All by one name: those here, which learn nothing, `indiret.descriptor_methods`, and
+`indiret.verification`.
 
 A method prepares each picture once and scores a prepared query against prepared pictures, as
 `indiret.ranking.rank` wants it.
 
-Chapter: *Descriptors and verifiers*.
+Chapter: *Baselines*.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from indiret.images import Picture
 from indiret.patches import extract_patches
 from indiret.planevote import PlanesMethod
 from indiret.ranking import Method
+from indiret.verification import VERIFIERS, build_verifier_method, is_verifier_name
 
 Vector = NDArray[np.float32]
 
@@ -155,8 +157,10 @@ class SiftRansac:
     """RootSIFT matches that agree on one homography; the score is their number.
 
     Up to 1,500 keypoints a picture at the picture's own size, nearest neighbour within 0.8 of the
-    second nearest, RANSAC within 5 pixels of the target. Equal numbers, above all of none, are told
-    apart by a fraction: the matches before RANSAC / 10,000.
+    second nearest, RANSAC within 5 pixels of the target. Target keypoints count once, however many
+    query keypoints agree on one: a homography that sends everything to one point convinces nobody.
+    Equal numbers, above all of none, are told apart by a fraction: the matches before RANSAC /
+    10,000.
 
     Raises
     ------
@@ -200,8 +204,8 @@ class SiftRansac:
         self, query: Keypoints, target: Keypoints
     ) -> tuple[NDArray[np.float64] | None, float]:
         """The (3, 3) homography from query to target pixels, or None, and the score."""
-        matrix, matches, inliers = self._agreeing(query, target)
-        return matrix, int(inliers.sum()) + len(matches[0]) / 10_000
+        matrix, (asked, answers), inliers = self._agreeing(query, target)
+        return matrix, len(np.unique(answers[inliers])) + len(asked) / 10_000
 
     def evidence(self, query: Keypoints, target: Keypoints) -> dict[str, Tensor]:
         """Numbers of inliers between cells (m, n, m', n'), spread over neighbours."""
@@ -267,6 +271,13 @@ METHODS = {
     )
     for name, pooling in POOLINGS.items()
 }
+METHODS |= {
+    f"{LITE0}:{name}": Baseline(
+        f"{(verifier.__doc__ or '').partition('.')[0]} (extra: baselines)",
+        partial(build_verifier_method, f"{LITE0}:{name}"),
+    )
+    for name, verifier in VERIFIERS.items()
+}
 
 
 def build_method(name: str) -> Method:
@@ -297,6 +308,8 @@ def build_method(name: str) -> Method:
     """
     if name in METHODS:
         return METHODS[name].build()
+    if is_verifier_name(name):
+        return build_verifier_method(name)
     if is_descriptor_name(name):
         return build_descriptor_method(name)
     raise ValueError(f"There is no baseline {name!r}; choose one of {', '.join(METHODS)}.")

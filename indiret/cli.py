@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from indiret.ablation import run_ablation
 from indiret.architectures import ATTENTIONS, NORMS, PLACEMENTS
+from indiret.audit import FULL, AuditConfig, run_audit, tell
+from indiret.backbones import load_backbone
 from indiret.cost import SECONDS, estimate_grid
 from indiret.datasets import (
     LAYOUTS,
@@ -21,6 +24,7 @@ from indiret.datasets import (
     RetrievalDataset,
     load_clicked_pairs,
     load_dataset,
+    use_regions,
 )
 from indiret.descriptor_methods import OPTIONS
 from indiret.downloads import SOURCES, describe, fetch, verify
@@ -28,16 +32,22 @@ from indiret.evidence import METHODS as EVIDENCE_METHODS
 from indiret.evidence import Evidence, explain
 from indiret.grid import read_grid, run_grid, run_together
 from indiret.images import crop, read_image
-from indiret.networks import CONFIGS, find_config, load_network, save_network
+from indiret.networks import CONFIGS, file_name, find_config, load_network, save_network
 from indiret.paper_report import write_paper_report
 from indiret.parallel import join_team, leave_team, local_device
 from indiret.planevote import PlanesMethod
+from indiret.proposals import mean_iou, propose_regions
 from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Hit, NetworkMethod, prepare, rank
 from indiret.report import ReportHit, write_report
 from indiret.reproduction import compare, evaluate, list_methods, provenance, write_json
+from indiret.reranking import SHORTLIST
+from indiret.robustness import METHODS as STRONG
+from indiret.robustness import run_robustness
 from indiret.study import StudyConfig, run_study
 from indiret.training import PAPER_RECIPE, TrainingConfig, fit
+from indiret.verification import VERIFIERS, is_verifier_name, save_verifier
+from indiret.verifier_training import RECIPES, fit_verifier
 
 NOTHING_FOUND = 0.5  # probability below which the best hit is not called a match
 
@@ -66,11 +76,12 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a network; resumes where it was killed")
     train.set_defaults(run=_train)
-    train.add_argument("--network", default="base", help=f"one of {', '.join(CONFIGS)}")
+    known = ", ".join([*CONFIGS, *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS))])
+    train.add_argument("--network", default="base", help=f"one of {known}")
     train.add_argument("--attention", choices=ATTENTIONS, help="instead of the network's own")
     train.add_argument("--placement", choices=PLACEMENTS, help="where attention is applied")
     train.add_argument("--norm", choices=NORMS, help="group makes torchrun's loss that of one")
-    train.add_argument("--out", type=Path, default=Path("runs/base"), help="folder of the run")
+    train.add_argument("--out", type=Path, help="folder of the run; runs/NETWORK if not given")
     train.add_argument("--recipe", choices=("default", "paper"), default="default")
     train.add_argument("--steps", type=int, help="batches to learn from")
     train.add_argument("--seed", type=int, help="default 0")
@@ -79,12 +90,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluation = commands.add_parser("evaluate", help="measure a method on a data set")
     evaluation.set_defaults(run=_evaluate)
     _data_arguments(evaluation)
+    _region_arguments(evaluation)
     evaluation.add_argument("--method", default="base", help="see `indiret methods`")
     evaluation.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
 
     comparison = commands.add_parser("compare", help="measure many methods; goes on if killed")
     comparison.set_defaults(run=_compare)
     _data_arguments(comparison)
+    _region_arguments(comparison)
     comparison.add_argument("--methods", nargs="+", default=list(list_methods()), metavar="METHOD")
     comparison.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of json")
 
@@ -114,6 +127,35 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
     report.add_argument("grid", type=Path, metavar="FOLDER", help="that `reproduce` filled")
     report.add_argument("--out", type=Path, help="folder of the report; FOLDER/report")
+    audit = commands.add_parser("audit", help="measure what leaks from training; goes on if killed")
+    audit.set_defaults(run=_audit)
+    _data_arguments(audit)
+    audit.add_argument("--out", type=Path, default=Path("runs/audit"), help="folder of the audit")
+    audit.add_argument(
+        "--full", action="store_true", help="base in 11 folds with 5 seeds: 330 networks"
+    )
+    for name in ("folds", "seeds", "steps"):
+        audit.add_argument(f"--{name}", type=int, help=f"{getattr(AuditConfig, name)} if not full")
+
+    robust = commands.add_parser("robustness", help="change one thing at a time; goes on if killed")
+    robust.set_defaults(run=_robustness)
+    _data_arguments(robust)
+    robust.add_argument("--out", type=Path, default=Path("runs/robustness"), help="folder of json")
+    robust.add_argument("--methods", nargs="+", default=list(STRONG), metavar="METHOD")
+    robust.add_argument("--queries", type=int, default=1, help="of each landmark (1)")
+
+    ablation = commands.add_parser("ablate", help="change one choice at a time; goes on if killed")
+    ablation.set_defaults(run=_ablate)
+    ablation.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder of json")
+    ablation.add_argument("--steps", type=int, default=200, help="of each network (200)")
+    ablation.add_argument("--seeds", type=int, default=1, help="of each row (1)")
+    regions = commands.add_parser("regions", help="propose regions of interest; goes on if killed")
+    regions.set_defaults(run=_regions)
+    regions.add_argument("action", choices=("propose",))
+    regions.add_argument("dataset", metavar="DATASET", help=f"one of {', '.join(LAYOUTS)}")
+    regions.add_argument("--root", type=Path, help="its folder; toytown is embedded")
+    regions.add_argument("--split", default="test", help="of toytown: train, validation or test")
+    regions.add_argument("--out", type=Path, required=True, metavar="FILE", help="COCO json")
 
     data = commands.add_parser("data", help="fetch, verify or describe a benchmark's data")
     data.set_defaults(run=_data)
@@ -132,7 +174,9 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--top", type=int, default=10, help="how many hits to show (10)")
     search.add_argument("--html", type=Path, metavar="FILE", help="write the report page here")
     search.add_argument("--json", action="store_true", help="print the hits as json")
-    search.add_argument("--method", default="base", help="base, planes or a .safetensors file")
+    search.add_argument(
+        "--method", default="base", help="base, planes, BACKBONE:verifier or its file"
+    )
 
     explanation = commands.add_parser("explain", help="show which patches of two photos matched")
     explanation.set_defaults(run=_explain)
@@ -144,7 +188,9 @@ def _parser() -> argparse.ArgumentParser:
     explanation.add_argument("--layers", default="all", help="all, blocks (Eq. 3) or one's name")
     explanation.add_argument("--html", type=Path, metavar="FILE", help="write the page here")
     explanation.add_argument("--json", action="store_true", help="print the pairs as json")
-    explanation.add_argument("--method", default="base", help="base, planes or a .safetensors file")
+    explanation.add_argument(
+        "--method", default="base", help="base, planes, BACKBONE:verifier or its file"
+    )
     return parser
 
 
@@ -154,11 +200,32 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="of toytown: train, validation or test")
 
 
+def _region_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--regions", type=Path, metavar="FILE", help="regions of interest, COCO")
+    parser.add_argument("--unreviewed", action="store_true", help="take open proposals, too")
+
+
+def _load(arguments: argparse.Namespace) -> RetrievalDataset:
+    """The data set asked for, what it skipped said aloud, with the regions asked for."""
+    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
+    _report_skipped(dict(dataset.skipped))
+    if arguments.regions:
+        return use_regions(dataset, arguments.regions, arguments.unreviewed)
+    if arguments.unreviewed:
+        raise ValueError(
+            "--unreviewed says which of a file's regions to take; give --regions FILE."
+        )
+    return dataset
+
+
 def _train(arguments: argparse.Namespace) -> None:
+    arguments.out = arguments.out or Path("runs", Path(file_name(arguments.network)).stem)
+    if is_verifier_name(arguments.network):
+        _train_verifier(arguments)
+        return
     _check_device(arguments.device)
     recipe = PAPER_RECIPE if arguments.recipe == "paper" else TrainingConfig()
-    chosen = {name: getattr(arguments, name) for name in ("steps", "seed")}
-    recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
+    recipe = _with_choices(recipe, arguments)
     train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
     config = find_config(arguments.network)
     changes = {name: getattr(arguments, name) for name in ("attention", "placement", "norm")}
@@ -178,6 +245,32 @@ def _train(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out / 'network.safetensors'}: validation mAP {best:.3f}")
 
 
+def _train_verifier(arguments: argparse.Namespace) -> None:
+    backbone_name, _, kind = arguments.network.rpartition(":")
+    plain = (arguments.attention, arguments.placement, arguments.recipe, arguments.device)
+    if plain != (None, None, "default", "cpu"):
+        raise ValueError(
+            f"{arguments.network} has no --attention, --placement, --recipe or --device; "
+            "choose --steps and --seed."
+        )
+    recipe = _with_choices(RECIPES[kind], arguments)
+    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    origin, backbone = provenance(train), load_backbone(backbone_name)
+    verifier, log = fit_verifier(kind, backbone, train, validation, recipe, arguments.out)
+    came_from = {"training": json.dumps(asdict(recipe)), "data_manifest": train.manifest_hash()}
+    path = arguments.out / "network.safetensors"
+    save_verifier(verifier, backbone, path, came_from)
+    record = {"training": asdict(recipe), "provenance": origin, "log": log}
+    write_json(arguments.out / "log.json", record)
+    looks = [row["validation_map"] for row in log if "validation_map" in row]
+    print(f"{path}: validation mAP {max(looks[1:]):.3f}, untrained {looks[0]:.3f}")
+
+
+def _with_choices(recipe: TrainingConfig, arguments: argparse.Namespace) -> TrainingConfig:
+    chosen = {name: getattr(arguments, name) for name in ("steps", "seed")}
+    return replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
+
+
 def _study(arguments: argparse.Namespace) -> None:
     config = StudyConfig(tuple(arguments.variants), arguments.seeds, arguments.steps)
     train, validation, test = (
@@ -190,7 +283,9 @@ def _study(arguments: argparse.Namespace) -> None:
     results = run_study(arguments.out, config, train, validation, tests, clicked)
     for row in results["toytown"]["rows"]:
         figures = "  ".join(
-            f"{name} {row[name]['mean']:.3f}" for name in ("mAP", "pixel_auc", "patch_match")
+            f"{name} {row[name]['mean']:.3f}"
+            for name in ("mAP", "pixel_auc", "patch_match")
+            if name in row  # answers that ask leave the evidence as it is
         )
         print(f"{row['variant']:15} {row['scheme']:8} {figures}")
     print(f"every figure with its interval: {arguments.out / 'results.json'}")
@@ -223,6 +318,49 @@ def _report(arguments: argparse.Namespace) -> None:
     print("\n".join(str(page) for page in pages))
 
 
+def _audit(arguments: argparse.Namespace) -> None:
+    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
+    _report_skipped(dict(dataset.skipped))
+    chosen = {name: getattr(arguments, name) for name in ("folds", "seeds", "steps")}
+    config = replace(
+        FULL if arguments.full else AuditConfig(),
+        **{name: value for name, value in chosen.items() if value is not None},
+    )
+    validation = load_dataset("toytown", split="validation")
+    results = run_audit(arguments.out, config, dataset, validation)
+    print(f"{dataset.name}: {results['trainings']} networks of {config.steps} steps")
+    print(tell(results))
+    print(f"every figure with its interval: {arguments.out / 'results.json'}")
+
+
+def _robustness(arguments: argparse.Namespace) -> None:
+    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
+    _report_skipped(dict(dataset.skipped))
+    results = run_robustness(arguments.out, dataset, arguments.methods, arguments.queries)
+    for factor, curves in results["curves"].items():
+        strengths = "  ".join(f"{strength:5g}" for strength in results["strengths"][factor])
+        print(f"{factor + ', ' + results['labels'][factor]:28} {strengths}")
+        for method, curve in curves.items():
+            ranks = "  ".join(f"{mean:5.2f}" for mean, *_ in curve["reciprocal_rank"])
+            print(f"  {method:26} {ranks}")
+    print(f"every figure with its interval: {arguments.out / 'results.json'}")
+
+
+def _ablate(arguments: argparse.Namespace) -> None:
+    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    results = run_ablation(
+        arguments.out, train, validation, steps=arguments.steps, seeds=arguments.seeds
+    )
+    for name, row in results["rows"].items():
+        gain = row["gain"]
+        print(
+            f"{name:32} mAP {row['mAP']['mean']:.3f}  {gain['mean']:+.3f} "
+            f"({gain['low']:+.3f} … {gain['high']:+.3f}) on the reference"
+        )
+    print(f"paper-base: {results['paper-base']['ms_per_step']:,.0f} ms a step")
+    print(f"every figure with its interval: {arguments.out / 'results.json'}")
+
+
 def _check_device(name: str) -> None:
     try:
         torch.empty(0, device=name)
@@ -233,8 +371,7 @@ def _check_device(name: str) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
-    _report_skipped(dict(dataset.skipped))
+    dataset = _load(arguments)
     results = evaluate(arguments.method, dataset)
     _report_skipped(results["skipped"])
     if arguments.json:
@@ -251,11 +388,30 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         f"{results['ms_per_query']:.0f} ms a query, {results['ms_per_pair']:.2f} ms a pair, "
         f"{results['mb_per_image']:.3f} MB an image"
     )
+    if results.get("evidence"):
+        print(f"evidence is measured on {results['regions']}")
     for name, row in results.get("evidence", {}).items():
         figures = "  ".join(
             f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float)
         )
         print(f"evidence, {name}: {figures}")
+
+
+def _regions(arguments: argparse.Namespace) -> None:
+    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
+    _report_skipped(dict(dataset.skipped))
+    photos, skipped = propose_regions(dataset, arguments.out)
+    _report_skipped(skipped)
+    origins = [{region.origin for region in photo.regions} for photo in photos.values()]
+    boxes, proposed = (sum(kind in found for found in origins) for kind in ("query", "sift"))
+    done = sum(photo.done for photo in photos.values())
+    print(f"{arguments.out}: {len(photos)} photos, {done} of them done")
+    print(
+        f"boxes of queries in {boxes}, proposals in {proposed} of the other {len(photos) - boxes}"
+    )
+    if (dataset.root / "masks").is_dir():
+        ious = (mean_iou(dataset, photos, origin) for origin in ("query", "sift"))
+        print("mean IoU with the masks: boxes {:.3f}, proposals {:.3f}".format(*ious))
 
 
 def _data(arguments: argparse.Namespace) -> None:
@@ -276,8 +432,7 @@ def _data(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    dataset = load_dataset(arguments.dataset, arguments.root, arguments.split)
-    _report_skipped(dict(dataset.skipped))
+    dataset = _load(arguments)
     for results in compare(arguments.methods, dataset, arguments.out):
         low, high = results["mAP_ci"]
         print(
@@ -289,6 +444,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 def _methods(arguments: argparse.Namespace) -> None:
     lines = list_methods() | {
         "FILE.safetensors": "a network trained with `indiret train`",
+        "FIRST,SECOND": f"the first {SHORTLIST} of one method, put in order by another",
         "BACKBONE:POOLING": "torchvision/NAME or timm/NAME instead, @SIDE to squash pictures",
         "features=FOLDER": "features from elsewhere, images/NAME.npy and queries/QUERY.npy",
         "...+OPTION": f"after a pooling: {', '.join(OPTIONS)}",

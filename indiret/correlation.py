@@ -9,7 +9,7 @@ A target may be cut at several scales, each of which makes a view of its own, an
 seen through several windows, a little aside; a cell is as similar to a query patch as the best of
 them.
 
-Chapters: *Patches and metrics*, *The 4-D correlation tensor*.
+Chapters: *Patches and metrics*, *The correlation tensor*.
 """
 
 import math

@@ -27,7 +27,7 @@ from indiret.ranking import Method, NetworkMethod, prepare_query
 from indiret.reproduction import find_method
 from indiret.runs import EXPLAINED, JUDGED_AGAIN, TRAINED, Asked, RunConfig, validation_data
 from indiret.sampling import VERSIONS, Lessons, PairSampler
-from indiret.training import ALONE, build_optimiser, fitted_state, take_step
+from indiret.training import batch_loss, build_optimiser, fitted_state, take_step
 
 SECONDS = 30.0  # of measurement
 PROGRAM = 5 * 10**8  # bytes of a process with torch
@@ -208,12 +208,12 @@ def measure_run_rates(
     lessons, steps = Lessons(sampler, keep=1), list[float]()
     network.train()
     optimiser = build_optimiser(network, config.recipe)
+    loss = batch_loss(network, lessons.make)
     since = clock()
     while len(steps) < 5 or clock() - since < 2 * share:
         sampler.batch(len(steps))  # not timed: its photos are described
         began = busy()
-        lesson = lessons.make(len(steps))
-        take_step(network, optimiser, *lesson, 0, config.recipe, ALONE)
+        take_step(network, optimiser, loss, len(steps), config.recipe)
         steps.append(busy() - began)
     method = NetworkMethod(network)
     pictures = list(dataset.images)[:: max(1, len(dataset.images) // 64)]

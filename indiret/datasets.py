@@ -34,6 +34,7 @@ from indiret.images import (
     read_image,
 )
 from indiret.images import crop as crop_to_box
+from indiret.regions import Region, check_shape, read_regions, region_mask
 
 __all__ = [
     "TOYTOWN",
@@ -43,6 +44,7 @@ __all__ = [
     "RetrievalDataset",
     "load_clicked_pairs",
     "load_dataset",
+    "use_regions",
 ]
 
 TOYTOWN = Path(__file__).parent / "data" / "toytown"
@@ -91,6 +93,10 @@ class RetrievalDataset:
         What the loader had to leave out: file or query, and the reason.
     revisited : bool
         Whether the answers are of the revisited benchmark: ``good`` easy, ``ok`` hard.
+    regions : mapping of str to tuple of Region, or None
+        Regions of interest from a file, see `use_regions`; None for the set's own.
+    regions_used : str
+        Where the regions of interest come from, in words for a report.
 
     Examples
     --------
@@ -111,6 +117,8 @@ class RetrievalDataset:
     query_images: Mapping[str, Path]
     skipped: tuple[tuple[str, str], ...] = ()
     revisited: bool = False
+    regions: Mapping[str, tuple[Region, ...]] | None = None
+    regions_used: str = "the data set's own masks or query boxes"
 
     @property
     def landmarks(self) -> tuple[str, ...]:
@@ -142,15 +150,18 @@ class RetrievalDataset:
         picture = self.read(query.image)
         return crop_to_box(picture, query.box) if crop and query.box else picture
 
-    def roi(self, name: str) -> NDArray[np.bool_] | None:
+    def roi(self, name: str, landmark: str | None = None) -> NDArray[np.bool_] | None:
         """The region of interest of a photo: where its landmark is.
 
-        The pixel mask where the set has one (Toytown), or the boxes of the queries on the photo.
+        What a file of regions says, if one is used (`use_regions`); otherwise the pixel mask where
+        the set has one (Toytown), or the boxes of the queries on the photo.
 
         Parameters
         ----------
         name : str
             A photo.
+        landmark : str, optional
+            Only the file's regions of this landmark, and those that name none.
 
         Returns
         -------
@@ -163,6 +174,13 @@ class RetrievalDataset:
             If there is no such photo.
         """
         path = self.path(name)
+        if self.regions is not None:
+            chosen = [
+                region
+                for region in self.regions.get(name, ())
+                if landmark is None or region.landmark in ("", landmark)
+            ]
+            return region_mask(chosen, image_size(path)) if chosen else None
         mask = self.root / "masks" / f"{name}.png"
         if mask.is_file():
             with Image.open(mask) as image:
@@ -295,6 +313,76 @@ def load_dataset(
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}; give the folder of the data set.")
     return LAYOUTS[name](name, folder)
+
+
+def use_regions(
+    dataset: RetrievalDataset, path: str | os.PathLike[str], unreviewed: bool = False
+) -> RetrievalDataset:
+    """The data set with its regions of interest taken from a file, and from nowhere else.
+
+    Parameters
+    ----------
+    dataset : RetrievalDataset
+        Any.
+    path : path
+        A COCO json file; photos in it that the data set lacks are passed over.
+    unreviewed : bool
+        Take proposals that nobody has accepted or rejected, too.
+
+    Returns
+    -------
+    RetrievalDataset
+        ``regions_used`` says what was taken: counts by origin, and the file's SHA-256.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it cannot be read, knows a photo in another size, or has no region for this data set.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from indiret.regions import PhotoRegions, write_regions
+    >>> town = load_dataset("toytown", split="validation")
+    >>> name = town.queries[0].image
+    >>> region = Region.from_box((10, 20, 110, 120))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "regions.json")
+    ...     write_regions(file, {name: PhotoRegions(image_size(town.path(name)), [region])})
+    ...     drawn = use_regions(town, file)
+    >>> int(drawn.roi(name).sum()), drawn.regions_used
+    (10000, 'regions.json (SHA-256 ...): 1 photos; regions: 1 drawn')
+    """
+    path = Path(path)
+    states = {"accepted", "open"} if unreviewed else {"accepted"}
+    regions: dict[str, tuple[Region, ...]] = {}
+    left = 0
+    for given, photo in read_regions(path).items():
+        name = given if given in dataset.images else Path(given).stem
+        if name not in dataset.images and name not in dataset.query_images:
+            continue
+        check_shape(path, name, photo, image_size(dataset.path(name)))
+        left += sum(region.state == "open" for region in photo.regions)
+        try:
+            chosen = [one.within(photo.shape) for one in photo.regions if one.state in states]
+        except ValueError as error:
+            raise ValueError(f"{path}, photo {given}: {error}") from error
+        if chosen:
+            regions[name] = (*regions.get(name, ()), *chosen)
+    if not regions:
+        remedy = f"; {left} proposals in it wait to be accepted" if left else ""
+        raise ValueError(f"{path} has no region for a photo of {dataset.name}{remedy}.")
+    origins = [
+        ("sift, unreviewed" if region.state == "open" else region.origin)
+        for of_photo in regions.values()
+        for region in of_photo
+    ]
+    counts = ", ".join(f"{origins.count(one)} {one}" for one in sorted(set(origins)))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    used = f"{path.name} (SHA-256 {digest[:16]}): {len(regions)} photos; regions: {counts}"
+    return replace(dataset, regions=regions, regions_used=used)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 A name is ``BACKBONE:POOLING`` and any options, such as ``efficientnet-lite0:gem+whiten+ms``.
 `indiret.backbones` tells the backbones, `POOLINGS` the poolings and `OPTIONS` the options.
 
-Chapter: *Descriptors and verifiers*.
+Chapter: *Baselines*.
 """
 
 from __future__ import annotations

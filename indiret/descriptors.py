@@ -4,7 +4,7 @@ Maps are (B, C, H, W), not negative, as after a ReLU. A descriptor has one or mo
 weighted sum or a maximum over places; `aggregate` makes one unit vector of them, with or without
 whitening. Re-ranking by such vectors is in `indiret.reranking`.
 
-Chapter: *Descriptors and verifiers*.
+Chapter: *Baselines*.
 """
 
 from __future__ import annotations

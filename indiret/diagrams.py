@@ -192,7 +192,7 @@ def intervals(
         if zero:
             ax.axvline(0, color=BAD, linewidth=1, linestyle="--")
         ax.set_yticks(height, names)
-        ax.set_xlabel(label)
+        ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
         plt.close(figure)
     return figure
 
@@ -220,7 +220,7 @@ def trajectories(
         figure, axes = plt.subplots(
             -(-len(readings) // columns),
             columns,
-            figsize=(3.5 * columns, 2.5 * -(-len(readings) // columns)),
+            figsize=(3.5 * columns + 1.5 * (len(runs) > 1), 2.5 * -(-len(readings) // columns)),
             squeeze=False,
             layout="constrained",
         )
@@ -231,6 +231,53 @@ def trajectories(
         for ax in axes.flat[len(readings) :]:
             ax.remove()
         if len(runs) > 1:
-            axes[0, 0].legend()
+            figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
+        plt.close(figure)
+    return figure
+
+
+def curves(
+    panels: Mapping[str, Mapping[str, ArrayLike]],
+    places: Mapping[str, Sequence[float]],
+    labels: Mapping[str, str],
+    height: str,
+) -> Figure:
+    """Lines with their intervals as bands, a panel for each thing that is varied.
+
+    Parameters
+    ----------
+    panels
+        By panel and line: (N, 3), mean, low and high at each place.
+    places, labels
+        By panel: the N places along its axis, and what they are.
+    height
+        What the lines show, from 0 to 1.
+
+    Examples
+    --------
+    >>> line = {"planes": [(1.0, 1.0, 1.0), (0.5, 0.3, 0.7)]}
+    >>> figure = curves({"scale": line}, {"scale": [1, 2]}, {"scale": "times smaller"}, "found")
+    >>> figure.axes[0].get_xlabel()
+    'times smaller'
+    """
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    with plt.rc_context(STYLE):
+        size = 3.1 * columns, 2.5 * rows + 0.4
+        figure, axes = plt.subplots(
+            rows, columns, figsize=size, layout="constrained", sharey=True, squeeze=False
+        )
+        for ax, (panel, lines) in zip(axes.flat, panels.items(), strict=False):
+            for name, points in lines.items():
+                mean, low, high = np.asarray(points, dtype=np.float64).T
+                ax.plot(places[panel], mean, marker="o", markersize=4, label=name)
+                ax.fill_between(places[panel], low, high, alpha=0.13)
+            ax.set(title=panel, xlabel=labels[panel], ylim=(-0.03, 1.05))
+        for ax in axes.flat[len(panels) :]:
+            ax.remove()
+        for ax in axes[:, 0]:
+            ax.set_ylabel(height)
+        names = axes[0, 0].get_legend_handles_labels()
+        figure.legend(*names, loc="outside upper center", ncols=len(names[1]))
         plt.close(figure)
     return figure

@@ -3,7 +3,7 @@
 A download goes on where it broke off and takes its name only when whole; an archive is looked
 through before any of its files is put in place, and nothing that exists is overwritten.
 
-Chapter: *Data sets and their traps*.
+Chapter: *Reproducing the tables*.
 """
 
 import filecmp

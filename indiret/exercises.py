@@ -19,9 +19,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from indiret.attention import attend, coordinates
 from indiret.conv4d import Conv4d
 from indiret.correlation import PatchProducts
+from indiret.datasets import Query
+from indiret.descriptors import gem, mac
+from indiret.evaluation import average_precision, folds
+from indiret.evidence import Evidence
+from indiret.feedback import refine_query, weight_tensor
+from indiret.localisation import pixel_auc
+from indiret.networks import CONFIGS, build_network, parameter_count
 from indiret.patches import patch_length
+from indiret.statistics import sign_flip_test
 
 Answer = Any  # a number or a function, as the exercise asks for
 
@@ -140,6 +149,40 @@ def expect(found: Answer, wanted: object, hint: str) -> None:
 
 def _drawn(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+# Quick tour
+
+
+@exercise
+def right_by_lot(answer: Answer) -> None:
+    hint = (
+        "Each place is right with the chance positives / photos; count the right ones of all `top`."
+    )
+    expect(answer(100, 20, 5), 1.0, hint)
+    expect(answer(60, 9, 10), 1.5, hint)
+
+
+@exercise
+def countable(answer: Answer) -> None:
+    names, junk = ["c", "own", "a", "blurred", "b"], {"blurred", "dark"}
+    found = answer(names, "own", junk)
+    if found is ...:
+        expect(found, 0, "")
+    if "blurred" in found or "own" in found:
+        raise Hint("The query's own photo and every junk photo are left out; look for both.")
+    if list(found) != ["c", "a", "b"]:
+        raise Hint(f"All others stay, and in the list's order. (Yours: {found}.)")
+
+
+@exercise
+def warmer_inside(answer: Answer) -> None:
+    warm, other = _drawn(2, 6, 7)
+    inside = other > 0.4
+    hint = "Compare every place inside with every place outside: won 1, tied a half, lost 0."
+    for values in (warm, torch.ones(6, 7), warm.round()):
+        wanted = pixel_auc(values.numpy(), inside.numpy())
+        expect(answer(values, inside), wanted, hint)
 
 
 # Patches and metrics
@@ -347,3 +390,175 @@ def verdict_of(answer: Answer) -> None:
             raise Hint("There is no answer yet: replace the `...`.")
         if found != wanted:
             raise Hint(f"[{low}, {high}] with rises={rises} is {wanted}. (Yours: {found}.)")
+
+
+# Ranking and honest evaluation
+
+
+@exercise
+def own_photo_alone(answer: Answer) -> None:
+    positives = [f"mill{number}" for number in range(11)]
+    wanted = average_precision(positives[:1] + list("abc"), positives)
+    expect(answer, wanted, "One recall step of eleven, at precision 1 before and after it.")
+
+
+@exercise
+def ap_by_hand(answer: Answer) -> None:
+    expect(answer(["a", "x", "b"], {"a", "b"}, set()), 19 / 24, "The mean of P before and after.")
+    expect(answer(["x", "a"], {"a"}, {"x"}), 1.0, "Junk is taken out before ranks are counted.")
+    names = [f"photo{number}" for number in range(30)]
+    order = [names[at] for at in _drawn(30).argsort().tolist()]
+    wanted = average_precision(order[:20], names[::3], names[1::7][:2])
+    hint = "A positive that is never ranked still counts in the recall step: 1 / len(positives)."
+    expect(answer(order[:20], set(names[::3]), set(names[1::7][:2])), wanted, hint)
+
+
+@exercise
+def leaking_queries(answer: Answer) -> None:
+    queries = [Query(f"{name}_{i}", f"{name}{i}", None, name) for name in "abcde" for i in range(3)]
+    for by, n in (("landmark", 5), ("query", 4)):
+        for fold in folds(queries, by, n):
+            known = {query.landmark for query in fold.train}
+            wanted = sum(query.landmark in known for query in fold.test)
+            hint = f"Folds by {by}: count the queries of the test whose landmark is in training."
+            expect(answer(fold), wanted, hint)
+
+
+@exercise
+def sign_flips(answer: Answer) -> None:
+    expect(answer([0.1, 0.2, 0.3]), 0.25, "Of 8 ways, all + and all − are as far from 0: 2 / 8.")
+    drawn = (_drawn(7) - 0.3).tolist()
+    hint = "Count sums as far from 0 as the true one in either direction, among all 2ᴺ."
+    expect(answer(drawn), sign_flip_test(drawn), hint)
+
+
+# Hypersphere attention
+
+
+@exercise
+def har_numbers(answer: Answer) -> None:
+    network = build_network(CONFIGS["base"].replace(attention="har"))
+    wanted = parameter_count(network) - parameter_count(build_network("base"))
+    expect(answer, wanted, "Six for one mask: the centre has four coordinates. How many masks?")
+
+
+@exercise
+def attended(answer: Answer) -> None:
+    features, theta = _drawn(2, 3, 4, 4, 5, 5), _drawn(2, 4, 4, 5, 5)
+    hint = "Where the mask is 0 the features stay as they are; one mask serves all channels."
+    expect(answer(features, theta), attend(features, theta), hint)
+
+
+@exercise
+def brightest(answer: Answer) -> None:
+    expect(answer(0.0), 0.0, "With μ = 0 it is a ball, largest in its middle.")
+    expect(answer(0.25), 0.5, "Θ is largest where d = μ, and d is the squared distance.")
+
+
+@exercise
+def plane_mask(answer: Answer) -> None:
+    places = coordinates((4, 5, 3, 6))
+    A, t = torch.tensor([[0.8, 0.1], [-0.2, 0.6]]), torch.tensor([0.1, -0.3])
+    off = places[..., :2] - (torch.einsum("pq,...q->...p", A, places[..., 2:]) + t)
+    wanted = torch.exp(-off.square().sum(-1) / (2 * 0.3**2))
+    hint = "Send (k, l) = places[..., 2:] through A and t, and measure from there to (i, j)."
+    expect(answer(places, A, t, 0.3), wanted, hint)
+
+
+# Indicative feedback
+
+
+@exercise
+def even_votes(answer: Answer) -> None:
+    maps = _drawn(3, 4, 5) * torch.tensor([1.0, 10.0, 100.0])[:, None, None]
+    wanted = refine_query([Evidence(0.0, one[None, None]) for one in maps], normalise=True)
+    expect(answer(maps), wanted, "Divide each map by its own sum before you take the mean.")
+
+
+@exercise
+def weighed(answer: Answer) -> None:
+    tensor, w = _drawn(1, 2, 3, 3, 4, 5), _drawn(4, 5)
+    expect(answer(tensor, w, 0.0), tensor, "λ = 0 leaves the tensor as it is.")
+    wanted = weight_tensor(tensor, w, 0.7)
+    expect(answer(tensor, w, 0.7), wanted, "λ = 1 multiplies by w; in between, mix the two.")
+
+
+@exercise
+def evidence_cells(answer: Answer) -> None:
+    P = torch.zeros(6, 8)
+    P[1, 2], P[4, 5], P[5, 7] = 10, 4, 1
+    hint = "The level is a share of the maximum; bottom and right are one past the last cell."
+    expect(answer(P, 0.3), (1, 2, 5, 6), hint)
+    expect(answer(P / 100, 0.3), (1, 2, 5, 6), "The same map, a hundred times fainter: same box.")
+
+
+# Your own photos
+
+
+@exercise
+def box_overlap(answer: Answer) -> None:
+    hint = "Both hold 1 of the 7 pixels that at least one of (0, 0, 2, 2) and (1, 1, 3, 3) holds."
+    expect(answer((0, 0, 2, 2), (1, 1, 3, 3)), 1 / 7, hint)
+    hint = "Boxes that lie apart have nothing in common: no width or height may fall below 0."
+    expect(answer((0, 0, 2, 2), (5, 6, 9, 9)), 0.0, hint)
+
+
+@exercise
+def outline_area(answer: Answer) -> None:
+    hint = "The triangle (0, 0), (4, 0), (0, 3) has area 6, either way round."
+    expect(answer([(0, 0), (4, 0), (0, 3)]), 6.0, hint)
+    expect(answer([(0, 3), (4, 0), (0, 0)]), 6.0, hint)
+    hint = "The square (1, 1), (3, 1), (3, 3), (1, 3) has area 4: it has four edges, not three."
+    expect(answer([(1, 1), (3, 1), (3, 3), (1, 3)]), 4.0, hint)
+
+
+@exercise
+def carry_over(answer: Answer) -> None:
+    shift = torch.tensor([[1.0, 0, 5], [0, 1, 7], [0, 0, 1]]).numpy()
+    hint = "A shift by (5, 7) takes the box (0, 0, 2, 1) to (5, 7), (7, 7), (7, 8), (5, 8)."
+    expect(answer(shift, (0, 0, 2, 1)), [[5, 7], [7, 7], [7, 8], [5, 8]], hint)
+    tilt = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0.5, 0, 1]]).numpy()
+    hint = "The camera tilts: divide by the third number, which is 2 for the corner (2, 1)."
+    expect(answer(tilt, (0, 0, 2, 1)), [[0, 0], [1, 0], [1, 0.5], [0, 1]], hint)
+
+
+# Baselines
+
+
+@exercise
+def generalised_mean(answer: Answer) -> None:
+    maps = _drawn(3, 4, 5)
+    expect(answer(maps, 1), maps.mean((1, 2)), "For p = 1 GeM is the mean over places.")
+    expect(answer(maps, 3), gem(maps[None], 3)[0], "Power, mean over places, root; per channel.")
+
+
+@exercise
+def clear_matches(answer: Answer) -> None:
+    near_twice = [0.8, 0.3, 0.31], [0.1, 0.11, 0.5]
+    distances = torch.tensor([[0.2, 0.9, 0.7], *near_twice, [5.0, 1.0, 3.0]])
+    hint = "Of four rows the first and last have one near partner, the others two: compare both."
+    expect(answer(distances, 0.8), 2, hint)
+    expect(answer(distances, 0.3), 1, "A smaller ratio is stricter: only row 0 is left at 0.3.")
+
+
+@exercise
+def expanded_query(answer: Answer) -> None:
+    database, q = F.normalize(_drawn(9, 4), dim=1), F.normalize(_drawn(4), dim=0)
+    nearest = database[(database @ q).argsort(descending=True)[:3]]
+    wanted = F.normalize(q + nearest.sum(0), dim=0)
+    expect(
+        answer(q, database, 3), wanted, "Add the query and its n nearest, then divide by length."
+    )
+
+
+@exercise
+def largest_places(answer: Answer) -> None:
+    maps, q = _drawn(6, 3, 4), F.normalize(_drawn(6), dim=0)
+    found = answer(maps, q)
+    if isinstance(found, Tensor):
+        cosine = F.normalize(mac(maps[None])[0], dim=0) @ q
+        expect(found.sum(), cosine, "The places should add up to the cosine: mind the length.")
+    wanted = torch.zeros(3, 4)
+    for channel, value in zip(maps, q / mac(maps[None])[0].norm(), strict=True):
+        wanted[tuple((channel == channel.max()).nonzero()[0])] += channel.max() * value
+    expect(found, wanted, "A channel counts at the place of its maximum, and nowhere else.")

@@ -49,7 +49,9 @@ STYLE: Any = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     # Okabe and Ito's colours, told apart by colour-blind readers too.
-    "axes.prop_cycle": plt.cycler(color=["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9"]),
+    "axes.prop_cycle": plt.cycler(
+        color=["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"]
+    ),
 }
 
 

@@ -1,6 +1,6 @@
 """Ground truth of the Oxford and Paris benchmarks: four small texts a query, or one pickle.
 
-Chapter: *Data sets and their traps*.
+Chapter: *Reproducing the tables*.
 """
 
 from __future__ import annotations

@@ -130,7 +130,19 @@ def threshold_ious(evidence: ArrayLike, roi: ArrayLike) -> NDArray[np.float64]:
     """
     roi = _as_roi(roi)
     scaled = scale_map(upsample_map(evidence, roi.shape))
-    return np.array([_iou(scaled >= threshold, roi) for threshold in THRESHOLDS])
+    return np.array([mask_iou(scaled >= threshold, roi) for threshold in THRESHOLDS])
+
+
+def mask_iou(mask: NDArray[np.bool_], roi: NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks of one shape; 0 if both are empty.
+
+    Examples
+    --------
+    >>> mask_iou(np.array([True, True, False]), np.array([False, True, True]))
+    0.3333333333333333
+    """
+    union = np.count_nonzero(mask | roi)
+    return float(np.count_nonzero(mask & roi) / union) if union else 0.0
 
 
 def evidence_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
@@ -188,7 +200,7 @@ def otsu_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
     roi = _as_roi(roi)
     scaled = scale_map(upsample_map(evidence, roi.shape))
     bins = np.minimum((scaled * OTSU_BINS).astype(int), OTSU_BINS - 1)
-    return _iou(bins > _otsu_bin(bins), roi)
+    return mask_iou(bins > _otsu_bin(bins), roi)
 
 
 def pixel_auc(evidence: ArrayLike, roi: ArrayLike) -> float:
@@ -216,14 +228,12 @@ def pixel_auc(evidence: ArrayLike, roi: ArrayLike) -> float:
     0.875
     """
     roi = _as_roi(roi)
-    inside = int(roi.sum())
-    if inside in (0, roi.size):
+    if roi.all() or not roi.any():
         return float("nan")
     values = upsample_map(evidence, roi.shape)
-    _, level, count = np.unique(values, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(count) - (count - 1) / 2
-    wins = mean_rank[level.reshape(roi.shape)][roi].sum() - inside * (inside + 1) / 2
-    return float(wins / (inside * (roi.size - inside)))
+    within, without = np.sort(values[roi]), np.sort(values[~roi])
+    below, up_to = (np.searchsorted(without, within, side).sum() for side in ("left", "right"))
+    return float((below + up_to) / (2 * len(within) * len(without)))
 
 
 class Ceilings(NamedTuple):
@@ -310,11 +320,6 @@ def _as_roi(roi: ArrayLike) -> NDArray[np.bool_]:
             f"An RoI is a (H, W) array of bool; this has shape {mask.shape} and {mask.dtype}."
         )
     return mask
-
-
-def _iou(mask: NDArray[np.bool_], roi: NDArray[np.bool_]) -> float:
-    union = np.count_nonzero(mask | roi)
-    return float(np.count_nonzero(mask & roi) / union) if union else 0.0
 
 
 def _otsu_bin(bins: NDArray[np.int_]) -> int:

@@ -5,8 +5,10 @@ Chapter: *Convolution in four dimensions*.
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +21,7 @@ from torch.nn import functional as F
 
 from indiret.architectures import ARCHITECTURES, ATTENTIONS, LAYOUTS, NORMS, PLACEMENTS
 from indiret.attention import Attention
+from indiret.backbones import FINER, Backbone, feature_cells, is_backbone_name, load_backbone
 from indiret.conv4d import resize4d
 from indiret.correlation import (
     correlate,
@@ -35,7 +38,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "norm": NORMS,
     "attention": ATTENTIONS,
     "placement": PLACEMENTS,
-    "scheme": SCHEMES,
     "aspect": get_args(Aspect),
 }
 Described = dict[str, Tensor]  # a picture as `IndicativeNetwork.describe` leaves it
@@ -75,6 +77,7 @@ class NetworkConfig:
     # Pixels a side; the paper is silent.
     size: int = 16
     # Windows 3 and 5 cells wide find the true patch more often than cells (book/decisions/0004).
+    # The name of a backbone puts what it sees in each cell in the place of the cell's pixels.
     scheme: str = "pyramid"
     # A target's windows, as multiples of those widths, each scale a view of its own, and their
     # places on each axis of a cell: the object is smaller there, and never quite on the grid.
@@ -87,7 +90,7 @@ class NetworkConfig:
     stem_kernel: int = 3
     stem_stride: int = 2
     norm: str = "batch"
-    # Section 3.3: a mask of indiret.attention in every block; the study of them is still to come.
+    # Section 3.3: a mask of indiret.attention in every block.
     attention: str = "none"
     placement: str = "after_block"
 
@@ -103,6 +106,13 @@ class NetworkConfig:
                 raise ValueError(
                     f"{key}={getattr(self, key)!r} is not known; choose from {', '.join(choices)}."
                 )
+        if is_backbone_name(self.scheme):
+            self._check_features()
+        elif self.scheme not in SCHEMES:
+            raise ValueError(
+                f"scheme={self.scheme!r} is not known; choose from {', '.join(SCHEMES)}, or a "
+                f"backbone such as {FINER}."
+            )
         whole = ("grid", "query_grid", "blocks", "size", "shifts", "width")
         for key in (*whole, "stem_kernel", "stem_stride"):
             value = getattr(self, key)
@@ -120,6 +130,24 @@ class NetworkConfig:
             raise ValueError(
                 f"scales={self.scales} is not allowed; give one or more, each above 0."
             )
+
+    def _check_features(self) -> None:
+        reading = [metric.name for metric in find_metrics(self.metrics) if metric.transform]
+        if reading:
+            raise ValueError(
+                f"metrics={', '.join(reading)} read pixels, and scheme={self.scheme!r} has none; "
+                "choose from cosine, euclidean, manhattan, zncc, mutual."
+            )
+        if (self.scales, self.shifts, self.aspect) != ((1.0,), 1, "squash"):
+            raise ValueError(
+                f"scheme={self.scheme!r} has one window for each cell; give scales=(1.0,), "
+                "shifts=1 and aspect='squash'."
+            )
+
+    @cached_property
+    def features(self) -> Backbone | None:
+        """The backbone that ``scheme`` names, loaded when first asked for; None for pixels."""
+        return load_backbone(self.scheme) if is_backbone_name(self.scheme) else None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "NetworkConfig":
@@ -169,6 +197,9 @@ class NetworkConfig:
         >>> NetworkConfig().cut(picture).shape, NetworkConfig().cut(picture, query=True).shape
         (torch.Size([2, 4, 14, 14, 1536]), torch.Size([10, 10, 1536]))
         """
+        if self.features:
+            cells = feature_cells(self.features, picture, self.query_grid if query else self.grid)
+            return cells if query else cells[None, None]
         if query:
             return extract_patches(picture, self.query_grid, self.size, self.scheme, self.aspect)
         return torch.stack([self.cut_at(picture, scale) for scale in self.scales])
@@ -199,7 +230,16 @@ CONFIGS = {
         blocks=(2, 2, 2, 2),
         stem_kernel=7,
     ),
+    # The same 4-D network on what a backbone sees (book/decisions/0010).
+    f"{FINER}:verifier": NetworkConfig(
+        name=f"{FINER}:verifier",
+        scheme=FINER,
+        metrics=("cosine", "mutual"),
+        scales=(1.0,),
+        shifts=1,
+    ),
 }
+VERIFIER = ":verifier"  # ends the name of a network on a backbone's features
 
 
 def find_config(config: str | Mapping[str, Any] | NetworkConfig) -> NetworkConfig:
@@ -207,17 +247,23 @@ def find_config(config: str | Mapping[str, Any] | NetworkConfig) -> NetworkConfi
 
     Examples
     --------
+    >>> find_config("timm/resnet101:verifier").scheme
+    'timm/resnet101'
     >>> find_config("bass")
     Traceback (most recent call last):
-    ValueError: network 'bass' is not known; choose from base, paper-base.
+    ValueError: network 'bass' is not known; choose from base, paper-base, ... or BACKBONE:verifier.
     """
     if isinstance(config, NetworkConfig):
         return config
     if isinstance(config, Mapping):
         return NetworkConfig.from_dict(config)
-    if config not in CONFIGS:
-        raise ValueError(f"network {config!r} is not known; choose from {', '.join(CONFIGS)}.")
-    return CONFIGS[config]
+    if config in CONFIGS:
+        return CONFIGS[config]
+    backbone = config.removesuffix(VERIFIER)
+    if backbone != config and is_backbone_name(backbone):
+        return CONFIGS[FINER + VERIFIER].replace(name=config, scheme=backbone)
+    known = ", ".join(CONFIGS)
+    raise ValueError(f"network {config!r} is not known; choose from {known} or BACKBONE{VERIFIER}.")
 
 
 class Shelf:
@@ -288,7 +334,7 @@ class IndicativeNetwork(nn.Module):
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
         self._shelf = Shelf()
         self._state_names: dict[str, str] = {}
-        values = patch_length(config.size, config.scheme)
+        values = patch_length(config.size, config.scheme) if config.scheme in SCHEMES else 0
         for name, part in initial_metric_state(config.metrics, values).items():
             self._state_names[name] = f"metric_{name.replace('.', '_')}"
             self.register_buffer(self._state_names[name], part)
@@ -351,9 +397,9 @@ class IndicativeNetwork(nn.Module):
         52 KB for a query of ``base``.
         """
         config, state = self.config, self.metric_state
-        if query:
-            asked = describe_patches(config.cut(picture, query=True), config.metrics, state)
-            return {name: self._shelf.keep(values) for name, values in asked.items()}
+        if query or config.features:
+            described = describe_patches(config.cut(picture, query), config.metrics, state)
+            return {name: self._shelf.keep(values) for name, values in described.items()}
         # A scale at a time: all pixels of all windows at once take twice as long.
         cuts = (config.cut_at(picture, scale) for scale in config.scales)
         parts = [describe_patches(patches, config.metrics, state) for patches in cuts]
@@ -553,21 +599,23 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def _find_weights(name_or_path: str | Path) -> Path:
-    shipped = WEIGHTS / f"{name_or_path}.safetensors"
-    if (
-        isinstance(name_or_path, str)
-        and shipped.is_file()
-        and Path(name_or_path).name == name_or_path
-    ):
-        return shipped
     path = Path(name_or_path)
+    if isinstance(name_or_path, str):
+        shipped = WEIGHTS / file_name(name_or_path)
+        if shipped.is_file():
+            return shipped
     if path.is_file():
         return path
+    if str(name_or_path).endswith(VERIFIER):
+        raise FileNotFoundError(
+            f"no weights of {name_or_path} are shipped; run: indiret train --network "
+            f"{name_or_path} --out FOLDER, and give FOLDER/network.safetensors."
+        )
     if path.suffix or path.name != str(name_or_path):
         raise FileNotFoundError(
             f"there is no network file {path}; give a .safetensors file made by save_network."
         )
-    known = sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
+    known = [name for name in CONFIGS if (WEIGHTS / file_name(name)).is_file()]
     raise ValueError(
         f"network {str(path)!r} is not known; choose from {', '.join(known) or 'none shipped'} "
         "or give a .safetensors file."
@@ -586,3 +634,14 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def _shapes(tensors: Mapping[str, Tensor]) -> str:
     return ", ".join(f"{k} {tuple(v.shape)}" for k, v in tensors.items()) or "nothing"
+
+
+def file_name(name: str) -> str:
+    """The file of shipped weights of this name.
+
+    Examples
+    --------
+    >>> file_name("efficientnet-lite0/16:verifier")
+    'efficientnet-lite0_16_verifier.safetensors'
+    """
+    return re.sub(r"[/:]", "_", name) + ".safetensors"

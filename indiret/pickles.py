@@ -3,7 +3,7 @@
 Python's own ``pickle`` runs whatever a file tells it to. Here the file's opcodes are listed by
 `pickletools` and only those are followed that make lists, tuples, dicts, texts and numbers.
 
-Chapter: *Data sets and their traps*.
+Chapter: *Reproducing the tables*.
 """
 
 import pickletools

@@ -7,7 +7,8 @@ ceilings.
 Chapter: *Ranking and honest evaluation*.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +20,13 @@ from indiret.datasets import Query, RetrievalDataset, load_dataset
 from indiret.evaluation import (
     average_to_grid,
     centre_gaussian,
+    nested_bootstrap,
     otsu_iou,
     patch_match_accuracy,
     pixel_auc,
     threshold_ious,
     true_partners,
+    upsample_map,
 )
 from indiret.evidence import Evidence, deletion, explain
 from indiret.images import image_size, pixel_box
@@ -39,7 +42,8 @@ EVIDENCE = {
 }
 SIGMAS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5)  # of the centre Gaussian, in half picture sides
 OTHER = ", other landmark"  # ends the name of the row that explains pairs that do not match
-Row = dict[str, float | int]
+MEASURES = ("mIoU", "otsu_iou", "pixel_auc", "patch_match", "deletion")  # with an interval
+Row = dict[str, Any]
 Array = np.ndarray[Any, Any]
 
 
@@ -49,11 +53,27 @@ class EvidencePair(NamedTuple):
     roi: np.ndarray
 
 
+class Figures:
+    """What was measured, by kind of map and by pair."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[tuple[str, str, int], Row]] = {}
+
+    def add(self, kind: str, pair: EvidencePair, row: Row) -> None:
+        """Add to the figures of one map of one pair."""
+        key = pair.query.landmark, f"{pair.query.name} {pair.name}", 0
+        self.rows.setdefault(kind, {}).setdefault(key, {}).update(row)
+
+    def means(self) -> dict[str, Row]:
+        """A row for each kind of map."""
+        return {kind: _means(rows) for kind, rows in self.rows.items()}
+
+
 def evidence_pairs(dataset: RetrievalDataset) -> Iterator[EvidencePair]:
     """Every (query, other positive with a RoI), in order."""
     for query in dataset.queries:
         for name in sorted(query.positives - {query.image}):
-            roi = dataset.roi(name) if name in dataset.images else None
+            roi = dataset.roi(name, query.landmark) if name in dataset.images else None
             if roi is not None:
                 yield EvidencePair(query, name, roi)
 
@@ -65,6 +85,11 @@ def best_sigma(dataset: RetrievalDataset) -> float:
         np.mean([otsu_iou(centre_gaussian(roi.shape, s), roi) for roi in rois]) for s in SIGMAS
     ]
     return SIGMAS[int(np.argmax(scores))]
+
+
+@cache
+def _validation_sigma() -> float:
+    return best_sigma(load_dataset("toytown", split="validation"))
 
 
 def measure_evidence(
@@ -88,14 +113,15 @@ def measure_evidence(
         deviations over thresholds and over pairs), ``otsu_iou``, ``pixel_auc``, ``deletion`` (fall
         of the margin in logits when the top fifth of the target's cells is deleted), for evidence
         with correspondence ``patch_match``, its ``chance`` and ``coverage``; ``pairs`` and
-        ``auc_left_out`` count. ``other landmark`` explains the same targets against a query of
+        ``auc_left_out`` count. ``mIoU_ci`` and so on are 95 % intervals, of landmarks and pairs
+        inside them drawn again. ``other landmark`` explains the same targets against a query of
         another landmark. Empty if there is no evidence pair.
     """
     by_query = _by_query(dataset, prepared)
     if not by_query:
         return {}
-    sigma = best_sigma(load_dataset("toytown", split="validation"))
-    figures: dict[str, list[Row]] = {}
+    sigma = _validation_sigma()
+    figures = Figures()
     random = torch.Generator().manual_seed(0)
     asked = [pairs[0].query for pairs in by_query.values()]
     for query in tqdm(asked, desc="explaining", unit="query", disable=None):
@@ -109,7 +135,7 @@ def measure_evidence(
         for number, pair in enumerate(pairs):
             partners = known_partners(dataset, pair.query, pair.name, tensor.shape[2:])
             for kind, of_pairs in evidence.items():
-                figures.setdefault(kind, []).append(_patch_match(of_pairs[number], partners))
+                figures.add(kind, pair, _patch_match(of_pairs[number], partners))
         stranger = _other_landmark(asked, query)
         if stranger:
             other = method.tensor(method.prepare_query(dataset.read_query(stranger)), targets)
@@ -122,13 +148,13 @@ def measure_evidence(
         for kind, drawn in maps.items():
             falls = deletion(method.network, tensor, _on_grid(drawn, grid))
             for pair, values, fall in zip(pairs, drawn, falls.tolist(), strict=True):
-                figures.setdefault(kind, []).append(_localisation(values, pair.roi))
+                figures.add(kind, pair, _localisation(values, pair.roi))
                 if not kind.endswith(OTHER):
-                    figures[kind].append({"deletion": fall})
-        for fall in deletion(method.network, tensor, -_on_grid(maps[DEFAULT_EVIDENCE], grid)):
-            lowest = figures.setdefault(f"{DEFAULT_EVIDENCE}, lowest fifth", [])
-            lowest.append({"deletion": float(fall)})
-    return {kind: _means(rows) for kind, rows in figures.items()}
+                    figures.add(kind, pair, {"deletion": fall})
+        lowest = deletion(method.network, tensor, -_on_grid(maps[DEFAULT_EVIDENCE], grid))
+        for pair, fall in zip(pairs, lowest.tolist(), strict=True):
+            figures.add(f"{DEFAULT_EVIDENCE}, lowest fifth", pair, {"deletion": fall})
+    return figures.means()
 
 
 def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> dict[str, Row]:
@@ -149,9 +175,9 @@ def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> 
         Empty if there is no evidence pair, or the method has no evidence for it.
     """
     by_query = _by_query(dataset, prepared)
-    sigma = best_sigma(load_dataset("toytown", split="validation")) if by_query else 0.0
+    sigma = _validation_sigma() if by_query else 0.0
     asked = [pairs[0].query for pairs in by_query.values()]
-    figures: dict[str, list[Row]] = {}
+    figures = Figures()
     for query in tqdm(asked, desc="explaining", unit="query", disable=None):
         features = prepare_query(method, dataset, query)
         stranger = _other_landmark(asked, query)
@@ -171,7 +197,7 @@ def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> 
                     maps[kind] = evidence.target_map.numpy()
                     if not kind.endswith(OTHER):
                         partners = known_partners(dataset, pair.query, pair.name, values.shape)
-                        figures.setdefault(kind, []).append(_patch_match(evidence, partners))
+                        figures.add(kind, pair, _patch_match(evidence, partners))
                 else:
                     maps[kind] = values.numpy()
             grid = next(iter(maps.values())).shape
@@ -182,8 +208,8 @@ def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> 
                 "ceiling: RoI on the grid": average_to_grid(pair.roi, grid),
             }
             for kind, drawn in maps.items():
-                figures.setdefault(kind, []).append(_localisation(drawn, pair.roi))
-    return {kind: _means(rows) for kind, rows in figures.items()}
+                figures.add(kind, pair, _localisation(drawn, pair.roi))
+    return figures.means()
 
 
 def _by_query(dataset: RetrievalDataset, prepared: Prepared) -> dict[str, list[EvidencePair]]:
@@ -254,6 +280,7 @@ def _maps_without_network(
 
 
 def _localisation(values: np.ndarray, roi: np.ndarray) -> Row:
+    values = upsample_map(values, roi.shape)
     at = {
         f"IoU@{t:.1f}": iou for t, iou in zip(THRESHOLDS, threshold_ious(values, roi), strict=True)
     }
@@ -279,16 +306,23 @@ def _on_grid(maps: list[np.ndarray], grid: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.stack(averaged).astype(np.float32))
 
 
-def _means(rows: list[Row]) -> Row:
+def _means(rows: Mapping[tuple[str, str, int], Row]) -> Row:
     """Mean of every figure over the pairs that have it; a NaN (no AUC) is left out and counted."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: np.array([row[name] for row in rows if name in row]) for name in names}
+    names = dict.fromkeys(name for row in rows.values() for name in row)
+    columns = {name: {key: row[name] for key, row in rows.items() if name in row} for name in names}
     ious = [columns.pop(name) for name in names if name.startswith("IoU@")]
-    known = {name: column[np.isfinite(column)] for name, column in columns.items()}
-    means: Row = {name: float(column.mean()) for name, column in known.items() if len(column)}
     if ious:
-        means["mIoU"] = float(np.mean(ious))
-        means["mIoU_sd_over_thresholds"] = float(np.mean(ious, axis=1).std())
-        means["mIoU_sd_over_pairs"] = float(np.mean(ious, axis=0).std())
-        means["auc_left_out"] = int(np.isnan(columns["pixel_auc"]).sum())
-    return means | {"pairs": max(len(column) for column in columns.values())}
+        table = np.array([list(column.values()) for column in ious])
+        columns["mIoU"] = dict(zip(ious[0], table.mean(0).tolist(), strict=True))
+    means: Row = {"pairs": max(map(len, columns.values()))}
+    for name, column in columns.items():
+        known = {key: value for key, value in column.items() if np.isfinite(value)}
+        if known:
+            means[name] = float(np.mean(list(known.values())))
+        if known and name in MEASURES:
+            means[f"{name}_ci"] = list(nested_bootstrap(known)[1:])
+    if ious:
+        means["mIoU_sd_over_thresholds"] = float(table.mean(1).std())
+        means["mIoU_sd_over_pairs"] = float(table.mean(0).std())
+        means["auc_left_out"] = int(np.isnan(list(columns["pixel_auc"].values())).sum())
+    return means

@@ -273,7 +273,11 @@ WEIGHED = ("tensor", "pixels", "answers")
 
 @dataclass(frozen=True)
 class FeedbackConfig:
-    """How the second round of `rank_again` is made; a start, no value is chosen by measurement."""
+    """How the second round of `rank_again` is made.
+
+    The defaults are close to the paper's words. What did best on Toytown's validation landmarks is
+    ``FeedbackConfig(n=1, weigh="answers")``; on its test landmarks no other kind raised mAP.
+    """
 
     n: int = 5  # targets whose query maps are pooled
     pool: str = "max"  # or "mean"

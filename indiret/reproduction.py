@@ -17,34 +17,42 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
+from indiret.backbones import FINER, empty_cache
 from indiret.baselines import METHODS as BASELINES
 from indiret.baselines import build_method
 from indiret.datasets import Query, RetrievalDataset
-from indiret.descriptor_methods import is_descriptor_name
+from indiret.descriptor_methods import EXPORTED, is_descriptor_name
 from indiret.evaluation import (
     SETUPS,
-    average_precision,
     mean_average_precision,
     mean_precision,
     nested_bootstrap,
     revisit,
 )
-from indiret.networks import load_network
+from indiret.networks import VERIFIER, load_network, read_metadata
 from indiret.protocol import measure_evidence, measure_maps
-from indiret.ranking import Hit, Method, NetworkMethod, prepare, rank
+from indiret.ranking import Hit, Method, NetworkMethod, Prepared, prepare, rank
+from indiret.reranking import Shortlist
+from indiret.verification import build_verifier_method
+
+TIMED = 8  # queries whose time is taken
 
 
 def list_methods() -> dict[str, str]:
     """What ``find_method`` takes besides a weights file: descriptions by name."""
-    return {"base": "the shipped 4-D ResNet"} | {
-        name: baseline.description for name, baseline in BASELINES.items()
-    }
+    return {
+        "base": "the shipped 4-D ResNet",
+        FINER + VERIFIER: "the same over the correlations of features (extra: baselines)",
+    } | {name: baseline.description for name, baseline in BASELINES.items()}
 
 
 def find_method(name: str) -> Method:
     """A method by its name, or a network by the path of its ``.safetensors`` file.
+
+    ``FIRST,SECOND`` is `indiret.reranking.Shortlist` of two methods.
 
     Raises
     ------
@@ -57,7 +65,14 @@ def find_method(name: str) -> Method:
     Traceback (most recent call last):
     ValueError: method 'sfit' is not known; choose from base, ...
     """
-    if name == "base" or name.endswith(".safetensors"):
+    first, comma, second = name.rpartition(",")
+    if comma and not name.startswith(EXPORTED) and not Path(name).is_file():
+        return Shortlist(find_method(first), find_method(second))
+    if name == "base" or name.endswith(VERIFIER):
+        return NetworkMethod(load_network(name))
+    if name.endswith(".safetensors"):
+        if "verifier" in read_metadata(name):
+            return build_verifier_method(name)
         return NetworkMethod(load_network(name))
     if name in BASELINES or is_descriptor_name(name):
         return build_method(name)
@@ -78,13 +93,13 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``mAP``, ``mAP_ci`` (95 %, nested bootstrap over landmarks and queries), ``mAP@5``,
-        ``mAP@10``, ``mAP@20``, ``mAP_without_query`` (over the queries that have another positive;
-        None if there is none), ``AP`` by query, ``revisited`` (of a revisited benchmark, whose
-        other figures are those of the medium setup), ``ms_per_query`` and ``ms_per_pair`` (ranking
-        with the database prepared, the query's photo not), ``mb_per_image`` (what is kept of a
-        picture to rank it), ``evidence`` (of methods that give it), ``skipped`` and
-        ``provenance``.
+        ``mAP``, ``mAP@5``, ``mAP@10``, ``mAP@20``, ``mAP_without_query`` (over the queries that
+        have another positive; None if there is none), each with ``_ci`` (95 %, nested bootstrap
+        over landmarks and queries), ``AP`` by query, ``revisited`` (of a revisited benchmark, whose
+        other figures are those of the medium setup), ``ms_per_query`` and ``ms_per_pair`` (see
+        `query_time`), ``mb_per_image`` (what is kept of a picture to rank it), ``evidence`` (of
+        methods that give it), ``regions`` (which regions of interest it was measured on),
+        ``skipped`` and ``provenance``.
 
     Raises
     ------
@@ -98,16 +113,14 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
     method = find_method(name)
     began = time.monotonic()
     prepared = prepare(method, dataset)
-    prepared_at = time.monotonic()
     hits = rank(method, dataset.queries, dataset, prepared)
-    seconds = time.monotonic() - prepared_at
-    pairs = len(dataset.queries) * len(prepared.features)
+    milliseconds = 1000 * query_time(method, dataset, prepared)
     results = {"dataset": dataset.name, "method": name, "queries": len(dataset.queries)}
     results |= {"database": len(prepared.features), **ranking_measures(hits, dataset)}
-    results |= {"ms_per_query": 1000 * seconds / len(dataset.queries)}
-    results |= {"ms_per_pair": 1000 * seconds / pairs}
+    results |= {"ms_per_query": milliseconds}
+    results |= {"ms_per_pair": milliseconds / len(prepared.features)}
     results |= {"mb_per_image": mean(map(_bytes, prepared.features.values())) / 1e6}
-    results |= {"skipped": prepared.skipped}
+    results |= {"skipped": prepared.skipped, "regions": dataset.regions_used}
     if isinstance(method, NetworkMethod):
         results["evidence"] = measure_evidence(method, dataset, prepared)
     elif hasattr(method, "evidence"):
@@ -126,7 +139,7 @@ def compare(names: Sequence[str], dataset: RetrievalDataset, out: Path) -> list[
     dataset
         As for `evaluate`.
     out
-        Folder of the files. One made from other data or by another commit is made anew.
+        Folder of the files. One made from other data or regions or by another commit is made anew.
 
     Returns
     -------
@@ -139,40 +152,58 @@ def compare(names: Sequence[str], dataset: RetrievalDataset, out: Path) -> list[
         path = out / f"{re.sub(r'[^A-Za-z0-9.@+-]+', '_', f'{dataset.name} {name}')}.json"
         done = json.loads(path.read_text()) if path.is_file() else {}
         made = done.get("provenance", {})
-        if done.get("method") != name or any(
-            made.get(key) != here[key] for key in ("commit", "data_manifest")
-        ):
+        of_these = done.get("method") == name and done.get("regions") == dataset.regions_used
+        if not of_these or any(made.get(key) != here[key] for key in ("commit", "data_manifest")):
             done = evaluate(name, dataset)
             write_json(path, done)
         results.append(done)
     return results
 
 
+def query_time(method: Method, dataset: RetrievalDataset, prepared: Prepared) -> float:
+    """Mean seconds of processor time to rank the database for a query, over a few of the queries.
+
+    The database is prepared, the query's photo is not: it is read and described anew. Processor
+    time, all threads added up, is hardly touched by what else the machine does.
+    """
+    few = dataset.queries[:: -(-len(dataset.queries) // TIMED)]
+    with empty_cache():
+        began = time.process_time()
+        rank(method, few, dataset, prepared)
+        return (time.process_time() - began) / len(few)
+
+
 def ranking_measures(hits: Mapping[str, list[Hit]], dataset: RetrievalDataset) -> dict[str, Any]:
     """The figures that every table prints, from ranked lists."""
     lists = {query: [hit.name for hit in ranked] for query, ranked in hits.items()}
-    values = {
-        query.name: average_precision(lists[query.name], query.positives, query.junk)
-        for query in dataset.queries
-    }
-    interval = nested_bootstrap(
-        {(query.landmark, query.name, 0): values[query.name] for query in dataset.queries}
-    )
-    at = {f"mAP@{k}": mean_average_precision(lists, dataset.queries, k=k) for k in (5, 10, 20)}
+    values = _values(lists, dataset.queries)
+    measures = _with_interval("mAP", values)
+    for k in (5, 10, 20):
+        measures |= _with_interval(f"mAP@{k}", _values(lists, dataset.queries, k=k))
     others = [query for query in dataset.queries if query.positives - {query.image}]
-    without = mean_average_precision(lists, others, exclude_query=True) if others else None
-    measures: dict[str, Any] = {
-        "mAP": mean_average_precision(lists, dataset.queries),
-        "mAP_ci": [interval.low, interval.high],
-        **at,
-        "mAP_without_query": without,
-        "AP": values,
-    }
+    alone = _values(lists, others, exclude_query=True)
+    measures |= _with_interval("mAP_without_query", alone) if alone else {"mAP_without_query": None}
+    measures["AP"] = {name: value for (_, name, _), value in values.items()}
     if dataset.revisited:
         measures["revisited"] = {
             setup: revisited_measures(lists, revisit(dataset.queries, setup)) for setup in SETUPS
         }
     return measures
+
+
+def _values(
+    lists: Mapping[str, Sequence[str]], queries: Sequence[Query], **settings: Any
+) -> dict[tuple[str, str, int], float]:
+    """Average precision of each query, as `nested_bootstrap` takes it."""
+    return {
+        (query.landmark, query.name, 0): mean_average_precision(lists, [query], **settings)
+        for query in queries
+    }
+
+
+def _with_interval(name: str, values: Mapping[tuple[str, str, int], float]) -> dict[str, Any]:
+    _, low, high = nested_bootstrap(values)
+    return {name: float(np.mean(list(values.values()))), f"{name}_ci": [low, high]}
 
 
 def revisited_measures(
@@ -190,7 +221,7 @@ def _bytes(features: Any) -> int:
     if hasattr(features, "nbytes"):
         return int(features.nbytes)
     if isinstance(features, Mapping):
-        features = features.values()
+        features = tuple(features.values())
     return sum(map(_bytes, features)) if isinstance(features, tuple) else 0
 
 

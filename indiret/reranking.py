@@ -1,16 +1,23 @@
-"""Second looks at a ranked list that need only its vectors: query expansion and diffusion.
+"""Second looks at a ranked list: query expansion and diffusion by its vectors, or another method.
 
 Vectors are rows of unit length, so that a product is a cosine.
 
-Chapter: *Descriptors and verifiers*.
+Chapter: *Baselines*.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from indiret.images import Picture
+from indiret.ranking import Method
+
 Vectors = NDArray[np.float32]
+SHORTLIST = 100  # pictures that a second method looks at
 
 
 def expand_query(
@@ -107,3 +114,63 @@ class Diffusion:
         nearest = np.argsort(-cosines, kind="stable")[: self.k]
         start[nearest] = np.maximum(cosines[nearest], 0) ** 3
         return self.inverse @ start + 1e-6 * cosines
+
+
+class Shortlist:
+    """A method whose first answers are put in order by another, slower one.
+
+    What the first leaves out of its shortlist keeps its order, below the shortlist.
+
+    Parameters
+    ----------
+    first, second
+        Methods that take pictures.
+    length
+        Of the shortlist.
+
+    Raises
+    ------
+    ValueError
+        If a method takes no pictures, or the shortlist has no place.
+
+    Examples
+    --------
+    >>> from indiret.baselines import build_method
+    >>> method = Shortlist(build_method("colour-histogram"), build_method("thumbnail"), length=1)
+    >>> black, white = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
+    >>> database = [method.prepare(white), method.prepare(black)]
+    >>> int(method.score(method.prepare_query(black), database).argmax())
+    1
+    """
+
+    def __init__(self, first: Method, second: Method, length: int = SHORTLIST):
+        if length < 1:
+            raise ValueError(f"length={length} is not at least 1.")
+        if hasattr(first, "look_up") or hasattr(second, "look_up"):
+            raise ValueError("Exported features are no pictures; a shortlist needs two methods.")
+        self.first, self.second, self.length = first, second, length
+        self._database: Sequence[tuple[Any, Any]] = ()
+        self._firsts: list[Any] = []
+
+    def prepare(self, picture: Picture) -> tuple[Any, Any]:
+        """What either method keeps of a picture."""
+        return self.first.prepare(picture), self.second.prepare(picture)
+
+    def prepare_query(self, picture: Picture) -> tuple[Any, Any]:
+        """What either method keeps of a query."""
+        methods = (self.first, self.second)
+        one, two = (getattr(m, "prepare_query", m.prepare)(picture) for m in methods)
+        return one, two
+
+    def score(
+        self, query: tuple[Any, Any], database: Sequence[tuple[Any, Any]]
+    ) -> NDArray[np.float64]:
+        """The second method's scores of the shortlist, and lower ones of the rest."""
+        if database is not self._database:  # one list, for methods that keep what they make of it
+            self._database, self._firsts = database, [one for one, _ in database]
+        scores = self.first.score(query[0], self._firsts)
+        listed = np.argsort(-scores, kind="stable")[: self.length]
+        again = self.second.score(query[1], [database[place][1] for place in listed])
+        scores = scores - scores.max() + again.min() - 1
+        scores[listed] = again
+        return scores

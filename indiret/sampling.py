@@ -4,6 +4,7 @@ Chapter: *A 4-D ResNet learns to match*.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from threading import Lock
 from typing import NamedTuple, Protocol
 
@@ -66,7 +67,7 @@ class PairSampler:
         self, dataset: RetrievalDataset, network: IndicativeNetwork, config: SamplingConfig
     ):
         self.network, self.config = network, config
-        self.landmarks = [views for views in _views_by_landmark(dataset).values() if len(views) > 1]
+        self.landmarks = [views for views in views_by_landmark(dataset).values() if len(views) > 1]
         if len(self.landmarks) < 2:
             raise ValueError(
                 f"data set {dataset.name!r} has {len(self.landmarks)} landmarks with two photos or "
@@ -83,9 +84,16 @@ class PairSampler:
         names = sorted(shown | set(self.distractors))
         reading = tqdm(names, desc="reading", unit="photo", disable=None)
         self.pictures = {name: dataset.read(name) for name in reading}
-        self.boxes = {name: _roi_box(dataset, name) for name in shown}
+        self.boxes = {name: roi_box(dataset, name) for name in shown}
         self.number = {name: number for number, name in enumerate(names)}
         self.views: dict[View, Described] = {}
+
+    def only(self, part: RetrievalDataset) -> "PairSampler":
+        """A sampler of the pairs of a part of this data set; it shares what is described."""
+        sampler = copy(self)
+        sampler.landmarks = [views for views in views_by_landmark(part).values() if len(views) > 1]
+        sampler.distractors = [name for name in self.distractors if name in part.images]
+        return sampler
 
     def batch(self, step: int, share: slice = slice(None)) -> Batch:
         """The batch of one step, or a share of it, the same whenever it is asked for."""
@@ -106,7 +114,7 @@ class PairSampler:
         if not relevant:
             far = self.distractors and random.random() < self.config.distractors
             target = random.choice(self.distractors if far else self.landmarks[other])
-        versions = random.integers(VERSIONS, size=2).tolist()
+        versions = (random.integers(VERSIONS, size=2) * self.config.augment).tolist()
         return (target, versions[0], False), (query, versions[1], True)
 
     def _view(self, name: str, version: int, query: bool = False) -> Described:
@@ -212,14 +220,14 @@ def symmetries(tensor: Tensor, random: np.random.Generator) -> Tensor:
     return tensor.contiguous()
 
 
-def _views_by_landmark(dataset: RetrievalDataset) -> dict[str, list[str]]:
+def views_by_landmark(dataset: RetrievalDataset) -> dict[str, list[str]]:
     views: dict[str, set[str]] = {}
     for query in dataset.queries:
         views.setdefault(query.landmark, set()).update(query.positives, {query.image})
     return {landmark: sorted(names) for landmark, names in sorted(views.items())}
 
 
-def _roi_box(dataset: RetrievalDataset, name: str) -> np.ndarray | None:
+def roi_box(dataset: RetrievalDataset, name: str) -> np.ndarray | None:
     roi = dataset.roi(name)
     if roi is None or not roi.any():
         return None

@@ -80,9 +80,11 @@ def nested_bootstrap(
         raise ValueError("Some values are not finite; leave those queries out and say so.")
     random = np.random.default_rng(seed)
     drawn_seeds = random.integers(len(seeds), size=(draws, len(seeds)))
-    by_draw = np.zeros((draws, len(queries)))
-    for column in drawn_seeds.T:
-        by_draw += table[:, column].T / len(seeds)
+    by_draw = np.broadcast_to(table[:, 0], (draws, len(queries)))
+    if len(seeds) > 1:
+        by_draw = np.zeros((draws, len(queries)))
+        for column in drawn_seeds.T:
+            by_draw += table[:, column].T / len(seeds)
     landmarks, first, count = np.unique(
         [landmark for landmark, _ in queries], return_index=True, return_counts=True
     )
@@ -96,6 +98,39 @@ def nested_bootstrap(
         number += count[landmark]
     low, high = np.quantile(total / number, (0.025, 0.975))
     return Interval(float(table.mean()), float(low), float(high))
+
+
+def sign_flip_test(differences: ArrayLike) -> float:
+    """How often differences as large as these come about if their signs mean nothing.
+
+    All 2ᴺ ways to give them signs are tried: if two methods are equally good, either could have
+    been the better one in each landmark.
+
+    Parameters
+    ----------
+    differences : array
+        Shape (N,), one for each landmark, 1 ≤ N ≤ 20.
+
+    Returns
+    -------
+    float
+        The share of signs whose mean is at least as far from 0, from 2 / 2ᴺ to 1.
+
+    Raises
+    ------
+    ValueError
+        If there are none, more than 20, or one is not finite.
+
+    Examples
+    --------
+    >>> sign_flip_test([0.1, 0.2, 0.3])
+    0.25
+    """
+    values = np.asarray(differences, dtype=float).ravel()
+    if not 1 <= values.size <= 20 or not np.isfinite(values).all():
+        raise ValueError(f"Give 1 to 20 finite differences; got {values.size}.")
+    signs = 1 - 2 * (np.arange(2**values.size)[:, None] >> np.arange(values.size) & 1)
+    return float((np.abs(signs @ values) >= abs(values.sum()) - 1e-12).mean())
 
 
 def fit_calibration(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float]:

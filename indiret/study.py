@@ -220,6 +220,20 @@ def cells(results: Mapping[str, Any], dataset: str = "toytown") -> dict[tuple[st
     return {(row["variant"], row["scheme"]): row for row in results[dataset]["rows"]}
 
 
+def validation_curves(results: Mapping[str, Any]) -> dict[str, list[dict[str, float]]]:
+    """Validation mAP along training by mask, mean over seeds: rows of ``step`` and ``mAP``."""
+    curves: dict[str, list[dict[str, float]]] = {}
+    for variant in results["config"]["variants"]:
+        seeds = range(results["config"]["seeds"])
+        logs = [results["logs"][f"{variant}-{seed}"] for seed in seeds]
+        looks = [[row for row in log if "validation_map" in row] for log in logs]
+        curves[NAMES[variant]] = [
+            {"step": rows[0]["step"], "mAP": float(np.mean([r["validation_map"] for r in rows]))}
+            for rows in zip(*looks, strict=True)
+        ]
+    return curves
+
+
 def table(rows: Mapping[str, Record], measures: Sequence[str]) -> str:
     """Means with their 95 % intervals as a Markdown table, a row for each name.
 

@@ -12,16 +12,16 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -120,7 +120,7 @@ def fit(
     folder: Path | None = None,
     device: str = "cpu",
     lessons: Lessons | None = None,
-    look: "ValidationLook | None" = None,
+    look: "Look | None" = None,
     by: str | None = None,
     team: Team = ALONE,
 ) -> tuple[IndicativeNetwork, list[dict[str, float]]]:
@@ -161,7 +161,7 @@ def fit(
         If the data sets share a landmark or a photo, or the checkpoint is of another run.
     """
     config = config or TrainingConfig()
-    _check_disjoint(train, validation, by)
+    check_disjoint(train, validation, by)
     with _SEEDED:
         torch.manual_seed(config.seed)
         model = build_network(network).to(device)
@@ -170,10 +170,67 @@ def fit(
     lessons = lessons or Lessons(PairSampler(train, model, config), share=share)
     if team.first:
         look = look or ValidationLook(validation, model, config)
+
+    log = learn(
+        model,
+        config,
+        loss=batch_loss(model, lessons),
+        look=lambda: look.mean_average_precision(model) if look else 0.0,
+        recipe=_recipe(model.config, config, train, validation),
+        folder=folder,
+        readings=model.attention_readings,
+        team=team,
+    )
+    slope, offset = team.agree(*(look.calibration(model) if look else (1.0, 0.0)))
+    model.calibration.copy_(torch.tensor([slope, offset]))
+    return model, log
+
+
+def learn(
+    model: nn.Module,
+    config: TrainingConfig,
+    loss: Callable[[int], Tensor],
+    look: Callable[[], float],
+    recipe: str,
+    folder: Path | None = None,
+    readings: Callable[[], dict[str, float]] = dict,
+    team: Team = ALONE,
+) -> list[dict[str, float]]:
+    """Steps of gradient descent, looks at validation, checkpoints; goes on where it was killed.
+
+    Parameters
+    ----------
+    model
+        Learns in place, and ends in eval mode with the weights of its best look.
+    config
+        How many steps at which rate, how often to look and to save.
+    loss
+        Of the batch of a step, a function of the step and of the weights alone.
+    look
+        The validation mAP of the model as it is.
+    recipe
+        What makes two runs the same run; a checkpoint of another one is refused.
+    folder
+        Of the checkpoint.
+    readings
+        More for each row of the log.
+    team
+        Processes that learn the same model, each from its share of a batch; the first one looks
+        and writes.
+
+    Returns
+    -------
+    log
+        As `fit` returns it.
+
+    Raises
+    ------
+    ValueError
+        If the loss is not finite, or the checkpoint is of another run.
+    """
     optimiser = build_optimiser(model, config)
     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     progress, log = Progress(), list[dict[str, float]]()
-    recipe = _recipe(model.config, config, train, validation)
     checkpoint = folder / "checkpoint.safetensors" if folder else None
     if checkpoint and checkpoint.exists():
         progress, log = _load_checkpoint(checkpoint, recipe, model, optimiser, best)
@@ -182,8 +239,7 @@ def fit(
     began, losses = time.monotonic() - progress.seconds, list[float]()
     with bar:
         while progress.step < config.steps and not _patience_over(progress, config):
-            lesson = lessons(progress.step)
-            losses.append(take_step(model, optimiser, *lesson, progress.step, config, team))
+            losses.append(take_step(model, optimiser, loss, progress.step, config, team))
             if not math.isfinite(losses[-1]):
                 raise ValueError(
                     f"the loss is {losses[-1]} at step {progress.step}: the run has diverged; take "
@@ -199,30 +255,38 @@ def fit(
             losses.clear()
             team.average(b for b in model.buffers() if b.is_floating_point())
             if looking:
-                seen = look.mean_average_precision(model) if look else 0.0
-                (row["validation_map"],) = team.agree(seen)
+                (row["validation_map"],) = team.agree(look())
                 if row["validation_map"] > progress.best_map:
                     progress.best_map, progress.best_step = row["validation_map"], progress.step
                     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             progress.seconds = time.monotonic() - began
             rate = optimiser.param_groups[0]["lr"]
             row |= {"learning_rate": rate, "seconds": progress.seconds}
-            log.append(row | model.attention_readings())
+            log.append(row | readings())
             bar.set_postfix(loss=f"{row['loss']:.3f}", best=f"{progress.best_map:.3f}")
             if checkpoint and team.first:
                 _save_checkpoint(checkpoint, recipe, model, optimiser, best, progress, log)
     model.load_state_dict(best)
     model.eval()
-    slope, offset = team.agree(*(look.calibration(model) if look else (1.0, 0.0)))
-    model.calibration.copy_(torch.tensor([slope, offset]))
-    return model, log
+    return log
+
+
+def batch_loss(
+    model: nn.Module, lessons: Callable[[int], tuple[Tensor, Tensor]]
+) -> Callable[[int], Tensor]:
+    """The mean cross-entropy of the batch of a step, as `learn` and `take_step` ask for it."""
+
+    def loss(step: int) -> Tensor:
+        tensor, labels = lessons(step)
+        return F.cross_entropy(model(tensor), labels)
+
+    return loss
 
 
 def take_step(
-    model: IndicativeNetwork,
+    model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    tensor: Tensor,
-    labels: Tensor,
+    loss_of: Callable[[int], Tensor],
     step: int,
     config: TrainingConfig,
     team: Team = ALONE,
@@ -231,7 +295,7 @@ def take_step(
     model.train()
     for group in optimiser.param_groups:
         group["lr"] = config.learning_rate * _rate(step, config)
-    loss = F.cross_entropy(model(tensor), labels)
+    loss = loss_of(step)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     team.average(p.grad for p in model.parameters() if p.grad is not None)
@@ -253,7 +317,7 @@ def _patience_over(progress: Progress, config: TrainingConfig) -> bool:
     return progress.step - progress.best_step >= config.patience * config.validate_every
 
 
-def build_optimiser(model: IndicativeNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
+def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Weights decay; what places an attention mask does not, or it would be drawn to the middle."""
     masks = [m for m in model.modules() if isinstance(m, AttentionMask)]
     placed = {id(parameter) for mask in masks for parameter in mask.parameters()}
@@ -264,6 +328,16 @@ def build_optimiser(model: IndicativeNetwork, config: TrainingConfig) -> torch.o
     settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     kinds = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
     return kinds[config.optimiser]([group for group in groups if group["params"]], **settings)
+
+
+class Look(Protocol):
+    """What `fit` chooses its best step by, and calibrates with."""
+
+    def mean_average_precision(self, network: IndicativeNetwork) -> float:
+        """0 … 1."""
+
+    def calibration(self, network: IndicativeNetwork) -> tuple[float, float]:
+        """a and b of the probability, see `fit_calibration`."""
 
 
 class ValidationLook:
@@ -338,7 +412,7 @@ class ValidationLook:
         return fit_calibration(np.array(margins), np.array(labels))
 
 
-def _check_disjoint(
+def check_disjoint(
     train: RetrievalDataset, validation: RetrievalDataset, by: str | None = None
 ) -> None:
     landmarks = set(train.landmarks) & set(validation.landmarks)
@@ -379,7 +453,7 @@ def _recipe(
 def _save_checkpoint(
     path: Path,
     recipe: str,
-    model: IndicativeNetwork,
+    model: nn.Module,
     optimiser: torch.optim.Optimizer,
     best: Mapping[str, Tensor],
     progress: Progress,
@@ -403,7 +477,7 @@ def _save_checkpoint(
 def _load_checkpoint(
     path: Path,
     recipe: str,
-    model: IndicativeNetwork,
+    model: nn.Module,
     optimiser: torch.optim.Optimizer,
     best: dict[str, Tensor],
 ) -> tuple[Progress, list[dict[str, float]]]:

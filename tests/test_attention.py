@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 import indiret.attention
 from indiret.architectures import BasicBlock, Layers, inception, resnet18, to_flat, vgg11
@@ -182,10 +183,6 @@ def test_fitted_plane_equals_least_squares():
 @pytest.mark.parametrize("conv", ["full", "pivot", "flat"])
 @pytest.mark.parametrize("placement", ["after_block", "before_sum"])
 def test_attention_is_applied_in_every_block(name, conv, placement):
-    if conv == "flat" and name in ("predicted", "plane"):
-        with pytest.raises(ValueError, match="take conv="):
-            resnet18(conv, width=4, attention=name)
-        return
     network = resnet18(conv, width=4, blocks=(1, 1), attention=name, placement=placement)
     tensor = torch.rand(2, 4, 6, 5, 4, 6)
     network(tensor).sum().backward()
@@ -217,6 +214,51 @@ def test_flat_attention_is_the_mean_over_each_pixels_area():
     picture = to_flat(theta[:, None])[0, 0]
     small = picture.view(10, 2, 9, 2).mean((1, 3))
     torch.testing.assert_close(attention(features), features * (1 + small))
+
+
+@pytest.mark.parametrize("name", ["predicted", "plane"])
+def test_a_flat_mask_looks_at_the_pixel_that_holds_each_pair(name):
+    torch.manual_seed(0)
+    flat, full = Attention(name, 3, flat=True), Attention(name, 3)
+    full.load_state_dict(flat.state_dict())
+    flat.grid = (4, 6, 5, 3)
+    features = torch.rand(2, 3, 4, 6, 5, 3)
+    torch.testing.assert_close(flat(to_flat(features)), to_flat(full(features)))
+    half = F.adaptive_avg_pool2d(to_flat(features), (10, 9))
+    assert flat(half).shape == half.shape
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("conv", ["full", "pivot", "flat"])
+def test_masks_hold_in_bf16_and_when_only_asked(name, conv):
+    torch.manual_seed(0)
+    network = resnet18(conv, width=4, blocks=(1, 1), attention=name).eval()
+    tensor = torch.rand(2, 4, 6, 5, 4, 7)
+    with torch.inference_mode():
+        exact = network(tensor)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = network(tensor)
+    torch.testing.assert_close(rounded.float(), exact, atol=0.05, rtol=0.05)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        network.train()(tensor).float().sum().backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("sigma", [-1e3, 1e3])  # far below and above every s that is learnt
+def test_extreme_parameters_stay_finite(name, sigma):
+    torch.manual_seed(0)
+    mask = MASKS[name](3)
+    for parameter_name, parameter in mask.named_parameters():
+        if parameter_name.endswith("center"):
+            parameter.data.fill_(1e3)
+        if parameter_name.endswith(("s", "mu", "factor")):
+            parameter.data.fill_(sigma)
+    features = torch.rand(2, 3, 4, 3, 5, 4, requires_grad=True)
+    attended = attend(features, mask(features))
+    attended.sum().backward()
+    assert attended.isfinite().all() and features.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in mask.parameters() if p.grad is not None)
 
 
 def test_the_mask_that_contributing_shows_runs():

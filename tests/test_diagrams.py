@@ -62,3 +62,18 @@ def test_views_share_one_scale():
     low, high = (ax.images[0] for ax in figure.axes[:2])
     assert low.get_clim() == high.get_clim()
     assert figure.axes[-1].get_ylabel() == "similarity"
+
+
+def test_curves_draw_means_in_bands_panel_by_panel():
+    line = [(1.0, 0.9, 1.0), (0.5, 0.2, 0.6)]
+    panels = {"scale": {"base": line, "planes": line}, "light": {"base": line}}
+    places = {"scale": [1, 2], "light": [0, 4]}
+    labels = {"scale": "times smaller", "light": "stops darker"}
+    figure = diagrams.curves(panels, places, labels, "found")
+    scale, light = figure.axes
+    assert [drawn.get_label() for drawn in scale.lines] == ["base", "planes"]
+    np.testing.assert_allclose(light.lines[0].get_xydata(), [(0, 1.0), (4, 0.5)])
+    heights = light.collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (0.2, 1.0)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["base", "planes"]

@@ -11,6 +11,8 @@ import sys
 import time
 import urllib.request
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -575,28 +577,23 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-@pytest.fixture
-def lab(tmp_path):
+@contextmanager
+def start_lab(notebook, folder: Path) -> Iterator[str]:
     """JupyterLab with one notebook, at an address of its own."""
     if not (Path(sys.executable).parent / "jupyter-lab").is_file():
         absent("JupyterLab", "install it with `pip install -e .[lab]`.")
-    cells = [
-        nbformat.v4.new_code_cell(LIVE.format(tests=str(Path(__file__).parent)), id="live"),
-        nbformat.v4.new_code_cell(TELL, id="tell"),
-    ]
-    notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {
         "name": "python3",
         "language": "python",
         "display_name": "Python 3",
     }
-    nbformat.write(notebook, tmp_path / "live.ipynb")
+    nbformat.write(notebook, folder / "live.ipynb")
     port, token = free_port(), "explorer"
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
             *(f"--port={port}", "--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}"),
-            *(f"--notebook-dir={tmp_path}", "--LabApp.news_url=None"),
+            *(f"--notebook-dir={folder}", "--LabApp.news_url=None"),
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         ],
         stdout=subprocess.DEVNULL,
@@ -615,6 +612,16 @@ def lab(tmp_path):
     finally:
         process.terminate()
         process.wait(timeout=60)
+
+
+@pytest.fixture
+def lab(tmp_path):
+    cells = [
+        nbformat.v4.new_code_cell(LIVE.format(tests=str(Path(__file__).parent)), id="live"),
+        nbformat.v4.new_code_cell(TELL, id="tell"),
+    ]
+    with start_lab(nbformat.v4.new_notebook(cells=cells), tmp_path) as address:
+        yield address
 
 
 def test_a_live_notebook_hears_and_answers(browser, lab, tmp_path):

@@ -9,9 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from indiret import networks
 from indiret.architectures import (
     ARCHITECTURES,
     LAYOUTS,
@@ -21,14 +23,17 @@ from indiret.architectures import (
     to_flat,
     vgg11,
 )
+from indiret.backbones import Backbone
 from indiret.conv4d import Conv4d, PivotConv4d, resize4d
 from indiret.correlation import correlation_tensor, fit_metrics
+from indiret.evidence import explain
 from indiret.networks import (
     CONFIGS,
     IndicativeNetwork,
     NetworkConfig,
     Shelf,
     build_network,
+    find_config,
     load_network,
     parameter_count,
     read_metadata,
@@ -88,6 +93,9 @@ def test_the_books_parameter_table():
 def test_parameters_of_the_named_configs():
     assert parameter_count(build_network("base")) == 170_818
     assert parameter_count(build_network("paper-base")) == 11_180_674
+    views = 81 * 8  # weights of the first layer for one view
+    verifier = build_network("efficientnet-lite0/16:verifier")
+    assert parameter_count(verifier) == 170_818 - 4 * views
 
 
 def resnet18_parameters(taps, stem_taps, views, width):
@@ -423,3 +431,69 @@ def test_files_that_are_not_whole_networks(tmp_path, make, error, words):
     with pytest.raises(error, match=words) as caught:
         load_network(make(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A backbone of 8 pixels a cell that stands in for any other."""
+    monkeypatch.setenv("INDIRET_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    backbone = Backbone("toy", nn.Conv2d(3, 5, 8, 8).requires_grad_(False))
+    monkeypatch.setattr(networks, "load_backbone", lambda name: backbone)
+    return backbone
+
+
+def test_a_backbone_takes_the_place_of_pixels(toy):
+    config = find_config("timm/some:verifier").replace(grid=(9, 10), query_grid=(8, 8), width=4)
+    assert (config.name, config.scheme) == ("timm/some:verifier", "timm/some")
+    network = build_network(config).eval()
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
+    query = network.describe(pictures[0], query=True)
+    targets = [network.describe(picture) for picture in pictures]
+    tensor = network.correlate(query, targets)
+    assert tensor.shape == (2, 2, 9, 10, 8, 8)
+    cells = []
+    for number, (rows, columns) in enumerate(((9, 10), (8, 8))):
+        squashed = Image.fromarray(pictures[1 - number]).resize(
+            (8 * columns, 8 * rows), Image.Resampling.BILINEAR
+        )
+        cells.append(toy.maps([np.asarray(squashed)])[0].half().float())
+    cosine = torch.empty(9, 10, 8, 8)
+    for i, j, k, l in np.ndindex(9, 10, 8, 8):
+        cosine[i, j, k, l] = torch.cosine_similarity(cells[0][:, i, j], cells[1][:, k, l], dim=0)
+    cosine = (cosine - cosine.mean()) / cosine.std(correction=0)
+    torch.testing.assert_close(tensor[1, 0], cosine, atol=2e-2, rtol=0)
+    assert explain(network, tensor, "combined")[0].pairs.shape == (9, 10, 8, 8)
+
+
+def test_a_plain_picture_gives_finite_margins(toy):
+    config = CONFIGS["efficientnet-lite0/16:verifier"].replace(grid=(9, 9), query_grid=(8, 8))
+    network = build_network(config).eval()
+    black = np.zeros((60, 80, 3), np.uint8)
+    tensor = network.correlate(network.describe(black, query=True), [network.describe(black)])
+    assert network.margin(tensor).isfinite().all()
+
+
+def test_maps_of_another_size_get_a_sentence(toy):
+    config = CONFIGS["efficientnet-lite0/16:verifier"].replace(query_grid=(3, 3))
+    with pytest.raises(ValueError, match="not 3 x 3; choose another grid or backbone"):
+        config.cut(np.zeros((60, 80, 3), np.uint8), query=True)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"metrics": ("cosine", "colour")}, "colour read pixels.*choose from cosine"),
+        ({"scales": (0.7, 1.0)}, "scales=.1.0,., shifts=1"),
+        ({"aspect": "keep"}, "aspect='squash'"),
+        ({"scheme": "resnet"}, "choose from grid.*or a backbone such as efficientnet-lite0/16"),
+    ],
+)
+def test_what_features_cannot_do_is_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        CONFIGS["efficientnet-lite0/16:verifier"].replace(**changes)
+
+
+def test_weights_that_are_not_shipped_can_be_trained():
+    with pytest.raises(FileNotFoundError, match="indiret train --network timm/some:verifier"):
+        load_network("timm/some:verifier")

@@ -16,7 +16,17 @@ import nbformat
 import pytest
 from PIL import Image
 
-from tools.run_notebooks import check_parameters, parse_value, save_pictures
+from tools import run_notebooks, set_up_cell
+from tools.run_notebooks import (
+    chapter_key,
+    check_parameters,
+    declared_parameters,
+    is_a,
+    library_key,
+    main,
+    parse_value,
+    save_pictures,
+)
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -78,6 +88,96 @@ def test_unknown_parameters_and_files_are_refused(tmp_path):
     assert run(tmp_path / "none.ipynb").returncode == 2
 
 
+def test_values_of_a_wrong_type_are_refused(tmp_path, capsys):
+    cell = "top: int = 3  # a\nname: str = 'x'  # b\ngrid: tuple[int, int] = (2, 2)  # c"
+    chapter = write_notebook(tmp_path / "ok.ipynb", parameters=cell)
+    for name, text, kind in [
+        ("top", "three", "int"),
+        ("top", "3.5", "int"),
+        ("top", "True", "int"),
+        ("grid", "(3,)", "tuple[int, int]"),
+    ]:
+        assert main([str(chapter), "--out", str(tmp_path / "out"), "-p", name, text]) == 2
+        assert f"it takes {kind}." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    check_parameters(chapter, {"top": 4, "grid": (3, 4), "name": "12"})
+    assert run_notebooks.parse_values(chapter, {"name": "12"}) == {"name": "12"}
+    with pytest.raises(ValueError, match="type 'Path' is not known"):
+        is_a("x", "Path")
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The notebooks that were really run, by name; each run leaves a copy."""
+    names: list[str] = []
+
+    def pretend(notebook: Path, out: Path, parameters: dict[str, object]) -> Path:
+        names.append(notebook.name)
+        out.mkdir(parents=True, exist_ok=True)
+        executed = out / notebook.name
+        executed.write_bytes(notebook.read_bytes())
+        return executed
+
+    monkeypatch.setattr(run_notebooks, "run_notebook", pretend)
+    monkeypatch.setattr(run_notebooks, "library_key", lambda: "one library")
+    monkeypatch.delenv("CI", raising=False)
+    return names
+
+
+def test_an_unchanged_chapter_is_reused_and_a_changed_one_is_not(tmp_path, runs, monkeypatch):
+    chapter = write_notebook(tmp_path / "ok.ipynb", fine="x = 1")
+    kept, out = tmp_path / "kept", tmp_path / "out"
+    arguments = [str(chapter), "--out", str(out), "--reuse", str(kept)]
+    assert main(arguments) == 0 and runs == ["ok.ipynb"]
+    (out / "ok.ipynb").unlink()
+    assert main(arguments) == 0 and runs == ["ok.ipynb"]
+    assert (out / "ok.ipynb").read_bytes() == chapter.read_bytes()
+
+    write_notebook(chapter, fine="x = 2")
+    assert main(arguments) == 0 and len(runs) == 2
+    monkeypatch.setattr(run_notebooks, "library_key", lambda: "another library")
+    assert main(arguments) == 0 and len(runs) == 3
+    assert len(list(kept.iterdir())) == 1, "only the last run of a chapter is kept"
+
+
+def test_ci_never_reuses_a_chapter(tmp_path, runs, monkeypatch):
+    chapter = write_notebook(tmp_path / "ok.ipynb", fine="x = 1")
+    arguments = [str(chapter), "--out", str(tmp_path / "out"), "--reuse", str(tmp_path / "kept")]
+    assert main(arguments) == 0
+    monkeypatch.setenv("CI", "true")
+    assert main(arguments) == 0
+    assert len(runs) == 2
+    assert 'export CI="${CI:-true}"' in (ROOT / ".ci/run").read_text(encoding="utf-8")
+
+
+def test_a_chapter_that_failed_is_not_kept(tmp_path, runs, monkeypatch):
+    def fail(*_: object) -> Path:
+        raise run_notebooks.NotebookFailure("ok.ipynb: cell 'x' failed")
+
+    monkeypatch.setattr(run_notebooks, "run_notebook", fail)
+    chapter = write_notebook(tmp_path / "ok.ipynb", fine="x = 1")
+    kept = tmp_path / "kept"
+    assert main([str(chapter), "--out", str(tmp_path / "out"), "--reuse", str(kept)]) == 1
+    assert not kept.exists()
+
+
+def test_the_key_is_that_of_library_weights_data_and_notebook(tmp_path, monkeypatch):
+    library = tmp_path / "library"
+    for name in ("module.py", "data/weights/base.safetensors", "data/toytown/test/photo.jpg"):
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        (library / name).write_text("as it was")
+    chapter = write_notebook(tmp_path / "ok.ipynb", fine="x = 1")
+    monkeypatch.setattr(run_notebooks, "LIBRARY", library)
+    keys = [chapter_key(chapter, library_key())]
+    assert keys == [chapter_key(chapter, library_key())]
+    for name in ("module.py", "data/weights/base.safetensors", "data/toytown/test/photo.jpg"):
+        (library / name).write_text("changed")
+        keys.append(chapter_key(chapter, library_key()))
+    write_notebook(chapter, fine="x = 2")
+    keys.append(chapter_key(chapter, library_key()))
+    assert len(set(keys)) == len(keys)
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_every_chapter_declares_commented_and_typed_parameters(chapter):
     check_parameters(chapter, {})
@@ -87,6 +187,8 @@ def test_every_chapter_declares_commented_and_typed_parameters(chapter):
     for line in declared[0].source.splitlines():
         name, _, rest = line.partition(":")
         assert name.isidentifier() and "=" in rest and "  # " in rest, line
+        value = ast.literal_eval(rest.partition("=")[2].partition("  # ")[0].strip())
+        assert is_a(value, declared_parameters(chapter)[name]), line
 
 
 def lines_of_code(cell: nbformat.NotebookNode) -> int:
@@ -100,8 +202,8 @@ def words_of_prose(cell: nbformat.NotebookNode) -> int:
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_chapters_are_thin(chapter, capsys):
-    """Short cells, and neither code without prose nor prose without code."""
-    cells = nbformat.read(chapter, as_version=4).cells
+    """Short cells, and neither code without prose nor prose without code, as the page has it."""
+    cells = [cell for cell in nbformat.read(chapter, as_version=4).cells if cell.id != "set-up"]
     lengths = [lines_of_code(cell) for cell in cells if cell.cell_type == "code"]
     words = sum(words_of_prose(cell) for cell in cells if cell.cell_type == "markdown")
     ratio = words / sum(lengths)
@@ -115,7 +217,32 @@ def test_chapters_are_thin(chapter, capsys):
     assert 6 <= ratio <= 20
 
 
-def test_no_function_is_defined_in_two_places():
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_every_chapter_begins_by_finding_the_library(chapter):
+    cells = nbformat.read(chapter, as_version=4).cells
+    first = next(cell for cell in cells if cell.cell_type == "code")
+    remedy = "run `python -m tools.set_up_cell`"
+    assert first.source == set_up_cell.set_up_source(**set_up_cell.repository()), remedy
+    assert first.metadata.tags == ["remove-cell"] and first.metadata.jupyter.source_hidden, remedy
+
+
+def test_the_first_cell_installs_or_says_how(monkeypatch):
+    alone = set_up_cell.set_up_source("", "main")
+    address = set_up_cell.set_up_source("https://example.org/name/indiret", "v1")
+    calls: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
+    exec(alone, {})
+    exec(address, {})
+    assert calls == [], "where the library is there, nothing happens"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"indiret is missing here: pip install"):
+        exec(alone, {})
+    exec(address, {})
+    assert calls[0][-1] == "indiret @ git+https://example.org/name/indiret@v1"
+    assert calls[0][:4] == [sys.executable, "-m", "pip", "install"]
+
+
+def test_no_function_is_defined_in_two_places(capsys):
     defined = Counter(
         node.name
         for chapter in CHAPTERS
@@ -124,6 +251,8 @@ def test_no_function_is_defined_in_two_places():
         for node in ast.walk(ast.parse(cell.source))
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
     )
+    with capsys.disabled():
+        print(f"\n{len(defined)} functions and classes are defined in chapters")
     assert [name for name, times in defined.items() if times > 1] == []
 
 

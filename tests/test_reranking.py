@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+from tiny_town import make_tiny_town
 
-from indiret.reranking import Diffusion, expand_query
+from indiret.baselines import ColourHistogram, Thumbnail
+from indiret.ranking import rank
+from indiret.reproduction import find_method
+from indiret.reranking import Diffusion, Shortlist, expand_query
 
 
 def units(count, values, seed=0):
@@ -69,3 +73,39 @@ def test_diffusion_follows_a_chain_around_a_corner():
 def test_diffusion_refuses_what_does_not_converge():
     with pytest.raises(ValueError, match="0 ≤ alpha < 1"):
         Diffusion(units(3, 2), alpha=1.0)
+
+
+def test_a_shortlist_is_put_in_order_and_the_rest_left_alone():
+    random = np.random.default_rng(0)
+    pictures = list(random.integers(0, 256, (9, 16, 16, 3), dtype=np.uint8))
+    method = Shortlist(ColourHistogram(), Thumbnail(), length=4)
+    database = [method.prepare(picture) for picture in pictures]
+    query = method.prepare_query(pictures[2])
+    first = ColourHistogram().score(query[0], [one for one, _ in database])
+    second = Thumbnail().score(query[1], [two for _, two in database])
+    order = sorted(range(9), key=lambda at: -first[at])
+    expected = sorted(order[:4], key=lambda at: -second[at]) + order[4:]
+    assert np.argsort(-method.score(query, database)).tolist() == expected
+    whole = Shortlist(ColourHistogram(), Thumbnail(), length=9)
+    assert np.argsort(-whole.score(query, database)).tolist() == np.argsort(-second).tolist()
+
+
+def test_a_shortlist_by_name_ranks_a_data_set(tmp_path):
+    town = make_tiny_town(tmp_path / "town", "a", landmarks=2)
+    method = find_method("colour-histogram,thumbnail")
+    assert isinstance(method, Shortlist) and isinstance(method.second, Thumbnail)
+    hits = rank(method, town.queries, town)
+    again = rank(Thumbnail(), town.queries, town)  # the data set is shorter than the shortlist
+    assert {q: [h.name for h in found] for q, found in hits.items()} == {
+        q: [h.name for h in found] for q, found in again.items()
+    }
+
+
+def test_a_shortlist_needs_places_and_pictures(tmp_path):
+    with pytest.raises(ValueError, match="length=0"):
+        Shortlist(ColourHistogram(), Thumbnail(), 0)
+    for part in ("images", "queries"):
+        (tmp_path / part).mkdir()
+    exported = find_method(f"features={tmp_path}")
+    with pytest.raises(ValueError, match="no pictures"):
+        Shortlist(exported, Thumbnail())

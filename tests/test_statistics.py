@@ -1,12 +1,14 @@
 """`indiret.statistics`: intervals against a loop, and Platt's minimum."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from indiret.statistics import fit_calibration, nested_bootstrap
+from indiret.statistics import fit_calibration, nested_bootstrap, sign_flip_test
 
 
 def slow_bootstrap(values, draws):
@@ -112,3 +114,25 @@ def test_calibration_of_perfectly_parted_margins_stays_finite():
 def test_bad_calibration(margins, labels, words):
     with pytest.raises(ValueError, match=words):
         fit_calibration(margins, labels)
+
+
+@pytest.mark.parametrize("size", [1, 4, 9])
+def test_sign_flips_equal_the_loop(size):
+    differences = np.random.default_rng(size).normal(0.3, 1, size)
+    sums = [
+        abs(sum(sign * value for sign, value in zip(signs, differences, strict=True)))
+        for signs in itertools.product((1, -1), repeat=size)
+    ]
+    wanted = np.mean([one >= abs(differences.sum()) - 1e-12 for one in sums])
+    assert sign_flip_test(differences) == pytest.approx(wanted)
+
+
+def test_equal_differences_are_as_rare_as_can_be():
+    assert sign_flip_test([0.2] * 11) == 2 / 2**11
+    assert sign_flip_test([0.0, 0.0]) == 1.0
+
+
+@pytest.mark.parametrize("values", [[], [np.nan], [1.0] * 21])
+def test_sign_flips_need_a_few_finite_differences(values):
+    with pytest.raises(ValueError, match="1 to 20 finite"):
+        sign_flip_test(values)

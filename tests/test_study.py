@@ -8,8 +8,11 @@ import torch
 from tiny_town import make_tiny_town
 
 from indiret import study
+from indiret.attention import MASKS
 from indiret.datasets import load_clicked_pairs, load_dataset
+from indiret.evaluation import average_precision
 from indiret.networks import CONFIGS, load_network
+from indiret.ranking import NetworkMethod, rank
 from indiret.study import StudyConfig, query_region, run_study
 from tools.store_study import store
 
@@ -154,3 +157,37 @@ def test_claims_are_judged_by_their_intervals():
     for one in rows:
         one.update({m: row(-0.01, 0.03) for m in one if m not in ("variant", "scheme")})
     assert study.judge({"toytown": {"rows": rows}}).count("not supported") == len(study.CLAIMS)
+
+
+def test_validation_curves_are_means_over_seeds(finished):
+    _, results = finished
+    curves = study.validation_curves(results)
+    assert list(curves) == ["Base", "plane"]
+    last = [results["logs"][f"plane-{seed}"][-1]["validation_map"] for seed in (0, 1)]
+    assert curves["plane"][-1] == {"step": 4, "mAP": pytest.approx(np.mean(last))}
+
+
+def test_a_shipped_network_gives_the_stored_precision():
+    results, town = study.stored_results(), load_dataset("toytown", split="test")
+    method = NetworkMethod(load_network(study.stored_networks()["none"]))
+    query = town.queries[7]
+    names = [hit.name for hit in rank(method, [query], town)[query.name]]
+    stored = study.cells(results)["none", "none"]["AP"][query.name][0]
+    assert average_precision(names, query.positives, query.junk) == pytest.approx(stored, abs=1e-4)
+
+
+def test_the_chapters_say_what_the_study_found():
+    """Chapters 7 and 8 conclude in words; these are the numbers behind them."""
+    results = study.stored_results()
+    rows = study.cells(results)
+    gains = {v: rows[v, "none"][m]["gain"] for v in MASKS for m in ("mAP", "patch_match")}
+    assert all(gain["low"] < 0 for gain in gains.values())  # no mask is above Base for sure
+    assert {v for v in MASKS if rows[v, "none"]["mAP"]["gain"]["high"] < 0} == {"har", "plane"}
+    curves = study.validation_curves(results)
+    assert all(curves["Base"][-1]["mAP"] >= curve[-1]["mAP"] for curve in curves.values())
+    weighed = [row for (_, scheme), row in rows.items() if scheme in ("mean", "max", "oracle")]
+    assert all(row["mAP"]["feedback_gain"]["low"] < 0 for row in weighed)
+    asking = rows["none", "answers"]["mAP"]["feedback_gain"]
+    oracle = rows["none", "oracle"]["mAP"]["feedback_gain"]
+    assert asking["low"] > 0 and asking["mean"] >= oracle["mean"] / 3
+    assert "| supported |" not in study.judge(results)

@@ -54,6 +54,19 @@ def test_batches_are_a_function_of_seed_and_step(towns):
     assert not equal(one.query, sampler_of(towns[0], seed=1).batch(7).query)
 
 
+def test_a_part_of_the_sampler_shows_only_that_part(towns):
+    town = towns[0]
+    known = tuple(query for query in town.queries if query.landmark in town.landmarks[:3])
+    photos = set().union(*(query.positives for query in known))
+    unnamed = sampler_of(town).distractors[0]
+    images = {name: town.images[name] for name in (*sorted(photos), unnamed)}
+    part = sampler_of(town).only(replace(town, queries=known, images=images))
+    for step in range(10):
+        part.batch(step)
+    assert {name for name, _, _ in part.views} <= images.keys()
+    assert len(part.landmarks) == 3 and part.distractors == [unnamed]
+
+
 def test_a_photo_has_several_versions_and_the_same_ones_every_time(towns):
     sampler, again = sampler_of(towns[0]), sampler_of(towns[0])
     name = sampler.landmarks[0][0]

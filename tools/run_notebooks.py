@@ -7,8 +7,11 @@ PNG picture of a cell to ``pictures/<notebook>/<cell id>.png`` beside it, so tha
 the README) can show a picture that the code just made. CI, the book and a reader's own runs with
 other parameters all go through here: there is one way to run a chapter.
 
+With ``--reuse FOLDER`` a chapter that was run before is taken from there, if nothing it depends on
+has changed (`chapter_key`). Where ``CI`` is set, every chapter is run.
+
 Set up with ``pip install -e .[book]``. Exit status: 0 when all ran; 1 when a cell failed (it is
-named, and the executed copy is kept); 2 when a notebook or a parameter's name is wrong.
+named, and the executed copy is kept); 2 when a notebook or a parameter's name or type is wrong.
 """
 
 from __future__ import annotations
@@ -16,37 +19,143 @@ from __future__ import annotations
 import argparse
 import ast
 import base64
+import hashlib
+import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
 
+LIBRARY = Path(__file__).parents[1] / "indiret"  # code, weights and data are all in it
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "int": int,
+    "float": (int, float),
+    "str": str,
+    "bool": bool,
+}
+
 
 class NotebookFailure(RuntimeError):
     """A cell of a chapter failed; the message names the notebook and the cell."""
 
 
-def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
-    """Refuse parameter names that the notebook does not declare.
+def declared_parameters(notebook: Path) -> dict[str, str]:
+    """Name and type of every value in the notebook's cell tagged ``parameters``."""
+    found = papermill.inspect_notebook(str(notebook))
+    return {name: entry["inferred_type_name"] for name, entry in found.items()}
 
-    Papermill itself only warns of them, and then runs with the defaults.
+
+def is_a(value: object, kind: str) -> bool:
+    """Whether a value is of a kind as a parameters cell may write it.
+
+    >>> is_a(3, "int"), is_a(3, "float"), is_a(True, "int"), is_a(None, "str | None")
+    (True, True, False, True)
+    >>> is_a((14, 10), "tuple[int, int]"), is_a((14,), "tuple[int, int]")
+    (True, False)
+    """
+    return _fits(value, ast.parse(kind, mode="eval").body)
+
+
+def _fits(value: object, kind: ast.expr) -> bool:
+    match kind:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _fits(value, left) or _fits(value, right)
+        case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=kinds)):
+            return (
+                isinstance(value, tuple)
+                and len(value) == len(kinds)
+                and all(map(_fits, value, kinds))
+            )
+        case ast.Subscript(value=ast.Name(id="list"), slice=one):
+            return isinstance(value, list) and all(_fits(part, one) for part in value)
+        case ast.Constant(value=None):
+            return value is None
+        case ast.Name(id=name) if name in KINDS:
+            return isinstance(value, KINDS[name]) and isinstance(value, bool) == (name == "bool")
+    raise ValueError(
+        f"a parameter's type {ast.unparse(kind)!r} is not known; write int, float, str, bool, "
+        "tuple[int, int], list[str], or one of them | None."
+    )
+
+
+def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
+    """Refuse parameters that the notebook does not declare, by name and by type.
+
+    Papermill itself only warns of unknown names, and then runs with the defaults.
 
     Raises
     ------
     ValueError
-        If a name is not in the notebook's cell tagged ``parameters``.
+        If a name is not in the notebook's cell tagged ``parameters``, or a value not of its type.
     """
-    known = sorted(papermill.inspect_notebook(str(notebook)))
-    unknown = sorted(set(parameters) - set(known))
+    declared = declared_parameters(notebook)
+    unknown = sorted(set(parameters) - set(declared))
     if unknown:
         raise ValueError(
             f"{notebook} has no parameter {', '.join(unknown)}; it takes: "
-            f"{', '.join(known) or 'none'}."
+            f"{', '.join(sorted(declared)) or 'none'}."
         )
+    for name, value in parameters.items():
+        if not is_a(value, declared[name]):
+            raise ValueError(f"{notebook}: {name} is {value!r}; it takes {declared[name]}.")
+
+
+def parse_values(notebook: Path, texts: dict[str, str]) -> dict[str, Any]:
+    """Values typed on the command line, each read as the notebook declares it, and checked."""
+    declared = declared_parameters(notebook)
+    parameters = {
+        name: text if declared.get(name) == "str" else parse_value(text)
+        for name, text in texts.items()
+    }
+    check_parameters(notebook, parameters)
+    return parameters
+
+
+def library_key() -> str:
+    """Hash of what every chapter runs on: the library, its weights and data, all packages."""
+    digest = hashlib.sha256(sys.version.encode())
+    for package in sorted(f"{one.name}=={one.version}" for one in distributions()):
+        digest.update(package.encode())
+    for path in [Path(__file__), *sorted(LIBRARY.rglob("*"))]:
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(path.as_posix().encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def chapter_key(notebook: Path, library: str) -> str:
+    """Hash of all that one chapter's outputs depend on, given the `library_key`."""
+    return hashlib.sha256(library.encode() + notebook.read_bytes()).hexdigest()
+
+
+def may_reuse() -> bool:
+    """No chapter is reused where ``CI`` is set: there the book is proved, not only shown."""
+    return os.environ.get("CI", "").lower() in ("", "0", "false")
+
+
+def reuse(kept: Path, out: Path) -> Path:
+    """Stage an executed copy that was kept, and its pictures, as `run_notebook` would."""
+    out.mkdir(parents=True, exist_ok=True)
+    executed = out / f"{kept.name.split('.')[0]}.ipynb"
+    shutil.copy(kept, executed)
+    save_pictures(executed, out / "pictures" / executed.stem)
+    return executed
+
+
+def keep(executed: Path, kept: Path) -> None:
+    """Keep an executed copy under its key, in place of the one that was kept before."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    for old in kept.parent.glob(f"{executed.stem}.*"):
+        old.unlink()
+    unfinished = kept.with_suffix(".part")
+    shutil.copy(executed, unfinished)
+    unfinished.replace(kept)
 
 
 def run_notebook(notebook: Path, out: Path, parameters: dict[str, Any]) -> Path:
@@ -115,6 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("_build/runs"), help="executed copies")
+    parser.add_argument("--reuse", type=Path, metavar="FOLDER", help="keep and reuse runs here")
     parser.add_argument(
         "-p",
         "--parameter",
@@ -125,18 +235,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="set a value of the notebook's parameters cell",
     )
     options = parser.parse_args(arguments)
-    parameters = {name: parse_value(value) for name, value in options.parameter}
+    texts = dict(options.parameter)
+    if options.reuse and texts:
+        parser.error("--reuse keeps chapters as the book shows them; leave it out with -p.")
     try:
         for notebook in options.notebooks:
             if not notebook.is_file():
                 raise ValueError(
                     f"{notebook} is not a file; give a path such as notebooks/01_*.ipynb."
                 )
-            check_parameters(notebook, parameters)
-        for notebook in options.notebooks:
+        parameters = [parse_values(notebook, texts) for notebook in options.notebooks]
+        reusing = options.reuse is not None and may_reuse()
+        library = library_key() if reusing else ""
+        for notebook, values in zip(options.notebooks, parameters, strict=True):
             print(f"{notebook} ... ", end="", flush=True)
             started = time.perf_counter()
-            executed = run_notebook(notebook, options.out, parameters)
+            kept = None
+            if reusing:
+                kept = options.reuse / f"{notebook.stem}.{chapter_key(notebook, library)}.ipynb"
+            if kept is not None and kept.is_file():
+                print(f"unchanged -> {reuse(kept, options.out)}", flush=True)
+                continue
+            executed = run_notebook(notebook, options.out, values)
+            if kept is not None:
+                keep(executed, kept)
             print(f"{time.perf_counter() - started:.0f} s -> {executed}", flush=True)
     except ValueError as error:
         print(error, file=sys.stderr)

@@ -1,0 +1,76 @@
+"""The table of choices, on a town of posters."""
+
+import json
+
+import pytest
+from tiny_town import make_tiny_town
+
+from indiret import ablation
+from indiret.ablation import KEPT, REFERENCE, ROWS, run_ablation
+from indiret.networks import build_network
+
+CHOSEN = (REFERENCE, "views: the paper's four", "layout: pivot", "layout: flat")
+SMALL = {
+    name: ROWS[name].replace(grid=(6, 6), query_grid=(4, 4), size=8, width=2, blocks=(1,))
+    for name in CHOSEN
+}
+
+
+@pytest.fixture(scope="module")
+def towns(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("towns")
+    return [make_tiny_town(folder / n, n[0], seed=i) for i, n in enumerate(("train", "valid"))]
+
+
+@pytest.fixture(scope="module")
+def finished(towns, tmp_path_factory):
+    out = tmp_path_factory.mktemp("ablation")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ablation, "paper_step_cost", lambda train: 1.0)
+        return out, run_ablation(out, *towns, SMALL, steps=2, seeds=2)
+
+
+def test_every_row_is_compared_with_the_reference(finished):
+    out, results = finished
+    assert json.loads((out / "results.json").read_text()) == results
+    assert list(results["rows"]) == [*CHOSEN, KEPT]
+    reference = results["rows"][REFERENCE]
+    assert reference["gain"] == {"mean": 0, "low": 0, "high": 0}
+    for row in results["rows"].values():
+        gain = row["mAP"]["mean"] - reference["mAP"]["mean"]
+        assert row["gain"]["mean"] == pytest.approx(gain, abs=1e-4)
+        assert row["gain"]["low"] <= row["gain"]["mean"] <= row["gain"]["high"]
+    assert results["queries"] == 4  # of 6: two chose the step
+
+
+def test_every_row_is_the_network_that_it_names():
+    for config in ROWS.values():
+        build_network(config)
+    changed = {
+        name: [key for key in vars(config) if vars(config)[key] != vars(ROWS[REFERENCE])[key]]
+        for name, config in ROWS.items()
+    }
+    assert changed.pop(REFERENCE) == []
+    for name, keys in changed.items():
+        wanted = {"views": ["metrics"], "grid": ["grid", "query_grid"], "layout": ["conv"]}
+        kind = next(kind for kind in wanted if name.startswith(kind))
+        assert [key for key in keys if key != "width"] == wanted[kind]
+
+
+def test_a_killed_table_goes_on(finished, towns, monkeypatch):
+    out, results = finished
+    (out / "layout-pivot-1.json").unlink()
+    trained = []
+    original = ablation.fit
+    monkeypatch.setattr(ablation, "fit", lambda *a, **k: trained.append(a[0]) or original(*a, **k))
+    again = run_ablation(out, *towns, SMALL, steps=2, seeds=2)
+    assert trained == [SMALL["layout: pivot"]]
+    pivot, before = (r["rows"]["layout: pivot"] for r in (again, results))
+    assert pivot["mAP"] == before["mAP"]
+    with pytest.raises(ValueError, match="table of other settings"):
+        run_ablation(out, *towns, SMALL, steps=3)
+
+
+def test_a_table_needs_its_reference(towns, tmp_path):
+    with pytest.raises(ValueError, match="have no 'reference'"):
+        run_ablation(tmp_path, *towns, {"layout: flat": SMALL["layout: flat"]})

@@ -1,0 +1,194 @@
+"""The leak audit, on a town of posters."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_town import make_tiny_town
+
+from indiret import audit
+from indiret.audit import AuditConfig, Exam, arrange, run_audit
+from indiret.datasets import load_dataset
+from indiret.evaluation import mean_average_precision
+from indiret.networks import CONFIGS, build_network
+from indiret.ranking import rank
+
+SMALL = CONFIGS["base"].replace(
+    grid=(6, 6), query_grid=(4, 4), size=8, scales=(1.0,), shifts=1, width=2, blocks=(1,)
+)
+CONFIG = AuditConfig(folds=3, steps=4, looks=2, network=SMALL)
+
+
+@pytest.fixture(scope="module")
+def towns(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("towns")
+    return [
+        make_tiny_town(folder / name, name[0], landmarks=6, views=6, seed=i)
+        for i, name in enumerate(("audited", "validation"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(towns, tmp_path_factory):
+    out = tmp_path_factory.mktemp("audit")
+    return out, run_audit(out, CONFIG, *towns)
+
+
+def shown(dataset, landmark):
+    return {
+        name
+        for query in dataset.queries
+        if query.landmark == landmark
+        for name in query.positives | {query.image}
+    }
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def toytown(request):
+    town = load_dataset("toytown", split="test")
+    return town, list(arrange(town, 4, seed=request.param))
+
+
+def test_each_query_is_asked_once_of_every_arrangement(toytown):
+    town, trainings = toytown
+    assert len({one.key for one in trainings}) == len(trainings) == 4 * 6
+    everyone = sorted(query.name for query in town.queries)
+    for name in {one.arrangement for one in trainings}:
+        asked = [q.name for one in trainings if one.arrangement == name for q in one.asked]
+        assert sorted(asked) == everyone
+
+
+def test_what_differs_is_only_what_was_met_in_training(toytown):
+    _, trainings = toytown
+    by_name = {(one.arrangement, one.number): one for one in trainings}
+    for number in range(4):
+        without, other, same, shuffled = (
+            by_name[name, number]
+            for name in ("without", "other photos", "same photos", "shuffled labels")
+        )
+        for one in (other, same, shuffled):
+            assert one.asked == without.asked
+            sizes = [
+                sorted(len(shown(part.train, name)) for name in part.train.landmarks)
+                for part in (one, without)
+            ]
+            assert sizes[0] == sizes[1]
+        for query in same.asked:
+            looked_for = query.positives - {query.image}
+            assert looked_for and query.image in query.positives
+            assert not looked_for & (without.train.images.keys() | other.train.images.keys())
+            assert shown(same.train, query.landmark) == looked_for
+            assert query.landmark not in without.train.landmarks
+            assert shown(other.train, query.landmark) <= query.junk
+            assert looked_for <= shuffled.train.images.keys()
+        assert set(shuffled.train.images) == set(same.train.images)
+        assert any(shown(shuffled.train, n) != shown(same.train, n) for n in same.train.landmarks)
+
+
+def test_no_photo_that_asks_is_learnt_from(toytown):
+    _, trainings = toytown
+    for one in trainings:
+        assert not {query.image for query in one.asked} & one.train.images.keys()
+        for query in one.train.queries:
+            assert query.positives | {query.image} <= one.train.images.keys()
+
+
+def test_fold_databases_hold_the_answers_and_share_the_rest(toytown):
+    town, trainings = toytown
+    for one in trainings:
+        if one.arrangement == "landmark folds":
+            named = set().union(
+                *(
+                    query.positives | query.junk
+                    for query in town.queries
+                    if query.landmark in {asked.landmark for asked in one.asked}
+                )
+            )
+            assert named <= one.nearby
+            rest = len(town.images) - len(named)
+            assert len(one.nearby - named) == pytest.approx(rest / 4, abs=1)
+
+
+def test_an_exam_measures_as_the_library_does(towns):
+    network = build_network(SMALL).eval()
+    town = towns[0]
+    everything = frozenset(town.images)
+    found = Exam(town, network).take(network, town.queries, everything)
+    ranked = {
+        query: [hit.name for hit in hits]
+        for query, hits in rank(network, town.queries, town).items()
+    }
+    for measure, without in (("mAP", False), ("mAP_without_query", True)):
+        wanted = mean_average_precision(ranked, town.queries, exclude_query=without)
+        for prefix in ("", "fold_"):  # here the fold's own database is the whole one
+            values = [of_query[prefix + measure] for of_query in found.values()]
+            assert np.mean(values) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_an_exam_in_the_fold_is_ranked_among_fewer(towns):
+    network, town = build_network(SMALL).eval(), towns[0]
+    query = town.queries[0]
+    alone = Exam(town, network).take(network, [query], frozenset(query.positives))
+    assert alone[query.name]["fold_mAP"] == 1 > alone[query.name]["mAP"]
+
+
+def test_differences_are_paired_and_have_intervals(finished, towns):
+    out, results = finished
+    assert json.loads((out / "results.json").read_text()) == results
+    assert results["trainings"] == 3 * 6
+    means = {
+        name: row["mAP_without_query"]["mean"] for name, row in results["arrangements"].items()
+    }
+    for text, (one, other) in audit.COMPARISONS.items():
+        row = results["comparisons"][text]
+        assert row["mean"] == pytest.approx(means[one] - means[other], abs=1e-4)
+        assert row["low"] <= row["mean"] <= row["high"] and 0 < row["p"] <= 1
+        assert set(row["landmarks"]) == set(towns[0].landmarks)
+    for effects in results["protocol"].values():
+        assert effects["epoch chosen on the test"]["mean"] >= 0
+        assert effects["own photo counted"]["mean"] > -1e-9
+    assert "the whole leak" in audit.tell(results)
+
+
+def test_a_killed_audit_goes_on_and_ends_the_same(finished, towns, monkeypatch):
+    out, results = finished
+    removed = out / "same-photos-0-1.json"
+    before = json.loads(removed.read_text())
+    removed.unlink()
+    (out / "without-0-0.json.part").write_text('{"half')  # what a kill in the middle leaves
+    trained = []
+    original = audit.fit
+    monkeypatch.setattr(audit, "fit", lambda *a, **k: trained.append(1) or original(*a, **k))
+    again = run_audit(out, CONFIG, *towns)
+    assert len(trained) == 1
+    assert json.loads(removed.read_text())["looks"] == before["looks"]
+    assert {k: v for k, v in again.items() if k != "seconds"} == {
+        k: v for k, v in results.items() if k != "seconds"
+    }
+
+
+def test_a_folder_holds_one_audit(finished, towns):
+    other = AuditConfig(folds=3, steps=5, looks=2, network=SMALL)
+    with pytest.raises(ValueError, match="audit of other settings"):
+        run_audit(finished[0], other, *towns)
+
+
+def test_settings_that_cannot_be_met_are_refused(towns):
+    with pytest.raises(ValueError, match="steps=0 is not at least 1"):
+        AuditConfig(steps=0)
+    with pytest.raises(ValueError, match="make more folds"):
+        list(arrange(towns[0], 2, seed=0))
+
+
+def test_landmarks_with_few_photos_are_refused(tmp_path):
+    town = make_tiny_town(tmp_path / "few", "f", views=4)
+    with pytest.raises(ValueError, match="fewer than 4 photos that do not ask"):
+        list(arrange(town, 3, seed=0))
+
+
+def test_what_the_book_reports_is_whole():
+    results = audit.stored_audit()
+    assert results["comparisons"].keys() == audit.COMPARISONS.keys()
+    config = results["config"]
+    assert results["trainings"] == 6 * config["folds"] * config["seeds"]
+    assert not results["provenance"]["commit"].endswith("dirty")

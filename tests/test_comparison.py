@@ -1,0 +1,192 @@
+"""Tables and figures of comparison: they show what was stored, and every reported figure has a
+source."""
+
+from __future__ import annotations
+
+import csv
+import json
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from indiret import comparison
+from indiret.comparison import (
+    EVIDENCE,
+    PUBLISHED,
+    RANKING,
+    Listed,
+    evidence_table,
+    ranked_lists,
+    ranking_table,
+    read_published,
+    read_results,
+    reported_and_measured,
+)
+from tools.store_comparison import store
+
+GREY = np.full((30, 40, 3), 128, dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_open():
+    yield
+    assert plt.get_fignums() == []
+
+
+def result(method="gem", value=0.5, dataset="toytown/test", commit="a" * 40):
+    figures = {name: value for name in (*RANKING, "ms_per_query", "mb_per_image")}
+    figures |= {f"{name}_ci": [value - 0.1, value + 0.123456789] for name in RANKING}
+    provenance = {"commit": commit}
+    return {"method": method, "dataset": dataset, **figures, "provenance": provenance}
+
+
+def written(folder, *results):
+    folder.mkdir(exist_ok=True)
+    for number, one in enumerate(results):
+        (folder / f"{number}.json").write_text(json.dumps(one))
+    return folder
+
+
+def test_the_papers_own_rows_are_those_of_its_tables():
+    reported = {(row.method, row.dataset): row.mAP for row in read_published()}
+    for dataset in ("oxford5k", "paris6k"):
+        text = files("indiret").joinpath(f"data/paper/{dataset}.csv").read_text()
+        for row in csv.DictReader(text.splitlines()):
+            key = f"{row['method']} (Zhang et al.)", dataset
+            assert reported[key] == pytest.approx(float(row["mAP"]) / 100)
+
+
+def test_every_reported_figure_names_its_paper_and_where_it_was_read():
+    rows = read_published()
+    assert len(rows) > 40
+    assert all(2007 <= row.year <= 2022 for row in rows)
+    assert {row.dataset for row in rows} == {"oxford5k", "paris6k"}
+    assert all("second hand" in row.note for row in rows if row.place.startswith("quoted"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text.replace("method,", "name,", 1), "needs the columns method, family"),
+        (lambda text: text.replace(",84.44,", ",184.44,"), "line 2: mAP is a percentage, not 184"),
+        (lambda text: text.replace(",84.44,", ",high,"), "line 2: no row of figures"),
+        (lambda text: text.replace("Tables 1 and 2", "", 1), "line 2: a figure without a source"),
+        (lambda text: text + text.splitlines()[1] + "\n", "has two values on oxford5k"),
+        (lambda text: text.replace(",paris6k,73.60,", ",73.60,"), "line 3: no row of figures"),
+    ],
+)
+def test_a_broken_file_of_figures_is_refused(tmp_path, change, words):
+    text = PUBLISHED.read_text(encoding="utf-8")
+    path = tmp_path / "published.csv"
+    path.write_text(change(text), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != text
+    with pytest.raises(ValueError, match=words):
+        read_published(path)
+
+
+def test_results_are_read_by_data_set_and_best_first(tmp_path):
+    other = result("gem", 0.9, dataset="oxford5k")
+    folder = written(tmp_path / "out", result("thumbnail", 0.1), result("gem", 0.6), other)
+    found = read_results(folder, "toytown/test")
+    assert [one["method"] for one in found] == ["gem", "thumbnail"]
+    assert len(read_results(folder)) == 3
+    with pytest.raises(FileNotFoundError, match="no results on paris6k in"):
+        read_results(folder, "paris6k")
+    (folder / "9.json").write_text('{"method": "gem"}')
+    with pytest.raises(ValueError, match=r"9\.json is no result of `indiret compare`"):
+        read_results(folder)
+
+
+def test_what_is_stored_is_rounded_and_says_where_it_came_from(tmp_path):
+    folder = written(tmp_path / "out", result("efficientnet-lite0:gem", 0.6))
+    (path,) = store(folder, tmp_path / "stored")
+    assert path.name == "toytown_test_efficientnet-lite0_gem.json"
+    (kept,) = read_results(tmp_path / "stored")
+    assert kept["mAP_ci"] == [0.5, 0.72346]
+    command = "indiret compare --split test --methods efficientnet-lite0:gem"
+    assert kept["provenance"] == {"commit": "a" * 40, "command": command}
+
+
+@pytest.mark.parametrize("commit", ["unknown", "0123abc-dirty"])
+def test_a_result_that_nobody_could_make_again_is_not_stored(tmp_path, commit):
+    folder = written(tmp_path / "out", result(), result(commit=commit))
+    with pytest.raises(ValueError, match="commit first, then measure again"):
+        store(folder, tmp_path / "stored")
+    assert not (tmp_path / "stored").exists()
+
+
+@pytest.mark.parametrize("dataset", ["toytown/test", "oxford5k"])
+def test_the_stored_comparison_is_complete(dataset):
+    """Every method of the library's own list that the tables name, with intervals that hold it."""
+    results = {one["method"]: one for one in read_results(dataset=dataset)}
+    poolings = {f"efficientnet-lite0:{name}" for name in ("mean", "mac", "spoc", "crow", "rmac")}
+    assert poolings | {"sift-ransac", "mutual-nn", "colour-histogram", "base"} <= set(results)
+    for one in results.values():
+        assert one["provenance"]["command"] and len(one["provenance"]["commit"]) == 40
+        assert len(one["AP"]) == one["queries"]
+        assert np.mean(list(one["AP"].values())) == pytest.approx(one["mAP"], abs=1e-4)
+        for row, names in [(one, RANKING), *((row, EVIDENCE) for row in _rows(one))]:
+            for name in names:
+                if row.get(name) is not None:
+                    low, high = row[f"{name}_ci"]
+                    assert 0 <= low <= row[name] + 1e-5 and row[name] <= high + 1e-5 <= 1 + 2e-5
+
+
+def _rows(one):
+    return one.get("evidence", {}).values()
+
+
+def test_what_is_stored_reaches_what_throwaway_code_had_on_the_oxford_sample():
+    value = {one["method"]: one["mAP"] for one in read_results(dataset="oxford5k")}
+    assert value["efficientnet-lite0:mean"] > 0.67 and value["efficientnet-lite0:gem"] > 0.75
+    assert value["sift-ransac"] > 0.79 > value["colour-histogram"]
+
+
+def test_a_ranking_table_has_a_row_for_each_method_and_leaves_gaps():
+    gap = result("b", 0.2) | {"mAP_without_query": None}
+    head, _, first, second = ranking_table([result("a", 0.5), gap]).splitlines()
+    assert head.startswith("| method | mAP | without its photo | mAP@5 |")
+    assert first.startswith("| a | 0.500 (0.40 … 0.62) |")
+    assert second.startswith("| b | 0.200 (0.10 … 0.32) | | 0.200")
+    assert {line.count("|") for line in (head, first, second)} == {len(RANKING) + 4}
+
+
+def test_an_evidence_table_shows_maps_once_and_strangers_never():
+    row = {"mIoU": 0.3, "otsu_iou": 0.4, "pixel_auc": 0.5}
+    kinds = "saliency", "similarity", "similarity, other landmark", "all ones", "ceiling: RoI"
+    one = {"method": "gem", "evidence": dict.fromkeys(kinds, row)}
+    network = {"method": "base", "evidence": {"hirescam, stem": row, "combined, lowest fifth": {}}}
+    lines = evidence_table([one, network, {"method": "thumbnail"}]).splitlines()[2:]
+    shown = [tuple(cell.strip() for cell in line.split("|")[1:3]) for line in lines]
+    methods = [("gem", "saliency"), ("gem", "similarity"), ("base", "hirescam, stem")]
+    assert shown == [*methods, ("", "all ones"), ("", "ceiling: RoI")]
+
+
+def test_ranked_lists_frame_right_and_wrong_answers():
+    lists = {
+        "gem": [Listed(GREY, np.eye(3), True), Listed(GREY, None, False)],
+        "sift": [Listed(GREY, None, False), Listed(GREY, None, True)],
+    }
+    axes = ranked_lists(GREY, lists).axes
+    titles = [ax.get_title() for ax in axes]
+    assert titles == ["query", "gem   1 ✓", "2 ✗", "sift   1 ✗", "2 ✓"]
+    assert [len(ax.patches) for ax in axes] == [0, 1, 1, 1, 1]
+    assert not np.array_equal(axes[1].images[0].get_array(), GREY)
+    np.testing.assert_array_equal(axes[2].images[0].get_array(), GREY)
+    for wrong in ({}, {"a": []}, {"a": lists["gem"], "b": lists["gem"][:1]}):
+        with pytest.raises(ValueError, match="lists of one length"):
+            ranked_lists(GREY, wrong)
+
+
+def test_reported_and_measured_stand_apart():
+    rows = [row for row in read_published() if row.dataset == "paris6k"]
+    left, right = reported_and_measured(rows, {"a": (0.5, 0.4, 0.6), "b": (0.3, 0.2, 0.4)}).axes
+    drawn = sorted(value for line in left.lines for value in line.get_xdata())
+    assert drawn == sorted(row.mAP for row in rows)
+    assert [label.get_text() for label in right.get_yticklabels()] == ["b", "a"]
+    assert right.lines[0].get_xdata().tolist() == [0.3, 0.5]
+    assert left.get_xlim() == right.get_xlim() == (0, 1)
+    with pytest.raises(ValueError, match="figures of one data set"):
+        reported_and_measured(comparison.read_published(), {"a": (0.5, 0.4, 0.6)})

@@ -1,0 +1,104 @@
+"""`indiret.verifier_training` on a small network and small towns."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_town import make_tiny_town
+from torch import nn
+
+from indiret import verifier_training
+from indiret.backbones import Backbone
+from indiret.training import TrainingConfig
+from indiret.verification import VERIFIERS
+from indiret.verifier_training import Lesson, fit_verifier
+
+RECIPE = TrainingConfig(
+    steps=30, batch=6, learning_rate=3e-3, validate_every=10, checkpoint_every=5, patience=9
+)
+
+
+@pytest.fixture(scope="module")
+def towns(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("towns")
+    return (
+        make_tiny_town(folder / "train", "a"),
+        make_tiny_town(folder / "validation", "b", landmarks=4, seed=1),
+    )
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("INDIRET_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    for verifier in VERIFIERS.values():  # a toy has fewer channels than these want dimensions
+        defaults = tuple(min(value, 8) for value in verifier.__init__.__defaults__)
+        monkeypatch.setattr(verifier.__init__, "__defaults__", defaults)
+
+
+def toy():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 12, 8, 8), nn.ReLU()).requires_grad_(False)
+    return Backbone("toy", network)
+
+
+@pytest.mark.parametrize("kind", VERIFIERS)
+def test_the_loss_falls(kind, towns):
+    verifier, log = fit_verifier(kind, toy(), *towns, replace(RECIPE, steps=60))
+    losses = [row["loss"] for row in log if "loss" in row]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    assert log[0]["step"] == 0 and 0 < log[0]["validation_map"] <= 1
+    assert not verifier.training
+
+
+def test_batches_are_true_and_a_function_of_seed_and_step(towns):
+    train, backbone = towns[0], toy()
+    verifier = VERIFIERS["siam-fv"](12)
+    lesson = Lesson(train, backbone, verifier, RECIPE)
+    owner = {id(sets): name for name, sets in lesson.targets.items()}
+    asking = {id(sets): name for name, sets in lesson.queries.items()}
+    queries, targets, relevant = lesson.batch(3)
+    assert relevant.shape == (6, 14) and (relevant.sum(1) == 2).all()  # 2 of no landmark
+    for query, row in zip(queries, relevant, strict=True):
+        name = asking[id(query)]
+        for target, answers in zip(targets, row, strict=True):
+            assert (owner[id(target)][:3] == name[:3]) == bool(answers)
+            assert owner[id(target)] != name
+    again = Lesson(train, backbone, verifier, RECIPE).batch(3)
+    assert all(torch.equal(a, b) for a, b in zip(queries, again[0], strict=True))
+    other = Lesson(train, backbone, verifier, replace(RECIPE, seed=1)).batch(3)
+    assert not all(map(torch.equal, targets, other[1]))
+
+
+@pytest.mark.parametrize("kind", ["siam-fv", "non-metric"])
+def test_a_run_that_was_stopped_ends_with_the_same_weights(kind, towns, tmp_path, monkeypatch):
+    whole, log = fit_verifier(kind, toy(), *towns, RECIPE)
+    batch = Lesson.batch
+
+    def stopping(self, step):
+        if step == 17:
+            raise KeyboardInterrupt
+        return batch(self, step)
+
+    monkeypatch.setattr(Lesson, "batch", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        fit_verifier(kind, toy(), *towns, RECIPE, tmp_path)
+    monkeypatch.setattr(Lesson, "batch", batch)
+    resumed, again = fit_verifier(kind, toy(), *towns, RECIPE, tmp_path)
+    state = whole.state_dict()
+    assert all(torch.equal(state[name], part) for name, part in resumed.state_dict().items())
+    assert [row["step"] for row in again] == [row["step"] for row in log]
+    with pytest.raises(ValueError, match="other data or settings"):
+        fit_verifier(kind, toy(), *towns, replace(RECIPE, seed=1), tmp_path)
+
+
+def test_what_cannot_be_learnt_from_is_refused(towns, tmp_path):
+    with pytest.raises(ValueError, match="share"):
+        fit_verifier("siam-fv", toy(), towns[0], towns[0], RECIPE)
+    pairs = make_tiny_town(tmp_path / "pairs", "c", views=2)
+    with pytest.raises(ValueError, match="three photos or more"):
+        fit_verifier("siam-fv", toy(), pairs, towns[1], RECIPE)
+
+
+def test_every_verifier_has_a_recipe():
+    assert list(verifier_training.RECIPES) == list(VERIFIERS)

@@ -1,0 +1,113 @@
+"""Measure the verification networks against their starts and against the descriptor they re-rank.
+
+    python -m tools.measure_verifiers RUNS --split validation
+
+RUNS holds folders that `indiret train` made, each with a network.safetensors: any of siam-fv,
+non-metric, deep-retrieval and verifier.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from indiret.datasets import RetrievalDataset, load_dataset
+from indiret.evaluation import average_precision, nested_bootstrap
+from indiret.networks import Described, IndicativeNetwork, build_network, load_network
+from indiret.ranking import Method, prepare, prepare_query
+from indiret.reproduction import find_method
+from indiret.reranking import SHORTLIST
+from indiret.verification import VERIFIERS
+
+DESCRIPTOR = "efficientnet-lite0:rmac"  # the best on validation
+Scores = dict[str, np.ndarray]  # by query
+
+
+def score(method: Method, town: RetrievalDataset) -> Scores:
+    """Every query against every photo, in the order of the photos' names."""
+    features = list(prepare(method, town).features.values())
+    queries = tqdm(town.queries, desc="ranking", disable=None)
+    return {q.name: method.score(prepare_query(method, town, q), features) for q in queries}
+
+
+def precisions(scores: Scores, town: RetrievalDataset, alone: bool) -> dict:
+    """AP by (landmark, query, 0), with the query's own photo or without it."""
+    names, found = list(town.images), {}
+    for query in town.queries:
+        order = [names[place] for place in np.argsort(-scores[query.name], kind="stable")]
+        own = {query.image} if alone else set()
+        precision = average_precision(order, query.positives - own, query.junk | own)
+        found[query.landmark, query.name, 0] = precision
+    return found
+
+
+def again(
+    networks: dict[str, IndicativeNetwork], first: Scores, town: RetrievalDataset
+) -> dict[str, Scores]:
+    """As `indiret.reranking.Shortlist` ranks with networks of one shape, each tensor made once."""
+    one = next(iter(networks.values()))
+    found: dict[str, Scores] = {name: {} for name in networks}
+    described: dict[int, Described] = {}
+    names = list(town.images)
+    for query in tqdm(town.queries, desc="re-ranking", disable=None):
+        asked = one.describe(town.read_query(query), query=True)
+        scores = first[query.name]
+        listed = np.argsort(-scores, kind="stable")[:SHORTLIST]
+        for place in set(listed) - described.keys():
+            described[place] = one.describe(town.read(names[place]))
+        margins: dict[str, list[Tensor]] = {name: [] for name in networks}
+        for at in range(0, len(listed), 8):
+            tensor = one.correlate(asked, [described[place] for place in listed[at : at + 8]])
+            for name, network in networks.items():
+                margins[name].append(network.margin(tensor))
+        for name, parts in margins.items():
+            merged = torch.cat(parts).double().numpy()
+            found[name][query.name] = scores - scores.max() + merged.min() - 1
+            found[name][query.name][listed] = merged
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--split", default="validation")
+    arguments = parser.parse_args()
+    town = load_dataset("toytown", split=arguments.split)
+    runs = arguments.runs
+    methods: dict[str, Method] = {DESCRIPTOR: find_method(DESCRIPTOR)}
+    networks: dict[str, IndicativeNetwork] = {}
+    pairs = []
+    for kind in VERIFIERS:
+        if (runs / kind).is_dir():
+            for name in ("untrained", "network"):
+                methods[f"{kind}, {name}"] = find_method(str(runs / kind / f"{name}.safetensors"))
+            pairs.append((f"{kind}, network", f"{kind}, untrained"))
+    if (runs / "verifier").is_dir():
+        trained = load_network(runs / "verifier" / "network.safetensors")
+        torch.manual_seed(0)
+        fresh = build_network(trained.config).eval()
+        networks = {"re-ranked, untrained": fresh, "re-ranked": trained}
+        pairs += [("re-ranked", name) for name in ("re-ranked, untrained", DESCRIPTOR)]
+    scores = {name: score(method, town) for name, method in methods.items()}
+    with torch.inference_mode():
+        scores |= again(networks, scores[DESCRIPTOR], town) if networks else {}
+    found = {
+        alone: {name: precisions(of, town, alone) for name, of in scores.items()}
+        for alone in (False, True)
+    }
+    for name in scores:
+        cells = []
+        for alone in (False, True):
+            interval = nested_bootstrap(found[alone][name])
+            cells.append(f"{interval.mean:.3f} ({interval.low:.3f} … {interval.high:.3f})")
+        print(f"| {name} | {' | '.join(cells)} |")
+    for one, other in pairs:
+        gain = nested_bootstrap(found[False][one], found[False][other])
+        print(f"{one} − {other}: {gain.mean:+.3f} ({gain.low:+.3f} … {gain.high:+.3f})")
+
+
+if __name__ == "__main__":
+    main()
