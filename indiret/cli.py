@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from indiret.architectures import ATTENTIONS, PLACEMENTS
+from indiret.baselines import build_method
 from indiret.datasets import (
     LAYOUTS,
     Query,
@@ -270,9 +271,8 @@ def _search(arguments: argparse.Namespace) -> None:
 
 def _explaining_method(name: str) -> NetworkMethod | PlanesMethod:
     """Those methods that say which patches matched."""
-    if name == "planes":
-        return PlanesMethod()
-    return NetworkMethod(load_network(name))
+    method = build_method(name) if name.startswith("planes") else None
+    return method if isinstance(method, PlanesMethod) else NetworkMethod(load_network(name))
 
 
 def _with_query(
