@@ -42,6 +42,7 @@ from indiret.planes import (
     whiten,
 )
 
+UPRIGHT = 4.0  # what an upright pair is worth of a turned one with equal votes
 UNRELATED = 0.3  # a cosine of whitened patches that says nothing yet
 EVIDENCE_CELLS = 14  # of the longer side of an evidence map, as networks have them
 
@@ -108,6 +109,19 @@ class Found(NamedTuple):
     def worth(self) -> float:
         """Mean response × standing."""
         return self.votes * self.standing
+
+
+class Agreement(NamedTuple):
+    """The best planes of query in target and of target in query, in the turn that suits both."""
+
+    turn: int
+    there: Found
+    back: Found
+
+    @property
+    def worth(self) -> float:
+        """The product of both directions, more for an upright pair: few photos lie turned."""
+        return self.there.worth * self.back.worth * (1.0 if self.turn else UPRIGHT)
 
 
 class Landing(NamedTuple):
@@ -203,31 +217,27 @@ class PlanesMethod:
         standing = (best[size] - float(mean)) / (float(deviation) + 1e-9)
         return Found(best[size], standing, size, int(votes[size].argmax()))
 
-    def best_planes(self, query: PlaneViews, target: PlaneViews) -> tuple[int, Found, Found]:
-        """The turn, and the best planes of query in target and target in query.
+    def agree(self, query: PlaneViews, target: PlaneViews) -> Agreement:
+        """The best planes of both directions, in the turn that small templates choose.
 
         A query that must be turned anticlockwise to be like the target is found by its template of
         that turn, and the target by its template turned the other way.
         """
+        few, best = self.config.small_sizes, -1.0
         turn = 0
-        if query.small:
-            few = self.config.small_sizes
-            worth = [
-                self.find(asked, target.pyramid[:few]).worth
-                * self.find(target.small[-number], query.pyramid[:few]).worth
-                for number, asked in enumerate(query.small)
-            ]
-            turn = int(np.argmax(worth))
+        for number, asked in enumerate(query.small):
+            there = self.find(asked, target.pyramid[:few])
+            back = self.find(target.small[-number], query.pyramid[:few])
+            worth = Agreement(number, there, back).worth
+            if worth > best:
+                turn, best = number, worth
         there = self.find(query.templates[turn], target.pyramid)
-        return turn, there, self.find(target.templates[-turn], query.pyramid)
+        return Agreement(turn, there, self.find(target.templates[-turn], query.pyramid))
 
     def score(self, query: PlaneViews, database: Sequence[PlaneViews]) -> NDArray[np.float64]:
-        """(len(database),): what the best planes of both directions are worth, multiplied."""
-        query, scores = _floats(query), np.empty(len(database))
-        for number, target in enumerate(database):
-            _, there, back = self.best_planes(query, _floats(target))
-            scores[number] = there.worth * back.worth
-        return scores
+        """(len(database),): what the best planes of both directions are worth; see `Agreement`."""
+        query = _floats(query)
+        return np.array([self.agree(query, _floats(target)).worth for target in database])
 
     def explain(self, query: PlaneViews, target: PlaneViews) -> Evidence:
         """Which patches the best planes of both directions put where; see `Evidence`.
@@ -236,9 +246,9 @@ class PlanesMethod:
         vote is shared between the four patches nearest to it on either side.
         """
         query, target = _floats(query), _floats(target)
-        turn, found, answered = self.best_planes(query, target)
-        there = self.land(query.templates[turn], target, found)
-        back = self.land(target.templates[-turn], query, answered)
+        agreed = self.agree(query, target)
+        there = self.land(query.templates[agreed.turn], target, agreed.there)
+        back = self.land(target.templates[-agreed.turn], query, agreed.back)
         target_grid, query_grid = (
             patch_grid(*views.shape, (EVIDENCE_CELLS, EVIDENCE_CELLS), "keep")
             for views in (target, query)
@@ -251,7 +261,7 @@ class PlanesMethod:
             share = values / values.sum().clamp_min(1e-12)
             cells = _shares(at, target_grid), _shares(asked, query_grid)
             pairs += torch.einsum("p,pij,pkl->ijkl", share, *cells)
-        return Evidence(found.worth * answered.worth, pairs)
+        return Evidence(agreed.worth, pairs)
 
     def evidence(self, query: PlaneViews, target: PlaneViews) -> dict[str, Tensor]:
         """The pairs of `explain`, by the name under which `measure_maps` lists them."""

@@ -97,8 +97,8 @@ def test_a_part_is_found_where_it_is(box):
 def landed(method: PlanesMethod, query: PlaneViews, target: PlaneViews) -> Landing:
     """Where the query's patches lie in the target, by its own direction alone."""
     query, target = _floats(query), _floats(target)
-    turn, found, _ = method.best_planes(query, target)
-    return method.land(query.templates[turn], target, found)
+    agreed = method.agree(query, target)
+    return method.land(query.templates[agreed.turn], target, agreed.there)
 
 
 def test_a_turned_photo_is_found_turned():
@@ -108,7 +108,7 @@ def test_a_turned_photo_is_found_turned():
     for number, turn in ((3, 90), (11, -30)):
         turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BICUBIC, expand=turn == 90)
         target = method.prepare(np.asarray(turned))
-        assert method.best_planes(_floats(query), _floats(target))[0] == number
+        assert method.agree(_floats(query), _floats(target)).turn == number
         if turn == 90:  # anticlockwise: what was right is above
             landing = landed(method, query, target)
             truth = torch.stack([1 - landing.voters[:, 1], landing.voters[:, 0]], 1)
