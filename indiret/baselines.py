@@ -31,7 +31,7 @@ from indiret.descriptor_methods import (
 from indiret.evidence import smooth
 from indiret.images import Picture
 from indiret.patches import extract_patches
-from indiret.planevote import PlaneConfig, PlanesMethod
+from indiret.planevote import PLANES, PlanesMethod
 from indiret.ranking import Method
 
 Vector = NDArray[np.float32]
@@ -261,7 +261,7 @@ METHODS = {
     "sift-ransac": Baseline("RootSIFT matches on one homography (extra: baselines)", SiftRansac),
     "planes": Baseline("slopes that agree on one plane of the tensor, with evidence", PlanesMethod),
     "planes-turned": Baseline(
-        "the same for photos that may lie turned", partial(PlanesMethod, PlaneConfig(turns=12))
+        "the same for photos that may lie turned", partial(PlanesMethod, PLANES["planes-turned"])
     ),
 } | {
     f"{LITE0}:{name}": Baseline(

@@ -13,7 +13,6 @@ import torch
 from tqdm import tqdm
 
 from indiret.architectures import ATTENTIONS, PLACEMENTS
-from indiret.baselines import build_method
 from indiret.datasets import (
     LAYOUTS,
     Query,
@@ -27,7 +26,7 @@ from indiret.evidence import METHODS as EVIDENCE_METHODS
 from indiret.evidence import Evidence, explain
 from indiret.images import crop, read_image
 from indiret.networks import CONFIGS, find_config, load_network, save_network
-from indiret.planevote import PlanesMethod
+from indiret.planevote import PLANES, PlanesMethod
 from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Hit, NetworkMethod, prepare, rank
 from indiret.report import ReportHit, write_report
@@ -109,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--top", type=int, default=10, help="how many hits to show (10)")
     search.add_argument("--html", type=Path, metavar="FILE", help="write the report page here")
     search.add_argument("--json", action="store_true", help="print the hits as json")
-    search.add_argument("--method", default="base", help="base, planes or a .safetensors file")
+    search.add_argument("--method", default="base", help="base, planes, planes-turned or a file")
 
     explanation = commands.add_parser("explain", help="show which patches of two photos matched")
     explanation.set_defaults(run=_explain)
@@ -121,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     explanation.add_argument("--layers", default="all", help="all, blocks (Eq. 3) or one's name")
     explanation.add_argument("--html", type=Path, metavar="FILE", help="write the page here")
     explanation.add_argument("--json", action="store_true", help="print the pairs as json")
-    explanation.add_argument("--method", default="base", help="base, planes or a .safetensors file")
+    explanation.add_argument(
+        "--method", default="base", help="base, planes, planes-turned or a file"
+    )
     return parser
 
 
@@ -271,8 +272,7 @@ def _search(arguments: argparse.Namespace) -> None:
 
 def _explaining_method(name: str) -> NetworkMethod | PlanesMethod:
     """Those methods that say which patches matched."""
-    method = build_method(name) if name.startswith("planes") else None
-    return method if isinstance(method, PlanesMethod) else NetworkMethod(load_network(name))
+    return PlanesMethod(PLANES[name]) if name in PLANES else NetworkMethod(load_network(name))
 
 
 def _with_query(

@@ -69,6 +69,9 @@ class PlaneConfig:
             )
 
 
+PLANES = {"planes": PlaneConfig(), "planes-turned": PlaneConfig(turns=12)}  # by method's name
+
+
 class Template(NamedTuple):
     """``patches`` (K, L, D) that vote, and ``where`` (K, L, 2) their centres lie in the photo.
 
