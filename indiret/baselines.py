@@ -32,7 +32,7 @@ from indiret.descriptor_methods import (
 from indiret.evidence import smooth
 from indiret.images import Picture
 from indiret.patches import extract_patches
-from indiret.planevote import PlanesMethod
+from indiret.planevote import PLANES, PlanesMethod
 from indiret.ranking import Method
 from indiret.verification import VERIFIERS, build_verifier_method, is_verifier_name
 
@@ -264,6 +264,9 @@ METHODS = {
     "mutual-nn": Baseline("mutual nearest patches on the cosine tensor", MutualNearest),
     "sift-ransac": Baseline("RootSIFT matches on one homography (extra: baselines)", SiftRansac),
     "planes": Baseline("slopes that agree on one plane of the tensor, with evidence", PlanesMethod),
+    "planes-turned": Baseline(
+        "the same for photos that may lie turned", partial(PlanesMethod, PLANES["planes-turned"])
+    ),
 } | {
     f"{LITE0}:{name}": Baseline(
         f"{pooling.description} (extra: baselines)",

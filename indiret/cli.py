@@ -35,7 +35,7 @@ from indiret.images import crop, read_image
 from indiret.networks import CONFIGS, file_name, find_config, load_network, save_network
 from indiret.paper_report import write_paper_report
 from indiret.parallel import join_team, leave_team, local_device
-from indiret.planevote import PlanesMethod
+from indiret.planevote import PLANES, PlanesMethod
 from indiret.proposals import mean_iou, propose_regions
 from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Hit, NetworkMethod, prepare, rank
@@ -175,7 +175,9 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--html", type=Path, metavar="FILE", help="write the report page here")
     search.add_argument("--json", action="store_true", help="print the hits as json")
     search.add_argument(
-        "--method", default="base", help="base, planes, BACKBONE:verifier or its file"
+        "--method",
+        default="base",
+        help="base, planes, planes-turned, BACKBONE:verifier or its file",
     )
 
     explanation = commands.add_parser("explain", help="show which patches of two photos matched")
@@ -189,7 +191,9 @@ def _parser() -> argparse.ArgumentParser:
     explanation.add_argument("--html", type=Path, metavar="FILE", help="write the page here")
     explanation.add_argument("--json", action="store_true", help="print the pairs as json")
     explanation.add_argument(
-        "--method", default="base", help="base, planes, BACKBONE:verifier or its file"
+        "--method",
+        default="base",
+        help="base, planes, planes-turned, BACKBONE:verifier or its file",
     )
     return parser
 
@@ -482,9 +486,7 @@ def _search(arguments: argparse.Namespace) -> None:
 
 def _explaining_method(name: str) -> NetworkMethod | PlanesMethod:
     """Those methods that say which patches matched."""
-    if name == "planes":
-        return PlanesMethod()
-    return NetworkMethod(load_network(name))
+    return PlanesMethod(PLANES[name]) if name in PLANES else NetworkMethod(load_network(name))
 
 
 def _with_query(

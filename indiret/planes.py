@@ -13,11 +13,14 @@ Chapter: *Sphere or plane?*
 
 import math
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,6 +29,7 @@ from indiret.patches import patch_grid
 
 CELL = 4  # pixels along a cell of slopes
 PARTS = 4  # cells along a patch
+WHITENING = Path(__file__).parent / "data" / "weights" / "slopes.safetensors"
 
 
 class Plane(NamedTuple):
@@ -115,6 +119,44 @@ def slope_patches(picture: np.ndarray, long_side: int) -> Tensor:
     return roots.view(rows - PARTS + 1, columns - PARTS + 1, -1)
 
 
+@cache
+def _whitening() -> tuple[Tensor, Tensor]:
+    """The mean patch (128,) and the matrix (128, 64) that `tools.whiten_slopes` has fitted."""
+    stored = load_file(WHITENING)
+    return stored["mean"], stored["matrix"]
+
+
+def whiten(patches: Tensor) -> Tensor:
+    """What is particular about patches: what most patches share is taken away.
+
+    Slopes of cells side by side rise together, and edges along walls are everywhere. Along each of
+    the 64 directions in which patches differ most they are divided by how much they do, so that
+    unrelated patches are as good as orthogonal, whichever they are. The mean and the directions
+    come from Toytown's training photos (`tools.whiten_slopes`).
+
+    Parameters
+    ----------
+    patches
+        (..., 128) from `slope_patches`.
+
+    Returns
+    -------
+    Tensor
+        (..., 64) float32, as long as the patches were: 1 at most, less on flat ground.
+
+    Examples
+    --------
+    >>> patches = slope_patches(torch.randint(0, 256, (40, 60, 3)).byte().numpy(), 60)
+    >>> whiten(patches).shape
+    torch.Size([7, 12, 64])
+    >>> torch.allclose(whiten(patches).norm(dim=-1), patches.norm(dim=-1))
+    True
+    """
+    mean, matrix = _whitening()
+    turned = F.normalize((patches - mean) @ matrix, dim=-1)
+    return turned * patches.norm(dim=-1, keepdim=True)
+
+
 def _cell_sums(slopes: Tensor) -> Tensor:
     """(8, H, W) → (8, H / 4, W / 4): sums over cells, weights falling off to their neighbours'."""
     ramp = torch.arange(0.5, CELL) / CELL  # over one cell: 1/8, 3/8, 5/8, 7/8
@@ -185,12 +227,14 @@ def vote(responses: Tensor, step: int = 1) -> Tensor:
         )
     K, L, rows, columns = responses.shape
     above, aside = step * K // 2, step * L // 2
-    high, wide = rows + 2 * above, columns + 2 * aside
-    padded = F.pad(responses, (aside, aside, above, above))
-    # entry [k, l, a, b] of this view is padded[k, l, a + step k, b + step l]
-    strides = (L * high * wide + step * wide, high * wide + step, wide, 1)
-    shifted = padded.as_strided((K, L, *planes_of(responses.shape, step)), strides)
-    return shifted.mean((0, 1))
+    padded = responses.new_zeros(rows + 2 * above, columns + 2 * aside, K, L)
+    inside = padded[above : above + rows, aside : aside + columns]
+    inside.copy_(responses.permute(2, 3, 0, 1))
+    down, right, k, l = padded.stride()
+    # entry [a, b, k, l] of this view is padded[a + step k, b + step l, k, l]
+    strides = (down, right, k + step * down, l + step * right)
+    shifted = padded.as_strided((*planes_of(responses.shape, step), K, L), strides)
+    return shifted.mean((2, 3))
 
 
 def planes_of(shape: Sequence[int], step: int = 1) -> tuple[int, int]:

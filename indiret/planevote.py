@@ -3,14 +3,17 @@
 Each photo is kept twice: once small, every second patch of it a voter (its *template*), and once in
 several sizes, every patch of which may answer (its *pyramid*). The query's template votes in the
 target's pyramid, and the target's in the query's, since the one that the thing fills is the better
-voter. What counts is how far the best plane stands above all others, and a pair's score is the
-product of both directions' standings. Votes say which patch lies where, so every score comes with
-its evidence.
+voter. A plane counts by its mean response and by how far it stands above all others, and a pair by
+the product of both directions. Votes say which patch lies where, so every score comes with its
+evidence.
+
+A photo may lie turned: with ``turns`` a small template of each photo is turned round in steps and
+votes first, and the large one votes in the turn that it found.
 
 Chapter: *Sphere or plane?*
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,8 +39,11 @@ from indiret.planes import (
     slope_patches,
     tolerate,
     vote,
+    whiten,
 )
 
+UPRIGHT = 4.0  # what an upright pair is worth of a turned one with equal votes
+UNRELATED = 0.3  # a cosine of whitened patches that says nothing yet
 EVIDENCE_CELLS = 14  # of the longer side of an evidence map, as networks have them
 
 
@@ -48,17 +54,22 @@ class PlaneConfig:
     template: int = 112  # pixels of a template's longer side: 25 patches
     step: int = 2  # even; every second of them votes, which is a quarter of all
     pyramid: tuple[int, ...] = (70, 88, 111, 140, 176, 222, 280)  # 5/8 to 5/2 of a template
-    turns: tuple[float, ...] = (0.0,)  # degrees by which templates are turned
+    turns: int = 1  # evenly round the circle; 1 is upright alone
+    small: int = 70  # pixels of the templates that choose the turn
+    small_sizes: int = 5  # sizes of the pyramid, from the smallest, in which those vote
 
     def __post_init__(self) -> None:
-        sides = (self.template, *self.pyramid)
+        sides = (self.template, self.small, *self.pyramid)
         odd = self.step < 2 or self.step % 2
-        if not self.pyramid or not self.turns or min(sides) < CELL * PARTS or odd:
+        few = min(len(self.pyramid), self.turns, self.small_sizes) < 1
+        if few or min(sides) < CELL * PARTS or odd:
             raise ValueError(
-                f"template={self.template}, pyramid={self.pyramid}, step={self.step} and "
-                f"turns={self.turns} do not make planes: give sides of at least {CELL * PARTS} "
-                "pixels, an even step and at least one turn."
+                f"{self} does not make planes: give sides of at least {CELL * PARTS} pixels, an "
+                "even step, and at least one size and one turn."
             )
+
+
+PLANES = {"planes": PlaneConfig(), "planes-turned": PlaneConfig(turns=12)}  # by method's name
 
 
 class Template(NamedTuple):
@@ -72,15 +83,15 @@ class Template(NamedTuple):
 
 
 class PlaneViews(NamedTuple):
-    """What is kept of a photo: a template for each turn, and the patches of its pyramid.
+    """What is kept of a photo: templates for each turn, and the patches of its pyramid.
 
-    ``pyramid`` is (N, D) half, the patches of all sizes less their mean, so that a patch like all
-    others answers nothing; ``grids`` are their rows and columns.
+    ``small`` are the templates that choose the turn, none if there is but one. ``pyramid`` has
+    (rows, columns, D) half for each size; ``shape`` is the photo's height and width.
     """
 
     templates: tuple[Template, ...]
-    pyramid: Tensor
-    grids: tuple[tuple[int, int], ...]
+    small: tuple[Template, ...]
+    pyramid: tuple[Tensor, ...]
     shape: tuple[int, int]
 
 
@@ -88,13 +99,32 @@ class Found(NamedTuple):
     """The best plane of a template in a pyramid.
 
     ``votes`` is its mean response, ``standing`` how far that lies above the mean of all planes, in
-    their standard deviations; ``turn`` is the template's number, ``place`` the plane's among all.
+    their standard deviations; ``size`` is the number of the pyramid's size that it lies in, and
+    ``place`` its number among the planes of that size.
     """
 
     votes: float
     standing: float
-    turn: int
+    size: int
     place: int
+
+    @property
+    def worth(self) -> float:
+        """Mean response × standing."""
+        return self.votes * self.standing
+
+
+class Agreement(NamedTuple):
+    """The best planes of query in target and of target in query, in the turn that suits both."""
+
+    turn: int
+    there: Found
+    back: Found
+
+    @property
+    def worth(self) -> float:
+        """The product of both directions, more for an upright pair: few photos lie turned."""
+        return self.there.worth * self.back.worth * (1.0 if self.turn else UPRIGHT)
 
 
 class Landing(NamedTuple):
@@ -109,28 +139,25 @@ class Landing(NamedTuple):
     values: Tensor
 
 
-def responses(template: Template, searched: PlaneViews) -> Iterator[Tensor]:
-    """(K, L, I, J) for each size of the searched photo: how its patches answer the template's.
+def responses(template: Template, patches: Tensor) -> Tensor:
+    """(K, L, I, J): the cosines of a template's patches and those of a picture (I, J, D).
 
-    Inner products with patches less the mean of all searched ones, so that a patch that is less
-    alike than the mean answers below 0.
+    In memory the template's patches come last, which makes `tolerate` twice as fast.
     """
-    K, L, _ = template.patches.shape
-    products = template.patches.flatten(0, 1) @ searched.pyramid.mT
-    lengths = [rows * columns for rows, columns in searched.grids]
-    for level, grid in zip(products.split(lengths, 1), searched.grids, strict=True):
-        yield level.view(K, L, *grid)
+    (K, L, _), (rows, columns, _) = template.patches.shape, patches.shape
+    products = patches.flatten(0, 1) @ template.patches.flatten(0, 1).mT
+    return products.view(rows, columns, K, L).permute(2, 3, 0, 1)
 
 
 def weigh(responses: Tensor) -> Tensor:
-    """Squares of what is above 0: few good answers outweigh many fair ones. In place.
+    """What is above `UNRELATED`; the rest counts nothing. In place.
 
     Examples
     --------
-    >>> weigh(torch.tensor([-1.0, 0.5, 2.0]))
-    tensor([0.0000, 0.2500, 4.0000])
+    >>> weigh(torch.tensor([-1.0, 0.25, 0.75]))
+    tensor([0.0000, 0.0000, 0.4500])
     """
-    return responses.clamp_min_(0).square_()
+    return responses.sub_(UNRELATED).clamp_min_(0)
 
 
 class PlanesMethod:
@@ -151,24 +178,24 @@ class PlanesMethod:
         self.config = config or PlaneConfig()
 
     def prepare(self, picture: Picture) -> PlaneViews:
-        """Templates and pyramid, 2.4 MB for a photo of 4 : 3."""
-        levels = [slope_patches(picture, side) for side in self.config.pyramid]
-        patches = torch.cat([level.flatten(0, 1) for level in levels])
+        """Templates and pyramid, 1 MB for a photo of 4 : 3 and 36 KB for each turn."""
+        turns = range(self.config.turns)
         return PlaneViews(
-            tuple(self._template(picture, turn) for turn in self.config.turns),
-            (patches - patches.mean(0)).half(),
-            tuple((level.shape[0], level.shape[1]) for level in levels),
+            tuple(self._template(picture, turn, self.config.template) for turn in turns),
+            tuple(self._template(picture, turn, self.config.small) for turn in turns if turns[1:]),
+            tuple(whiten(slope_patches(picture, side)).half() for side in self.config.pyramid),
             (picture.shape[0], picture.shape[1]),
         )
 
-    def _template(self, picture: Picture, turn: float) -> Template:
+    def _template(self, picture: Picture, number: int, long_side: int) -> Template:
         """The template of a photo turned anticlockwise; patches that look past its edge are 0."""
+        turn = 360 * number / self.config.turns
         turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BILINEAR, expand=True)
         height, width = picture.shape[:2]
         # a turned photo grows with its frame, so that things in it keep their size
-        side = round(self.config.template * max(turned.size) / max(height, width))
+        side = round(long_side * max(turned.size) / max(height, width))
         step = self.config.step
-        patches = slope_patches(np.asarray(turned), side)[::step, ::step]
+        patches = whiten(slope_patches(np.asarray(turned), side)[::step, ::step])
         rows, columns = cell_grid(turned.height, turned.width, side)
         centres = step * grid_places(*patches.shape[:2]) + PARTS / 2
         pixels = centres / torch.tensor([rows, columns]) * torch.tensor(turned.size[::-1])
@@ -177,34 +204,43 @@ class PlanesMethod:
         from_middle = pixels - torch.tensor(turned.size[::-1]) / 2
         sides = torch.tensor([height, width])
         where = (from_middle @ rotation.float().mT + sides / 2) / sides
-        reach = PARTS * CELL / 2 / self.config.template * max(height, width) / sides
+        reach = PARTS * CELL / 2 / long_side * max(height, width) / sides
         inside = ((where >= reach * 0.7) & (where <= 1 - reach * 0.7)).all(-1) | (turn % 90 == 0)
         return Template((patches * inside[..., None]).contiguous(), where)
 
-    def find(self, templates: Sequence[Template], searched: PlaneViews) -> Found:
-        """The best plane of any turn of a template in all sizes of a photo."""
-        best = None
-        for turn, template in enumerate(templates):
-            levels = responses(template, searched)
-            votes = [vote(weigh(tolerate(level)), self.config.step // 2) for level in levels]
-            flat = torch.cat([level.flatten() for level in votes])
-            deviation, mean = torch.std_mean(flat)
-            most, at = flat.max(0)
-            standing = float((most - mean) / (deviation + 1e-9))
-            if best is None or standing > best.standing:
-                best = Found(float(most), standing, turn, int(at))
-        assert best is not None  # a configuration has at least one turn
-        return best
+    def find(self, template: Template, pyramid: Sequence[Tensor]) -> Found:
+        """The best plane of a template in all sizes of a photo."""
+        votes = []
+        for patches in pyramid:
+            answers = weigh(tolerate(responses(template, patches)))
+            votes.append(vote(answers, self.config.step // 2).flatten())
+        deviation, mean = torch.std_mean(torch.cat(votes))
+        best = [float(level.max()) for level in votes]
+        size = int(np.argmax(best))
+        standing = (best[size] - float(mean)) / (float(deviation) + 1e-9)
+        return Found(best[size], standing, size, int(votes[size].argmax()))
+
+    def agree(self, query: PlaneViews, target: PlaneViews) -> Agreement:
+        """The best planes of both directions, in the turn that small templates choose.
+
+        A query that must be turned anticlockwise to be like the target is found by its template of
+        that turn, and the target by its template turned the other way.
+        """
+        few, best = self.config.small_sizes, -1.0
+        turn = 0
+        for number, asked in enumerate(query.small):
+            there = self.find(asked, target.pyramid[:few])
+            back = self.find(target.small[-number], query.pyramid[:few])
+            worth = Agreement(number, there, back).worth
+            if worth > best:
+                turn, best = number, worth
+        there = self.find(query.templates[turn], target.pyramid)
+        return Agreement(turn, there, self.find(target.templates[-turn], query.pyramid))
 
     def score(self, query: PlaneViews, database: Sequence[PlaneViews]) -> NDArray[np.float64]:
-        """(len(database),): the standings of both directions, multiplied."""
-        query = query._replace(pyramid=query.pyramid.float())
-        scores = np.empty(len(database))
-        for number, kept in enumerate(database):
-            target = kept._replace(pyramid=kept.pyramid.float())
-            there, back = self.find(query.templates, target), self.find(target.templates, query)
-            scores[number] = there.standing * back.standing
-        return scores
+        """(len(database),): what the best planes of both directions are worth; see `Agreement`."""
+        query = _floats(query)
+        return np.array([self.agree(query, _floats(target)).worth for target in database])
 
     def explain(self, query: PlaneViews, target: PlaneViews) -> Evidence:
         """Which patches the best planes of both directions put where; see `Evidence`.
@@ -212,10 +248,10 @@ class PlanesMethod:
         Each direction has an equal part. The grids have 14 patches along the longer sides, and a
         vote is shared between the four patches nearest to it on either side.
         """
-        query = query._replace(pyramid=query.pyramid.float())
-        target = target._replace(pyramid=target.pyramid.float())
-        there, found = self._land(query.templates, target)
-        back, answered = self._land(target.templates, query)
+        query, target = _floats(query), _floats(target)
+        agreed = self.agree(query, target)
+        there = self.land(query.templates[agreed.turn], target, agreed.there)
+        back = self.land(target.templates[-agreed.turn], query, agreed.back)
         target_grid, query_grid = (
             patch_grid(*views.shape, (EVIDENCE_CELLS, EVIDENCE_CELLS), "keep")
             for views in (target, query)
@@ -228,31 +264,32 @@ class PlanesMethod:
             share = values / values.sum().clamp_min(1e-12)
             cells = _shares(at, target_grid), _shares(asked, query_grid)
             pairs += torch.einsum("p,pij,pkl->ijkl", share, *cells)
-        return Evidence(found.standing * answered.standing, pairs)
+        return Evidence(agreed.worth, pairs)
 
     def evidence(self, query: PlaneViews, target: PlaneViews) -> dict[str, Tensor]:
         """The pairs of `explain`, by the name under which `measure_maps` lists them."""
         return {"planes": self.explain(query, target).pairs}
 
-    def _land(self, templates: Sequence[Template], searched: PlaneViews) -> tuple[Landing, Found]:
-        """The best plane of a template, fitted to all answers near it."""
-        found = self.find(templates, searched)
-        template, step = templates[found.turn], self.config.step
+    def land(self, template: Template, searched: PlaneViews, found: Found) -> Landing:
+        """The plane that was found, fitted to all answers near it."""
+        step, patches = self.config.step, searched.pyramid[found.size]
         K, L = template.patches.shape[:2]
-        halved = [((rows + 1) // 2, (columns + 1) // 2) for rows, columns in searched.grids]
-        sizes = [planes_of((K, L, *grid), step // 2) for grid in halved]
-        ends = np.cumsum([rows * columns for rows, columns in sizes])
-        number = int(np.searchsorted(ends, found.place, side="right"))
-        a, b = divmod(found.place - int(ends[number]), sizes[number][1])
-        a += sizes[number][0]  # counted from the end of the level before
+        halved = ((patches.shape[0] + 1) // 2, (patches.shape[1] + 1) // 2)
+        _, columns = planes_of((K, L, *halved), step // 2)
+        a, b = divmod(found.place, columns)
         offset = 2 * torch.tensor([a - step // 2 * K // 2, b - step // 2 * L // 2])
         start = Plane(step * torch.eye(2), offset.float(), found.votes)
-        level = weigh(list(responses(template, searched))[number])
+        level = weigh(responses(template, patches).contiguous())
         plane = refine_plane(level, start)
-        cells = torch.tensor(cell_grid(*searched.shape, self.config.pyramid[number]))
+        cells = torch.tensor(cell_grid(*searched.shape, self.config.pyramid[found.size]))
         places = (plane.places(K, L) + PARTS / 2) / cells
         values = sample_plane(F.max_pool2d(level, 3, 1, 1), plane)
-        return Landing(*(x.flatten(0, 1) for x in (template.where, places, values))), found
+        return Landing(*(x.flatten(0, 1) for x in (template.where, places, values)))
+
+
+def _floats(views: PlaneViews) -> PlaneViews:
+    """The same with a pyramid of float32, which is kept as half to save memory."""
+    return views._replace(pyramid=tuple(patches.float() for patches in views.pyramid))
 
 
 def _shares(places: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from indiret.datasets import load_dataset
 from indiret.planes import (
     Plane,
     cell_grid,
@@ -16,6 +17,7 @@ from indiret.planes import (
     slope_patches,
     tolerate,
     vote,
+    whiten,
 )
 
 SIDES = st.integers(1, 5)
@@ -173,3 +175,16 @@ def test_grids_hold_at_least_a_patch(shape):
     assert min(rows, columns) >= 4 and max(rows, columns) == 17
     patches = slope_patches(np.zeros((*shape, 3), np.uint8), 70)
     assert patches.shape == (rows - 3, columns - 3, 128)
+
+
+def test_unrelated_patches_are_orthogonal_once_whitened():
+    town = load_dataset("toytown", split="validation")
+    first, second = (
+        slope_patches(town.read(town.queries[number].image), 112).flatten(0, 1) for number in (0, 5)
+    )
+    before, after = (x @ y.T for x, y in ((first, second), (whiten(first), whiten(second))))
+    assert before.mean() > 0.4 and after.mean().abs() < 0.1
+    same = whiten(first)
+    torch.testing.assert_close(same.norm(dim=1), first.norm(dim=1))
+    flat = torch.zeros(3, 128)
+    assert torch.equal(whiten(flat), torch.zeros(3, 64))

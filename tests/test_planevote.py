@@ -7,7 +7,7 @@ from PIL import Image
 
 from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision
-from indiret.planevote import PlaneConfig, PlanesMethod
+from indiret.planevote import Landing, PlaneConfig, PlanesMethod, PlaneViews, _floats
 from indiret.protocol import measure_maps
 from indiret.ranking import prepare, rank
 
@@ -29,13 +29,13 @@ def scene(seed: int, height: int = 96, width: int = 120) -> np.ndarray:
 def test_the_best_plane_by_loops():
     method = PlanesMethod(SMALL)
     query, target = method.prepare(scene(0)), method.prepare(scene(1, 80, 120))
-    found = method.find(query.templates, target._replace(pyramid=target.pyramid.float()))
-    patches, means, start = query.templates[0].patches, [], 0
+    pyramid = [level.float() for level in target.pyramid]
+    found = method.find(query.templates[0], pyramid)
+    patches, means = query.templates[0].patches, []
     K, L, _ = patches.shape
-    for rows, columns in target.grids:
-        level = target.pyramid[start : start + rows * columns].float().view(rows, columns, -1)
-        start += rows * columns
-        answers = torch.einsum("klc,ijc->klij", patches, level).clamp_min(0) ** 2
+    for level in pyramid:
+        rows, columns, _ = level.shape
+        answers = (torch.einsum("klc,ijc->klij", patches, level) - 0.3).clamp_min(0)
         near = torch.stack(
             [
                 answers[:, :, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].amax((2, 3))
@@ -44,9 +44,10 @@ def test_the_best_plane_by_loops():
             ],
             -1,
         ).view(K, L, (rows + 1) // 2, (columns + 1) // 2)
+        of_size = []
         for a in range(-(K // 2), near.shape[2] + K // 2 - K + 1):
             for b in range(-(L // 2), near.shape[3] + L // 2 - L + 1):
-                means.append(
+                of_size.append(
                     sum(
                         near[k, l, a + k, b + l].item()
                         for k in range(K)
@@ -55,11 +56,15 @@ def test_the_best_plane_by_loops():
                     )
                     / (K * L)
                 )
-    assert found.votes == pytest.approx(max(means), rel=1e-4)
+        means.append(of_size)
+    everywhere = np.concatenate(means)
+    assert found.votes == pytest.approx(everywhere.max(), rel=1e-4)
     assert found.standing == pytest.approx(
-        (max(means) - np.mean(means)) / np.std(means, ddof=1), rel=1e-3
+        (everywhere.max() - everywhere.mean()) / everywhere.std(ddof=1), rel=1e-3
     )
-    assert found.place == int(np.argmax(means))
+    assert found.size == int(np.argmax([max(of_size) for of_size in means]))
+    assert found.place == int(np.argmax(means[found.size]))
+    assert found.worth == found.votes * found.standing
 
 
 @pytest.mark.parametrize("box", [(40, 30, 100, 78), (10, 8, 94, 75)])
@@ -72,7 +77,7 @@ def test_a_part_is_found_where_it_is(box):
     scores = method.score(query, [target, stranger])
     assert scores[0] > scores[1]
 
-    landing, _ = method._land(query.templates, target._replace(pyramid=target.pyramid.float()))
+    landing = landed(method, query, target)
     corner, size = torch.tensor([top, left]), torch.tensor([bottom - top, right - left])
     truth = (corner + landing.voters * size) / torch.tensor(picture.shape[:2])
     apart = (landing.places - truth).abs() * torch.tensor(picture.shape[:2])  # pixels
@@ -89,23 +94,33 @@ def test_a_part_is_found_where_it_is(box):
     assert inside > 0.85
 
 
+def landed(method: PlanesMethod, query: PlaneViews, target: PlaneViews) -> Landing:
+    """Where the query's patches lie in the target, by its own direction alone."""
+    query, target = _floats(query), _floats(target)
+    agreed = method.agree(query, target)
+    return method.land(query.templates[agreed.turn], target, agreed.there)
+
+
 def test_a_turned_photo_is_found_turned():
-    method = PlanesMethod(replace(SMALL, turns=(0.0, 90.0, -30.0)))
+    method = PlanesMethod(replace(SMALL, turns=12, small=40, small_sizes=3))
     picture = scene(4)
-    for number, turn in ((1, 90), (2, -30)):
+    query = method.prepare(picture)
+    for number, turn in ((3, 90), (11, -30)):
         turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BICUBIC, expand=turn == 90)
         target = method.prepare(np.asarray(turned))
-        target = target._replace(pyramid=target.pyramid.float())
-        landing, found = method._land(method.prepare(picture).templates, target)
-        assert found.turn == number
+        assert method.agree(_floats(query), _floats(target)).turn == number
         if turn == 90:  # anticlockwise: what was right is above
+            landing = landed(method, query, target)
             truth = torch.stack([1 - landing.voters[:, 1], landing.voters[:, 0]], 1)
             assert (landing.places - truth).abs().median() < 0.03
+            back = landed(method, target, query)
+            truth = torch.stack([back.voters[:, 1], 1 - back.voters[:, 0]], 1)
+            assert (back.places - truth).abs().median() < 0.03
 
 
 def test_patches_beyond_the_edge_of_a_turned_photo_are_silent():
-    method = PlanesMethod(replace(SMALL, turns=(45.0,)))
-    (template,) = method.prepare(scene(5)).templates
+    method = PlanesMethod(replace(SMALL, turns=8))
+    template = method.prepare(scene(5)).templates[1]
     outside = ((template.where < 0) | (template.where > 1)).any(-1)
     assert outside.any() and (template.patches[outside] == 0).all()
     assert (template.patches.norm(dim=-1)[~outside] > 0.5).any()
@@ -124,10 +139,11 @@ def test_plain_and_narrow_photos_have_evidence_too():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"template": 8}, {"pyramid": ()}, {"step": 3}, {"step": 0}, {"turns": ()}]
+    "changes",
+    [{"template": 8}, {"pyramid": ()}, {"step": 3}, {"step": 0}, {"turns": 0}, {"small": 9}],
 )
 def test_bad_configurations(changes):
-    with pytest.raises(ValueError, match="do not make planes: give sides of at least 16"):
+    with pytest.raises(ValueError, match="does not make planes: give sides of at least 16"):
         PlaneConfig(**changes)
 
 
