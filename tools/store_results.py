@@ -2,6 +2,7 @@
 
     python -m tools.store_results audit runs/audit
     python -m tools.store_results robustness runs/robustness
+    python -m tools.store_results ablation runs/ablation
 
 Copies ``results.json`` to ``indiret/data/KIND``, rounded to five digits.
 """
@@ -12,10 +13,14 @@ import argparse
 import json
 from pathlib import Path
 
-from indiret import audit, robustness
+from indiret import ablation, audit, robustness
 from tools.store_study import rounded
 
-PLACES = {"audit": audit.STORED, "robustness": robustness.STORED}
+PLACES = {
+    "ablation": ablation.STORED,
+    "audit": audit.STORED,
+    "robustness": robustness.STORED,
+}
 
 
 def store(run: Path, to: Path) -> None:
