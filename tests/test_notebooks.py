@@ -291,3 +291,13 @@ def test_pictures_are_saved_under_their_cells_id(tmp_path):
 def test_values_are_literals_or_text():
     assert parse_value("(7, 7)") == (7, 7)
     assert parse_value("none of these") == "none of these"
+
+
+def test_no_figure_has_the_name_of_another():
+    names = [
+        cell.metadata["mystnb"]["figure"]["name"]
+        for chapter in CHAPTERS
+        for cell in nbformat.read(chapter, as_version=4).cells
+        if "figure" in cell.metadata.get("mystnb", {})
+    ]
+    assert len(names) > 40 and len(set(names)) == len(names)
