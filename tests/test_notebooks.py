@@ -301,3 +301,12 @@ def test_no_figure_has_the_name_of_another():
         if "figure" in cell.metadata.get("mystnb", {})
     ]
     assert len(names) > 40 and len(set(names)) == len(names)
+
+
+def test_formulas_hold_one_backslash_a_command():
+    """Two are a line break, and show the command's name as text."""
+    for chapter in CHAPTERS:
+        for cell in nbformat.read(chapter, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                inline = re.findall(r"(?<!\$)\$[^$]+\$(?!\$)", cell.source)
+                assert not [one for one in inline if re.search(r"\\\\[a-zA-Z]", one)], cell.id
