@@ -1,8 +1,8 @@
-// The evidence explorer. explorer.py packs what is unpacked here, and inlines this module in a page
+// The evidence explorer. payload.py packs what is unpacked here; explorer.py inlines this module in a page
 // or hands it to a live notebook. Names are those of the notation: target (i, j), query (k, l).
 
 const GAP = 28; // between the pictures, px
-const TALLEST = 400; // of a picture, px; explorer.py packs no larger ones
+const TALLEST = 400; // of a picture, px; payload.py packs no larger ones
 const TALLEST_ABOVE = 340; // where both have to fit on a telephone
 const NARROW = 560; // a narrower explorer puts one picture above the other
 const MOST_PAIRS = 30; // on the slider
@@ -96,7 +96,7 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Bytes of explorer.pack → {query, answers}, each channel with its values and a strength 0 … 1. */
+/** Bytes of payload.pack → {query, answers}, each channel with its values and a strength 0 … 1. */
 async function unpack(bytes) {
   const whole = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   const buffer = await new Response(whole).arrayBuffer();

@@ -38,7 +38,7 @@ from indiret.feedback import query_weights, refine_query, weight_tensor
 from indiret.localisation import THRESHOLDS
 from indiret.networks import load_network
 from indiret.protocol import EVIDENCE
-from indiret.report import STYLE
+from indiret.report import html_page
 from indiret.runs import FEEDBACK, LITERAL, RunConfig
 
 TABLE = ("mAP", "mAP@5", "mAP@10", "mAP@20", "mIoU")
@@ -112,23 +112,7 @@ class Page:
 
     def html(self) -> str:
         """The page as one HTML file, its pictures inside."""
-        body = "\n".join(one for _, one in self.blocks)
-        return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{escape(self.title)}</title>
-<style>{STYLE}{WIDE}</style>
-</head>
-<body>
-<h1>{escape(self.title)}</h1>
-{body}
-</body>
-</html>
-"""
+        return html_page(self.title, "\n".join(one for _, one in self.blocks), WIDE)
 
 
 def _plain(text: str) -> str:
