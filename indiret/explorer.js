@@ -1,5 +1,5 @@
-// The evidence explorer. payload.py packs what is unpacked here; explorer.py inlines this module in a page
-// or hands it to a live notebook. Names are those of the notation: target (i, j), query (k, l).
+// The evidence explorer. payload.py packs what is unpacked here; explorer.py inlines this module
+// in a page or hands it to a live notebook. Names are the notation's: target (i, j), query (k, l).
 
 const GAP = 28; // between the pictures, px
 const TALLEST = 400; // of a picture, px; payload.py packs no larger ones
@@ -46,6 +46,7 @@ button:focus-visible { outline: 3px solid #2f7de1; outline-offset: 2px; }
 .right { background: #177a4f; color: #fff; } .wrong { background: #b3402e; color: #fff; }
 .stage { position: relative; display: flex; gap: ${GAP}px; justify-content: center; }
 .stage.tall { flex-direction: column; align-items: center; }
+.tall .side + .side { display: flex; flex-direction: column-reverse; } /* no line over a name */
 .side { margin: 0; min-width: 0; }
 .side figcaption { overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
   padding-bottom: .15rem; }
