@@ -23,23 +23,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
+from indiret.evaluation import TITLES
 from indiret.figures import BAD, GOOD, INK, STYLE, Picture, overlay
 
 DATA = Path(__file__).parent / "data"
 PUBLISHED = DATA / "published.csv"
 STORED = DATA / "comparison"
 RANKING = ("mAP", "mAP_without_query", "mAP@5", "mAP@10", "mAP@20")
-COST = {"ms_per_query": ".0f", "mb_per_image": ".3f"}
+COST = {"ms_per_query": ".0f", "mb_per_image": ".2g"}
 EVIDENCE = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
 TRIVIAL = ("all ones", "random", "centre Gaussian", "ceiling: RoI on the grid", "ceiling: RoI")
-TITLES = {
-    "mAP_without_query": "without its photo",
-    "ms_per_query": "ms a query",
-    "mb_per_image": "MB an image",
-    "otsu_iou": "Otsu IoU",
-    "pixel_auc": "pixel AUC",
-    "patch_match": "patch match",
-}
 Result = dict[str, Any]
 
 
@@ -144,7 +137,7 @@ def ranking_table(results: Iterable[Result], measures: Sequence[str] = RANKING) 
     ...                       "ms_per_query": 812.3, "mb_per_image": 0.8}], ["mAP"]))
     | method | mAP | ms a query | MB an image |
     |---|---|---|---|
-    | base | 0.500 (0.40 … 0.60) | 812 | 0.800 |
+    | base | 0.500 (0.40 … 0.60) | 812 | 0.8 |
     """
     rows = [
         [result["method"], *(_cell(result, measure) for measure in measures)]

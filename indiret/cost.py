@@ -55,7 +55,7 @@ class Estimate(NamedTuple):
     memory: int
 
     def __str__(self) -> str:
-        return f"{self.pairs:,} pairs, {self.hours:.2f} hours, {self.memory / 1e9:.1f} GB of memory"
+        return f"{self.pairs:,} pairs, {in_words(self.hours)}, {self.memory / 1e9:.1f} GB of memory"
 
 
 def measure_rates(method: Method, dataset: RetrievalDataset, seconds: float = SECONDS) -> Rates:
@@ -122,7 +122,7 @@ def estimate(rates: Rates, photos: int, queries: int, rounds: int = 1) -> Estima
     Examples
     --------
     >>> print(estimate(Rates(photo=0.012, pair=0.004, kept=800_000), photos=5063, queries=55))
-    278,465 pairs, 0.33 hours, 4.1 GB of memory
+    278,465 pairs, 20 min, 4.1 GB of memory
     """
     pairs = photos * queries * rounds
     seconds = (photos + queries) * rates.photo + pairs * rates.pair

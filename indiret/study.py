@@ -25,6 +25,7 @@ from tqdm import tqdm
 from indiret.attention import MASKS
 from indiret.datasets import ClickedPair, Query, RetrievalDataset
 from indiret.evaluation import (
+    TITLES,
     Interval,
     average_precision,
     average_to_grid,
@@ -244,7 +245,8 @@ def table(rows: Mapping[str, Record], measures: Sequence[str]) -> str:
     |---|---|
     | Base | 0.500 (0.400 … 0.600) |
     """
-    lines = ["| | " + " | ".join(measures) + " |", "|---" * (len(measures) + 1) + "|"]
+    heads = [TITLES.get(measure, measure) for measure in measures]
+    lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for name, row in rows.items():
         known = [row.get(measure) for measure in measures]
         shown = [f"{k['mean']:.3f} ({k['low']:.3f} … {k['high']:.3f})" if k else "" for k in known]

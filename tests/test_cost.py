@@ -60,7 +60,7 @@ def test_an_estimate_adds_up():
     once = estimate(rates, photos=100, queries=5)
     assert once == (500, (105 + 50) / 3600, 1000)
     assert estimate(rates, 100, 5, rounds=2).hours == pytest.approx((105 + 100) / 3600)
-    assert str(once) == "500 pairs, 0.04 hours, 0.0 GB of memory"
+    assert str(once) == "500 pairs, 3 min, 0.0 GB of memory"
 
 
 def test_any_method_and_no_query(tmp_path):
