@@ -24,6 +24,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from indiret.correspondence import true_places
+from indiret.datasets import Query, RetrievalDataset
+from indiret.images import image_size, pixel_box
 from indiret.planes import PARTS, Plane, cell_grid, sample_plane
 from indiret.planevote import PlanesMethod, responses, weigh
 from indiret.report import Picture, jpeg, shrink
@@ -114,6 +117,35 @@ def lay_out(
         Plane(matrix, places[0, 0], found.votes),
         true,
     )
+
+
+def lay_out_known(
+    dataset: RetrievalDataset, query: Query, name: str, method: PlanesMethod | None = None
+) -> Board:
+    """`lay_out` of a query and a photo of its landmark, with their true places where known.
+
+    Examples
+    --------
+    >>> from indiret.datasets import load_dataset
+    >>> town = load_dataset("toytown", split="validation")
+    >>> query = town.queries[0]
+    >>> board = lay_out_known(town, query, min(query.good - {query.image}))
+    >>> board.truth.shape[:2] == board.answers.shape[:2]
+    True
+    """
+    asked, target = dataset.read_query(query), dataset.read(name)
+    here, there = dataset.geometry(query.image), dataset.geometry(name)
+    if here is None or there is None or name not in query.positives | query.junk:
+        return lay_out(asked, target, method=method)
+    height, width = image_size(dataset.path(query.image))
+    x1, y1, x2, y2 = pixel_box(query.box or (0, 0, width, height), (height, width))
+
+    def truth(where: NDArray[np.float64]) -> NDArray[np.float64]:
+        points = where[..., ::-1] * [x2 - x1, y2 - y1] + [x1, y1]
+        found = true_places(here, there, points, target.shape)
+        return found[..., ::-1] / target.shape[:2]
+
+    return lay_out(asked, target, truth, method)
 
 
 def compose(size: float, turn: float, stretch: float, shear: float) -> Tensor:

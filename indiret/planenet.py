@@ -376,3 +376,20 @@ def load_plane_network(path: str | Path = NAME) -> PlaneNetwork:
     if not all(values.isfinite().all() for values in tensors.values()):
         raise ValueError(f"the weights in {path} hold NaN or infinity; train it again.")
     return network.eval()
+
+
+def is_plane_network(name: str) -> bool:
+    """Whether a name is `NAME`, or a file of such a network.
+
+    Examples
+    --------
+    >>> is_plane_network("plane-net"), is_plane_network("base")
+    (True, False)
+    """
+    if name == NAME or not name.endswith(".safetensors") or not Path(name).is_file():
+        return name == NAME
+    try:
+        with safe_open(name, framework="pt") as file:
+            return NAME in (file.metadata() or {})
+    except SafetensorError:
+        return False  # whoever loads it says what is wrong
