@@ -29,7 +29,16 @@ from indiret.evidence import Evidence
 from indiret.images import Picture
 from indiret.networks import WEIGHTS, file_name
 from indiret.patches import patch_grid
-from indiret.planes import PARTS, Plane, cell_grid, planes_of, refine_plane, sample_plane
+from indiret.planes import (
+    PARTS,
+    Plane,
+    cell_grid,
+    grid_places,
+    planes_of,
+    refine_plane,
+    sample_plane,
+)
+from indiret.planes import _read as read
 from indiret.planevote import (
     EVIDENCE_CELLS,
     PLANES,
@@ -40,7 +49,6 @@ from indiret.planevote import (
     Template,
     _floats,
     _shares,
-    responses,
     weigh,
 )
 
@@ -91,22 +99,22 @@ def sample(method: PlanesMethod, template: Template, searched: PlaneViews, found
     step, patches = method.config.step, searched.pyramid[found.size]
     K, L = template.patches.shape[:2]
     rows, columns = patches.shape[:2]
-    cosines = responses(template, patches).contiguous()
+    products = template.patches.flatten(0, 1) @ patches.flatten(0, 1).mT
+    cosines = products.view(K, L, rows, columns)
     _, across = planes_of((K, L, (rows + 1) // 2, (columns + 1) // 2), step // 2)
     a, b = divmod(found.place, across)
     offset = 2 * torch.tensor([a - step // 2 * K // 2, b - step // 2 * L // 2])
     start = Plane(step * torch.eye(2), offset.float(), found.votes)
     answers = weigh(cosines.clone())
     plane = refine_plane(answers, start)
-    near = F.max_pool2d(answers, 3, 1, 1)
     places = plane.places(K, L)
     inside = ((places >= 0) & (places <= torch.tensor([rows - 1, columns - 1]))).all(-1)
     at = sample_plane(cosines, plane)
     maps = torch.stack(
         [
-            sample_plane(near, plane),
+            best_near(answers, plane),
             at,
-            sample_plane(near, start),
+            best_near(answers, start),
             cosines.amax((2, 3)) - at,
             _rank((cosines > at[..., None, None]).sum((2, 3)), rows * columns),
             _rank(_better_asked(cosines, at, places), K * L),
@@ -130,6 +138,33 @@ def sample(method: PlanesMethod, template: Template, searched: PlaneViews, found
     )
     cells = torch.tensor(cell_grid(*searched.shape, method.config.pyramid[found.size]))
     return Sample(maps, numbers, template.where, (places + PARTS / 2) / cells)
+
+
+def best_near(answers: Tensor, plane: Plane) -> Tensor:
+    """The best of 3 × 3 answers around the places of a plane, between patches bilinearly: (K, L).
+
+    As `indiret.planes.sample_plane` of a max-pooled tensor, of which only these places are made.
+
+    Examples
+    --------
+    >>> answers = torch.zeros(1, 1, 5, 5)
+    >>> answers[0, 0, 1, 1] = 1.0
+    >>> best_near(answers, Plane(torch.eye(2), torch.tensor([2.0, 2.5]), 0.0)).tolist()
+    [[0.5]]
+    """
+    K, L, rows, columns = answers.shape
+    places = plane.places(K, L)
+    low = places.floor()
+    around = low.long()[:, :, None] + grid_places(4, 4).long().flatten(0, 1) - 1
+    window = read(answers, around).view(K * L, 1, 4, 4)
+    best = F.max_pool2d(window, 3, 1)[:, 0]  # of the four patches around each place
+    past = (places - low).flatten(0, 1)
+    shares = [torch.stack([1 - past[:, axis], past[:, axis]], 1) for axis in (0, 1)]
+    corners = low.long().flatten(0, 1)[:, :, None] + torch.arange(2)
+    limits = torch.tensor([rows, columns])[:, None]
+    inside = (corners >= 0) & (corners < limits)
+    weights = [share * inside[:, axis] for axis, share in enumerate(shares)]
+    return torch.einsum("pab,pa,pb->p", best, *weights).view(K, L)
 
 
 def _rank(better: Tensor, among: int) -> Tensor:

@@ -41,14 +41,14 @@ from indiret.sampling import relit, roi_box, views_by_landmark
 from indiret.training import TrainingConfig, check_disjoint, learn
 
 RECIPE = TrainingConfig(
-    steps=4000,
+    steps=1000,
     batch=64,
     learning_rate=3e-3,
-    validate_every=200,
-    checkpoint_every=200,
-    validation_queries=48,
-    patience=20,
-)  # seconds of training, since the samples are made once; see book/decisions/0016
+    validate_every=100,
+    checkpoint_every=100,
+    validation_queries=24,
+    patience=10,
+)  # half a minute of steps, since the samples are made once; see book/decisions/0016
 QUERIES = 3  # photos of a landmark that ask
 ANSWERS = 2  # photos that answer each
 CANDIDATES = 24  # photos of other things that the vote looks at for each
