@@ -334,9 +334,7 @@ class PlaneMask(AttentionMask):
         return {"sigma": self.sigma.item()}
 
 
-def best_planes(
-    votes: Tensor, places: Tensor, scales: Sequence[float]
-) -> tuple[Tensor, Tensor]:
+def best_planes(votes: Tensor, places: Tensor, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
     """The plane of each scale with the largest sum of votes, over all shifts.
 
     Parameters

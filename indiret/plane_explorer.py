@@ -295,9 +295,7 @@ def _plane(
     return Plane(matrix, torch.tensor(middle) - matrix @ _middle(board), 0.0)
 
 
-def pack(
-    query_name: str, query: Picture, target_name: str, target: Picture, board: Board
-) -> bytes:
+def pack(query_name: str, query: Picture, target_name: str, target: Picture, board: Board) -> bytes:
     """Pictures and answers as ``plane_explorer.js`` unpacks them.
 
     Deflated as a whole: the length of the header (uint32, little-endian), the header (JSON), both

@@ -8,6 +8,7 @@ Chapter: *Sphere or plane?*
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +77,7 @@ class AlongPlanes(nn.Module):
         super().__init__()
         self.flat, self.views = flat, views
         channels = [views, *[width] * depth]
-        pairs = zip(channels, channels[1:], strict=False)
+        pairs = pairwise(channels)
         self.convolutions = nn.Sequential(*(make.conv_norm_relu(a, b, 3) for a, b in pairs))
 
     def forward(self, kept: Tensor, weights: Tensor) -> Tensor:

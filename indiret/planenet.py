@@ -273,9 +273,7 @@ class PlaneNetwork(nn.Module):
             1,
         )
         both = torch.cat([pooled.unflatten(0, maps.shape[:2]), numbers], 2)
-        return Judgement(
-            self.head(both.flatten(1)), support[:, 0].unflatten(0, maps.shape[:2])
-        )
+        return Judgement(self.head(both.flatten(1)), support[:, 0].unflatten(0, maps.shape[:2]))
 
     def margin(self, maps: Tensor, numbers: Tensor) -> Tensor:
         """z_relevant − z_irrelevant, (B,)."""

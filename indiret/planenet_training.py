@@ -121,9 +121,7 @@ def landmark_pairs(
                 yield _pair(sample_pair(method, asking.views, views[other]), False, None)
 
 
-def warped_pairs(
-    method: PlanesMethod, dataset: RetrievalDataset, seed: int = 0
-) -> Iterator[Pair]:
+def warped_pairs(method: PlanesMethod, dataset: RetrievalDataset, seed: int = 0) -> Iterator[Pair]:
     """Pairs of any folder: part of a photo and the photo warped, and the part and another photo.
 
     Warps are affine: turned by up to 15°, made 0.5 to 1.2 times as large, sheared and stretched a
@@ -356,9 +354,9 @@ def fit_plane_network(
     method = PlanesMethod()
     torch.manual_seed(config.seed)
     network = PlaneNetwork(width)
-    pairs = list(landmark_pairs(method, train, config.seed))
+    pairs = list(landmark_pairs(method, train))
     if photos:
-        pairs += warped_pairs(method, photos, config.seed)
+        pairs += warped_pairs(method, photos)
     look = Look(method, validation, config)
     data = {"train": train, "validation": validation} | ({"photos": photos} if photos else {})
     run = {"training": asdict(config), "width": width, "planes": asdict(method.config)}

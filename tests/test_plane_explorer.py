@@ -86,9 +86,7 @@ def unpack(payload: bytes) -> tuple[dict, np.ndarray]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    st.floats(0.3, 6), st.floats(-170, 170), st.floats(0.4, 2.5), st.floats(-0.8, 0.8)
-)
+@given(st.floats(0.3, 6), st.floats(-170, 170), st.floats(0.4, 2.5), st.floats(-0.8, 0.8))
 def test_settings_come_back_from_the_matrix_they_make(size, turn, stretch, shear):
     found = decompose(compose(size, turn, stretch, shear))
     wanted = {"size": size, "turn": turn, "stretch": stretch, "shear": shear}
@@ -277,16 +275,19 @@ def test_keys_and_the_mouse_move_the_plane(browser, tmp_path):
         opened.page.keyboard.press(key)
         np.testing.assert_allclose(opened.middle()[4:] - before[4:], [down, right], atol=0.11)
     opened.page.keyboard.press("Tab")
-    assert opened.page.evaluate(
-        "document.querySelector('.indiret-planes > div').shadowRoot.activeElement.type"
-    ) == "range"
+    assert (
+        opened.page.evaluate(
+            "document.querySelector('.indiret-planes > div').shadowRoot.activeElement.type"
+        )
+        == "range"
+    )
     opened.page.keyboard.press("ArrowRight")
     assert opened.middle()[0] > before[0]
     box = pad.bounding_box()
     pad.click(position={"x": box["width"] * 0.4, "y": box["height"] * 0.4})
     matrix, t = opened.middle()[:4].reshape(2, 2), opened.middle()[4:]
-    fractions = STEP[0] / [2, 2] * 0 + (STEP / [[2], [4]])[0]
-    landed = (matrix @ [1.5, 2] + t) * (STEP / [[2], [4]])[1] + fractions
+    first, step = STEP / [[2], [4]]
+    landed = first + step * (matrix @ [1.5, 2] + t)  # where the query's middle now is
     np.testing.assert_allclose(landed, [0.4, 0.4], atol=0.02)
 
 

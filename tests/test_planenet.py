@@ -172,8 +172,8 @@ def test_pairs_of_landmarks_know_what_is_right(monkeypatch):
     shares = [pair.right[0].mean().item() for pair in pairs if pair.relevant]
     assert max(shares) > 0.3 and all(0 <= share <= 1 for share in shares)
     assert not any(one.any() for pair in pairs if not pair.relevant for one in pair.right)
-    again = few_pairs(monkeypatch)
-    assert all(torch.equal(a.samples[0].maps, b.samples[0].maps) for a, b in zip(pairs, again, strict=True))
+    both = zip(pairs, few_pairs(monkeypatch), strict=True)
+    assert all(torch.equal(one.samples[0].maps, other.samples[0].maps) for one, other in both)
 
 
 def test_pairs_of_warped_photos_know_what_is_right(monkeypatch):
