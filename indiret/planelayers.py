@@ -7,7 +7,7 @@ query's grid with V channels, which matches along the plane fill. A few 2-D conv
 Chapter: *Sphere or plane?*
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -210,7 +210,8 @@ def planes_resnet18(
     return Together(convolved, planes(conv, views, width, blocks, norm=norm))
 
 
-ARCHITECTURES = architectures.ARCHITECTURES | {
+ARCHITECTURES: dict[str, Callable[..., architectures.Backbone | PlaneBackbone | Together]] = {
+    **architectures.ARCHITECTURES,
     "planes": planes,
     "planes+resnet18": planes_resnet18,
 }
