@@ -35,6 +35,16 @@ from indiret.images import crop, read_image
 from indiret.networks import CONFIGS, file_name, find_config, load_network, save_network
 from indiret.paper_report import write_paper_report
 from indiret.parallel import join_team, leave_team, local_device
+from indiret.planelayers import ARCHITECTURES
+from indiret.planenet import NAME as PLANE_NET
+from indiret.planenet import (
+    PlaneNetMethod,
+    is_plane_network,
+    load_plane_network,
+    save_plane_network,
+)
+from indiret.planenet_training import RECIPE as PLANE_RECIPE
+from indiret.planenet_training import fit_plane_network
 from indiret.planevote import PLANES, PlanesMethod
 from indiret.proposals import mean_iou, propose_regions
 from indiret.protocol import DEFAULT_EVIDENCE
@@ -49,6 +59,7 @@ from indiret.training import PAPER_RECIPE, TrainingConfig, fit
 from indiret.verification import VERIFIERS, is_verifier_name, save_verifier
 from indiret.verifier_training import RECIPES, fit_verifier
 
+Explaining = NetworkMethod | PlanesMethod | PlaneNetMethod
 NOTHING_FOUND = 0.5  # probability below which the best hit is not called a match
 
 
@@ -76,8 +87,16 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a network; resumes where it was killed")
     train.set_defaults(run=_train)
-    known = ", ".join([*CONFIGS, *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS))])
+    known = ", ".join(
+        [*CONFIGS, PLANE_NET, *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS))]
+    )
     train.add_argument("--network", default="base", help=f"one of {known}")
+    train.add_argument(
+        "--architecture", choices=tuple(ARCHITECTURES), help="instead of the network's own"
+    )
+    train.add_argument(
+        "--photos", type=Path, metavar="FOLDER", help=f"warp these too, to teach {PLANE_NET}"
+    )
     train.add_argument("--attention", choices=ATTENTIONS, help="instead of the network's own")
     train.add_argument("--placement", choices=PLACEMENTS, help="where attention is applied")
     train.add_argument("--norm", choices=NORMS, help="group makes torchrun's loss that of one")
@@ -177,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--method",
         default="base",
-        help="base, planes, planes-turned, BACKBONE:verifier or its file",
+        help="base, planes, planes-turned, plane-net, BACKBONE:verifier or a network's file",
     )
 
     explanation = commands.add_parser("explain", help="show which patches of two photos matched")
@@ -193,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     explanation.add_argument(
         "--method",
         default="base",
-        help="base, planes, planes-turned, BACKBONE:verifier or its file",
+        help="base, planes, planes-turned, plane-net, BACKBONE:verifier or a network's file",
     )
     return parser
 
@@ -224,6 +243,11 @@ def _load(arguments: argparse.Namespace) -> RetrievalDataset:
 
 def _train(arguments: argparse.Namespace) -> None:
     arguments.out = arguments.out or Path("runs", Path(file_name(arguments.network)).stem)
+    if arguments.network == PLANE_NET:
+        _train_plane_net(arguments)
+        return
+    if arguments.photos:
+        raise ValueError(f"--photos teaches {PLANE_NET}; {arguments.network} learns from Toytown.")
     if is_verifier_name(arguments.network):
         _train_verifier(arguments)
         return
@@ -232,7 +256,8 @@ def _train(arguments: argparse.Namespace) -> None:
     recipe = _with_choices(recipe, arguments)
     train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
     config = find_config(arguments.network)
-    changes = {name: getattr(arguments, name) for name in ("attention", "placement", "norm")}
+    choices = ("architecture", "attention", "placement", "norm")
+    changes = {name: getattr(arguments, name) for name in choices}
     config = config.replace(**{name: value for name, value in changes.items() if value})
     origin = provenance(train)  # of the code that trains, whatever is edited meanwhile
     team = join_team(arguments.device)
@@ -268,6 +293,27 @@ def _train_verifier(arguments: argparse.Namespace) -> None:
     write_json(arguments.out / "log.json", record)
     looks = [row["validation_map"] for row in log if "validation_map" in row]
     print(f"{path}: validation mAP {max(looks[1:]):.3f}, untrained {looks[0]:.3f}")
+
+
+def _train_plane_net(arguments: argparse.Namespace) -> None:
+    fixed = ("architecture", "attention", "placement", "norm")
+    if any(getattr(arguments, name) for name in fixed) or arguments.recipe != "default":
+        raise ValueError(
+            f"{PLANE_NET} has no --architecture, --attention, --placement, --norm or --recipe; "
+            "choose --photos, --steps and --seed."
+        )
+    recipe = _with_choices(PLANE_RECIPE, arguments)
+    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    photos = load_dataset("folder", arguments.photos) if arguments.photos else None
+    origin = provenance(train)
+    network, log = fit_plane_network(train, validation, recipe, arguments.out, photos)
+    came_from = {"training": json.dumps(asdict(recipe)), "data_manifest": train.manifest_hash()}
+    path = arguments.out / "network.safetensors"
+    save_plane_network(network, path, came_from)
+    record = {"training": asdict(recipe), "provenance": origin, "log": log}
+    write_json(arguments.out / "log.json", record)
+    best = max(row.get("validation_map", 0.0) for row in log)
+    print(f"{path}: validation mAP {best:.3f}")
 
 
 def _with_choices(recipe: TrainingConfig, arguments: argparse.Namespace) -> TrainingConfig:
@@ -484,8 +530,10 @@ def _search(arguments: argparse.Namespace) -> None:
         print(f"{number:3}  {probability}{hit.score:8.2f}  {hit.name}")
 
 
-def _explaining_method(name: str) -> NetworkMethod | PlanesMethod:
+def _explaining_method(name: str) -> Explaining:
     """Those methods that say which patches matched."""
+    if is_plane_network(name):
+        return PlaneNetMethod(load_plane_network(name))
     return PlanesMethod(PLANES[name]) if name in PLANES else NetworkMethod(load_network(name))
 
 
@@ -507,7 +555,7 @@ def _explain(arguments: argparse.Namespace) -> None:
         query = crop(query, tuple(arguments.box))
     evidence = _explained(method, query, target, arguments.evidence, arguments.layers)
     probability = None
-    if isinstance(method, NetworkMethod):
+    if not isinstance(method, PlanesMethod):
         probability = float(method.probability(np.array([evidence.score]))[0])
     matches = evidence.matches(arguments.top)
     if arguments.html:
@@ -527,13 +575,13 @@ def _explain(arguments: argparse.Namespace) -> None:
 
 
 def _explained(
-    method: NetworkMethod | PlanesMethod,
+    method: Explaining,
     query: np.ndarray,
     target: np.ndarray,
     evidence: str = DEFAULT_EVIDENCE,
     layers: str = "all",
 ) -> Evidence:
-    if isinstance(method, PlanesMethod):
+    if not isinstance(method, NetworkMethod):
         return method.explain(method.prepare(query), method.prepare(target))
     tensor = method.tensor(method.prepare_query(query), [method.prepare(target)])
     return explain(method.network, tensor, evidence, layers)[0]
@@ -541,7 +589,7 @@ def _explained(
 
 def _write_search_report(
     path: Path,
-    method: NetworkMethod | PlanesMethod,
+    method: Explaining,
     query: Query,
     database: RetrievalDataset,
     hits: list[Hit],

@@ -29,6 +29,7 @@ from indiret.figures import BAD, GOOD, INK, STYLE, Picture, overlay
 DATA = Path(__file__).parent / "data"
 PUBLISHED = DATA / "published.csv"
 STORED = DATA / "comparison"
+ABLATION = DATA / "planes" / "ablation.json"
 RANKING = ("mAP", "mAP_without_query", "mAP@5", "mAP@10", "mAP@20")
 COST = {"ms_per_query": ".0f", "mb_per_image": ".2g"}
 EVIDENCE = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
@@ -299,3 +300,30 @@ def _markdown(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = [TITLES.get(name, name) for name in names]
     lines = ["|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|" for row in rows]
     return "\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *lines])
+
+
+def ablation_table(path: Path = ABLATION) -> str:
+    """What each part of the plane vote is worth, in Markdown.
+
+    Parameters
+    ----------
+    path
+        A json of ``rows``, each with ``name``, ``removes`` (what is changed), ``map`` and its
+        interval ``low`` and ``high``, and ``ms`` of a pair.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    """
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    cells = [
+        [
+            row["name"],
+            row["removes"],
+            f"{row['map']:.3f} ({row['low']:.2f} … {row['high']:.2f})",
+            f"{row['ms']:.1f}",
+        ]
+        for row in rows
+    ]
+    return _markdown(["row", "what is changed", "mAP", "ms a pair"], cells)

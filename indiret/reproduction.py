@@ -33,6 +33,8 @@ from indiret.evaluation import (
     revisit,
 )
 from indiret.networks import VERIFIER, load_network, read_metadata
+from indiret.planenet import NAME as PLANE_NET
+from indiret.planenet import PlaneNetMethod, is_plane_network, load_plane_network
 from indiret.protocol import measure_evidence, measure_maps
 from indiret.ranking import Hit, Method, NetworkMethod, Prepared, prepare, rank
 from indiret.reranking import Shortlist
@@ -46,6 +48,7 @@ def list_methods() -> dict[str, str]:
     return {
         "base": "the shipped 4-D ResNet",
         FINER + VERIFIER: "the same over the correlations of features (extra: baselines)",
+        PLANE_NET: "the plane vote, judged by a small network over its samples",
     } | {name: baseline.description for name, baseline in BASELINES.items()}
 
 
@@ -70,6 +73,8 @@ def find_method(name: str) -> Method:
         return Shortlist(find_method(first), find_method(second))
     if name == "base" or name.endswith(VERIFIER):
         return NetworkMethod(load_network(name))
+    if is_plane_network(name):
+        return PlaneNetMethod(load_plane_network(name))
     if name.endswith(".safetensors"):
         if "verifier" in read_metadata(name):
             return build_verifier_method(name)
