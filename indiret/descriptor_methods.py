@@ -37,7 +37,7 @@ from indiret.descriptors import (
     spoc,
 )
 from indiret.images import Picture
-from indiret.reranking import Diffusion, expand_query
+from indiret.reranking import Diffusion, KReciprocal, expand_query
 
 EXPORTED = "features="  # starts the name of a folder of exported features
 SCALES = (1.0, 2**-0.5, 0.5)  # of "ms" (Radenović et al., 2018)
@@ -70,7 +70,9 @@ OPTIONS = {
     "aqe": "average query expansion with the first 5",
     "alphaqe": "query expansion with the first 10, weighted by cosine³",
     "diffusion": "diffusion over the database's nearest neighbours",
+    "kreciprocal": "k-reciprocal neighbours in common, with the first 20",
 }
+SECOND_LOOKS = {"diffusion": Diffusion, "kreciprocal": KReciprocal}  # of a whole database
 
 
 class Described(NamedTuple):
@@ -117,8 +119,10 @@ class DescriptorMethod:
         _check_known("pooling", pooling, POOLINGS)
         for option in options:
             _check_known("option", option, OPTIONS)
-        if len({"aqe", "alphaqe", "diffusion"}.intersection(options)) > 1:
-            raise ValueError("aqe, alphaqe and diffusion exclude each other; choose one.")
+        if len({"aqe", "alphaqe", *SECOND_LOOKS}.intersection(options)) > 1:
+            raise ValueError(
+                "aqe, alphaqe, diffusion and kreciprocal exclude each other; choose one."
+            )
         if isinstance(backbone, ExportedFeatures):
             if pooling == "cam-crow" or {"whiten", "ms"}.intersection(options):
                 raise ValueError(
@@ -138,7 +142,7 @@ class DescriptorMethod:
             self.whitening = fit_whitening(vectors, min(DIMENSIONS, vectors.shape[1]))
         self._database: Sequence[Described] = ()
         self._matrix = np.empty((0, 0), np.float32)
-        self._diffusion: Diffusion | None = None
+        self._again: Diffusion | KReciprocal | None = None
 
     def prepare(self, picture: Picture) -> Described:
         """One picture's vector."""
@@ -168,10 +172,11 @@ class DescriptorMethod:
         if database is not self._database:
             self._database = database
             self._matrix = np.stack([described.vector for described in database])
-            self._diffusion = Diffusion(self._matrix) if "diffusion" in self.options else None
+            looks = [look for name, look in SECOND_LOOKS.items() if name in self.options]
+            self._again = looks[0](self._matrix) if looks else None
         vector = query.vector
-        if self._diffusion is not None:
-            return self._diffusion.score(vector)
+        if self._again is not None:
+            return self._again.score(vector)
         if "aqe" in self.options:
             vector = expand_query(vector, self._matrix)
         if "alphaqe" in self.options:

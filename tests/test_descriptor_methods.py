@@ -11,6 +11,7 @@ from indiret.backbones import Backbone, ExportedFeatures, load_maps
 from indiret.descriptor_methods import (
     OPTIONS,
     POOLINGS,
+    SECOND_LOOKS,
     DescriptorMethod,
     build_descriptor_method,
 )
@@ -50,7 +51,7 @@ def test_every_pooling_with_every_option_finds_the_picture_itself(town, pooling,
     features = list(prepared.features.values())
     scores = method.score(features[3], features)
     assert scores.shape == (16,) and scores.dtype == np.float64
-    assert option in ("aqe", "alphaqe", "diffusion") or scores.argmax() == 3
+    assert option in ("aqe", "alphaqe", *SECOND_LOOKS) or scores.argmax() == 3
 
 
 def test_expansion_of_the_query_does_not_outlive_its_database(town):
