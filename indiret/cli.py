@@ -22,6 +22,7 @@ from indiret.datasets import (
     LAYOUTS,
     Query,
     RetrievalDataset,
+    join,
     load_clicked_pairs,
     load_dataset,
     use_regions,
@@ -83,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--norm", choices=NORMS, help="group makes torchrun's loss that of one")
     train.add_argument("--out", type=Path, help="folder of the run; runs/NETWORK if not given")
     train.add_argument("--recipe", choices=("default", "paper"), default="default")
+    train.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="ROOT",
+        help="with Query and Reference to learn from, too",
+    )
     train.add_argument("--steps", type=int, help="batches to learn from")
     train.add_argument("--seed", type=int, help="default 0")
     train.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda")
@@ -230,7 +237,7 @@ def _train(arguments: argparse.Namespace) -> None:
     _check_device(arguments.device)
     recipe = PAPER_RECIPE if arguments.recipe == "paper" else TrainingConfig()
     recipe = _with_choices(recipe, arguments)
-    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    train, validation = _training_data(arguments)
     config = find_config(arguments.network)
     changes = {name: getattr(arguments, name) for name in ("attention", "placement", "norm")}
     config = config.replace(**{name: value for name, value in changes.items() if value})
@@ -258,7 +265,7 @@ def _train_verifier(arguments: argparse.Namespace) -> None:
             "choose --steps and --seed."
         )
     recipe = _with_choices(RECIPES[kind], arguments)
-    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    train, validation = _training_data(arguments)
     origin, backbone = provenance(train), load_backbone(backbone_name)
     verifier, log = fit_verifier(kind, backbone, train, validation, recipe, arguments.out)
     came_from = {"training": json.dumps(asdict(recipe)), "data_manifest": train.manifest_hash()}
@@ -268,6 +275,14 @@ def _train_verifier(arguments: argparse.Namespace) -> None:
     write_json(arguments.out / "log.json", record)
     looks = [row["validation_map"] for row in log if "validation_map" in row]
     print(f"{path}: validation mAP {max(looks[1:]):.3f}, untrained {looks[0]:.3f}")
+
+
+def _training_data(arguments: argparse.Namespace) -> tuple[RetrievalDataset, RetrievalDataset]:
+    """Toytown's landmarks, with pairs of photos beside them if such are given, and validation."""
+    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    if arguments.pairs:
+        train = join(train, load_dataset("pairs", arguments.pairs))
+    return train, validation
 
 
 def _with_choices(recipe: TrainingConfig, arguments: argparse.Namespace) -> TrainingConfig:

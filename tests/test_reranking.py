@@ -75,11 +75,11 @@ def test_diffusion_refuses_what_does_not_converge():
         Diffusion(units(3, 2), alpha=1.0)
 
 
-def reciprocal(rows, near, half, k1, p):
-    """R*(p) by sets: ``near`` and ``half`` are N(·, k1) and N(·, k1/2), each with its own picture."""
+def reciprocal(near, half, p):
+    """R*(p) by sets: ``near`` and ``half`` are N(·, k1) and N(·, k1/2)."""
     members = {g for g in near[p] if p in near[g]}
     grown = set(members)
-    for c in members - {p} if p == "q" else members:
+    for c in members - {"q"}:
         others = {g for g in half[c] if c in half[g]}
         if len(others & members) > 2 / 3 * len(others):
             grown |= others
@@ -106,9 +106,9 @@ def test_k_reciprocal_encoding_by_sets(k1, k2, weight):
         values = np.zeros(30)
         if p == "q":  # a newcomer to the lists of the database
             lists = {g: neighbours(g, k1, alone | {"q"}) for g in alone}
-            members = reciprocal(rows, {**lists, "q": neighbours("q", k1, alone)}, half, k1, "q")
+            members = reciprocal({**lists, "q": neighbours("q", k1, alone)}, half, "q")
         else:
-            members = reciprocal(rows, near, half, k1, p)
+            members = reciprocal(near, half, p)
         for g in members:
             values[g] = np.exp(-np.square(rows[p] - rows[g]).sum())
         return values / values.sum()
