@@ -62,11 +62,12 @@ def test_p_rises_where_single_cells_tell_landmarks_apart():
     losses = []
     for _ in range(20):
         encoded = verifier(sets, torch.ones(12, 20))
-        losses.append(verifier.loss(encoded[:6], encoded[6:], torch.eye(6).bool()))
+        loss = verifier.loss(encoded[:6], encoded[6:], torch.eye(6).bool())
         optimiser.zero_grad()
-        losses[-1].backward()
+        loss.backward()
         optimiser.step()
-    assert losses[-1] < losses[0] and float(verifier.p) > 2
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] and verifier.p.item() > 2
 
 
 def test_batches_are_true_and_a_function_of_seed_and_step(towns):
@@ -132,7 +133,7 @@ def test_pairs_of_photos_teach_beside_a_town(towns, tmp_path):
     assert both.manifest_hash() != towns[0].manifest_hash()
     log = fit_verifier("deep-retrieval", toy(), both, towns[1], RECIPE)[1]
     assert log[-1]["step"] == RECIPE.steps
-    with pytest.raises(ValueError, match="share 42 names"):
+    with pytest.raises(ValueError, match="share 34 names"):
         join(towns[0], towns[0])
 
 
