@@ -107,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     _region_arguments(comparison)
     comparison.add_argument("--methods", nargs="+", default=list(list_methods()), metavar="METHOD")
     comparison.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of json")
+    comparison.add_argument("--no-evidence", action="store_true", help="measure ranking alone")
 
     study = commands.add_parser("study", help="compare attention and feedback; goes on if killed")
     study.set_defaults(run=_study)
@@ -409,7 +410,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     )
     if results.get("evidence"):
         print(f"evidence is measured on {results['regions']}")
-    for name, row in results.get("evidence", {}).items():
+    for name, row in (results.get("evidence") or {}).items():
         figures = "  ".join(
             f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float)
         )
@@ -452,7 +453,8 @@ def _data(arguments: argparse.Namespace) -> None:
 
 def _compare(arguments: argparse.Namespace) -> None:
     dataset = _load(arguments)
-    for results in compare(arguments.methods, dataset, arguments.out):
+    evidence = not arguments.no_evidence
+    for results in compare(arguments.methods, dataset, arguments.out, evidence):
         low, high = results["mAP_ci"]
         print(
             f"{results['method']:28} mAP {results['mAP']:.3f} ({low:.3f} … {high:.3f})  "

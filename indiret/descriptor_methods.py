@@ -43,7 +43,7 @@ EXPORTED = "features="  # starts the name of a folder of exported features
 SCALES = (1.0, 2**-0.5, 0.5)  # of "ms" (Radenović et al., 2018)
 CLASSES = 64  # of CAM+CroW (Jimenez et al., 2017)
 DIMENSIONS = 512  # kept by "whiten"
-POWER = 0.5  # of the deviation that "whiten" divides by: half-way between PCA and white
+POWER = 0.5  # of the deviation from zero, by which "whiten" divides: half-way (decisions/0010)
 AT_ONCE = 32  # pictures read before their maps are made
 
 Parts = Callable[[Tensor], Tensor]
@@ -142,7 +142,7 @@ class DescriptorMethod:
             vectors = torch.cat(units)
             vectors = vectors[vectors.norm(dim=1) > EPSILON]
             kept = min(DIMENSIONS, vectors.shape[1])
-            self.whitening = fit_whitening(vectors, kept, POWER)
+            self.whitening = fit_whitening(vectors, kept, POWER, centred=False)
         self._database: Sequence[Described] = ()
         self._matrix = np.empty((0, 0), np.float32)
         self._graph: Diffusion | KReciprocal | None = None
