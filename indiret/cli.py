@@ -22,6 +22,7 @@ from indiret.datasets import (
     LAYOUTS,
     Query,
     RetrievalDataset,
+    join,
     load_clicked_pairs,
     load_dataset,
     use_regions,
@@ -102,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--norm", choices=NORMS, help="group makes torchrun's loss that of one")
     train.add_argument("--out", type=Path, help="folder of the run; runs/NETWORK if not given")
     train.add_argument("--recipe", choices=("default", "paper"), default="default")
+    train.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="ROOT",
+        help="with Query and Reference to learn from, too",
+    )
     train.add_argument("--steps", type=int, help="batches to learn from")
     train.add_argument("--seed", type=int, help="default 0")
     train.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda")
@@ -119,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     _region_arguments(comparison)
     comparison.add_argument("--methods", nargs="+", default=list(list_methods()), metavar="METHOD")
     comparison.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of json")
+    comparison.add_argument("--no-evidence", action="store_true", help="measure ranking alone")
 
     study = commands.add_parser("study", help="compare attention and feedback; goes on if killed")
     study.set_defaults(run=_study)
@@ -254,7 +262,7 @@ def _train(arguments: argparse.Namespace) -> None:
     _check_device(arguments.device)
     recipe = PAPER_RECIPE if arguments.recipe == "paper" else TrainingConfig()
     recipe = _with_choices(recipe, arguments)
-    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    train, validation = _training_data(arguments)
     config = find_config(arguments.network)
     choices = ("architecture", "attention", "placement", "norm")
     changes = {name: getattr(arguments, name) for name in choices}
@@ -283,7 +291,7 @@ def _train_verifier(arguments: argparse.Namespace) -> None:
             "choose --steps and --seed."
         )
     recipe = _with_choices(RECIPES[kind], arguments)
-    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    train, validation = _training_data(arguments)
     origin, backbone = provenance(train), load_backbone(backbone_name)
     verifier, log = fit_verifier(kind, backbone, train, validation, recipe, arguments.out)
     came_from = {"training": json.dumps(asdict(recipe)), "data_manifest": train.manifest_hash()}
@@ -296,11 +304,11 @@ def _train_verifier(arguments: argparse.Namespace) -> None:
 
 
 def _train_plane_net(arguments: argparse.Namespace) -> None:
-    fixed = ("architecture", "attention", "placement", "norm")
+    fixed = ("architecture", "attention", "placement", "norm", "pairs")
     if any(getattr(arguments, name) for name in fixed) or arguments.recipe != "default":
         raise ValueError(
-            f"{PLANE_NET} has no --architecture, --attention, --placement, --norm or --recipe; "
-            "choose --photos, --steps and --seed."
+            f"{PLANE_NET} has no --architecture, --attention, --placement, --norm, --pairs or "
+            "--recipe; choose --photos, --steps and --seed."
         )
     recipe = _with_choices(PLANE_RECIPE, arguments)
     train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
@@ -314,6 +322,14 @@ def _train_plane_net(arguments: argparse.Namespace) -> None:
     write_json(arguments.out / "log.json", record)
     best = max(row.get("validation_map", 0.0) for row in log)
     print(f"{path}: validation mAP {best:.3f}")
+
+
+def _training_data(arguments: argparse.Namespace) -> tuple[RetrievalDataset, RetrievalDataset]:
+    """Toytown's landmarks, with pairs of photos beside them if such are given, and validation."""
+    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    if arguments.pairs:
+        train = join(train, load_dataset("pairs", arguments.pairs))
+    return train, validation
 
 
 def _with_choices(recipe: TrainingConfig, arguments: argparse.Namespace) -> TrainingConfig:
@@ -440,7 +456,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     )
     if results.get("evidence"):
         print(f"evidence is measured on {results['regions']}")
-    for name, row in results.get("evidence", {}).items():
+    for name, row in (results.get("evidence") or {}).items():
         figures = "  ".join(
             f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float)
         )
@@ -483,7 +499,8 @@ def _data(arguments: argparse.Namespace) -> None:
 
 def _compare(arguments: argparse.Namespace) -> None:
     dataset = _load(arguments)
-    for results in compare(arguments.methods, dataset, arguments.out):
+    evidence = not arguments.no_evidence
+    for results in compare(arguments.methods, dataset, arguments.out, evidence):
         low, high = results["mAP_ci"]
         print(
             f"{results['method']:28} mAP {results['mAP']:.3f} ({low:.3f} … {high:.3f})  "

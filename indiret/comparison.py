@@ -166,7 +166,7 @@ def evidence_table(results: Iterable[Result], measures: Sequence[str] = EVIDENCE
     """
     rows, trivial = [], dict[str, Mapping[str, Any]]()
     for result in results:
-        for kind, row in result.get("evidence", {}).items():
+        for kind, row in (result.get("evidence") or {}).items():
             if kind in TRIVIAL:
                 trivial.setdefault(kind, row)
             elif ", " not in kind.removesuffix(", stem") and "mIoU" in row:

@@ -85,7 +85,7 @@ def find_method(name: str) -> Method:
     raise ValueError(f"method {name!r} is not known; choose from {known} or a .safetensors file.")
 
 
-def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
+def evaluate(name: str, dataset: RetrievalDataset, evidence: bool = True) -> dict[str, Any]:
     """Rank a data set's queries and measure the lists, and the evidence where RoIs exist.
 
     Parameters
@@ -94,6 +94,8 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
         As `find_method` takes it.
     dataset
         With queries; they are cropped to their boxes, and each is its own positive.
+    evidence
+        Whether to measure it, which takes most of the time of a quick method.
 
     Returns
     -------
@@ -103,8 +105,8 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
         over landmarks and queries), ``AP`` by query, ``revisited`` (of a revisited benchmark, whose
         other figures are those of the medium setup), ``ms_per_query`` and ``ms_per_pair`` (see
         `query_time`), ``mb_per_image`` (what is kept of a picture to rank it), ``evidence`` (of
-        methods that give it), ``regions`` (which regions of interest it was measured on),
-        ``skipped`` and ``provenance``.
+        methods that give it; None if left out), ``regions`` (which regions of interest it was
+        measured on), ``skipped`` and ``provenance``.
 
     Raises
     ------
@@ -126,7 +128,9 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
     results |= {"ms_per_pair": milliseconds / len(prepared.features)}
     results |= {"mb_per_image": mean(map(_bytes, prepared.features.values())) / 1e6}
     results |= {"skipped": prepared.skipped, "regions": dataset.regions_used}
-    if isinstance(method, NetworkMethod):
+    if not evidence:
+        results["evidence"] = None
+    elif isinstance(method, NetworkMethod):
         results["evidence"] = measure_evidence(method, dataset, prepared)
     elif hasattr(method, "evidence"):
         results["evidence"] = measure_maps(method, dataset, prepared)
@@ -134,7 +138,9 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
     return results | {"provenance": provenance(dataset) | {"seconds": wall_time}}
 
 
-def compare(names: Sequence[str], dataset: RetrievalDataset, out: Path) -> list[dict[str, Any]]:
+def compare(
+    names: Sequence[str], dataset: RetrievalDataset, out: Path, evidence: bool = True
+) -> list[dict[str, Any]]:
     """`evaluate` several methods, a json file each; what an earlier run finished is not done again.
 
     Parameters
@@ -145,6 +151,8 @@ def compare(names: Sequence[str], dataset: RetrievalDataset, out: Path) -> list[
         As for `evaluate`.
     out
         Folder of the files. One made from other data or regions or by another commit is made anew.
+    evidence
+        As for `evaluate`.
 
     Returns
     -------
@@ -158,8 +166,9 @@ def compare(names: Sequence[str], dataset: RetrievalDataset, out: Path) -> list[
         done = json.loads(path.read_text()) if path.is_file() else {}
         made = done.get("provenance", {})
         of_these = done.get("method") == name and done.get("regions") == dataset.regions_used
+        of_these &= not evidence or done.get("evidence", {}) is not None
         if not of_these or any(made.get(key) != here[key] for key in ("commit", "data_manifest")):
-            done = evaluate(name, dataset)
+            done = evaluate(name, dataset, evidence)
             write_json(path, done)
         results.append(done)
     return results
