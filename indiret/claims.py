@@ -104,8 +104,8 @@ def read_measured(folder: Path) -> list[Measured]:
         results = json.loads(file.read_text())
         config = results["config"]
         setting = f"{config['network']}, {'fast' if config['fast'] else 'full'} setting"
-        for name in ("norm", "metrics", "steps", "device"):
-            if config[name] not in ("batch", [], 0, "cpu"):
+        for name in ("norm", "metrics", "steps", "device", "regions"):
+            if config.get(name, "") not in ("batch", [], 0, "cpu", ""):
                 setting += f", {name} {config[name]}"
         key = f"{config['dataset']} at {config['root']}: {setting}"
         part = found.setdefault(key, Measured(config["dataset"], setting, 0))

@@ -205,7 +205,7 @@ def test_regions_are_proposed_and_evidence_is_measured_on_them(capsys, tmp_path,
         status, out, _ = run(capsys, *measure, *more)
         used.append(json.loads(results.read_text())["regions"])
         assert status == 0 and f"evidence is measured on {used[-1]}" in out
-    assert used[0] == "the data set's own masks or query boxes"
+    assert used[0] == "the data set's own masks"
     assert "3 photos; regions: 3 query" in used[1] and "sift, unreviewed" in used[2]
     assert "--regions FILE" in refused(capsys, "evaluate", "--unreviewed")
     assert "not a region file" in refused(capsys, "evaluate", "--regions", results)
