@@ -32,7 +32,14 @@ from indiret.evidence import METHODS as EVIDENCE_METHODS
 from indiret.evidence import Evidence, explain
 from indiret.grid import read_grid, run_grid, run_together
 from indiret.images import crop, read_image
-from indiret.networks import CONFIGS, file_name, find_config, load_network, save_network
+from indiret.networks import (
+    CONFIGS,
+    NetworkConfig,
+    file_name,
+    find_config,
+    load_network,
+    save_network,
+)
 from indiret.paper_report import write_paper_report
 from indiret.parallel import join_team, leave_team, local_device
 from indiret.planevote import PLANES, PlanesMethod
@@ -49,6 +56,7 @@ from indiret.training import PAPER_RECIPE, TrainingConfig, fit
 from indiret.verification import VERIFIERS, is_verifier_name, save_verifier
 from indiret.verifier_training import RECIPES, fit_verifier
 
+NETWORKS = (*CONFIGS, *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS)))  # to train
 NOTHING_FOUND = 0.5  # probability below which the best hit is not called a match
 
 
@@ -76,8 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a network; resumes where it was killed")
     train.set_defaults(run=_train)
-    known = ", ".join([*CONFIGS, *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS))])
-    train.add_argument("--network", default="base", help=f"one of {known}")
+    train.add_argument("--network", default="base", help=f"one of {', '.join(NETWORKS)}")
     train.add_argument("--attention", choices=ATTENTIONS, help="instead of the network's own")
     train.add_argument("--placement", choices=PLACEMENTS, help="where attention is applied")
     train.add_argument("--norm", choices=NORMS, help="group makes torchrun's loss that of one")
@@ -231,7 +238,7 @@ def _train(arguments: argparse.Namespace) -> None:
     recipe = PAPER_RECIPE if arguments.recipe == "paper" else TrainingConfig()
     recipe = _with_choices(recipe, arguments)
     train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
-    config = find_config(arguments.network)
+    config = _network_to_train(arguments.network)
     changes = {name: getattr(arguments, name) for name in ("attention", "placement", "norm")}
     config = config.replace(**{name: value for name, value in changes.items() if value})
     origin = provenance(train)  # of the code that trains, whatever is edited meanwhile
@@ -247,6 +254,16 @@ def _train(arguments: argparse.Namespace) -> None:
     write_json(arguments.out / "log.json", record)
     best = max(row.get("validation_map", 0.0) for row in log)
     print(f"{arguments.out / 'network.safetensors'}: validation mAP {best:.3f}")
+
+
+def _network_to_train(name: str) -> NetworkConfig:
+    try:
+        return find_config(name)
+    except ValueError as error:
+        raise ValueError(
+            f"network {name!r} is not known; choose from {', '.join(NETWORKS)}, where BACKBONE is "
+            "as `indiret methods` tells."
+        ) from error
 
 
 def _train_verifier(arguments: argparse.Namespace) -> None:

@@ -343,3 +343,30 @@ def write_json(path: Path, data: Any) -> None:
     unfinished = path.with_name(path.name + ".part")
     unfinished.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
     os.replace(unfinished, path)
+
+
+def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write down what a folder's results are of, or make sure that they are of the same.
+
+    Raises
+    ------
+    ValueError
+        If the folder has results of other settings or data.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 2)})
+    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 2)})
+    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 3)})
+    Traceback (most recent call last):
+    ValueError: ... holds another audit: other settings or data; name another folder.
+    """
+    plain = json.loads(json.dumps(settings))
+    if not path.exists():
+        write_json(path, plain)
+    elif json.loads(path.read_text()) != plain:
+        raise ValueError(
+            f"{path.parent} holds another {path.stem}: other settings or data; name another folder."
+        )
