@@ -127,9 +127,13 @@ def test_the_page_on_scale_says_what_was_measured_and_what_was_not():
     rates = RunRates(photo=0.02, pair=0.005, step=0.3, target=0.02, query=0.01, kept=800_000)
     done = {"photos": 512, "queries": 2, "block": 128, "processor_seconds": 30.0}
     done |= {"gb_after_one_block": 0.7, "gb_at_the_end": 0.71}
-    page = tables({"machine": "x", "rates": rates._asdict(), "rehearsal": done})
-    assert "A part was rehearsed" in page and "worked out from these rates, not run" in page
+    part = {"machine": "x", "rates": rates._asdict(), "rehearsals": {"full": done}}
+    page = tables(part)
+    assert "A part was rehearsed" in page and "worked out from its rates, not run" in page
     assert "| Oxford, 5,063 photos | 278,465 |" in page and "55,278,465" in page
     whole = done | {"photos": 5063, "queries": 55, "processor_seconds": 1700.0}
-    page = tables({"machine": "x", "rates": rates._asdict(), "rehearsal": whole})
+    page = tables(part | {"rehearsals": {"full": whole}})
     assert "The whole of Oxford was rehearsed" in page and "not run" not in page
+    page = tables(part | {"rehearsals": {"full": done, "fast": whole}})
+    assert "in the fast setting: 5,063 photos for 55 queries, 278,465 pairs" in page
+    assert "A part was rehearsed" in page and page.index("fast") < page.index("A part")
