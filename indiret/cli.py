@@ -129,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--no-notebooks", action="store_true", help="results.json alone")
     reproduce.add_argument("--dry-run", action="store_true", help="print what it would cost")
     reproduce.add_argument("--seconds", type=float, default=SECONDS, help="of measuring for that")
+    reproduce.add_argument("--json", type=Path, metavar="FILE", help="write the forecast here, too")
 
     report = commands.add_parser("report", help="a grid beside the paper, claim by claim")
     report.set_defaults(run=_report)
@@ -318,7 +319,10 @@ def _reproduce(arguments: argparse.Namespace) -> None:
         _check_device(device)
     notebooks = not arguments.no_notebooks
     if arguments.dry_run:
-        print(estimate_grid(configs, arguments.processes, arguments.seconds, notebooks))
+        forecast = estimate_grid(configs, arguments.processes, arguments.seconds, notebooks)
+        if arguments.json:
+            write_json(arguments.json, forecast._asdict())
+        print(forecast)
         return
     out = arguments.out or Path("runs") / arguments.config.stem
     team = join_team(configs[0].device)

@@ -431,7 +431,9 @@ def test_reproduce_fills_a_grid_and_report_reads_it(capsys, tmp_path):
     )
     arguments = ["reproduce", config, "--out", tmp_path / "grid", "--no-notebooks"]
     arguments += ["--processes", 1]
-    status, out, _ = run(capsys, *arguments, "--dry-run", "--seconds", 0.2)
+    file = tmp_path / "forecast.json"
+    status, out, _ = run(capsys, *arguments, "--dry-run", "--seconds", 0.2, "--json", file)
+    assert json.loads(file.read_text())["processor_hours"] > 0
     assert status == 0 and out.startswith("6 runs") and "GB of disk" in out
     assert not (tmp_path / "grid").exists()
     status, out, _ = run(capsys, *arguments)
