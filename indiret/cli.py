@@ -33,7 +33,14 @@ from indiret.evidence import METHODS as EVIDENCE_METHODS
 from indiret.evidence import Evidence, explain
 from indiret.grid import read_grid, run_grid, run_together
 from indiret.images import crop, read_image
-from indiret.networks import CONFIGS, file_name, find_config, load_network, save_network
+from indiret.networks import (
+    CONFIGS,
+    NetworkConfig,
+    file_name,
+    find_config,
+    load_network,
+    save_network,
+)
 from indiret.paper_report import write_paper_report
 from indiret.parallel import join_team, leave_team, local_device
 from indiret.planelayers import ARCHITECTURES
@@ -61,6 +68,11 @@ from indiret.verification import VERIFIERS, is_verifier_name, save_verifier
 from indiret.verifier_training import RECIPES, fit_verifier
 
 Explaining = NetworkMethod | PlanesMethod | PlaneNetMethod
+NETWORKS = (
+    *CONFIGS,
+    PLANE_NET,
+    *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS)),
+)  # to train
 NOTHING_FOUND = 0.5  # probability below which the best hit is not called a match
 
 
@@ -88,10 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a network; resumes where it was killed")
     train.set_defaults(run=_train)
-    known = ", ".join(
-        [*CONFIGS, PLANE_NET, *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS))]
-    )
-    train.add_argument("--network", default="base", help=f"one of {known}")
+    train.add_argument("--network", default="base", help=f"one of {', '.join(NETWORKS)}")
     train.add_argument(
         "--architecture", choices=tuple(ARCHITECTURES), help="instead of the network's own"
     )
@@ -149,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--no-notebooks", action="store_true", help="results.json alone")
     reproduce.add_argument("--dry-run", action="store_true", help="print what it would cost")
     reproduce.add_argument("--seconds", type=float, default=SECONDS, help="of measuring for that")
+    reproduce.add_argument("--json", type=Path, metavar="FILE", help="write the forecast here, too")
 
     report = commands.add_parser("report", help="a grid beside the paper, claim by claim")
     report.set_defaults(run=_report)
@@ -263,7 +273,7 @@ def _train(arguments: argparse.Namespace) -> None:
     recipe = PAPER_RECIPE if arguments.recipe == "paper" else TrainingConfig()
     recipe = _with_choices(recipe, arguments)
     train, validation = _training_data(arguments)
-    config = find_config(arguments.network)
+    config = _network_to_train(arguments.network)
     choices = ("architecture", "attention", "placement", "norm")
     changes = {name: getattr(arguments, name) for name in choices}
     config = config.replace(**{name: value for name, value in changes.items() if value})
@@ -280,6 +290,16 @@ def _train(arguments: argparse.Namespace) -> None:
     write_json(arguments.out / "log.json", record)
     best = max(row.get("validation_map", 0.0) for row in log)
     print(f"{arguments.out / 'network.safetensors'}: validation mAP {best:.3f}")
+
+
+def _network_to_train(name: str) -> NetworkConfig:
+    try:
+        return find_config(name)
+    except ValueError as error:
+        raise ValueError(
+            f"network {name!r} is not known; choose from {', '.join(NETWORKS)}, where BACKBONE is "
+            "as `indiret methods` tells."
+        ) from error
 
 
 def _train_verifier(arguments: argparse.Namespace) -> None:
@@ -363,7 +383,10 @@ def _reproduce(arguments: argparse.Namespace) -> None:
         _check_device(device)
     notebooks = not arguments.no_notebooks
     if arguments.dry_run:
-        print(estimate_grid(configs, arguments.processes, arguments.seconds, notebooks))
+        forecast = estimate_grid(configs, arguments.processes, arguments.seconds, notebooks)
+        if arguments.json:
+            write_json(arguments.json, forecast._asdict())
+        print(forecast)
         return
     out = arguments.out or Path("runs") / arguments.config.stem
     team = join_team(configs[0].device)

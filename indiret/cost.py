@@ -32,6 +32,7 @@ from indiret.training import batch_loss, build_optimiser, fitted_state, take_ste
 SECONDS = 30.0  # of measurement
 PROGRAM = 5 * 10**8  # bytes of a process with torch
 NOTEBOOK = 10**5  # bytes of an executed notebook with its results, roughly
+KERNEL = 25 * 10**7  # bytes of memory of a notebook's kernel, beside the process that waits for it
 BLOCK = 256  # photos that a run ranks at a time
 clock = time.monotonic
 busy = time.process_time
@@ -154,11 +155,12 @@ class RunEstimate(NamedTuple):
 
 
 class GridEstimate(NamedTuple):
-    """The same of a grid of runs, with the hours of so many processes on this machine."""
+    """The same of a grid of runs, with the hours that so many processes take on this machine."""
 
     runs: int
     pairs: int
     hours: float
+    processor_hours: float
     memory: int
     disk: int
     processes: int
@@ -318,7 +320,8 @@ def estimate_grid(
         runs=len(configs),
         pairs=sum(one.pairs for one in total),
         hours=spent / min(workers, os.cpu_count() or 1) / 3600,
-        memory=workers * max(one.memory for one in total),
+        processor_hours=spent / 3600,
+        memory=workers * (max(one.memory for one in total) + notebooks * KERNEL),
         disk=sum(one.disk for one in total),
         processes=workers,
     )

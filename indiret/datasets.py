@@ -118,7 +118,7 @@ class RetrievalDataset:
     skipped: tuple[tuple[str, str], ...] = ()
     revisited: bool = False
     regions: Mapping[str, tuple[Region, ...]] | None = None
-    regions_used: str = "the data set's own masks or query boxes"
+    regions_used: str = "the boxes of the queries"
 
     @property
     def landmarks(self) -> tuple[str, ...]:
@@ -590,7 +590,9 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
             raise ValueError(f"{source}: {error}") from error
     query_images = {query.image: images[query.image] for query in queries}
     revisited = name in BENCHMARKS and BENCHMARKS[name].revisited
-    return RetrievalDataset(name, root, database, tuple(queries), query_images, skipped, revisited)
+    found = RetrievalDataset(name, root, database, tuple(queries), query_images, skipped, revisited)
+    own = "the data set's own masks"
+    return replace(found, regions_used=own) if (root / "masks").is_dir() else found
 
 
 def _official_places(name: str, root: Path) -> tuple[Path, Path]:

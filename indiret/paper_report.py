@@ -170,12 +170,14 @@ def make_page(settings: Sequence[Measured]) -> Page:
 
 
 def _about(page: Page, measured: Measured) -> None:
-    regions = {"toytown": "the rendered masks"}.get(measured.dataset, "the query boxes, if any")
+    regions = sorted({run.get("regions", "not written down") for run in measured.runs})
+    known = sum("IoU" in row for run in measured.runs for row in run["records"])
+    evidence = f"{'; '.join(regions)}" if known else "none was used"
     page.text(
         f"{len(measured.runs)} runs on {measured.dataset} ({measured.setting}), "
         f"{measured.queries} queries. Numbers are means with 95 % intervals in brackets: "
         "landmarks are resampled, then queries inside them, then seeds. Each query is asked of the "
-        "network that did not learn from it. Regions of interest: " + regions + "."
+        f"network that did not learn from it. Regions of interest: {evidence}."
     )
 
 
@@ -368,9 +370,10 @@ def _origin(page: Page, settings: Sequence[Measured]) -> None:
     hours = sum(origin["processor_seconds"] for origin in origins) / 3600
     each = mean(origin["seconds"] for origin in origins)
     rows.append(["processor", f"{hours:.2f} hours; {each:.0f} s a run"])
-    joules = [origin["joules"] for origin in origins]
-    known = None not in joules
-    rows.append(["energy", f"{sum(joules) / 3.6e6:.3f} kWh" if known else "not readable here"])
+    for part, name in {"processors": "joules", "GPUs": "gpu_joules"}.items():
+        joules = [origin.get(name) for origin in origins]
+        text = "not readable here" if None in joules else f"{sum(joules) / 3.6e6:.3f} kWh"
+        rows.append([f"energy of the {part}", text])
     page.table(["", ""], rows)
     for name in ("commit", "lock", "data_manifest"):
         if len({origin[name] for origin in origins}) > 1:

@@ -41,6 +41,7 @@ from indiret.reranking import Shortlist
 from indiret.verification import build_verifier_method
 
 TIMED = 8  # queries whose time is taken
+BETWEEN = 5.0  # seconds from one look at energy to the next
 
 
 def list_methods() -> dict[str, str]:
@@ -269,14 +270,26 @@ def _lock() -> str:
     return hashlib.sha256(pins.read_bytes()).hexdigest() if pins.is_file() else "unknown"
 
 
+def gpu_watts() -> float | None:
+    """What all GPUs of this machine draw now, as ``nvidia-smi`` says; None where it cannot."""
+    command = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return sum(map(float, found.stdout.split())) if found.stdout.strip() else None
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
 class EnergyMeter:
-    """Joules that the machine's processors took, all of its programs together, where Linux tells.
+    """Joules that the machine took, all of its programs together, where it tells.
 
     Parameters
     ----------
     root
-        Of the counters (RAPL). Each starts again at zero now and then, so they are read every
-        minute.
+        Of Linux's counters of the processors (RAPL). Each starts again at zero now and then, so
+        they are read over and over.
+    gpus
+        Whether to ask ``nvidia-smi`` for the power of the GPUs, too, every few seconds.
 
     Examples
     --------
@@ -286,30 +299,41 @@ class EnergyMeter:
     True
     """
 
-    def __init__(self, root: Path = Path("/sys/class/powercap")):
+    def __init__(self, root: Path = Path("/sys/class/powercap"), gpus: bool = False):
         self.counters = sorted(root.glob("intel-rapl:[0-9]"))
         self._last = {counter: self._read(counter, "energy_uj") for counter in self.counters}
         self._known = None not in self._last.values() and bool(self._last)
         self._spent, self._done = 0, threading.Event()
+        self._watts = gpu_watts() if gpus else None
+        self._gpu_spent, self._asked = 0.0, time.monotonic()
 
     def __enter__(self) -> "EnergyMeter":
-        if self._known:
-            threading.Thread(target=self._watch, daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
+        self._watcher.join()
         self._add()
 
     def joules(self) -> float | None:
-        """Since the start; None where no counter can be read."""
+        """The processors', since the start; None where no counter can be read."""
         return self._spent / 1e6 if self._known else None
 
+    def gpu_joules(self) -> float | None:
+        """The GPUs', since the start; None where they were not asked or do not tell."""
+        return None if self._watts is None else self._gpu_spent
+
     def _watch(self) -> None:
-        while not self._done.wait(60):
+        while not self._done.wait(BETWEEN):
             self._add()
 
     def _add(self) -> None:
+        if self._watts is not None:
+            before, since = self._watts, self._asked
+            self._watts, self._asked = gpu_watts(), time.monotonic()
+            self._gpu_spent += (before + (self._watts or 0.0)) / 2 * (self._asked - since)
         for counter in self.counters:
             now, last = self._read(counter, "energy_uj"), self._last[counter]
             if now is None or last is None:
@@ -333,3 +357,30 @@ def write_json(path: Path, data: Any) -> None:
     unfinished = path.with_name(path.name + ".part")
     unfinished.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
     os.replace(unfinished, path)
+
+
+def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write down what a folder's results are of, or make sure that they are of the same.
+
+    Raises
+    ------
+    ValueError
+        If the folder has results of other settings or data.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 2)})
+    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 2)})
+    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 3)})
+    Traceback (most recent call last):
+    ValueError: ... holds another audit: other settings or data; name another folder.
+    """
+    plain = json.loads(json.dumps(settings))
+    if not path.exists():
+        write_json(path, plain)
+    elif json.loads(path.read_text()) != plain:
+        raise ValueError(
+            f"{path.parent} holds another {path.stem}: other settings or data; name another folder."
+        )

@@ -53,7 +53,7 @@ from indiret.protocol import (
     pair_measures,
 )
 from indiret.ranking import FeedbackConfig, NetworkMethod, answer_votes, prepare
-from indiret.reproduction import provenance, write_json
+from indiret.reproduction import keep_settings, provenance, write_json
 from indiret.sampling import Lessons, PairSampler
 from indiret.training import TrainingConfig, ValidationLook, fit
 
@@ -172,7 +172,7 @@ def run_study(
     ValueError
         If ``out`` holds a study of other settings.
     """
-    _check_same_study(out, config, train)
+    keep_settings(out / "study.json", _plain(config) | {"data": train.manifest_hash()})
     train_variants(out, train, validation, config)
     networks = {
         (variant, seed): load_network(weights_path(out, variant, seed))
@@ -593,13 +593,3 @@ def _record_path(out: Path, query: Query) -> Path:
 
 def _log_path(out: Path, variant: str, seed: int) -> Path:
     return weights_path(out, variant, seed).with_name("log.json")
-
-
-def _check_same_study(out: Path, config: StudyConfig, train: RetrievalDataset) -> None:
-    """A folder holds one study: its settings are written down at the start."""
-    own = _plain(config) | {"data": train.manifest_hash()}
-    path = out / "study.json"
-    if not path.exists():
-        write_json(path, own)
-    elif json.loads(path.read_text()) != own:
-        raise ValueError(f"{out} holds a study of other settings; name another folder.")
