@@ -314,7 +314,7 @@ def _hypersphere() -> Found:
     for query in town.queries:
         name = min(query.good - {query.image})
         partners = known_partners(town, query, name, grid)
-        points = np.empty((0, 4)) if partners is None else matching_points(partners)
+        points = np.empty((0, 4), int) if partners is None else matching_points(partners)
         if len(points) >= ENOUGH:
             for shape, values in found.items():
                 precision = shape_precision(points, grid, shape)

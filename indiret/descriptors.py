@@ -287,8 +287,8 @@ def fit_whitening(
             f"dimensions, not {kept}."
         )
     mean = vectors.double().mean(0).float() * centred
-    centred = vectors - mean
-    variance, axes = torch.linalg.eigh((centred.T @ centred).double() / (len(vectors) - 1))
+    moved = vectors - mean
+    variance, axes = torch.linalg.eigh((moved.T @ moved).double() / (len(vectors) - 1))
     deviation = variance.flip(0)[:kept].clamp_min(1e-12).sqrt()
     projection = axes.flip(1)[:, :kept].T / deviation[:, None] ** power
     return Whitening(mean, projection.float())
