@@ -28,7 +28,6 @@ from indiret.shapes import matching_points, shape_precision
 
 DATA = Path(__file__).parent / "data"
 STORED_GRID = DATA / "reproduction"  # runs of Toytown that the book reports
-STORED_FORECAST = DATA / "forecast.json"  # what they were thought to cost, and did
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 NOT_TESTABLE, NOT_RUN = "not testable here", "not run"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_RUN)

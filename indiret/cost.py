@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from indiret.sampling import VERSIONS, Lessons, PairSampler
 from indiret.training import batch_loss, build_optimiser, fitted_state, take_step
 
 SECONDS = 30.0  # of measurement
+STORED = Path(__file__).parent / "data" / "forecast.json"  # from benchmarks/forecast.py
 PROGRAM = 5 * 10**8  # bytes of a process with torch
 NOTEBOOK = 10**5  # bytes of an executed notebook with its results, roughly
 KERNEL = 25 * 10**7  # bytes of memory of a notebook's kernel, beside the process that waits for it

@@ -8,7 +8,6 @@ from tiny_town import make_tiny_town
 
 from indiret import cost
 from indiret.baselines import build_method
-from indiret.claims import STORED_FORECAST
 from indiret.cost import (
     Rates,
     RunRates,
@@ -25,7 +24,6 @@ from indiret.ranking import prepare, rank
 from indiret.runs import RunConfig
 from indiret.sampling import PairSampler
 from tools.scale_page import tables
-from tools.store_grid import needed
 
 
 class Clockwork:
@@ -129,23 +127,13 @@ def test_a_grid_is_measured_and_adds_up(town):
     assert "3 runs" in str(found) and " with 2 at once, " in str(found)
 
 
-def test_the_grid_of_the_book_took_what_was_forecast():
-    """Within 30 %, hours of the processor and disk; machines that share a core differ more."""
-    stored = json.loads(STORED_FORECAST.read_text())
-    forecast, measured = stored["forecast"], stored["measured"]
-    assert forecast["runs"] == measured["runs"] == 40
-    for name in ("processor_hours", "disk"):
-        assert forecast[name] == pytest.approx(measured[name], rel=0.3)
-
-
-def test_what_a_grid_needed_is_added_up(tmp_path):
-    for name, seconds in {"one": 1800, "two": 5400}.items():
-        (tmp_path / name).mkdir()
-        results = {"provenance": {"processor_seconds": seconds}}
-        (tmp_path / name / "results.json").write_text(json.dumps(results))
-        (tmp_path / name / "network.safetensors").write_bytes(bytes(10**4))
-    found = needed(tmp_path)
-    assert (found["runs"], found["processor_hours"]) == (2, 2.0) and found["disk"] > 2 * 10**4
+def test_a_part_of_the_grid_took_what_was_forecast():
+    """As `benchmarks/forecast.py` measured it on one machine: within 30 % in everything."""
+    found = json.loads(cost.STORED.read_text())
+    forecast, measured = found["forecast"], found["measured"]
+    assert forecast["runs"] == measured["runs"] >= 4
+    for name in ("hours", "processor_hours", "memory", "disk"):
+        assert forecast[name] == pytest.approx(measured[name], rel=0.3), name
 
 
 def test_the_page_on_scale_says_what_was_measured_and_what_was_not():
