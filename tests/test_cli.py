@@ -220,11 +220,11 @@ def test_compare_goes_on_where_it_was_killed(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(reproduction, "_commit", lambda: "one")
     asked, evaluate = [], reproduction.evaluate
 
-    def killed_at_the_second(name, dataset):
+    def killed_at_the_second(name, dataset, evidence):
         asked.append(name)
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return evaluate(name, dataset)
+        return evaluate(name, dataset, evidence)
 
     monkeypatch.setattr(reproduction, "evaluate", killed_at_the_second)
     arguments = ["compare", "--dataset", "oxford5k", "--root", root, "--out", tmp_path / "out"]
