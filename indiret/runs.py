@@ -150,7 +150,7 @@ class RunConfig:
         --------
         >>> RunConfig.from_dict({"epochs": 40})
         Traceback (most recent call last):
-        ValueError: a run has no setting 'epochs'; choose from dataset, root, method, ...
+        ValueError: a run has no setting 'epochs'; choose from dataset, root, regions, ...
         """
         known = [field.name for field in fields(cls)]
         for name in settings:

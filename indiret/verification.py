@@ -382,7 +382,7 @@ def build_verifier_method(name_or_path: str) -> VerifierMethod | DescriptorMetho
         )
     if isinstance(verifier, LearntGeM):
         method = DescriptorMethod(backbone, "gem")
-        method.parts = partial(gem, p=float(verifier.p))
+        method.parts = partial(gem, p=float(verifier.p.detach()))
         return method
     if not isinstance(verifier, DeepRetrieval):
         return VerifierMethod(backbone, verifier)
