@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from indiret.attention import coordinates, hypersphere
@@ -313,7 +312,9 @@ def _hypersphere() -> Found:
     for query in town.queries:
         name = min(query.good - {query.image})
         partners = known_partners(town, query, name, grid)
-        points = np.empty((0, 4), int) if partners is None else matching_points(partners)
+        if partners is None:
+            continue
+        points = matching_points(partners)
         if len(points) >= ENOUGH:
             for shape, values in found.items():
                 precision = shape_precision(points, grid, shape)
@@ -323,10 +324,10 @@ def _hypersphere() -> Found:
 
 def judge_shapes(found: Mapping[str, Values]) -> Found:
     """Whether the better of ball and sphere takes in fewer wrong pairs than a plane does."""
-    round_one = max(("ball", "sphere"), key=lambda shape: sum(found[shape].values()))
-    difference = paired(found[round_one], found["plane"])
+    rounder = max(("ball", "sphere"), key=lambda shape: sum(found[shape].values()))
+    difference = paired(found[rounder], found["plane"])
     assert difference is not None  # Toytown has pairs enough
-    ours = f"{round_one} {show(nested_bootstrap(found[round_one]))}, "
+    ours = f"{rounder} {show(nested_bootstrap(found[rounder]))}, "
     ours += f"plane {show(nested_bootstrap(found['plane']))}"
     reason = (
         "share of true pairs in a shape fitted to the true pairs of two photos of Toytown and just "

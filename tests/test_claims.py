@@ -179,7 +179,7 @@ def test_a_grid_is_stored_without_what_the_book_does_not_read(tmp_path):
     results["fold"] = {"train": 4, "test": 1}
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "network.safetensors").write_text("large")
-    assert store([tmp_path / "grid"], tmp_path / "stored") == 1
+    assert store(tmp_path / "grid", tmp_path / "stored") == 1
     (found,) = read_measured(tmp_path / "stored")
     assert found.cells["landmark", "none", "none"]["mAP"] == {("a", "a_1", 0): 0.33333}
     assert found.runs[0]["log"] == [2]

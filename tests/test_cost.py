@@ -128,12 +128,13 @@ def test_a_grid_is_measured_and_adds_up(town):
 
 
 def test_a_part_of_the_grid_took_what_was_forecast():
-    """As `benchmarks/forecast.py` measured it on one machine: within 30 % in everything."""
-    found = json.loads(cost.STORED.read_text())
-    forecast, measured = found["forecast"], found["measured"]
-    assert forecast["runs"] == measured["runs"] >= 4
-    for name in ("hours", "processor_hours", "memory", "disk"):
-        assert forecast[name] == pytest.approx(measured[name], rel=0.3), name
+    """As `benchmarks/forecast.py` measured it on one machine, nearly free at first, then busy."""
+    free, busy = json.loads(cost.STORED.read_text())
+    for found, names in (free, ("hours", "processor_hours", "disk")), (busy, ("processor_hours",)):
+        forecast, measured = found["forecast"], found["measured"]
+        assert forecast["runs"] == measured["runs"] >= 4
+        for name in names:
+            assert forecast[name] == pytest.approx(measured[name], rel=0.3), name
 
 
 def test_the_page_on_scale_says_what_was_measured_and_what_was_not():

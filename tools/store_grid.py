@@ -1,6 +1,6 @@
 """Put the results of a grid where the book reads them.
 
-    python -m tools.store_grid runs/toytown_fast runs/paper_base
+    python -m tools.store_grid runs/toytown_fast
 
 Writes each finished run's ``results.json``, rounded to five digits, into a folder of its own in
 ``indiret/data/reproduction``; what lay there goes. Networks and notebooks stay where they are.
@@ -11,19 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from indiret.claims import STORED_GRID, read_measured
 from tools.store_study import rounded
 
 
-def store(grids: Sequence[Path], to: Path) -> int:
+def store(grid: Path, to: Path) -> int:
     """Copy the results of every finished run; return how many there are."""
-    for grid in grids:
-        read_measured(grid)  # refuses an empty folder
+    read_measured(grid)  # refuses an empty folder
     shutil.rmtree(to, ignore_errors=True)
-    files = sorted(file for grid in grids for file in grid.glob("*/results.json"))
+    files = sorted(grid.glob("*/results.json"))
     for file in files:
         results = json.loads(file.read_text(encoding="utf-8"))
         results["log"] = results["log"][-1:]  # how it ended
@@ -35,8 +33,8 @@ def store(grids: Sequence[Path], to: Path) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("grids", type=Path, nargs="+", help="that `indiret reproduce` filled")
-    print(f"{store(parser.parse_args().grids, STORED_GRID)} runs are stored in {STORED_GRID}")
+    parser.add_argument("grid", type=Path, help="folder that `indiret reproduce` filled")
+    print(f"{store(parser.parse_args().grid, STORED_GRID)} runs are stored in {STORED_GRID}")
 
 
 if __name__ == "__main__":
