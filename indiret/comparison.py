@@ -31,6 +31,7 @@ from indiret.figures import BAD, GOOD, INK, STYLE, Picture, overlay
 DATA = Path(__file__).parent / "data"
 PUBLISHED = DATA / "published.csv"
 STORED = DATA / "comparison"
+VERIFIED = DATA / "verifiers.json"  # of tools.measure_verifiers
 ABLATION = DATA / "planes" / "ablation.json"
 RANKING = ("mAP", "mAP_without_query", "mAP@5", "mAP@10", "mAP@20")
 COST = {"ms_per_query": ".0f", "mb_per_image": ".2g"}

@@ -136,7 +136,7 @@ def test_the_stored_comparison_is_complete(dataset):
 
 
 def _rows(one):
-    return one.get("evidence", {}).values()
+    return (one.get("evidence") or {}).values()
 
 
 def test_what_is_stored_reaches_what_throwaway_code_had_on_the_oxford_sample():
