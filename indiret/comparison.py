@@ -182,6 +182,32 @@ def second_look_table(results: Iterable[Result], measure: str = "mAP") -> str:
     return _markdown(["method", "as it is", *columns], rows)
 
 
+def verifier_table(path: Path = VERIFIED) -> str:
+    """What each verification network gains over its untrained start, and a verifier over a list.
+
+    Parameters
+    ----------
+    path
+        A json that tools.measure_verifiers stored.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    """
+    found = json.loads(path.read_text(encoding="utf-8"))
+
+    def shown(row: Mapping[str, float], form: str) -> str:
+        return f"{row['mean']:{form}} ({row['low']:{form}} … {row['high']:{form}})"
+
+    rows = []
+    for pair, gain in found["gains"].items():
+        names = pair.split(" − ")
+        values = (shown(found["rows"][name]["mAP"], ".3f") for name in names)
+        rows.append([*names, *values, shown(gain, "+.3f")])
+    return _markdown(["network", "against", "mAP", "mAP of the other", "gain"], rows)
+
+
 def is_second_look(method: str) -> bool:
     """Whether a method's name ends in an option that looks at a list again.
 

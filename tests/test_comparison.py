@@ -24,6 +24,7 @@ from indiret.comparison import (
     read_results,
     reported_and_measured,
     second_look_table,
+    verifier_table,
 )
 from tools.store_comparison import store
 
@@ -168,6 +169,17 @@ def test_second_looks_have_columns_of_their_own():
     looks = second_look_table([*results, result("l:gem+diffusion", 0.3)]).splitlines()
     assert looks[0] == "| method | as it is | aqe | aqe5 | diffusion |" and len(looks) == 3
     assert [cell[:5] for cell in looks[2].split(" | ")[1:]] == ["0.500", "0.600", "0.400", "0.300"]
+
+
+def test_a_verifiers_gain_stands_beside_what_it_is_over(tmp_path):
+    half, more = ({"mean": v, "low": v - 0.1, "high": v + 0.1} for v in (0.5, 0.625))
+    rows = {"old": {"mAP": half}, "new": {"mAP": more}}
+    gain = {"mean": 0.125, "low": -0.01, "high": 0.25}
+    path = tmp_path / "v.json"
+    path.write_text(json.dumps({"rows": rows, "gains": {"new − old": gain}}))
+    assert verifier_table(path).splitlines()[2] == (
+        "| new | old | 0.625 (0.525 … 0.725) | 0.500 (0.400 … 0.600) | +0.125 (-0.010 … +0.250) |"
+    )
 
 
 def test_an_evidence_table_shows_maps_once_and_strangers_never():
