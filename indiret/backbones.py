@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -451,7 +452,8 @@ def _key(backbone: Backbone, picture: Picture) -> str:
 
 
 def _save(path: Path, values: NDArray[np.float16]) -> None:
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    writer = f"{os.getpid()}-{threading.get_ident()}"  # two of them may want the same picture
+    unfinished = path.with_name(f"{path.name}.{writer}.part")
     with unfinished.open("wb") as file:
         np.savez_compressed(file, maps=values)
     os.replace(unfinished, path)

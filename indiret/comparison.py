@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,12 +24,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
+from indiret.descriptor_methods import AGAIN, second_look
 from indiret.evaluation import TITLES
 from indiret.figures import BAD, GOOD, INK, STYLE, Picture, overlay
 
 DATA = Path(__file__).parent / "data"
 PUBLISHED = DATA / "published.csv"
 STORED = DATA / "comparison"
+VERIFIED = DATA / "verifiers.json"  # of tools.measure_verifiers
 ABLATION = DATA / "planes" / "ablation.json"
 RANKING = ("mAP", "mAP_without_query", "mAP@5", "mAP@10", "mAP@20")
 COST = {"ms_per_query": ".0f", "mb_per_image": ".2g"}
@@ -129,8 +132,13 @@ def read_results(folder: Path = STORED, dataset: str | None = None) -> list[Resu
     return sorted(results, key=lambda result: (-result["mAP"], result["method"]))
 
 
-def ranking_table(results: Iterable[Result], measures: Sequence[str] = RANKING) -> str:
+def ranking_table(
+    results: Iterable[Result], measures: Sequence[str] = RANKING, again: str | None = None
+) -> str:
     """Table 2 of any methods: ranking, with 95 % intervals, and cost, in Markdown.
+
+    A second look at a list has no row. Its mAP stands in a column of its own, beside that of the
+    list, if ``again`` names it as `indiret.descriptor_methods.OPTIONS` does.
 
     Examples
     --------
@@ -140,12 +148,75 @@ def ranking_table(results: Iterable[Result], measures: Sequence[str] = RANKING) 
     |---|---|---|---|
     | base | 0.500 (0.40 … 0.60) | 812 | 0.8 |
     """
+    lists, looks = _second_looks(results)
+    shown = [again] if again else []
     rows = [
-        [result["method"], *(_cell(result, measure) for measure in measures)]
-        + [format(result[name], form) for name, form in COST.items()]
-        for result in results
+        [name, *(_cell(result, measure) for measure in measures)]
+        + [_cell(looks[name].get(look, {}), "mAP") for look in shown]
+        + [format(result[cost], form) for cost, form in COST.items()]
+        for name, result in lists.items()
     ]
-    return _markdown(["method", *measures, *COST], rows)
+    return _markdown(["method", *measures, *(f"mAP, +{look}" for look in shown), *COST], rows)
+
+
+def second_look_table(results: Iterable[Result], measure: str = "mAP") -> str:
+    """What second looks make of a list, a column each, for lists that have two or more.
+
+    Examples
+    --------
+    >>> values = {"gem": 0.5, "gem+aqe5": 0.4, "gem+aqe": 0.6, "mac": 0.3}
+    >>> print(second_look_table({"method": name, "mAP": mAP} for name, mAP in values.items()))
+    | method | as it is | aqe | aqe5 |
+    |---|---|---|---|
+    | gem | 0.500 | 0.600 | 0.400 |
+    """
+    lists, looks = _second_looks(results)
+    several = {name: found for name, found in looks.items() if len(found) > 1}
+    options = sorted({option for found in several.values() for option in found})
+    columns = [o for name in AGAIN for o in options if o.rstrip("0123456789") == name]
+    rows = [
+        [name, _cell(lists[name], measure)]
+        + [_cell(found.get(column, {}), measure) for column in columns]
+        for name, found in several.items()
+    ]
+    return _markdown(["method", "as it is", *columns], rows)
+
+
+def verifier_table(path: Path = VERIFIED) -> str:
+    """What each verification network gains over its untrained start, and a verifier over a list.
+
+    Parameters
+    ----------
+    path
+        A json that tools.measure_verifiers stored.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    """
+    found = json.loads(path.read_text(encoding="utf-8"))
+
+    def shown(row: Mapping[str, float], form: str) -> str:
+        return f"{row['mean']:{form}} ({row['low']:{form}} … {row['high']:{form}})"
+
+    rows = []
+    for pair, gain in found["gains"].items():
+        names = pair.split(" − ")
+        values = (shown(found["rows"][name]["mAP"], ".3f") for name in names)
+        rows.append([*names, *values, shown(gain, "+.3f")])
+    return _markdown(["network", "against", "mAP", "mAP of the other", "gain"], rows)
+
+
+def is_second_look(method: str) -> bool:
+    """Whether a method's name ends in an option that looks at a list again.
+
+    Examples
+    --------
+    >>> is_second_look("efficientnet-lite0:gem+aqe5"), is_second_look("efficientnet-lite0:gem+ms")
+    (True, False)
+    """
+    return "+" in method and second_look(method.rpartition("+")[2]) is not None
 
 
 def evidence_table(results: Iterable[Result], measures: Sequence[str] = EVIDENCE) -> str:
@@ -285,6 +356,20 @@ def _picture(ax: Axes, picture: Picture, title: str, right: bool | None) -> None
         corner = -0.5, -0.5
         frame = Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=2.5)
         ax.add_patch(frame)
+
+
+def _second_looks(
+    results: Iterable[Result],
+) -> tuple[dict[str, Result], dict[str, dict[str, Result]]]:
+    """Lists by their method, and by method the second looks at its list, by option."""
+    lists, looks = dict[str, Result](), defaultdict[str, dict[str, Result]](dict)
+    for result in results:
+        name, _, option = result["method"].rpartition("+")
+        if is_second_look(result["method"]):
+            looks[name][option] = result
+        else:
+            lists[result["method"]] = result
+    return lists, looks
 
 
 def _cell(row: Mapping[str, Any], measure: str) -> str:

@@ -30,7 +30,14 @@ from torch.nn import functional as F
 
 from indiret.backbones import Backbone, extract, load_backbone, load_maps
 from indiret.descriptor_methods import Described, DescriptorMethod
-from indiret.descriptors import EPSILON, Whitening, fit_whitening, gem, regional_maxima
+from indiret.descriptors import (
+    EPSILON,
+    Whitening,
+    contributions,
+    fit_whitening,
+    gem,
+    regional_maxima,
+)
 from indiret.images import Picture
 from indiret.networks import WEIGHTS, file_name
 
@@ -89,7 +96,8 @@ class Verifier(nn.Module):
     """What the three have in common: sets of vectors in, one vector a picture, a similarity.
 
     Each class says what of a picture's maps is its set (``read``), how it starts from training
-    pictures (``start``), and what it learns from (``loss``).
+    pictures (``start``), what it learns from (``loss``), and what a place of the maps adds to a
+    similarity (``shares``).
     """
 
     def __init__(self, channels: int, dimensions: int = 128):
@@ -130,6 +138,15 @@ class Verifier(nn.Module):
     def loss(self, queries: Tensor, targets: Tensor, relevant: Tensor) -> Tensor:
         """Of A queries and B targets, ``relevant`` (A, B) bool; each query has a relevant one."""
         return triplet_loss(self.similarity(queries, targets), relevant)
+
+    def shares(self, maps: Tensor, direction: Tensor) -> Tensor:
+        """What each place of maps (C, h, w) adds to the product of their vector and another (D,).
+
+        As `indiret.descriptors.contributions`.
+        """
+        maps = maps[None].requires_grad_()
+        whitening = Whitening(self.mean.detach(), self.projection.detach())
+        return contributions(maps, regional_maxima(maps), direction, whitening)[0]
 
 
 def triplet_loss(cosine: Tensor, relevant: Tensor) -> Tensor:
@@ -204,9 +221,21 @@ class SiameseFisher(Verifier):
 
     def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """Normalised Fisher vectors, (B, 2 · words · dimensions)."""
-        mixture = self.logits.softmax(0), self.means, self.log_deviations.exp()
-        found = fisher_vectors(self.project(vectors), mask, *mixture)
+        found = fisher_vectors(self.project(vectors), mask, *self.mixture())
         return F.normalize(found.sign() * (found.abs() + EPSILON).sqrt(), dim=1)
+
+    def mixture(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights, means and deviations of the Gaussians, as `fisher_vectors` takes them."""
+        return self.logits.softmax(0), self.means, self.log_deviations.exp()
+
+    @torch.no_grad()
+    def shares(self, maps: Tensor, direction: Tensor) -> Tensor:
+        """A Fisher vector is a mean over cells: each cell's own, under the whole one's roots."""
+        cells = self.read(maps)[:, None]
+        each = fisher_vectors(self.project(cells), torch.ones(len(cells), 1), *self.mixture())
+        roots = (each.mean(0).abs() + EPSILON).sqrt()
+        weights = direction / (roots * roots.norm() * len(cells))
+        return (each @ weights).view(maps.shape[1:])
 
 
 class NonMetric(Verifier):
@@ -270,6 +299,11 @@ class LearntGeM(Verifier):
         means = powers.sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
         return F.normalize(means.pow(1 / self.p), dim=-1, eps=EPSILON)
 
+    def shares(self, maps: Tensor, direction: Tensor) -> Tensor:
+        """As `indiret.descriptors.contributions` of GeM."""
+        maps = maps[None].requires_grad_()
+        return contributions(maps, gem(maps, float(self.p.detach())), direction)[0]
+
 
 VERIFIERS: dict[str, type[Verifier]] = {
     "siam-fv": SiameseFisher,
@@ -328,6 +362,18 @@ class VerifierMethod:
         with torch.inference_mode():
             similar = self.verifier.similarity(torch.from_numpy(query.vector)[None], targets)
         return similar[0].double().numpy()
+
+    def evidence(self, query: Described, target: Described) -> dict[str, Tensor]:
+        """``similarity`` (h, w): what each place of the target adds to it, where that is positive.
+
+        A similarity that is no cosine is followed straight on from where it is: its gradient by the
+        target's vector takes the query's place.
+        """
+        vector = torch.from_numpy(target.vector)[None].requires_grad_()
+        similar = self.verifier.similarity(torch.from_numpy(query.vector)[None], vector)
+        (direction,) = torch.autograd.grad(similar.sum(), vector)
+        shares = self.verifier.shares(load_maps(target.sources[0]), direction[0])
+        return {"similarity": shares.relu()}
 
 
 def is_verifier_name(name: str) -> bool:

@@ -145,8 +145,7 @@ def fit_verifier(
     verifier = VERIFIERS[kind](channels)
     lesson = Lesson(train, backbone, verifier, config)
     look = Look(validation, backbone, verifier, config)
-    vectors = torch.cat(list(lesson.targets.values()))
-    verifier.start(vectors[:: -(-len(vectors) // START)].float())
+    verifier.start(_spread(list(lesson.targets.values()), START))
     first = {"step": 0, "validation_map": look.mean_average_precision(verifier)}
     if folder:
         save_verifier(verifier, backbone, folder / "untrained.safetensors")
@@ -216,6 +215,15 @@ def _read_all(
         pictures = [_photo(*one) for one in wanted[at : at + AT_ONCE]]
         sets += _read(pictures, backbone, verifier)
     return sets
+
+
+def _spread(sets: list[Tensor], most: int) -> Tensor:
+    """At most so many of all vectors, float32, and at most as many of a large photo as of others.
+
+    Photos beside a town may have ten times its cells, and would be nearly all that a start sees.
+    """
+    each = max(1, most // len(sets))
+    return torch.cat([vectors[:: -(-len(vectors) // each)] for vectors in sets]).float()
 
 
 def _read(pictures: list[Picture], backbone: Backbone, verifier: Verifier) -> list[Tensor]:

@@ -1,7 +1,9 @@
 """`indiret.backbones`: stand-in networks everywhere, the packaged one where it is installed."""
 
 import sys
+import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,27 @@ def test_a_kill_in_the_middle_leaves_no_half_file(monkeypatch, cache):
             extract(toy(), pictures(1))
     assert not list(cache.glob("*.npz"))
     assert load_maps(extract(toy(), pictures(1))[0]).shape == (5, 4, 6)
+
+
+def test_threads_that_want_the_same_picture_do_not_take_each_others_file(monkeypatch, cache):
+    count = 4
+    together = threading.Barrier(count, timeout=30)
+    savez = np.savez_compressed
+
+    def slow(file, **arrays):
+        together.wait()
+        savez(file, **arrays)
+        file.flush()
+        together.wait()
+
+    monkeypatch.setattr(np, "savez_compressed", slow)
+    backbone, given = toy(), pictures(1)
+    expected = backbone.maps(given)[0]
+    with ThreadPoolExecutor(count) as threads:
+        found = list(threads.map(lambda _: extract(backbone, given), range(count)))
+    assert len({str(paths) for paths in found}) == 1
+    torch.testing.assert_close(load_maps(found[0][0]), expected, atol=2e-3, rtol=2e-3)
+    assert list(cache.iterdir()) == found[0]
 
 
 def test_where_the_cache_lies(monkeypatch, tmp_path):

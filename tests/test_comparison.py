@@ -23,6 +23,8 @@ from indiret.comparison import (
     read_published,
     read_results,
     reported_and_measured,
+    second_look_table,
+    verifier_table,
 )
 from tools.store_comparison import store
 
@@ -135,7 +137,7 @@ def test_the_stored_comparison_is_complete(dataset):
 
 
 def _rows(one):
-    return one.get("evidence", {}).values()
+    return (one.get("evidence") or {}).values()
 
 
 def test_what_is_stored_reaches_what_throwaway_code_had_on_the_oxford_sample():
@@ -151,6 +153,33 @@ def test_a_ranking_table_has_a_row_for_each_method_and_leaves_gaps():
     assert first.startswith("| a | 0.500 (0.40 … 0.62) |")
     assert second.startswith("| b | 0.200 (0.10 … 0.32) | | 0.200")
     assert {line.count("|") for line in (head, first, second)} == {len(RANKING) + 4}
+
+
+def test_second_looks_have_columns_of_their_own():
+    values = {"l:gem": 0.5, "l:gem+aqe": 0.6, "l:gem+aqe5": 0.4, "l:gem+ms+kreciprocal": 0.7}
+    results = [result(name, value) for name, value in values.items()]
+    results += [result("l:gem+ms", 0.55), result("l:mac+diffusion20", 0.8)]
+    head, _, *rows = ranking_table(results, ["mAP"], again="kreciprocal").splitlines()
+    assert head == "| method | mAP | mAP, +kreciprocal | ms a query | MB an image |"
+    assert rows == [
+        "| l:gem | 0.500 (0.40 … 0.62) | | 0 | 0.5 |",
+        "| l:gem+ms | 0.550 (0.45 … 0.67) | 0.700 (0.60 … 0.82) | 1 | 0.55 |",
+    ]
+    assert len(ranking_table(results, ["mAP"]).splitlines()) == 4
+    looks = second_look_table([*results, result("l:gem+diffusion", 0.3)]).splitlines()
+    assert looks[0] == "| method | as it is | aqe | aqe5 | diffusion |" and len(looks) == 3
+    assert [cell[:5] for cell in looks[2].split(" | ")[1:]] == ["0.500", "0.600", "0.400", "0.300"]
+
+
+def test_a_verifiers_gain_stands_beside_what_it_is_over(tmp_path):
+    half, more = ({"mean": v, "low": v - 0.1, "high": v + 0.1} for v in (0.5, 0.625))
+    rows = {"old": {"mAP": half}, "new": {"mAP": more}}
+    gain = {"mean": 0.125, "low": -0.01, "high": 0.25}
+    path = tmp_path / "v.json"
+    path.write_text(json.dumps({"rows": rows, "gains": {"new − old": gain}}))
+    assert verifier_table(path).splitlines()[2] == (
+        "| new | old | 0.625 (0.525 … 0.725) | 0.500 (0.400 … 0.600) | +0.125 (-0.010 … +0.250) |"
+    )
 
 
 def test_an_evidence_table_shows_maps_once_and_strangers_never():

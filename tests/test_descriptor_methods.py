@@ -153,9 +153,9 @@ def test_options_that_exclude_each_other_are_refused():
             DescriptorMethod(toy(), "gem", [option])
 
 
-def test_a_second_look_has_the_papers_number_of_neighbours_or_its_own(town):
-    for name, papers in AGAIN.items():
-        assert DescriptorMethod(toy(), "gem", [name]).again == (name, papers)
+def test_a_second_look_has_its_usual_number_of_neighbours_or_its_own(town):
+    for name, usual in AGAIN.items():
+        assert DescriptorMethod(toy(), "gem", [name]).again == (name, usual)
         method = DescriptorMethod(toy(), "gem", [f"{name}3"])
         assert method.again == (name, 3)
         features = [method.prepare(town.read(photo)) for photo in town.images]

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from indiret import verification
-from indiret.backbones import Backbone
+from indiret.backbones import Backbone, extract, load_maps
 from indiret.descriptor_methods import DescriptorMethod
 from indiret.networks import WEIGHTS, file_name
 from indiret.verification import (
@@ -186,6 +186,38 @@ def test_methods_rank_the_picture_itself_first_and_bear_a_plain_one(kind):
         scores = method.score(described, found)
         assert scores.dtype == np.float64 and np.isfinite(scores).all()
         assert scores.argmax() == place or place == 4
+        assert method.evidence(described, found[4])["similarity"].isfinite().all()
+
+
+@pytest.mark.parametrize("kind", VERIFIERS)
+def test_shares_of_the_places_add_up_to_the_cosine(kind):
+    """An untrained similarity is the cosine; a whitening's mean belongs to no place."""
+    verifier, maps, asked = make(kind), torch.rand(12, 5, 4), torch.rand(6, 12)
+    if kind in ("non-metric", "deep-retrieval"):
+        verifier.mean.data.zero_()
+    with torch.no_grad():
+        query, vector = verifier(*stack([asked, verifier.read(maps)]))
+    shares = verifier.shares(maps, query)
+    assert shares.shape == (5, 4) and not shares.requires_grad
+    torch.testing.assert_close(shares.sum(), query @ vector, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["siam-fv", "non-metric"])
+def test_evidence_lies_where_the_query_is_seen(kind):
+    """The query is one quarter of the target, and the other three are of another kind."""
+    torch.manual_seed(3)
+    network = nn.Sequential(nn.Conv2d(3, 12, 8, 8), nn.ReLU()).requires_grad_(False)
+    verifier = VERIFIERS[kind](12, 8)
+    random = np.random.default_rng(0)
+    query = random.integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    target = np.full((256, 256, 3), 90, np.uint8)
+    target[128:, :128] = query
+    method = VerifierMethod(Backbone("toy", network), verifier)
+    paths = extract(method.backbone, [query, target])
+    verifier.start(torch.cat([verifier.read(load_maps(path)) for path in paths]))
+    found = method.evidence(method.prepare(query), method.prepare(target))["similarity"]
+    assert found.shape == (32, 32) and (found >= 0).all()
+    assert found[16:, :16].mean() > 2 * found[:16, 16:].mean()
 
 
 def test_maps_too_small_for_regions_get_a_sentence():

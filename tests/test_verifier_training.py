@@ -139,3 +139,11 @@ def test_pairs_of_photos_teach_beside_a_town(towns, tmp_path):
 
 def test_every_verifier_has_a_recipe():
     assert list(verifier_training.RECIPES) == list(VERIFIERS)
+
+
+def test_a_large_photo_has_no_larger_say_in_the_start():
+    small, large = torch.zeros(10, 2).half(), torch.ones(1000, 2).half()
+    found = verifier_training._spread([small, small, large], most=30)
+    assert found.dtype == torch.float32
+    assert found[:, 0].tolist() == [0.0] * 20 + [1.0] * 10
+    assert len(verifier_training._spread([small] * 3, most=2)) == 3  # one of each at least

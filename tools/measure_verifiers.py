@@ -1,9 +1,10 @@
 """Measure the verification networks against their starts and against the descriptor they re-rank.
 
     python -m tools.measure_verifiers RUNS --split validation
+    python -m tools.measure_verifiers RUNS --split test --store
 
 RUNS holds folders that `indiret train` made, each with a network.safetensors: any of siam-fv,
-non-metric, deep-retrieval, gem-learnt and verifier.
+non-metric, deep-retrieval, gem-learnt and verifier. ``--store`` writes what the book shows.
 """
 
 import argparse
@@ -14,11 +15,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from indiret.comparison import VERIFIED
 from indiret.datasets import RetrievalDataset, load_dataset
-from indiret.evaluation import average_precision, nested_bootstrap
+from indiret.evaluation import Interval, average_precision, nested_bootstrap
 from indiret.networks import Described, IndicativeNetwork, build_network, load_network
 from indiret.ranking import Method, prepare, prepare_query
-from indiret.reproduction import find_method
+from indiret.reproduction import find_method, provenance, write_json
 from indiret.reranking import SHORTLIST
 from indiret.verification import VERIFIERS
 
@@ -74,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("runs", type=Path)
     parser.add_argument("--split", default="validation")
+    parser.add_argument("--store", action="store_true", help=f"write {VERIFIED.name} for the book")
     arguments = parser.parse_args()
     town = load_dataset("toytown", split=arguments.split)
     runs = arguments.runs
@@ -98,15 +101,30 @@ def main() -> None:
         alone: {name: precisions(of, town, alone) for name, of in scores.items()}
         for alone in (False, True)
     }
-    for name in scores:
-        cells = []
-        for alone in (False, True):
-            interval = nested_bootstrap(found[alone][name])
-            cells.append(f"{interval.mean:.3f} ({interval.low:.3f} … {interval.high:.3f})")
+    rows = {
+        name: {
+            "mAP": as_row(nested_bootstrap(found[False][name])),
+            "mAP_without_query": as_row(nested_bootstrap(found[True][name])),
+        }
+        for name in scores
+    }
+    gains = {
+        f"{one} − {other}": as_row(nested_bootstrap(found[False][one], found[False][other]))
+        for one, other in pairs
+    }
+    for name, row in rows.items():
+        cells = [f"{v['mean']:.3f} ({v['low']:.3f} … {v['high']:.3f})" for v in row.values()]
         print(f"| {name} | {' | '.join(cells)} |")
-    for one, other in pairs:
-        gain = nested_bootstrap(found[False][one], found[False][other])
-        print(f"{one} − {other}: {gain.mean:+.3f} ({gain.low:+.3f} … {gain.high:+.3f})")
+    for name, gain in gains.items():
+        print(f"{name}: {gain['mean']:+.3f} ({gain['low']:+.3f} … {gain['high']:+.3f})")
+    if arguments.store:
+        made = {"dataset": town.name, "rows": rows, "gains": gains, "provenance": provenance(town)}
+        write_json(VERIFIED, made)
+
+
+def as_row(interval: Interval) -> dict[str, float]:
+    """Rounded to five digits."""
+    return {key: round(getattr(interval, key), 5) for key in ("mean", "low", "high")}
 
 
 if __name__ == "__main__":
