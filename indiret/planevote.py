@@ -3,8 +3,8 @@
 Each photo is kept twice: once small, every second patch of it a voter (its *template*), and once in
 several sizes, every patch of which may answer (its *pyramid*). The query's template votes in the
 target's pyramid, and the target's in the query's, since the one that the thing fills is the better
-voter. A plane counts by its mean response and by how far it stands above all others, and a pair by
-the product of both directions. Votes say which patch lies where, so every score comes with its
+voter. A patch that many claim is shared between them. A plane counts by its mean response and by how
+far it stands above all others, and a pair by the sum of both directions. Votes say which patch lies where, so every score comes with its
 evidence.
 
 A photo may lie turned: with ``turns`` a small template of each photo is turned round in steps and
@@ -42,8 +42,9 @@ from indiret.planes import (
     whiten,
 )
 
-UPRIGHT = 4.0  # what an upright pair is worth of a turned one with equal votes
+UPRIGHT = 2.0  # what an upright pair is worth of a turned one with equal votes
 UNRELATED = 0.3  # a cosine of whitened patches that says nothing yet
+UNCLAIMED = 0.001  # added to a patch's mean answer before it is shared
 EVIDENCE_CELLS = 14  # of the longer side of an evidence map, as networks have them
 
 
@@ -123,8 +124,8 @@ class Agreement(NamedTuple):
 
     @property
     def worth(self) -> float:
-        """The product of both directions, more for an upright pair: few photos lie turned."""
-        return self.there.worth * self.back.worth * (1.0 if self.turn else UPRIGHT)
+        """The sum of both directions, more for an upright pair: few photos lie turned."""
+        return (self.there.worth + self.back.worth) * (1.0 if self.turn else UPRIGHT)
 
 
 class Landing(NamedTuple):
@@ -158,6 +159,20 @@ def weigh(responses: Tensor) -> Tensor:
     tensor([0.0000, 0.0000, 0.4500])
     """
     return responses.sub_(UNRELATED).clamp_min_(0)
+
+
+def share(answers: Tensor) -> Tensor:
+    """(K, L, I, J) ≥ 0: answers divided by the root of what each target patch answers on the mean.
+
+    A patch of foliage or of a row of windows answers many voters, and says little to each. In place.
+
+    Examples
+    --------
+    >>> share(torch.tensor([[1.0, 1.0], [0.0, 1.0]]).view(2, 1, 1, 2)).flatten(1)
+    tensor([[1.4128, 0.9995],
+            [0.0000, 0.9995]])
+    """
+    return answers.mul_((answers.mean((0, 1)) + UNCLAIMED).rsqrt_())
 
 
 class PlanesMethod:
@@ -208,12 +223,15 @@ class PlanesMethod:
         inside = ((where >= reach * 0.7) & (where <= 1 - reach * 0.7)).all(-1) | (turn % 90 == 0)
         return Template((patches * inside[..., None]).contiguous(), where)
 
+    def answers(self, template: Template, patches: Tensor) -> Tensor:
+        """(K, L, I', J'): what counts of the responses around every second patch of a picture."""
+        return share(weigh(tolerate(responses(template, patches))))
+
     def find(self, template: Template, pyramid: Sequence[Tensor]) -> Found:
         """The best plane of a template in all sizes of a photo."""
         votes = []
         for patches in pyramid:
-            answers = weigh(tolerate(responses(template, patches)))
-            votes.append(vote(answers, self.config.step // 2).flatten())
+            votes.append(vote(self.answers(template, patches), self.config.step // 2).flatten())
         deviation, mean = torch.std_mean(torch.cat(votes))
         best = [float(level.max()) for level in votes]
         size = int(np.argmax(best))

@@ -7,7 +7,15 @@ from PIL import Image
 
 from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision
-from indiret.planevote import Landing, PlaneConfig, PlanesMethod, PlaneViews, _floats
+from indiret.planevote import (
+    Agreement,
+    Found,
+    Landing,
+    PlaneConfig,
+    PlanesMethod,
+    PlaneViews,
+    _floats,
+)
 from indiret.protocol import measure_maps
 from indiret.ranking import prepare, rank
 
@@ -44,6 +52,7 @@ def test_the_best_plane_by_loops():
             ],
             -1,
         ).view(K, L, (rows + 1) // 2, (columns + 1) // 2)
+        near /= (near.mean((0, 1)) + 0.001).sqrt()  # a patch is shared between those it answers
         of_size = []
         for a in range(-(K // 2), near.shape[2] + K // 2 - K + 1):
             for b in range(-(L // 2), near.shape[3] + L // 2 - L + 1):
@@ -92,6 +101,12 @@ def test_a_part_is_found_where_it_is(box):
     across = (columns > left / 120 - 1 / n) & (columns < right / 120 + 1 / n)
     inside = evidence.target_map[down][:, across].sum() / evidence.target_map.sum()
     assert inside > 0.85
+
+
+def test_a_pair_is_worth_both_directions_and_more_upright():
+    there, back = Found(0.5, 4.0, 0, 0), Found(0.25, 8.0, 1, 3)
+    assert Agreement(3, there, back).worth == 4.0
+    assert Agreement(0, there, back).worth == 8.0
 
 
 def landed(method: PlanesMethod, query: PlaneViews, target: PlaneViews) -> Landing:
