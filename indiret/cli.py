@@ -17,6 +17,7 @@ from indiret.ablation import run_ablation
 from indiret.architectures import ATTENTIONS, NORMS, PLACEMENTS
 from indiret.audit import FULL, AuditConfig, run_audit, tell
 from indiret.backbones import load_backbone
+from indiret.cascade import PLANE_METHODS, load_plane_method
 from indiret.cost import SECONDS, estimate_grid
 from indiret.datasets import (
     LAYOUTS,
@@ -45,12 +46,7 @@ from indiret.paper_report import write_paper_report
 from indiret.parallel import join_team, leave_team, local_device
 from indiret.planelayers import ARCHITECTURES
 from indiret.planenet import NAME as PLANE_NET
-from indiret.planenet import (
-    PlaneNetMethod,
-    is_plane_network,
-    load_plane_network,
-    save_plane_network,
-)
+from indiret.planenet import PlaneNetMethod, is_plane_network, save_plane_network
 from indiret.planenet_training import RECIPE as PLANE_RECIPE
 from indiret.planenet_training import fit_plane_network
 from indiret.planevote import PLANES, PlanesMethod
@@ -572,8 +568,8 @@ def _search(arguments: argparse.Namespace) -> None:
 
 def _explaining_method(name: str) -> Explaining:
     """Those methods that say which patches matched."""
-    if is_plane_network(name):
-        return PlaneNetMethod(load_plane_network(name))
+    if name in PLANE_METHODS or is_plane_network(name):
+        return load_plane_method(name)
     return PlanesMethod(PLANES[name]) if name in PLANES else NetworkMethod(load_network(name))
 
 

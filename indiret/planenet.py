@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ from indiret.planes import _read as read
 from indiret.planevote import (
     EVIDENCE_CELLS,
     PLANES,
+    Agreement,
     Found,
     PlaneConfig,
     PlanesMethod,
@@ -116,7 +118,7 @@ def sample(method: PlanesMethod, template: Template, searched: PlaneViews, found
             at,
             best_near(answers, start),
             cosines.amax((2, 3)) - at,
-            _rank((cosines > at[..., None, None]).sum((2, 3)), rows * columns),
+            _rank(_count_above(cosines, at[..., None, None]).sum((2, 3)), rows * columns),
             _rank(_better_asked(cosines, at, places), K * L),
             template.patches.norm(dim=-1),
             inside.float(),
@@ -178,13 +180,18 @@ def _rank(better: Tensor, among: int) -> Tensor:
     return 1 - (better + 1.0).log() / float(np.log(among + 1))
 
 
+def _count_above(values: Tensor, least: Tensor) -> Tensor:
+    """1.0 where values are larger; sums of floats are five times as fast as those of bools."""
+    return torch.gt(values, least, out=torch.empty_like(values))
+
+
 def _better_asked(cosines: Tensor, at: Tensor, places: Tensor) -> Tensor:
     """How many of the template's patches answer better what lies at each patch's place: (K, L)."""
     K, L, rows, columns = cosines.shape
     nearest = places.round().long()
     i, j = nearest[..., 0].clamp(0, rows - 1), nearest[..., 1].clamp(0, columns - 1)
     there = cosines.flatten(0, 1)[:, i.flatten(), j.flatten()]  # voters × places
-    return (there > at.flatten()).sum(0).view(K, L)
+    return _count_above(there, at.flatten()).sum(0).view(K, L)
 
 
 def stack(pairs: Sequence[Sequence[Sample]]) -> tuple[Tensor, Tensor]:
@@ -282,11 +289,14 @@ class PlaneNetwork(nn.Module):
 
 
 def sample_pair(
-    method: PlanesMethod, query: PlaneViews, target: PlaneViews
+    method: PlanesMethod, query: PlaneViews, target: PlaneViews, agreed: Agreement | None = None
 ) -> tuple[Sample, Sample]:
-    """The samples along the best planes of query in target and of target in query."""
+    """The samples along the best planes of query in target and of target in query.
+
+    ``agreed`` are the planes of `indiret.planevote.PlanesMethod.agree`, where they are known.
+    """
     query, target = _floats(query), _floats(target)
-    agreed = method.agree(query, target)
+    agreed = agreed or method.agree(query, target)
     return (
         sample(method, query.templates[agreed.turn], target, agreed.there),
         sample(method, target.templates[-agreed.turn], query, agreed.back),
@@ -316,12 +326,15 @@ class PlaneNetMethod:
 
     def score(self, query: PlaneViews, database: Sequence[PlaneViews]) -> NDArray[np.float64]:
         """Margins, shape (len(database),)."""
-        margins = [torch.empty(0)]
+        query = _floats(query)
+        return self.margins(sample_pair(self.planes, query, target) for target in database)
+
+    def margins(self, pairs: Iterable[tuple[Sample, Sample]]) -> NDArray[np.float64]:
+        """Margins of pairs, which `sample_pair` makes one batch at a time."""
+        margins, waiting = [torch.empty(0)], iter(pairs)
         with torch.inference_mode():
-            for at in range(0, len(database), self.BATCH):
-                few = database[at : at + self.BATCH]
-                pairs = [sample_pair(self.planes, query, target) for target in few]
-                margins.append(self.network.margin(*stack(pairs)))
+            while few := list(islice(waiting, self.BATCH)):
+                margins.append(self.network.margin(*stack(few)))
         return torch.cat(margins).double().numpy()
 
     def probability(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:

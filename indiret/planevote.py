@@ -3,12 +3,12 @@
 Each photo is kept twice: once small, every second patch of it a voter (its *template*), and once in
 several sizes, every patch of which may answer (its *pyramid*). The query's template votes in the
 target's pyramid, and the target's in the query's, since the one that the thing fills is the better
-voter. A patch that many claim is shared between them. A plane counts by its mean response and by how
-far it stands above all others, and a pair by the sum of both directions. Votes say which patch lies where, so every score comes with its
-evidence.
+voter. A patch that many claim is shared. A plane counts by its mean response and by how far it
+stands above all others, and a pair by the sum of both directions. Votes say which patch lies where,
+so every score comes with its evidence.
 
-A photo may lie turned: with ``turns`` a small template of each photo is turned round in steps and
-votes first, and the large one votes in the turn that it found.
+A small template gives a cheap first look. A photo may lie turned: with ``turns`` the small template
+is turned round in steps, and the large one votes in the turn that it found.
 
 Chapter: *Sphere or plane?*
 """
@@ -56,7 +56,7 @@ class PlaneConfig:
     step: int = 2  # even; every second of them votes, which is a quarter of all
     pyramid: tuple[int, ...] = (70, 88, 111, 140, 176, 222, 280)  # 5/8 to 5/2 of a template
     turns: int = 1  # evenly round the circle; 1 is upright alone
-    small: int = 70  # pixels of the templates that choose the turn
+    small: int = 70  # pixels of the templates of a first look, which chooses the turn
     small_sizes: int = 5  # sizes of the pyramid, from the smallest, in which those vote
 
     def __post_init__(self) -> None:
@@ -73,7 +73,6 @@ class PlaneConfig:
 PLANES = {  # by method's name
     "planes": PlaneConfig(),
     "planes-turned": PlaneConfig(turns=12),
-    "planes-coarse": PlaneConfig(template=70, pyramid=(44, 55, 69, 88, 110, 138, 175)),
 }
 
 
@@ -90,8 +89,8 @@ class Template(NamedTuple):
 class PlaneViews(NamedTuple):
     """What is kept of a photo: templates for each turn, and the patches of its pyramid.
 
-    ``small`` are the templates that choose the turn, none if there is but one. ``pyramid`` has
-    (rows, columns, D) half for each size; ``shape`` is the photo's height and width.
+    ``small`` are the templates of a first look. ``pyramid`` has (rows, columns, D) half for each
+    size; ``shape`` is the photo's height and width.
     """
 
     templates: tuple[Template, ...]
@@ -166,9 +165,10 @@ def weigh(responses: Tensor) -> Tensor:
 
 
 def share(answers: Tensor) -> Tensor:
-    """(K, L, I, J) ≥ 0: answers divided by the root of what each target patch answers on the mean.
+    """(K, L, I, J) ≥ 0: answers divided by the root of each target patch's mean answer.
 
-    A patch of foliage or of a row of windows answers many voters, and says little to each. In place.
+    A patch of foliage or of a row of windows answers many voters, and says little to each. In
+    place.
 
     Examples
     --------
@@ -197,11 +197,11 @@ class PlanesMethod:
         self.config = config or PlaneConfig()
 
     def prepare(self, picture: Picture) -> PlaneViews:
-        """Templates and pyramid, 1 MB for a photo of 4 : 3 and 36 KB for each turn."""
+        """Templates and pyramid, 1 MB for a photo of 4 : 3 and 46 KB for each turn."""
         turns = range(self.config.turns)
         return PlaneViews(
             tuple(self._template(picture, turn, self.config.template) for turn in turns),
-            tuple(self._template(picture, turn, self.config.small) for turn in turns if turns[1:]),
+            tuple(self._template(picture, turn, self.config.small) for turn in turns),
             tuple(whiten(slope_patches(picture, side)).half() for side in self.config.pyramid),
             (picture.shape[0], picture.shape[1]),
         )
@@ -242,20 +242,29 @@ class PlanesMethod:
         standing = (best[size] - float(mean)) / (float(deviation) + 1e-9)
         return Found(best[size], standing, size, int(votes[size].argmax()))
 
-    def agree(self, query: PlaneViews, target: PlaneViews) -> Agreement:
-        """The best planes of both directions, in the turn that small templates choose.
+    def glance(self, query: PlaneViews, target: PlaneViews) -> Agreement:
+        """The best planes of small templates in the smaller sizes, in the turn that suits both.
 
         A query that must be turned anticlockwise to be like the target is found by its template of
         that turn, and the target by its template turned the other way.
         """
-        few, best = self.config.small_sizes, -1.0
-        turn = 0
-        for number, asked in enumerate(query.small):
-            there = self.find(asked, target.pyramid[:few])
-            back = self.find(target.small[-number], query.pyramid[:few])
-            worth = Agreement(number, there, back).worth
-            if worth > best:
-                turn, best = number, worth
+        few = self.config.small_sizes
+        return max(
+            (
+                Agreement(
+                    turn,
+                    self.find(asked, target.pyramid[:few]),
+                    self.find(target.small[-turn], query.pyramid[:few]),
+                )
+                for turn, asked in enumerate(query.small)
+            ),
+            key=lambda agreed: agreed.worth,
+        )
+
+    def agree(self, query: PlaneViews, target: PlaneViews, turn: int | None = None) -> Agreement:
+        """The best planes of both directions, in a turn that is given or that `glance` finds."""
+        if turn is None:
+            turn = self.glance(query, target).turn if len(query.small) > 1 else 0
         there = self.find(query.templates[turn], target.pyramid)
         return Agreement(turn, there, self.find(target.templates[-turn], query.pyramid))
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from indiret.backbones import FINER, empty_cache
 from indiret.baselines import METHODS as BASELINES
 from indiret.baselines import build_method
+from indiret.cascade import PLANE_METHODS, load_plane_method
 from indiret.datasets import Query, RetrievalDataset
 from indiret.descriptor_methods import EXPORTED, is_descriptor_name
 from indiret.evaluation import (
@@ -33,8 +34,7 @@ from indiret.evaluation import (
     revisit,
 )
 from indiret.networks import VERIFIER, load_network, read_metadata
-from indiret.planenet import NAME as PLANE_NET
-from indiret.planenet import PlaneNetMethod, is_plane_network, load_plane_network
+from indiret.planenet import is_plane_network
 from indiret.protocol import measure_evidence, measure_maps
 from indiret.ranking import Hit, Method, NetworkMethod, Prepared, prepare, rank
 from indiret.reranking import Shortlist
@@ -46,11 +46,14 @@ BETWEEN = 5.0  # seconds from one look at energy to the next
 
 def list_methods() -> dict[str, str]:
     """What ``find_method`` takes besides a weights file: descriptions by name."""
-    return {
-        "base": "the shipped 4-D ResNet",
-        FINER + VERIFIER: "the same over the correlations of features (extra: baselines)",
-        PLANE_NET: "the plane vote, judged by a small network over its samples",
-    } | {name: baseline.description for name, baseline in BASELINES.items()}
+    return (
+        {
+            "base": "the shipped 4-D ResNet",
+            FINER + VERIFIER: "the same over the correlations of features (extra: baselines)",
+        }
+        | {name: description for name, (_, _, description) in PLANE_METHODS.items()}
+        | {name: baseline.description for name, baseline in BASELINES.items()}
+    )
 
 
 def find_method(name: str) -> Method:
@@ -74,8 +77,8 @@ def find_method(name: str) -> Method:
         return Shortlist(find_method(first), find_method(second))
     if name == "base" or name.endswith(VERIFIER):
         return NetworkMethod(load_network(name))
-    if is_plane_network(name):
-        return PlaneNetMethod(load_plane_network(name))
+    if name in PLANE_METHODS or is_plane_network(name):
+        return load_plane_method(name)
     if name.endswith(".safetensors"):
         if "verifier" in read_metadata(name):
             return build_verifier_method(name)

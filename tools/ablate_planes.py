@@ -3,14 +3,13 @@
 Ranks with one choice changed at a time, on Toytown validation (one query of each landmark against
 its other positives and 36 strangers) and, with ``--smvs FOLDER``, on odd-numbered landmarks and
 paintings of SMVS (every second odd query against all odd references). Writes ``ablation.json`` and,
-for a first look at all and a second at the best, ``cascade.json``, both under
-``indiret/data/planes``.
+for looks at ever fewer photos, ``cascade.json``, both into ``indiret/data/planes``.
 
-``ablation.json`` is ``{"rows": [{"name", "kept", "toytown", "landmarks", "paintings", "ms"}]}``:
-mAP without the query's own photo, MRR, and milliseconds of processor time a pair, both directions;
-``kept`` tells whether the row is the method as it is. ``cascade.json`` is ``{"points": [{"first",
-"second", "share", "toytown", "ms", "ms_first", "ms_second"}]}``: ``share`` of the database is looked
-at by ``second``, and ``ms`` is the mean of all pairs; ``ms_second`` is of the pairs looked at twice.
+``ablation.json`` is ``{"rows": [{"name", "toytown", "gain", "landmarks", "paintings", "ms"}]}``:
+mAP without the query's own photo, its paired difference to the first row with its interval, MRR,
+and milliseconds of processor time a pair, both directions. ``cascade.json`` is ``{"points":
+[{"voted", "judged", "toytown", "ms"}], "ms"}``: shares of the database that the vote and the
+network look at, mAP, mean milliseconds over all pairs, and what each look costs where it is made.
 """
 
 from __future__ import annotations
@@ -28,20 +27,31 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from indiret import planevote, planes
-from indiret.baselines import build_method
+from indiret import planes, planevote
+from indiret.cascade import PlaneCascade, lift
 from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision
 from indiret.images import Picture
-from indiret.planevote import PLANES, Found, PlaneConfig, PlanesMethod, PlaneViews, Template
-from indiret.ranking import Method
-from indiret.reproduction import find_method, provenance, write_json
+from indiret.planenet import load_plane_network
+from indiret.planevote import (
+    PLANES,
+    Agreement,
+    Found,
+    PlaneConfig,
+    PlanesMethod,
+    PlaneViews,
+    Template,
+    _floats,
+)
+from indiret.reproduction import provenance, write_json
+from indiret.statistics import nested_bootstrap
 
 OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes"
 STRANGERS = 36
 SMVS = {"landmarks": "landmarks", "paintings": "museum_paintings"}
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
 Both = tuple[Found, Found]
+Precisions = dict[tuple[str, str, int], float]
 
 
 @dataclass
@@ -50,6 +60,10 @@ class Task:
 
     pictures: dict[str, Picture] = field(default_factory=dict)
     asked: list[tuple[str, set[str], list[str]]] = field(default_factory=list)
+
+    @property
+    def pairs(self) -> int:
+        return sum(len(names) for _, _, names in self.asked)
 
 
 class Unshared(PlanesMethod):
@@ -126,6 +140,13 @@ class Unwhitened(PlanesMethod):
             planevote.whiten = whitened  # type: ignore[assignment]
 
 
+class Glance(PlanesMethod):
+    """Small templates alone, in the smaller sizes."""
+
+    def agree(self, query: PlaneViews, target: PlaneViews, turn: int | None = None) -> Agreement:
+        return self.glance(query, target)
+
+
 def _centred(patches: Tensor) -> Tensor:
     mean, _ = planes._whitening()
     return F.normalize(patches - mean, dim=-1) * patches.norm(dim=-1, keepdim=True)
@@ -160,21 +181,23 @@ ROWS: dict[str, tuple[type[PlanesMethod], PlaneConfig, Callable[[Both], float]]]
     ),
     "without the largest size": (PlanesMethod, replace(CHOSEN, pyramid=SIZES[:6]), worth_sum),
     "an eighth size": (PlanesMethod, replace(CHOSEN, pyramid=(*SIZES, 352)), worth_sum),
-    "coarse": (PlanesMethod, PLANES["planes-coarse"], worth_sum),
+    "a glance alone": (Glance, CHOSEN, worth_sum),
 }
 ONE_WAY = ("query in target alone", "target in query alone")
 
 
-def toytown_task() -> Task:
-    """One query of each of Toytown's validation landmarks, drawn strangers."""
+def toytown_task(strangers: int | None = STRANGERS) -> Task:
+    """One query of each of Toytown's validation landmarks, and drawn strangers or all."""
     town = load_dataset("toytown", split="validation")
     random, task = np.random.default_rng(1), Task()
     for landmark in town.landmarks:
         query = [query for query in town.queries if query.landmark == landmark][-1]
         known = query.positives | query.junk | {query.image}
-        strangers = random.choice([n for n in town.images if n not in known], STRANGERS, False)
+        strange = [name for name in town.images if name not in known]
+        if strangers is not None:
+            strange = [str(name) for name in random.choice(strange, strangers, replace=False)]
         answers = query.positives - {query.image}
-        names = [*sorted(answers), *map(str, strangers)]
+        names = [*sorted(answers), *strange]
         task.pictures |= {n: town.read(n) for n in names if n not in task.pictures}
         task.pictures[f"query {query.name}"] = town.read_query(query)
         task.asked.append((f"query {query.name}", set(answers), names))
@@ -193,13 +216,13 @@ def smvs_task(folder: Path) -> Task:
     return task
 
 
-def precision(task: Task, scores: Sequence[np.ndarray]) -> float:
-    """Mean of the queries' average precisions."""
-    found = []
-    for (_, answers, names), row in zip(task.asked, scores, strict=True):
+def precisions(task: Task, scores: Sequence[np.ndarray]) -> Precisions:
+    """Average precision by query, each of a landmark of its own."""
+    found = {}
+    for (query, answers, names), row in zip(task.asked, scores, strict=True):
         ranked = [names[place] for place in np.argsort(-row, kind="stable")]
-        found.append(average_precision(ranked, answers, ()))
-    return float(np.mean(found))
+        found[query, query, 0] = average_precision(ranked, answers, ())
+    return found
 
 
 def reciprocal_rank(task: Task, scores: Sequence[np.ndarray]) -> float:
@@ -219,81 +242,71 @@ def find_all(method: PlanesMethod, task: Task) -> tuple[list[list[Both]], float]
         asked = views[query]
         agreed = (method.agree(asked, views[name]) for name in names)
         found.append([(one.there, one.back) for one in agreed])
-    pairs = sum(len(row) for row in found)
-    return found, (time.process_time() - began) * 1000 / pairs
+    return found, (time.process_time() - began) * 1000 / task.pairs
 
 
 def ablate(tasks: dict[str, Task]) -> list[dict[str, Any]]:
-    """A row of figures for each of `ROWS`."""
+    """A row of figures for each of `ROWS`, the method as it is first."""
     known: dict[Any, Any] = {}
-    rows = []
+    rows: list[dict[str, Any]] = []
+    as_it_is: Precisions = {}
     for name, (kind, config, worth) in tqdm(ROWS.items(), unit="row", disable=None):
-        row: dict[str, Any] = {"name": name, "kept": name == "as it is"}
-        for task_name, task in tasks.items():
-            key = kind, config, task_name
+        row: dict[str, Any] = {"name": name}
+        for place, task in tasks.items():
+            key = kind, config, place
             if key not in known:
                 known[key] = find_all(kind(config), task)
             found, ms = known[key]
             scores = [np.array([worth(both) for both in of_query]) for of_query in found]
-            measure = precision if task_name == "toytown" else reciprocal_rank
-            row[task_name] = round(measure(task, scores), 4)
-            if task_name == "toytown":
-                row["ms"] = round(ms / (2 if name in ONE_WAY else 1), 2)
+            if place != "toytown":
+                row[place] = round(reciprocal_rank(task, scores), 4)
+                continue
+            measured = precisions(task, scores)
+            as_it_is = as_it_is or measured
+            gain = nested_bootstrap(measured, as_it_is)
+            row |= {"toytown": round(float(np.mean(list(measured.values()))), 4)}
+            row |= {"gain": [round(value, 4) for value in gain[:3]]}
+            row |= {"ms": round(ms / (2 if name in ONE_WAY else 1), 2)}
         rows.append(row)
-        print(row, flush=True)
+        tqdm.write(str(row))
     return rows
 
 
-def scored(method: Method, task: Task) -> tuple[list[np.ndarray], float]:
-    """Scores of a method's own, and milliseconds of processor time a pair."""
-    described = {
-        name: getattr(method, "prepare_query" if name.startswith("query ") else "prepare")(picture)
-        if hasattr(method, "prepare_query")
-        else method.prepare(picture)
-        for name, picture in task.pictures.items()
-    }
-    began = time.process_time()
-    scores = [
-        np.asarray(method.score(described[query], [described[name] for name in names]))
-        for query, _, names in task.asked
-    ]
-    pairs = sum(len(names) for _, _, names in task.asked)
-    return scores, (time.process_time() - began) * 1000 / pairs
-
-
-def cascade(task: Task) -> list[dict[str, Any]]:
-    """How quality and cost grow with the share of the database that is looked at again."""
-    methods = {name: build_method(name) for name in ("thumbnail", "planes-coarse", "planes")}
-    figures = {name: scored(method, task) for name, method in methods.items()}
-    figures["base"] = scored(find_method("base"), task)
-    steps = (("thumbnail", "planes"), ("planes-coarse", "planes"), ("planes", "base"))
+def cascade(task: Task) -> dict[str, Any]:
+    """How quality and cost grow with the shares that the vote and the network look at."""
+    method = PlaneCascade(load_plane_network())
+    views = {name: _floats(method.prepare(picture)) for name, picture in task.pictures.items()}
+    looks: list[list[np.ndarray]] = [[], [], []]
+    ms = np.zeros(len(looks))
+    for query, _, names in tqdm(task.asked, desc="cascade", unit="query", disable=None):
+        asked, targets = views[query], [views[name] for name in names]
+        times = [time.process_time()]
+        seen = [method.planes.glance(asked, target) for target in targets]
+        times.append(time.process_time())
+        votes = [method.planes.agree(asked, target, 0) for target in targets]
+        times.append(time.process_time())
+        margins = method.judge(asked, list(zip(targets, votes, strict=True)))
+        times.append(time.process_time())
+        ms += 1000 * np.diff(times) / task.pairs
+        for look, found in zip(looks, (seen, votes), strict=False):
+            look.append(np.array([agreed.worth for agreed in found]))
+        looks[2].append(margins)
     points = []
-    for first, second in steps:
-        (before, ms_first), (after, ms_second) = figures[first], figures[second]
-        for share in (0.0, *SHARES):
-            again = []
-            for one, two in zip(before, after, strict=True):
-                listed = np.argsort(-one, kind="stable")[: round(share * len(one))]
-                row = one - one.max() + two.min() - 1
-                row[listed] = two[listed]
-                again.append(row)
-            points.append(
-                {
-                    "first": first,
-                    "second": second,
-                    "share": share,
-                    "toytown": round(precision(task, again), 4),
-                    "ms": round(ms_first + share * ms_second, 2),
-                    "ms_first": round(ms_first, 2),
-                    "ms_second": round(ms_second, 2),
-                }
-            )
-            print(points[-1], flush=True)
-    return points
-
-
-def _floats(views: PlaneViews) -> PlaneViews:
-    return views._replace(pyramid=tuple(patches.float() for patches in views.pyramid))
+    for voted in SHARES:
+        for judged in (0.0, voted / 4, voted / 2, voted):
+            scores = []
+            for first, second, third in zip(*looks, strict=True):
+                row, sizes = first, [round(share * first.size) for share in (voted, judged)]
+                for size, again in zip(sizes, (second, third), strict=True):
+                    kept = np.argsort(-row, kind="stable")[:size]
+                    row = lift(row, kept, again[kept]) if size else row
+                scores.append(row)
+            values = list(precisions(task, scores).values())
+            cost = float(ms @ [1, voted, judged])
+            points.append({"voted": voted, "judged": judged})
+            points[-1] |= {"toytown": round(float(np.mean(values)), 4), "ms": round(cost, 2)}
+    names = ("glance", "vote", "network")
+    return {"points": points, "ms": dict(zip(names, ms.round(2).tolist(), strict=True))}
 
 
 def main() -> None:
@@ -303,15 +316,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    made = {"provenance": provenance(load_dataset("toytown", split="validation"))}
+    write_json(arguments.out / "cascade.json", cascade(toytown_task(None)) | made)
     tasks = {"toytown": toytown_task()}
-    made = provenance(load_dataset("toytown", split="validation"))
-    points = cascade(tasks["toytown"])
-    counts = {"queries": len(tasks["toytown"].asked), "strangers": STRANGERS}
-    write_json(arguments.out / "cascade.json", counts | {"points": points, "provenance": made})
     if arguments.smvs:
         tasks |= {name: smvs_task(arguments.smvs / folder) for name, folder in SMVS.items()}
-    rows = ablate(tasks)
-    write_json(arguments.out / "ablation.json", counts | {"rows": rows, "provenance": made})
+    counts = {"queries": len(tasks["toytown"].asked), "strangers": STRANGERS}
+    write_json(arguments.out / "ablation.json", counts | {"rows": ablate(tasks)} | made)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,153 @@
+"""Three looks, each dearer and better than the last, at ever fewer photos.
+
+Small templates glance at every photo of the database, large ones vote in the best of them, and the
+network judges the best of those. All three read the same views of a photo. What a look leaves out
+keeps its order, below what it keeps.
+
+Chapter: *Sphere or plane?*
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indiret.planenet import PlaneNetMethod, PlaneNetwork, load_plane_network, sample_pair
+from indiret.planevote import PLANES, Agreement, PlaneConfig, PlaneViews, _floats
+
+Scores = NDArray[np.float64]
+VOTED, JUDGED = 0.3, 0.15  # shares of the database; see book/decisions/0016_plane_network
+LEAST = 20  # photos that either look sees, however few that is of the database
+
+
+class PlaneCascade(PlaneNetMethod):
+    """A glance at all, the plane vote on the best, the network on the best of those.
+
+    Parameters
+    ----------
+    network
+        As for `indiret.planenet.PlaneNetMethod`.
+    config
+        Of the vote.
+    voted, judged
+        Shares of the database that the vote and the network look at, of `LEAST` photos at least.
+
+    Raises
+    ------
+    ValueError
+        If the network should judge more than is voted on, or a share is not between 0 and 1.
+
+    Examples
+    --------
+    >>> method = PlaneCascade(PlaneNetwork(), judged=0.1)
+    >>> picture = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    >>> views = method.prepare(picture.repeat(10, axis=0).repeat(10, axis=1))
+    >>> method.score(views, [views, views]).shape
+    (2,)
+    """
+
+    def __init__(
+        self,
+        network: PlaneNetwork,
+        config: PlaneConfig = PLANES["planes"],
+        voted: float = VOTED,
+        judged: float = JUDGED,
+    ):
+        super().__init__(network, config)
+        if not 0 <= judged <= voted <= 1:
+            raise ValueError(
+                f"voted={voted} and judged={judged} are no cascade; give shares of the database "
+                "from 0 to 1, and no larger one to the network than to the vote."
+            )
+        self.voted, self.judged = voted, judged
+
+    def score(self, query: PlaneViews, database: Sequence[PlaneViews]) -> Scores:
+        """Higher for what a later look has kept, shape (len(database),); no unit.
+
+        Among those that the network has seen, differences are those of its margins.
+        """
+        if not database:
+            return np.empty(0)
+        query = _floats(query)
+        seen = [self.glance(query, target) for target in database]
+        scores = np.array([agreed.worth for agreed in seen])
+        kept = best(scores, self.voted)
+        votes = {place: self.vote(query, database[place], seen[place]) for place in kept}
+        scores = lift(scores, kept, [agreed.worth for agreed in votes.values()])
+        kept = best(scores, self.judged)
+        pairs = [(database[place], votes[place]) for place in kept]
+        return lift(scores, kept, self.judge(query, pairs))
+
+    def glance(self, query: PlaneViews, target: PlaneViews) -> Agreement:
+        """What small templates see."""
+        few = target.pyramid[: self.planes.config.small_sizes]
+        return self.planes.glance(query, _floats(target._replace(pyramid=few)))
+
+    def vote(self, query: PlaneViews, target: PlaneViews, seen: Agreement) -> Agreement:
+        """What large templates find, in the turn that small ones saw."""
+        return self.planes.agree(query, _floats(target), seen.turn)
+
+    def judge(self, query: PlaneViews, pairs: Sequence[tuple[PlaneViews, Agreement]]) -> Scores:
+        """The network's margins of targets and what the vote found in them."""
+        return self.margins(
+            sample_pair(self.planes, query, target, agreed) for target, agreed in pairs
+        )
+
+
+def best(scores: Scores, share: float) -> NDArray[np.intp]:
+    """The places of the largest scores, a share of all and `LEAST` at least.
+
+    Examples
+    --------
+    >>> best(np.arange(100.0), 0.25).size, best(np.array([1.0, 3.0, 2.0]), 0.1).tolist()
+    (25, [1, 2, 0])
+    """
+    return np.argsort(-scores, kind="stable")[: max(round(share * scores.size), LEAST)]
+
+
+def lift(scores: Scores, places: NDArray[np.intp], again: Sequence[float] | Scores) -> Scores:
+    """New scores of some places, which come before all others; those keep their order.
+
+    Examples
+    --------
+    >>> lift(np.array([5.0, 4.0, 3.0]), np.array([1, 2]), [0.5, 0.75]).tolist()
+    [-0.5, 0.5, 0.75]
+    """
+    lifted = scores - scores.max() + min(again) - 1
+    lifted[places] = again
+    return lifted
+
+
+def load_plane_method(name: str) -> PlaneNetMethod:
+    """`PLANE_METHODS` by name, or the network of a file as ``plane-net``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As for `indiret.planenet.load_plane_network`.
+    """
+    if name not in PLANE_METHODS:
+        return PlaneNetMethod(load_plane_network(name))
+    kind, config, _ = PLANE_METHODS[name]
+    return kind(load_plane_network(), PLANES[config])
+
+
+PLANE_METHODS = {  # by name: the class, the configuration of its vote, a description
+    "plane-net": (
+        PlaneNetMethod,
+        "planes",
+        "the plane vote, judged by a small network over its samples",
+    ),
+    "plane-net-turned": (
+        PlaneNetMethod,
+        "planes-turned",
+        "the same for photos that may lie turned",
+    ),
+    "plane-cascade": (
+        PlaneCascade,
+        "planes",
+        "a glance at all photos, the plane vote on the best, plane-net on the best of those",
+    ),
+}
