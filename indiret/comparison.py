@@ -32,7 +32,8 @@ DATA = Path(__file__).parent / "data"
 PUBLISHED = DATA / "published.csv"
 STORED = DATA / "comparison"
 VERIFIED = DATA / "verifiers.json"  # of tools.measure_verifiers
-ABLATION = DATA / "planes" / "ablation.json"
+ABLATION = DATA / "planes" / "ablation.json"  # of tools.ablate_planes, both
+CASCADE = DATA / "planes" / "cascade.json"
 RANKING = ("mAP", "mAP_without_query", "mAP@5", "mAP@10", "mAP@20")
 COST = {"ms_per_query": ".0f", "mb_per_image": ".2g"}
 EVIDENCE = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
@@ -393,22 +394,60 @@ def ablation_table(path: Path = ABLATION) -> str:
     Parameters
     ----------
     path
-        A json of ``rows``, each with ``name``, ``removes`` (what is changed), ``map`` and its
-        interval ``low`` and ``high``, and ``ms`` of a pair.
+        As ``python -m tools.ablate_planes`` writes it.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
+
+    Examples
+    --------
+    >>> print(ablation_table().splitlines()[0])
+    | what is changed | Toytown, mAP | difference | landmarks, MRR | paintings, MRR | ms a pair |
     """
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    cells = [
-        [
-            row["name"],
-            row["removes"],
-            f"{row['map']:.3f} ({row['low']:.2f} … {row['high']:.2f})",
-            f"{row['ms']:.1f}",
-        ]
-        for row in rows
-    ]
-    return _markdown(["row", "what is changed", "mAP", "ms a pair"], cells)
+    cells = []
+    for number, row in enumerate(rows):
+        mean, low, high = row["gain"]
+        gain = f"{mean:+.3f} ({low:+.3f} … {high:+.3f})" if number else ""
+        ranks = [f"{row[name]:.3f}" for name in ("landmarks", "paintings")]
+        cells.append([row["name"], f"{row['toytown']:.3f}", gain, *ranks, f"{row['ms']:.1f}"])
+    titles = ["Toytown, mAP", "difference", "landmarks, MRR", "paintings, MRR", "ms a pair"]
+    return _markdown(["what is changed", *titles], cells)
+
+
+def cascade_curve(path: Path = CASCADE) -> Figure:
+    """Quality against cost, for shares of the photos that the vote and the network look at.
+
+    Parameters
+    ----------
+    path
+        As ``python -m tools.ablate_planes`` writes it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> cascade_curve().axes[0].get_xlabel()
+    'milliseconds a pair, of all pairs'
+    """
+    points = json.loads(path.read_text(encoding="utf-8"))["points"]
+    names = {0.0: "vote alone", 0.25: "network on a quarter of those", 0.5: "on half", 1.0: "on all"}
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
+        for part, name in names.items():
+            line = [one for one in points if np.isclose(one["judged"], part * one["voted"])]
+            ax.plot([p["ms"] for p in line], [p["toytown"] for p in line], marker="o", label=name)
+        for one in points:
+            if one["judged"] == 0:
+                at = one["ms"], one["toytown"]
+                ax.annotate(f"{one['voted']:.0%}", at, (0, -12), textcoords="offset points")
+        ax.set(xlabel="milliseconds a pair, of all pairs", ylabel="mAP")
+        ax.legend()
+        plt.close(figure)
+    return figure
+
