@@ -252,8 +252,8 @@ def test_the_descriptors_in_words():
         page,
         f"As shipped it has {oxford['gem+whiten']}, and R-MAC {oxford['rmac+whiten']} instead of "
         f"{oxford['rmac']}",
-        f"GeM goes from {test['gem']} to {test['gem+whiten']} and R-MAC, which whitens each region, "
-        f"from {test['rmac']} to {test['rmac+whiten']}",
+        f"GeM goes from {test['gem']} to {test['gem+whiten']} and R-MAC, which whitens each "
+        f"region, from {test['rmac']} to {test['rmac+whiten']}",
         f"falls on the Oxford sample from {oxford['gem']} to 0.687",
         f"from {otsu('gem')} to {otsu('gem+whiten')} (GeM) and from {otsu('rmac')} to "
         f"{otsu('rmac+whiten')} (R-MAC)",
