@@ -20,6 +20,7 @@ from indiret.ablation import stored_ablation
 from indiret.audit import stored_audit
 from indiret.claims import STORED_GRID, published
 from indiret.comparison import VERIFIED, is_second_look, read_results
+from indiret.cost import STORED as FORECAST
 from indiret.networks import WEIGHTS, load_network, parameter_count
 from indiret.robustness import stored_robustness
 from indiret.study import cells, stored_results
@@ -427,18 +428,27 @@ def test_planes():
 
 def test_the_cost_of_the_runs_that_are_stored():
     runs = [json.loads(path.read_text()) for path in STORED_GRID.glob("*/results.json")]
+    spent = [run["provenance"]["processor_seconds"] for run in runs]
+    says(
+        record(15),
+        f"is {len(runs)} runs at one clean commit. They took {sum(spent):.0f} s of the processor, "
+        f"{min(spent):.0f} to {max(spent):.0f} s a run",
+    )
+    assert len({run["provenance"]["commit"] for run in runs}) == 1
 
-    def spent(by: str, variant: str) -> str:
-        alike = [
-            run["provenance"]["processor_seconds"]
-            for run in runs
-            if (run["config"]["by"], run["config"]["attention"]) == (by, variant)
-        ]
-        return f"{mean(alike):.1f}"
 
-    table = list(rows_of(record(15), "| | predicted, busy machine |").values())
-    for found, variant in zip(table, ("none", "har"), strict=False):
-        assert found[-1] == f"{spent('query', variant)} / {spent('landmark', variant)}"
+def test_what_runs_were_thought_to_cost():
+    table, minutes = rows_of(record(15), "| | forecast | measured |"), 60
+    for found, kind in zip(json.loads(FORECAST.read_text()), ("own core", "shared"), strict=True):
+        rows = {
+            f"processor, minutes: {kind}": ("processor_hours", minutes),
+            f"clock, minutes: {kind}": ("hours", minutes),
+        }
+        if kind == "own core":
+            rows["disk, MB"] = ("disk", 1e-6)
+        for name, (key, unit) in rows.items():
+            thought, took = found["forecast"][key] * unit, found["measured"][key] * unit
+            assert table[name] == [f"{thought:.1f}", f"{took:.1f}", f"{thought / took:.2f}"], name
 
 
 def test_what_chapters_quote_of_the_paper():
