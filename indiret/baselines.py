@@ -218,6 +218,20 @@ class SiftRansac:
         np.add.at(pairs.numpy(), (i, j, k, l), 1)
         return {"inliers": smooth(pairs[None], self.SPREAD)[0]}
 
+    def carry(self, query: Keypoints, target: Keypoints) -> NDArray[np.float64]:
+        """The box around the query's frame in the target, (4,): y and x from 0 to 1.
+
+        Top, left, bottom and right; the whole target where no homography was found, or one that
+        puts a corner behind the camera.
+        """
+        matrix, _ = self.homography(query, target)
+        height, width = query.size[:2]
+        frame = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], float)
+        if matrix is None or (frame := frame @ (matrix / matrix[2, 2]).T)[:, 2].min() <= 0:
+            return np.array([0.0, 0.0, 1.0, 1.0])
+        corners = (frame[:, :2] / frame[:, 2:])[:, ::-1] / target.size[:2]
+        return np.concatenate([corners.min(0), corners.max(0)])
+
     def _agreeing(
         self, query: Keypoints, target: Keypoints
     ) -> tuple[NDArray[np.float64] | None, tuple[NDArray[np.intp], NDArray[np.intp]], Any]:

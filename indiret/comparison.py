@@ -436,7 +436,12 @@ def cascade_curve(path: Path = CASCADE) -> Figure:
     'milliseconds a pair, of all pairs'
     """
     points = json.loads(path.read_text(encoding="utf-8"))["points"]
-    names = {0.0: "vote alone", 0.25: "network on a quarter of those", 0.5: "on half", 1.0: "on all"}
+    names = {
+        0.0: "vote alone",
+        0.25: "network on a quarter of those",
+        0.5: "on half",
+        1.0: "on all",
+    }
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
         for part, name in names.items():
@@ -450,4 +455,3 @@ def cascade_curve(path: Path = CASCADE) -> Figure:
         ax.legend()
         plt.close(figure)
     return figure
-

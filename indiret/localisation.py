@@ -145,6 +145,32 @@ def mask_iou(mask: NDArray[np.bool_], roi: NDArray[np.bool_]) -> float:
     return float(np.count_nonzero(mask & roi) / union) if union else 0.0
 
 
+def box_iou(box: Sequence[float], roi: ArrayLike) -> float:
+    """Intersection over union of a box with the box around a region.
+
+    Parameters
+    ----------
+    box
+        Top, left, bottom, right; 0 to 1 in the picture, what lies beyond is cut off.
+    roi
+        (H, W) bool, with a region.
+
+    Examples
+    --------
+    >>> roi = np.zeros((4, 8), dtype=bool)
+    >>> roi[1:3, 2:6] = True
+    >>> box_iou((0.25, 0.25, 0.75, 0.5), roi), box_iou((0, 0, 1, 1), roi)
+    (0.5, 0.25)
+    """
+    roi = _as_roi(roi)
+    rows, columns = (np.flatnonzero(roi.any(axis)) for axis in (1, 0))
+    around = np.array([[rows[0], columns[0]], [rows[-1] + 1, columns[-1] + 1]], dtype=float)
+    ours = np.clip(np.reshape(box, (2, 2)), 0, 1) * roi.shape
+    shared = np.minimum(ours[1], around[1]) - np.maximum(ours[0], around[0])
+    common = float(np.prod(shared.clip(0)))
+    return common / (float(np.prod(ours[1] - ours[0]) + np.prod(around[1] - around[0])) - common)
+
+
 def evidence_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
     """The paper's mIoU of one pair: the mean of `threshold_ious`.
 

@@ -51,6 +51,8 @@ from indiret.planevote import (
     Template,
     _floats,
     _shares,
+    carried_frame,
+    level,
     weigh,
 )
 
@@ -364,7 +366,20 @@ class PlaneNetMethod:
             cells = [_shares(at.flatten(0, 1), grid) for at, grid in zip(ends, grids, strict=True)]
             pairs += torch.einsum("p,pij,pkl->ijkl", right.flatten(), *cells)
         logits = judged.logits[0]
-        return Evidence(float(logits[1] - logits[0]), pairs)
+        return Evidence(float(logits[1] - logits[0]), level(pairs))
+
+    def carry(self, query: PlaneViews, target: PlaneViews) -> NDArray[np.float64]:
+        """Where the plane that has more support puts the query's frame; see `carried_frame`."""
+        samples = sample_pair(self.planes, query, target)
+        with torch.inference_mode():
+            support = self.network(*stack([samples])).support[0].sigmoid()
+        sums = [
+            float((right[: one.maps.shape[1], : one.maps.shape[2]] * (one.maps[6] > 0)).mean())
+            for right, one in zip(support, samples, strict=True)
+        ]
+        best = samples[int(sums[1] > sums[0])]
+        ends = best.voters.flatten(0, 1), best.places.flatten(0, 1)
+        return carried_frame(*(ends if sums[0] >= sums[1] else ends[::-1]))
 
     def evidence(self, query: PlaneViews, target: PlaneViews) -> dict[str, Tensor]:
         """The pairs of `explain`, by the name under which `measure_maps` lists them."""

@@ -295,7 +295,17 @@ class PlanesMethod:
             share = values / values.sum().clamp_min(1e-12)
             cells = _shares(at, target_grid), _shares(asked, query_grid)
             pairs += torch.einsum("p,pij,pkl->ijkl", share, *cells)
-        return Evidence(agreed.worth, pairs)
+        return Evidence(agreed.worth, level(pairs))
+
+    def carry(self, query: PlaneViews, target: PlaneViews) -> NDArray[np.float64]:
+        """Where the better direction's plane puts the query's frame; see `carried_frame`."""
+        query, target = _floats(query), _floats(target)
+        agreed = self.agree(query, target)
+        if agreed.there.worth >= agreed.back.worth:
+            there = self.land(query.templates[agreed.turn], target, agreed.there)
+            return carried_frame(there.voters, there.places)
+        back = self.land(target.templates[-agreed.turn], query, agreed.back)
+        return carried_frame(back.places, back.voters)
 
     def evidence(self, query: PlaneViews, target: PlaneViews) -> dict[str, Tensor]:
         """The pairs of `explain`, by the name under which `measure_maps` lists them."""
@@ -321,6 +331,46 @@ class PlanesMethod:
 def _floats(views: PlaneViews) -> PlaneViews:
     """The same with a pyramid of float32, which is kept as half to save memory."""
     return views._replace(pyramid=tuple(patches.float() for patches in views.pyramid))
+
+
+def level(pairs: Tensor) -> Tensor:
+    """(m, n, m', n') ≥ 0 divided by the root of the sum at each target patch, in place.
+
+    Where the thing is small in the target, many query patches land on one of its patches. As in the
+    vote, what many claim counts by the root.
+
+    Examples
+    --------
+    >>> pairs = torch.tensor([[4.0, 0.0], [5.0, 4.0]]).view(1, 2, 1, 2)
+    >>> level(pairs).sum((2, 3)).tolist()
+    [[2.0, 3.0]]
+    """
+    return pairs.div_(pairs.sum((2, 3), keepdim=True).clamp_min_(1e-12).sqrt_())
+
+
+def carried_frame(here: Tensor, there: Tensor) -> NDArray[np.float64]:
+    """The box around a photo's frame, carried over by the affine map that takes places to others.
+
+    Parameters
+    ----------
+    here, there
+        (P, 2), y and x from 0 to 1 in the one photo and in the other.
+
+    Returns
+    -------
+    numpy.ndarray
+        (4,): top, left, bottom, right in the other photo; they may lie outside of it.
+
+    Examples
+    --------
+    >>> here = torch.tensor([[0.25, 0.25], [0.25, 0.75], [0.75, 0.5]])
+    >>> carried_frame(here, here / 2 + 0.25).round(3).tolist()
+    [0.25, 0.25, 0.75, 0.75]
+    """
+    with_one = F.pad(here, (0, 1), value=1.0).double()
+    affine = torch.linalg.lstsq(with_one, there.double(), driver="gelsd").solution
+    frame = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]).double() @ affine
+    return torch.cat([frame.amin(0), frame.amax(0)]).numpy()
 
 
 def _shares(places: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -30,7 +30,7 @@ from indiret.evaluation import (
 )
 from indiret.evidence import Evidence, deletion, explain
 from indiret.images import image_size, pixel_box
-from indiret.localisation import THRESHOLDS
+from indiret.localisation import THRESHOLDS, box_iou
 from indiret.ranking import NetworkMethod, Prepared, prepare_query
 
 DEFAULT_EVIDENCE = "combined"  # the best on Toytown validation; see book/decisions
@@ -42,7 +42,14 @@ EVIDENCE = {
 }
 SIGMAS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5)  # of the centre Gaussian, in half picture sides
 OTHER = ", other landmark"  # ends the name of the row that explains pairs that do not match
-MEASURES = ("mIoU", "otsu_iou", "pixel_auc", "patch_match", "deletion")  # with an interval
+MEASURES = (
+    "mIoU",
+    "otsu_iou",
+    "pixel_auc",
+    "patch_match",
+    "box_iou",
+    "deletion",
+)  # with an interval
 Row = dict[str, Any]
 Array = np.ndarray[Any, Any]
 
@@ -164,7 +171,8 @@ def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> 
     ----------
     method
         A `indiret.ranking.Method` whose ``evidence(query, target)`` gives tensors by kind: target
-        maps (m, n), or patch pairs (m, n, m', n'), which have a patch match too.
+        maps (m, n), or patch pairs (m, n, m', n'), which have a patch match too. One whose
+        ``carry(query, target)`` gives the box of the query's frame in the target has a ``box_iou``.
     dataset, prepared
         As for `measure_evidence`.
 
@@ -200,6 +208,10 @@ def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> 
                         figures.add(kind, pair, _patch_match(evidence, partners))
                 else:
                     maps[kind] = values.numpy()
+            if hasattr(method, "carry"):
+                box = method.carry(features, target)
+                figures.add(next(iter(kinds)), pair, {"box_iou": box_iou(box, pair.roi)})
+                figures.add("all ones", pair, {"box_iou": box_iou((0, 0, 1, 1), pair.roi)})
             grid = next(iter(maps.values())).shape
             maps |= {
                 "all ones": np.ones(grid),

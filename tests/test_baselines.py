@@ -219,3 +219,13 @@ def test_sift_is_far_better_on_real_photos():
         ranked = [hit.name for hit in rank(build_method(name), [query], few)[query.name]]
         values[name] = average_precision(ranked, query.positives)
     assert values["sift-ransac"] > 0.6 and values["sift-ransac"] > values["thumbnail"] + 0.2
+
+
+def test_sift_carries_the_frame_of_a_part_into_the_whole():
+    method = build_method("sift-ransac")
+    photo = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    photo = photo.repeat(8, axis=0).repeat(8, axis=1)
+    part, whole = method.prepare(photo[48:144, 64:192]), method.prepare(photo)
+    np.testing.assert_allclose(method.carry(part, whole), [0.25, 0.25, 0.75, 0.75], atol=0.01)
+    nothing = method.prepare(np.full_like(photo, 99))
+    assert method.carry(part, nothing).tolist() == [0, 0, 1, 1]

@@ -133,8 +133,17 @@ def test_the_shipped_network_tells_a_part_from_a_stranger(views):
     evidence = method.explain(query, target)
     assert evidence.score == pytest.approx(margins[0], abs=1e-4)
     assert evidence.pairs.min() >= 0
-    assert evidence.pairs.sum() > 5 * method.explain(query, stranger).pairs.sum()
+    # maps are roots of what supports them
+    assert evidence.target_map.square().sum() > (
+        5 * method.explain(query, stranger).target_map.square().sum()
+    )
     assert torch.equal(method.evidence(query, target)["support"], evidence.pairs)
+
+
+def test_the_network_carries_the_frame_as_the_vote_does(views):
+    query, target, _ = views
+    method = PlaneNetMethod(load_plane_network(), SMALL)
+    np.testing.assert_allclose(method.carry(query, target), METHOD.carry(query, target), atol=0.05)
 
 
 def test_it_ranks_and_its_evidence_can_be_measured():
@@ -145,6 +154,7 @@ def test_it_ranks_and_its_evidence_can_be_measured():
     assert {hit.name for hit in hits[few.queries[0].name]} == set(few.images)
     measured = measure_maps(method, replace(few, queries=few.queries[:1]), prepared)
     assert measured["support"]["pixel_auc"] > 0.75
+    assert measured["support"]["box_iou"] > measured["all ones"]["box_iou"]
     assert measured["support"]["patch_match"] > 5 * measured["support"]["chance"]
 
 

@@ -176,3 +176,17 @@ def test_toytown_is_ranked_and_its_evidence_measured():
     assert rows["planes"]["pairs"] == len(query.positives - {query.image})
     assert rows["planes"]["pixel_auc"] > rows["all ones"]["pixel_auc"]
     assert rows["planes"]["patch_match"] > 3 * rows["planes"]["chance"]
+
+
+def test_the_frame_of_a_part_is_carried_into_the_whole():
+    whole = scene(0)
+    part = np.ascontiguousarray(whole[10:80, 20:110])
+    height, width = whole.shape[:2]
+    truth = np.array([10 / height, 20 / width, 80 / height, 110 / width])
+    method = PlanesMethod(SMALL)
+    box = method.carry(method.prepare(part), method.prepare(whole))
+    np.testing.assert_allclose(box, truth, atol=0.05)
+    back = method.carry(method.prepare(whole), method.prepare(part))
+    sides = np.array([70 / height, 90 / width] * 2)
+    outside = np.array([-10 / height, -20 / width, 1 - 10 / height, 1 - 20 / width]) / sides
+    np.testing.assert_allclose(back, outside, atol=0.1)
