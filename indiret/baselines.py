@@ -267,6 +267,9 @@ METHODS = {
     "planes-turned": Baseline(
         "the same for photos that may lie turned", partial(PlanesMethod, PLANES["planes-turned"])
     ),
+    "planes-coarse": Baseline(
+        "the same of small photos: a first look", partial(PlanesMethod, PLANES["planes-coarse"])
+    ),
 } | {
     f"{LITE0}:{name}": Baseline(
         f"{pooling.description} (extra: baselines)",

@@ -70,7 +70,11 @@ class PlaneConfig:
             )
 
 
-PLANES = {"planes": PlaneConfig(), "planes-turned": PlaneConfig(turns=12)}  # by method's name
+PLANES = {  # by method's name
+    "planes": PlaneConfig(),
+    "planes-turned": PlaneConfig(turns=12),
+    "planes-coarse": PlaneConfig(template=70, pyramid=(44, 55, 69, 88, 110, 138, 175)),
+}
 
 
 class Template(NamedTuple):
