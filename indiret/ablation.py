@@ -31,7 +31,7 @@ from indiret.networks import (
     parameter_count,
 )
 from indiret.ranking import rank
-from indiret.reproduction import provenance, write_json
+from indiret.reproduction import keep_settings, provenance, write_json
 from indiret.sampling import Lessons, PairSampler
 from indiret.training import PAPER_RECIPE, TrainingConfig, fit
 
@@ -90,7 +90,7 @@ def run_ablation(
         raise ValueError(f"rows {', '.join(rows)} have no {REFERENCE!r} to compare with.")
     settings: Record = {"rows": {name: asdict(config) for name, config in rows.items()}}
     settings |= {"steps": steps, "data": train.manifest_hash()}
-    _check_same_table(out, json.loads(json.dumps(settings)))
+    keep_settings(out / "ablation.json", settings)
     origin = provenance(train)
     samplers: dict[NetworkConfig, PairSampler] = {}
     todo = [(name, seed) for seed in range(seeds) for name in rows]
@@ -214,11 +214,3 @@ def _table(
 
 def _record_path(out: Path, name: str, seed: int) -> Path:
     return out / f"{re.sub('[^a-z0-9]+', '-', name)}-{seed}.json"
-
-
-def _check_same_table(out: Path, settings: Record) -> None:
-    path = out / "table.json"
-    if not path.exists():
-        write_json(path, settings)
-    elif json.loads(path.read_text()) != settings:
-        raise ValueError(f"{out} holds a table of other settings or data; name another folder.")

@@ -12,7 +12,6 @@ import base64
 import json
 import os
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,7 @@ from indiret.datasets import RetrievalDataset
 from indiret.images import ImageError
 from indiret.regions import PhotoRegions, Region, RegionFile, check_shape
 from indiret.report import jpeg, shrink
-
-try:
-    import anywidget
-    import traitlets
-except ImportError as error:
-    raise ImportError(
-        "The annotator needs anywidget, which is not installed; install the extra book: "
-        "pip install 'indiret[book]'."
-    ) from error
+from indiret.widgets import PageWidget, traitlets
 
 MODULE = (Path(__file__).parent / "annotate.js").read_text(encoding="utf-8")
 LONG_SIDE = 1120  # pixels of a photo that is shown; twice what the widget draws at most
@@ -39,7 +30,7 @@ MOST_REGIONS = 500  # of one photo
 PAGE_NOTICE = "Try it: draw, accept, reject. A page keeps nothing; a live notebook saves."
 
 
-class Annotator(anywidget.AnyWidget):
+class Annotator(PageWidget):
     """Photo after photo: draw boxes and polygons, accept or reject what was proposed.
 
     By mouse, finger, or keys alone, which are listed below the photo.
@@ -184,19 +175,7 @@ class Annotator(anywidget.AnyWidget):
         if not views:
             return "<p>None of these photos can be shown.</p>"
         state = {"photos": views, "number": 0, "message": "", "notice": PAGE_NOTICE}
-        return (
-            f'<div class="indiret-annotator" data-state="{escape(json.dumps(state))}">'
-            "<noscript>The annotator needs JavaScript.</noscript></div>\n"
-            f'<script type="module">\n{MODULE}\nrenderPage();\n</script>\n'
-        )
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The live widget, and the HTML for pages and for notebooks without a kernel."""
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is None:
-            return None
-        data, metadata = bundle
-        return data | {"text/html": self.to_html()}, metadata
+        return self._inlined("annotator", state=json.dumps(state))
 
     def _view(self, number: int, long_side: int) -> tuple[dict[str, Any], bytes]:
         name = self._names[number]

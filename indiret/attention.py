@@ -327,26 +327,53 @@ class PlaneMask(AttentionMask):
 
     def best_plane(self, votes: Tensor, places: Tensor) -> Tensor:
         """(B, 2, 3): [A | t] with the largest sum of votes, over scales and shifts."""
-        m, n = votes.shape[1:3]
-        target, query = places[:, :, 0, 0, :2].flatten(0, 1), places[0, 0, :, :, 2:].flatten(0, 1)
-        planes, sums = [], []
-        for scale in self.scales:
-            ahead = target[:, None] + scale * query  # shifted by t = each target patch in turn
-            cells = ((ahead + 1) / 2 * ahead.new_tensor([m, n])).floor().long()
-            inside = ((cells >= 0) & (cells < cells.new_tensor([m, n]))).all(-1)
-            index = (cells[..., 0] * n + cells[..., 1]).clamp(0, m * n - 1)
-            index = index * len(query) + torch.arange(len(query), device=votes.device)
-            gathered = votes.flatten(1)[:, index.flatten()].view(-1, *index.shape)
-            sums.append((gathered * inside).sum(-1))
-            planes.append(
-                F.pad(scale * torch.eye(2, device=votes.device), (0, 1)).repeat(len(target), 1, 1)
-            )
-            planes[-1][:, :, 2] = target
-        best = torch.cat(sums, dim=1).argmax(1)
-        return torch.cat(planes).to(votes)[best]
+        planes, sums = best_planes(votes, places, self.scales)
+        return planes[torch.arange(len(planes)), sums.argmax(1)]
 
     def readings(self) -> dict[str, float]:
         return {"sigma": self.sigma.item()}
+
+
+def best_planes(votes: Tensor, places: Tensor, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """The plane of each scale with the largest sum of votes, over all shifts.
+
+    Parameters
+    ----------
+    votes
+        (B, m, n, m', n').
+    places
+        (m, n, m', n', 4), from `coordinates`.
+    scales
+        Of the query in the target; 1 where either fills its picture alike.
+
+    Returns
+    -------
+    planes, sums
+        (B, S, 2, 3), [A | t] in normalised coordinates, and (B, S).
+
+    Examples
+    --------
+    >>> places = coordinates((5, 5, 5, 5))
+    >>> votes = (places[..., :2] - places[..., 2:]).norm(dim=-1).lt(0.1).float()
+    >>> planes, sums = best_planes(votes[None], places, (0.5, 1.0))
+    >>> planes.shape, sums.argmax().item(), sums.max().item()
+    (torch.Size([1, 2, 2, 3]), 1, 25.0)
+    """
+    m, n = votes.shape[1:3]
+    target, query = places[:, :, 0, 0, :2].flatten(0, 1), places[0, 0, :, :, 2:].flatten(0, 1)
+    planes, sums = [], []
+    for scale in scales:
+        ahead = target[:, None] + scale * query  # shifted by t = each target patch in turn
+        cells = ((ahead + 1) / 2 * ahead.new_tensor([m, n])).floor().long()
+        inside = ((cells >= 0) & (cells < cells.new_tensor([m, n]))).all(-1)
+        index = (cells[..., 0] * n + cells[..., 1]).clamp(0, m * n - 1)
+        index = index * len(query) + torch.arange(len(query), device=votes.device)
+        gathered = votes.flatten(1)[:, index.flatten()].view(-1, *index.shape)
+        best, shift = (gathered * inside).sum(-1).max(1)
+        linear = scale * torch.eye(2, device=votes.device).expand(len(votes), 2, 2)
+        planes.append(torch.cat([linear.to(votes), target[shift, :, None].to(votes)], 2))
+        sums.append(best)
+    return torch.stack(planes, 1), torch.stack(sums, 1)
 
 
 def fit_plane(weights: Tensor, places: Tensor, fallback: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ from indiret.evaluation import (
 )
 from indiret.networks import CONFIGS, IndicativeNetwork, NetworkConfig, build_network
 from indiret.ranking import NetworkMethod, prepare
-from indiret.reproduction import provenance, write_json
+from indiret.reproduction import keep_settings, provenance, write_json
 from indiret.sampling import Lessons, PairSampler
 from indiret.statistics import sign_flip_test
 from indiret.training import TrainingConfig, ValidationLook, fit
@@ -73,9 +73,9 @@ class AuditConfig:
     network: NetworkConfig = QUICK
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "steps", "looks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not at least 1.")
+        for name, least in {"folds": 2, "seeds": 1, "steps": 1, "looks": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} is not at least {least}.")
 
     def recipe(self, seed: int) -> TrainingConfig:
         """How each network is trained; the step is chosen on validation landmarks."""
@@ -296,10 +296,11 @@ def run_audit(
     ValueError
         If ``out`` holds an audit of other settings or data, and as `arrange`.
     """
-    _check_same_audit(out, config, dataset)
     trainings = [
         one for seed in range(config.seeds) for one in arrange(dataset, config.folds, seed)
     ]
+    own = {"data": dataset.manifest_hash(), "dataset": dataset.name}
+    keep_settings(out / "audit.json", _plain(config) | own)
     left = [one for one in trainings if not (out / f"{one.key}.json").exists()]
     origin = provenance(dataset)
     if left:
@@ -425,12 +426,3 @@ def rounded_interval(values: Values, other: Values | None = None) -> Record:
 def _plain(config: AuditConfig) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return plain
-
-
-def _check_same_audit(out: Path, config: AuditConfig, dataset: RetrievalDataset) -> None:
-    own = _plain(config) | {"data": dataset.manifest_hash(), "dataset": dataset.name}
-    path = out / "audit.json"
-    if not path.exists():
-        write_json(path, own)
-    elif json.loads(path.read_text()) != own:
-        raise ValueError(f"{out} holds an audit of other settings or data; name another folder.")

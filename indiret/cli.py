@@ -22,6 +22,7 @@ from indiret.datasets import (
     LAYOUTS,
     Query,
     RetrievalDataset,
+    join,
     load_clicked_pairs,
     load_dataset,
     use_regions,
@@ -32,9 +33,26 @@ from indiret.evidence import METHODS as EVIDENCE_METHODS
 from indiret.evidence import Evidence, explain
 from indiret.grid import read_grid, run_grid, run_together
 from indiret.images import crop, read_image
-from indiret.networks import CONFIGS, file_name, find_config, load_network, save_network
+from indiret.networks import (
+    CONFIGS,
+    NetworkConfig,
+    file_name,
+    find_config,
+    load_network,
+    save_network,
+)
 from indiret.paper_report import write_paper_report
 from indiret.parallel import join_team, leave_team, local_device
+from indiret.planelayers import ARCHITECTURES
+from indiret.planenet import NAME as PLANE_NET
+from indiret.planenet import (
+    PlaneNetMethod,
+    is_plane_network,
+    load_plane_network,
+    save_plane_network,
+)
+from indiret.planenet_training import RECIPE as PLANE_RECIPE
+from indiret.planenet_training import fit_plane_network
 from indiret.planevote import PLANES, PlanesMethod
 from indiret.proposals import mean_iou, propose_regions
 from indiret.protocol import DEFAULT_EVIDENCE
@@ -49,6 +67,12 @@ from indiret.training import PAPER_RECIPE, TrainingConfig, fit
 from indiret.verification import VERIFIERS, is_verifier_name, save_verifier
 from indiret.verifier_training import RECIPES, fit_verifier
 
+Explaining = NetworkMethod | PlanesMethod | PlaneNetMethod
+NETWORKS = (
+    *CONFIGS,
+    PLANE_NET,
+    *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS)),
+)  # to train
 NOTHING_FOUND = 0.5  # probability below which the best hit is not called a match
 
 
@@ -76,13 +100,24 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a network; resumes where it was killed")
     train.set_defaults(run=_train)
-    known = ", ".join([*CONFIGS, *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS))])
-    train.add_argument("--network", default="base", help=f"one of {known}")
+    train.add_argument("--network", default="base", help=f"one of {', '.join(NETWORKS)}")
+    train.add_argument(
+        "--architecture", choices=tuple(ARCHITECTURES), help="instead of the network's own"
+    )
+    train.add_argument(
+        "--photos", type=Path, metavar="FOLDER", help=f"warp these too, to teach {PLANE_NET}"
+    )
     train.add_argument("--attention", choices=ATTENTIONS, help="instead of the network's own")
     train.add_argument("--placement", choices=PLACEMENTS, help="where attention is applied")
     train.add_argument("--norm", choices=NORMS, help="group makes torchrun's loss that of one")
     train.add_argument("--out", type=Path, help="folder of the run; runs/NETWORK if not given")
     train.add_argument("--recipe", choices=("default", "paper"), default="default")
+    train.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="ROOT",
+        help="with Query and Reference to learn from, too",
+    )
     train.add_argument("--steps", type=int, help="batches to learn from")
     train.add_argument("--seed", type=int, help="default 0")
     train.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda")
@@ -100,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     _region_arguments(comparison)
     comparison.add_argument("--methods", nargs="+", default=list(list_methods()), metavar="METHOD")
     comparison.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of json")
+    comparison.add_argument("--no-evidence", action="store_true", help="measure ranking alone")
 
     study = commands.add_parser("study", help="compare attention and feedback; goes on if killed")
     study.set_defaults(run=_study)
@@ -122,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--no-notebooks", action="store_true", help="results.json alone")
     reproduce.add_argument("--dry-run", action="store_true", help="print what it would cost")
     reproduce.add_argument("--seconds", type=float, default=SECONDS, help="of measuring for that")
+    reproduce.add_argument("--json", type=Path, metavar="FILE", help="write the forecast here, too")
 
     report = commands.add_parser("report", help="a grid beside the paper, claim by claim")
     report.set_defaults(run=_report)
@@ -177,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--method",
         default="base",
-        help="base, planes, planes-turned, BACKBONE:verifier or its file",
+        help="base, planes, planes-turned, plane-net, BACKBONE:verifier or a network's file",
     )
 
     explanation = commands.add_parser("explain", help="show which patches of two photos matched")
@@ -193,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
     explanation.add_argument(
         "--method",
         default="base",
-        help="base, planes, planes-turned, BACKBONE:verifier or its file",
+        help="base, planes, planes-turned, plane-net, BACKBONE:verifier or a network's file",
     )
     return parser
 
@@ -224,15 +261,21 @@ def _load(arguments: argparse.Namespace) -> RetrievalDataset:
 
 def _train(arguments: argparse.Namespace) -> None:
     arguments.out = arguments.out or Path("runs", Path(file_name(arguments.network)).stem)
+    if arguments.network == PLANE_NET:
+        _train_plane_net(arguments)
+        return
+    if arguments.photos:
+        raise ValueError(f"--photos teaches {PLANE_NET}; {arguments.network} learns from Toytown.")
     if is_verifier_name(arguments.network):
         _train_verifier(arguments)
         return
     _check_device(arguments.device)
     recipe = PAPER_RECIPE if arguments.recipe == "paper" else TrainingConfig()
     recipe = _with_choices(recipe, arguments)
-    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
-    config = find_config(arguments.network)
-    changes = {name: getattr(arguments, name) for name in ("attention", "placement", "norm")}
+    train, validation = _training_data(arguments)
+    config = _network_to_train(arguments.network)
+    choices = ("architecture", "attention", "placement", "norm")
+    changes = {name: getattr(arguments, name) for name in choices}
     config = config.replace(**{name: value for name, value in changes.items() if value})
     origin = provenance(train)  # of the code that trains, whatever is edited meanwhile
     team = join_team(arguments.device)
@@ -249,6 +292,16 @@ def _train(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out / 'network.safetensors'}: validation mAP {best:.3f}")
 
 
+def _network_to_train(name: str) -> NetworkConfig:
+    try:
+        return find_config(name)
+    except ValueError as error:
+        raise ValueError(
+            f"network {name!r} is not known; choose from {', '.join(NETWORKS)}, where BACKBONE is "
+            "as `indiret methods` tells."
+        ) from error
+
+
 def _train_verifier(arguments: argparse.Namespace) -> None:
     backbone_name, _, kind = arguments.network.rpartition(":")
     plain = (arguments.attention, arguments.placement, arguments.recipe, arguments.device)
@@ -258,7 +311,7 @@ def _train_verifier(arguments: argparse.Namespace) -> None:
             "choose --steps and --seed."
         )
     recipe = _with_choices(RECIPES[kind], arguments)
-    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    train, validation = _training_data(arguments)
     origin, backbone = provenance(train), load_backbone(backbone_name)
     verifier, log = fit_verifier(kind, backbone, train, validation, recipe, arguments.out)
     came_from = {"training": json.dumps(asdict(recipe)), "data_manifest": train.manifest_hash()}
@@ -268,6 +321,35 @@ def _train_verifier(arguments: argparse.Namespace) -> None:
     write_json(arguments.out / "log.json", record)
     looks = [row["validation_map"] for row in log if "validation_map" in row]
     print(f"{path}: validation mAP {max(looks[1:]):.3f}, untrained {looks[0]:.3f}")
+
+
+def _train_plane_net(arguments: argparse.Namespace) -> None:
+    fixed = ("architecture", "attention", "placement", "norm", "pairs")
+    if any(getattr(arguments, name) for name in fixed) or arguments.recipe != "default":
+        raise ValueError(
+            f"{PLANE_NET} has no --architecture, --attention, --placement, --norm, --pairs or "
+            "--recipe; choose --photos, --steps and --seed."
+        )
+    recipe = _with_choices(PLANE_RECIPE, arguments)
+    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    photos = load_dataset("folder", arguments.photos) if arguments.photos else None
+    origin = provenance(train)
+    network, log = fit_plane_network(train, validation, recipe, arguments.out, photos)
+    came_from = {"training": json.dumps(asdict(recipe)), "data_manifest": train.manifest_hash()}
+    path = arguments.out / "network.safetensors"
+    save_plane_network(network, path, came_from)
+    record = {"training": asdict(recipe), "provenance": origin, "log": log}
+    write_json(arguments.out / "log.json", record)
+    best = max(row.get("validation_map", 0.0) for row in log)
+    print(f"{path}: validation mAP {best:.3f}")
+
+
+def _training_data(arguments: argparse.Namespace) -> tuple[RetrievalDataset, RetrievalDataset]:
+    """Toytown's landmarks, with pairs of photos beside them if such are given, and validation."""
+    train, validation = (load_dataset("toytown", split=name) for name in ("train", "validation"))
+    if arguments.pairs:
+        train = join(train, load_dataset("pairs", arguments.pairs))
+    return train, validation
 
 
 def _with_choices(recipe: TrainingConfig, arguments: argparse.Namespace) -> TrainingConfig:
@@ -301,7 +383,10 @@ def _reproduce(arguments: argparse.Namespace) -> None:
         _check_device(device)
     notebooks = not arguments.no_notebooks
     if arguments.dry_run:
-        print(estimate_grid(configs, arguments.processes, arguments.seconds, notebooks))
+        forecast = estimate_grid(configs, arguments.processes, arguments.seconds, notebooks)
+        if arguments.json:
+            write_json(arguments.json, forecast._asdict())
+        print(forecast)
         return
     out = arguments.out or Path("runs") / arguments.config.stem
     team = join_team(configs[0].device)
@@ -394,7 +479,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     )
     if results.get("evidence"):
         print(f"evidence is measured on {results['regions']}")
-    for name, row in results.get("evidence", {}).items():
+    for name, row in (results.get("evidence") or {}).items():
         figures = "  ".join(
             f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float)
         )
@@ -437,7 +522,8 @@ def _data(arguments: argparse.Namespace) -> None:
 
 def _compare(arguments: argparse.Namespace) -> None:
     dataset = _load(arguments)
-    for results in compare(arguments.methods, dataset, arguments.out):
+    evidence = not arguments.no_evidence
+    for results in compare(arguments.methods, dataset, arguments.out, evidence):
         low, high = results["mAP_ci"]
         print(
             f"{results['method']:28} mAP {results['mAP']:.3f} ({low:.3f} … {high:.3f})  "
@@ -484,8 +570,10 @@ def _search(arguments: argparse.Namespace) -> None:
         print(f"{number:3}  {probability}{hit.score:8.2f}  {hit.name}")
 
 
-def _explaining_method(name: str) -> NetworkMethod | PlanesMethod:
+def _explaining_method(name: str) -> Explaining:
     """Those methods that say which patches matched."""
+    if is_plane_network(name):
+        return PlaneNetMethod(load_plane_network(name))
     return PlanesMethod(PLANES[name]) if name in PLANES else NetworkMethod(load_network(name))
 
 
@@ -507,7 +595,7 @@ def _explain(arguments: argparse.Namespace) -> None:
         query = crop(query, tuple(arguments.box))
     evidence = _explained(method, query, target, arguments.evidence, arguments.layers)
     probability = None
-    if isinstance(method, NetworkMethod):
+    if not isinstance(method, PlanesMethod):
         probability = float(method.probability(np.array([evidence.score]))[0])
     matches = evidence.matches(arguments.top)
     if arguments.html:
@@ -527,13 +615,13 @@ def _explain(arguments: argparse.Namespace) -> None:
 
 
 def _explained(
-    method: NetworkMethod | PlanesMethod,
+    method: Explaining,
     query: np.ndarray,
     target: np.ndarray,
     evidence: str = DEFAULT_EVIDENCE,
     layers: str = "all",
 ) -> Evidence:
-    if isinstance(method, PlanesMethod):
+    if not isinstance(method, NetworkMethod):
         return method.explain(method.prepare(query), method.prepare(target))
     tensor = method.tensor(method.prepare_query(query), [method.prepare(target)])
     return explain(method.network, tensor, evidence, layers)[0]
@@ -541,7 +629,7 @@ def _explained(
 
 def _write_search_report(
     path: Path,
-    method: NetworkMethod | PlanesMethod,
+    method: Explaining,
     query: Query,
     database: RetrievalDataset,
     hits: list[Hit],

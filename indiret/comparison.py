@@ -23,23 +23,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
+from indiret.evaluation import TITLES
 from indiret.figures import BAD, GOOD, INK, STYLE, Picture, overlay
 
 DATA = Path(__file__).parent / "data"
 PUBLISHED = DATA / "published.csv"
 STORED = DATA / "comparison"
+ABLATION = DATA / "planes" / "ablation.json"
 RANKING = ("mAP", "mAP_without_query", "mAP@5", "mAP@10", "mAP@20")
-COST = {"ms_per_query": ".0f", "mb_per_image": ".3f"}
+COST = {"ms_per_query": ".0f", "mb_per_image": ".2g"}
 EVIDENCE = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
 TRIVIAL = ("all ones", "random", "centre Gaussian", "ceiling: RoI on the grid", "ceiling: RoI")
-TITLES = {
-    "mAP_without_query": "without its photo",
-    "ms_per_query": "ms a query",
-    "mb_per_image": "MB an image",
-    "otsu_iou": "Otsu IoU",
-    "pixel_auc": "pixel AUC",
-    "patch_match": "patch match",
-}
 Result = dict[str, Any]
 
 
@@ -144,7 +138,7 @@ def ranking_table(results: Iterable[Result], measures: Sequence[str] = RANKING) 
     ...                       "ms_per_query": 812.3, "mb_per_image": 0.8}], ["mAP"]))
     | method | mAP | ms a query | MB an image |
     |---|---|---|---|
-    | base | 0.500 (0.40 … 0.60) | 812 | 0.800 |
+    | base | 0.500 (0.40 … 0.60) | 812 | 0.8 |
     """
     rows = [
         [result["method"], *(_cell(result, measure) for measure in measures)]
@@ -172,7 +166,7 @@ def evidence_table(results: Iterable[Result], measures: Sequence[str] = EVIDENCE
     """
     rows, trivial = [], dict[str, Mapping[str, Any]]()
     for result in results:
-        for kind, row in result.get("evidence", {}).items():
+        for kind, row in (result.get("evidence") or {}).items():
             if kind in TRIVIAL:
                 trivial.setdefault(kind, row)
             elif ", " not in kind.removesuffix(", stem") and "mIoU" in row:
@@ -306,3 +300,30 @@ def _markdown(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = [TITLES.get(name, name) for name in names]
     lines = ["|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|" for row in rows]
     return "\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *lines])
+
+
+def ablation_table(path: Path = ABLATION) -> str:
+    """What each part of the plane vote is worth, in Markdown.
+
+    Parameters
+    ----------
+    path
+        A json of ``rows``, each with ``name``, ``removes`` (what is changed), ``map`` and its
+        interval ``low`` and ``high``, and ``ms`` of a pair.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    """
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    cells = [
+        [
+            row["name"],
+            row["removes"],
+            f"{row['map']:.3f} ({row['low']:.2f} … {row['high']:.2f})",
+            f"{row['ms']:.1f}",
+        ]
+        for row in rows
+    ]
+    return _markdown(["row", "what is changed", "mAP", "ms a pair"], cells)

@@ -68,21 +68,54 @@ def true_partners(
     >>> true_partners(query, target, (0, 0, 30, 20), (2, 3), (20, 30), (2, 3))[0].tolist()
     [[0, 1], [0, 2], [-1, -1]]
     """
-    (rows, columns), (height, width) = _grid(query_grid), target_shape[:2]
-    x1, y1, x2, y2 = query_box
+    (rows, columns), (x1, y1, x2, y2) = _grid(query_grid), query_box
     centre_x = x1 + (np.arange(columns) + 0.5) / columns * (x2 - x1)
     centre_y = y1 + (np.arange(rows) + 0.5) / rows * (y2 - y1)
-    points = _look_up(query, *np.meshgrid(centre_x, centre_y))
+    places = true_places(
+        query, target, np.stack(np.meshgrid(centre_x, centre_y), axis=-1), target_shape
+    )
+    visible = np.isfinite(places[..., 0])
+    partners = np.full((rows, columns, 2), NO_PARTNER)
+    partners[visible] = _patch_of(places[visible], target_shape, target_grid)
+    return partners
+
+
+def true_places(
+    query: Geometry, target: Geometry, points: ArrayLike, target_shape: Sequence[int]
+) -> NDArray[np.float64]:
+    """Where the target shows what the query shows at some points, as `true_partners` sees it.
+
+    Parameters
+    ----------
+    query, target : Geometry
+        Two views of one landmark.
+    points : array
+        Shape (..., 2), x and y in pixels of the query's photo.
+    target_shape : sequence of int
+        The target picture's shape; height and width come first.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (..., 2), float64: x and y in pixels of the target; NaN where it is not visible.
+
+    Examples
+    --------
+    >>> wall = np.stack([*np.meshgrid([5.0, 15, 25], [5.0, 15]), np.ones((2, 3))], axis=-1)
+    >>> query = Geometry(wall, np.eye(3, 4))
+    >>> target = Geometry(wall - [10, 0, 0], np.array([[1, 0, 10, 0], [0, 1, 0, 0], [0, 0, 1, 0]]))
+    >>> true_places(query, target, [(5, 5), (25, 5)], (20, 30)).tolist()
+    [[15.0, 5.0], [nan, nan]]
+    """
+    height, width = target_shape[:2]
+    seen = _look_up(query, *np.moveaxis(np.asarray(points, dtype=float), -1, 0))
     with np.errstate(invalid="ignore", divide="ignore"):
-        x, y, depth = _project(target.camera, points)
+        x, y, depth = _project(target.camera, seen)
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         shown = _look_up(target, np.where(inside, x, 0), np.where(inside, y, 0))
         behind = depth / _project(target.camera, shown)[2]  # NaN where no landmark is shown
         visible = inside & (behind > 0) & (behind <= 1 + HIDDEN)
-    partners = np.full((rows, columns, 2), NO_PARTNER)
-    found = np.stack([x[visible], y[visible]], axis=-1)
-    partners[visible] = _patch_of(found, target_shape, target_grid)
-    return partners
+    return np.where(visible[..., None], np.stack([x, y], axis=-1), np.nan)
 
 
 class PatchMatches(NamedTuple):

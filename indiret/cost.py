@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -30,8 +31,10 @@ from indiret.sampling import VERSIONS, Lessons, PairSampler
 from indiret.training import batch_loss, build_optimiser, fitted_state, take_step
 
 SECONDS = 30.0  # of measurement
+STORED = Path(__file__).parent / "data" / "forecast.json"  # from benchmarks/forecast.py
 PROGRAM = 5 * 10**8  # bytes of a process with torch
 NOTEBOOK = 10**5  # bytes of an executed notebook with its results, roughly
+KERNEL = 25 * 10**7  # bytes of memory of a notebook's kernel, beside the process that waits for it
 BLOCK = 256  # photos that a run ranks at a time
 clock = time.monotonic
 busy = time.process_time
@@ -55,7 +58,7 @@ class Estimate(NamedTuple):
     memory: int
 
     def __str__(self) -> str:
-        return f"{self.pairs:,} pairs, {self.hours:.2f} hours, {self.memory / 1e9:.1f} GB of memory"
+        return f"{self.pairs:,} pairs, {in_words(self.hours)}, {self.memory / 1e9:.1f} GB of memory"
 
 
 def measure_rates(method: Method, dataset: RetrievalDataset, seconds: float = SECONDS) -> Rates:
@@ -122,7 +125,7 @@ def estimate(rates: Rates, photos: int, queries: int, rounds: int = 1) -> Estima
     Examples
     --------
     >>> print(estimate(Rates(photo=0.012, pair=0.004, kept=800_000), photos=5063, queries=55))
-    278,465 pairs, 0.33 hours, 4.1 GB of memory
+    278,465 pairs, 20 min, 4.1 GB of memory
     """
     pairs = photos * queries * rounds
     seconds = (photos + queries) * rates.photo + pairs * rates.pair
@@ -154,11 +157,12 @@ class RunEstimate(NamedTuple):
 
 
 class GridEstimate(NamedTuple):
-    """The same of a grid of runs, with the hours of so many processes on this machine."""
+    """The same of a grid of runs, with the hours that so many processes take on this machine."""
 
     runs: int
     pairs: int
     hours: float
+    processor_hours: float
     memory: int
     disk: int
     processes: int
@@ -318,7 +322,8 @@ def estimate_grid(
         runs=len(configs),
         pairs=sum(one.pairs for one in total),
         hours=spent / min(workers, os.cpu_count() or 1) / 3600,
-        memory=workers * max(one.memory for one in total),
+        processor_hours=spent / 3600,
+        memory=workers * (max(one.memory for one in total) + notebooks * KERNEL),
         disk=sum(one.disk for one in total),
         processes=workers,
     )

@@ -73,7 +73,8 @@ def folds(
     distinct = sorted(set(units))
     if not 2 <= n <= len(distinct):
         raise ValueError(
-            f"n={n} folds cannot be made by {by}; give from 2 to {len(distinct)}, the number there."
+            f"n={n}: queries cannot be dealt into so many folds by {by}; choose from 2 to "
+            f"{len(distinct)}, how many there are to deal."
         )
     if not 0 <= validation < 1:
         raise ValueError(f"validation={validation} must be from 0 to 1: a share to set aside.")

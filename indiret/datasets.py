@@ -118,7 +118,7 @@ class RetrievalDataset:
     skipped: tuple[tuple[str, str], ...] = ()
     revisited: bool = False
     regions: Mapping[str, tuple[Region, ...]] | None = None
-    regions_used: str = "the data set's own masks or query boxes"
+    regions_used: str = "the boxes of the queries"
 
     @property
     def landmarks(self) -> tuple[str, ...]:
@@ -238,7 +238,7 @@ class RetrievalDataset:
             64 hexadecimal digits.
         """
         manifest = self.root.parent / "MANIFEST.sha256"
-        if self.name.startswith("toytown") and manifest.is_file():
+        if self.name.startswith("toytown") and "+" not in self.name and manifest.is_file():
             return hashlib.sha256(manifest.read_bytes()).hexdigest()
         photos = {**self.images, **self.query_images}
         lines = [f"{name} {photos[name].stat().st_size}" for name in sorted(photos)]
@@ -313,6 +313,41 @@ def load_dataset(
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}; give the folder of the data set.")
     return LAYOUTS[name](name, folder)
+
+
+def join(first: RetrievalDataset, second: RetrievalDataset) -> RetrievalDataset:
+    """The photos and queries of two data sets as one, to learn from both.
+
+    Regions of interest are those of the first. A photo of one set answers no query of the other.
+
+    Raises
+    ------
+    ValueError
+        If they share the name of a photo, a query or a landmark.
+
+    Examples
+    --------
+    >>> town = load_dataset("toytown", split="validation")
+    >>> len(join(town, load_dataset("toytown")).landmarks)
+    27
+    """
+    sides = [
+        {*data.images, *data.query_images, *data.landmarks, *(query.name for query in data.queries)}
+        for data in (first, second)
+    ]
+    if shared := sides[0] & sides[1]:
+        raise ValueError(
+            f"{first.name} and {second.name} share {len(shared)} names, {min(shared)} for one; "
+            "data sets that are joined share none."
+        )
+    return replace(
+        first,
+        name=f"{first.name}+{second.name}",
+        images={**first.images, **second.images},
+        queries=(*first.queries, *second.queries),
+        query_images={**first.query_images, **second.query_images},
+        skipped=(*first.skipped, *second.skipped),
+    )
 
 
 def use_regions(
@@ -555,7 +590,9 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
             raise ValueError(f"{source}: {error}") from error
     query_images = {query.image: images[query.image] for query in queries}
     revisited = name in BENCHMARKS and BENCHMARKS[name].revisited
-    return RetrievalDataset(name, root, database, tuple(queries), query_images, skipped, revisited)
+    found = RetrievalDataset(name, root, database, tuple(queries), query_images, skipped, revisited)
+    own = "the data set's own masks"
+    return replace(found, regions_used=own) if (root / "masks").is_dir() else found
 
 
 def _official_places(name: str, root: Path) -> tuple[Path, Path]:

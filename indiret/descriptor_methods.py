@@ -37,12 +37,13 @@ from indiret.descriptors import (
     spoc,
 )
 from indiret.images import Picture
-from indiret.reranking import Diffusion, expand_query
+from indiret.reranking import Diffusion, KReciprocal, expand_query
 
 EXPORTED = "features="  # starts the name of a folder of exported features
 SCALES = (1.0, 2**-0.5, 0.5)  # of "ms" (Radenović et al., 2018)
 CLASSES = 64  # of CAM+CroW (Jimenez et al., 2017)
 DIMENSIONS = 512  # kept by "whiten"
+POWER = 0.5  # of the deviation from zero, by which "whiten" divides: half-way (decisions/0010)
 AT_ONCE = 32  # pictures read before their maps are made
 
 Parts = Callable[[Tensor], Tensor]
@@ -65,12 +66,14 @@ POOLINGS = {
     "cam-crow": Pooling("CAM+CroW, sums weighted by class maps", None),
 }
 OPTIONS = {
-    "whiten": f"PCA-whitening to {DIMENSIONS} values, learnt on Toytown train",
+    "whiten": f"half-way PCA-whitening to {DIMENSIONS} values, learnt on Toytown train",
     "ms": "the mean over three scales of the picture",
     "aqe": "average query expansion with the first 5",
     "alphaqe": "query expansion with the first 10, weighted by cosine³",
-    "diffusion": "diffusion over the database's nearest neighbours",
+    "diffusion": "diffusion over the database's 20 nearest neighbours",
+    "kreciprocal": "neighbours in common, among the first 20",
 }
+AGAIN = {"aqe": 5, "alphaqe": 10, "diffusion": 20, "kreciprocal": 20}  # neighbours: the papers' own
 
 
 class Described(NamedTuple):
@@ -90,7 +93,7 @@ class DescriptorMethod:
     pooling
         A key of `POOLINGS`.
     options
-        Keys of `OPTIONS`.
+        Keys of `OPTIONS`; those of `AGAIN` with or without another number of neighbours, ``aqe3``.
 
     Raises
     ------
@@ -115,10 +118,13 @@ class DescriptorMethod:
         options: Collection[str] = (),
     ):
         _check_known("pooling", pooling, POOLINGS)
+        again = [found for option in options if (found := _second_look(option))]
         for option in options:
-            _check_known("option", option, OPTIONS)
-        if len({"aqe", "alphaqe", "diffusion"}.intersection(options)) > 1:
-            raise ValueError("aqe, alphaqe and diffusion exclude each other; choose one.")
+            if not _second_look(option):
+                _check_known("option", option, OPTIONS)
+        if len(again) > 1:
+            raise ValueError(f"{', '.join(AGAIN)} exclude each other; choose one.")
+        self.again = again[0] if again else None
         if isinstance(backbone, ExportedFeatures):
             if pooling == "cam-crow" or {"whiten", "ms"}.intersection(options):
                 raise ValueError(
@@ -126,7 +132,7 @@ class DescriptorMethod:
                     "leave out cam-crow, ms and whiten."
                 )
             self.look_up = self._look_up  # features by name, so that no picture is read
-        self.backbone, self.options = backbone, frozenset(options)
+        self.backbone = backbone
         self.scales = SCALES if "ms" in options else (1.0,)
         self.parts = POOLINGS[pooling].parts or self._cam_crow()
         self.whitening: Whitening | None = None
@@ -135,10 +141,11 @@ class DescriptorMethod:
             units = [torch.nn.functional.normalize(part.flatten(0, -2), dim=-1) for part in parts]
             vectors = torch.cat(units)
             vectors = vectors[vectors.norm(dim=1) > EPSILON]
-            self.whitening = fit_whitening(vectors, min(DIMENSIONS, vectors.shape[1]))
+            kept = min(DIMENSIONS, vectors.shape[1])
+            self.whitening = fit_whitening(vectors, kept, POWER, centred=False)
         self._database: Sequence[Described] = ()
         self._matrix = np.empty((0, 0), np.float32)
-        self._diffusion: Diffusion | None = None
+        self._graph: Diffusion | KReciprocal | None = None
 
     def prepare(self, picture: Picture) -> Described:
         """One picture's vector."""
@@ -168,24 +175,33 @@ class DescriptorMethod:
         if database is not self._database:
             self._database = database
             self._matrix = np.stack([described.vector for described in database])
-            self._diffusion = Diffusion(self._matrix) if "diffusion" in self.options else None
+            self._graph = self._neighbours()
+        if self._graph is not None:
+            return self._graph.score(query.vector)
         vector = query.vector
-        if self._diffusion is not None:
-            return self._diffusion.score(vector)
-        if "aqe" in self.options:
-            vector = expand_query(vector, self._matrix)
-        if "alphaqe" in self.options:
-            vector = expand_query(vector, self._matrix, n=10, alpha=3)
+        if self.again is not None:
+            name, n = self.again
+            vector = expand_query(vector, self._matrix, n, alpha=3 if name == "alphaqe" else None)
         return (self._matrix @ vector).astype(np.float64)
 
-    def evidence(self, query: Described, target: Described) -> dict[str, Tensor]:
-        """Two maps (h, w) of the target, at the first scale; none of a finished descriptor.
+    def _neighbours(self) -> Diffusion | KReciprocal | None:
+        """What the options ask to be made of the whole database."""
+        name, n = self.again or ("", 0)
+        if name == "diffusion":
+            return Diffusion(self._matrix, n)
+        if name == "kreciprocal":
+            return KReciprocal(self._matrix, n, k2=-(-3 * n // 10))  # 6 of 20, as in the paper
+        return None
 
+    def evidence(self, query: Described, target: Described) -> dict[str, Tensor]:
+        """Two maps (h, w) of the target, at the first scale.
+
+        None of a finished descriptor, nor of a second look, which ranks by more than the pair.
         ``saliency`` is what the descriptor takes from each place, ``similarity`` what each place
         adds to the cosine with the query, where that is positive.
         """
         maps = load_maps(target.sources[0])
-        if maps.ndim == 1:
+        if maps.ndim == 1 or self.again:
             return {}
         maps = maps[None].requires_grad_()
         parts = self.parts(maps)
@@ -255,6 +271,15 @@ def build_descriptor_method(name: str) -> DescriptorMethod:
         )
     _check_known("pooling", pooling, POOLINGS)
     return DescriptorMethod(load_backbone(backbone), pooling, options)
+
+
+def _second_look(option: str) -> tuple[str, int] | None:
+    """The key of `AGAIN` in an option and its number of neighbours, or None."""
+    name = option.rstrip("0123456789")
+    number = option.removeprefix(name)
+    if name not in AGAIN or number.startswith("0"):
+        return None
+    return name, int(number) if number else AGAIN[name]
 
 
 def _check_known(kind: str, name: str, known: Collection[str]) -> None:

@@ -251,7 +251,9 @@ class Whitening:
         return (vectors - self.mean) @ self.projection.T
 
 
-def fit_whitening(vectors: Tensor, dimensions: int | None = None, power: float = 1.0) -> Whitening:
+def fit_whitening(
+    vectors: Tensor, dimensions: int | None = None, power: float = 1.0, centred: bool = True
+) -> Whitening:
     """Learn PCA-whitening from vectors of *other* pictures than those to be searched.
 
     Parameters
@@ -262,6 +264,8 @@ def fit_whitening(vectors: Tensor, dimensions: int | None = None, power: float =
         How many to keep, of the largest variance; all by default, but no more than N − 1.
     power
         1 divides each dimension by its standard deviation, 0 by nothing (PCA alone).
+    centred
+        Whether the mean is subtracted, and deviations are from it; otherwise they are from zero.
 
     Raises
     ------
@@ -282,9 +286,9 @@ def fit_whitening(vectors: Tensor, dimensions: int | None = None, power: float =
             f"{len(vectors)} vectors of {vectors.shape[1]} values give 1 to {most} whitened "
             f"dimensions, not {kept}."
         )
-    mean = vectors.double().mean(0).float()
-    centred = vectors - mean
-    variance, axes = torch.linalg.eigh((centred.T @ centred).double() / (len(vectors) - 1))
+    mean = vectors.double().mean(0).float() * centred
+    moved = vectors - mean
+    variance, axes = torch.linalg.eigh((moved.T @ moved).double() / (len(vectors) - 1))
     deviation = variance.flip(0)[:kept].clamp_min(1e-12).sqrt()
     projection = axes.flip(1)[:, :kept].T / deviation[:, None] ** power
     return Whitening(mean, projection.float())

@@ -41,6 +41,7 @@ from indiret.localisation import (
 from indiret.statistics import Interval, fit_calibration, nested_bootstrap
 
 __all__ = [
+    "TITLES",
     "Ceilings",
     "Fold",
     "Interval",
@@ -70,6 +71,16 @@ __all__ = [
     "true_partners",
     "upsample_map",
 ]
+
+# How tables call what results name by a key.
+TITLES = {
+    "mAP_without_query": "without its photo",
+    "ms_per_query": "ms a query",
+    "mb_per_image": "MB an image",
+    "otsu_iou": "Otsu IoU",
+    "pixel_auc": "pixel AUC",
+    "patch_match": "patch match",
+}
 
 SETUPS = ("easy", "medium", "hard")  # of the revisited benchmarks
 

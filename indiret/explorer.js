@@ -1,8 +1,8 @@
-// The evidence explorer. explorer.py packs what is unpacked here, and inlines this module in a page
-// or hands it to a live notebook. Names are those of the notation: target (i, j), query (k, l).
+// The evidence explorer. payload.py packs what is unpacked here; explorer.py inlines this module
+// in a page or hands it to a live notebook. Names are the notation's: target (i, j), query (k, l).
 
 const GAP = 28; // between the pictures, px
-const TALLEST = 400; // of a picture, px; explorer.py packs no larger ones
+const TALLEST = 400; // of a picture, px; payload.py packs no larger ones
 const TALLEST_ABOVE = 340; // where both have to fit on a telephone
 const NARROW = 560; // a narrower explorer puts one picture above the other
 const MOST_PAIRS = 30; // on the slider
@@ -46,6 +46,7 @@ button:focus-visible { outline: 3px solid #2f7de1; outline-offset: 2px; }
 .right { background: #177a4f; color: #fff; } .wrong { background: #b3402e; color: #fff; }
 .stage { position: relative; display: flex; gap: ${GAP}px; justify-content: center; }
 .stage.tall { flex-direction: column; align-items: center; }
+.tall .side + .side { display: flex; flex-direction: column-reverse; } /* no line over a name */
 .side { margin: 0; min-width: 0; }
 .side figcaption { overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
   padding-bottom: .15rem; }
@@ -96,7 +97,7 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Bytes of explorer.pack → {query, answers}, each channel with its values and a strength 0 … 1. */
+/** Bytes of payload.pack → {query, answers}, each channel with its values and a strength 0 … 1. */
 async function unpack(bytes) {
   const whole = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   const buffer = await new Response(whole).arrayBuffer();

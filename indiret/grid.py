@@ -47,6 +47,8 @@ def read_grid(path: Path) -> list[RunConfig]:
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     ValueError, TypeError
         If the file is no TOML, or a name or value is not allowed; the file is named.
 
@@ -59,6 +61,11 @@ def read_grid(path: Path) -> list[RunConfig]:
     ...     [(config.by, config.fold) for config in read_grid(file)]
     [('query', 0), ('query', 1), ('landmark', 0), ('landmark', 1)]
     """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no file {path}; give a grid of runs, a TOML file with one [run] and one or "
+            "more [[grid]]."
+        )
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

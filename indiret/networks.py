@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from indiret.architectures import ARCHITECTURES, ATTENTIONS, LAYOUTS, NORMS, PLACEMENTS
+from indiret.architectures import ATTENTIONS, LAYOUTS, NORMS, PLACEMENTS
 from indiret.attention import Attention
 from indiret.backbones import FINER, Backbone, feature_cells, is_backbone_name, load_backbone
 from indiret.conv4d import resize4d
@@ -31,6 +31,7 @@ from indiret.correlation import (
     initial_metric_state,
 )
 from indiret.patches import SCHEMES, Aspect, extract_patches, patch_grid, patch_length
+from indiret.planelayers import ARCHITECTURES
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "architecture": tuple(ARCHITECTURES),
@@ -63,7 +64,7 @@ class NetworkConfig:
     """
 
     name: str = "base"
-    # "Any CNN" (section 3); the paper's own is ResNet18.
+    # "Any CNN" (section 3); the paper's own is ResNet18. "planes" is 2-D along planes of T.
     architecture: str = "resnet18"
     # 4-D kernels, which Eq. 5 and 6 need; "flat" is the only layout with the paper's 11 M.
     conv: str = "full"

@@ -38,7 +38,7 @@ from indiret.feedback import query_weights, refine_query, weight_tensor
 from indiret.localisation import THRESHOLDS
 from indiret.networks import load_network
 from indiret.protocol import EVIDENCE
-from indiret.report import STYLE
+from indiret.report import html_page
 from indiret.runs import FEEDBACK, LITERAL, RunConfig
 
 TABLE = ("mAP", "mAP@5", "mAP@10", "mAP@20", "mIoU")
@@ -112,23 +112,7 @@ class Page:
 
     def html(self) -> str:
         """The page as one HTML file, its pictures inside."""
-        body = "\n".join(one for _, one in self.blocks)
-        return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{escape(self.title)}</title>
-<style>{STYLE}{WIDE}</style>
-</head>
-<body>
-<h1>{escape(self.title)}</h1>
-{body}
-</body>
-</html>
-"""
+        return html_page(self.title, "\n".join(one for _, one in self.blocks), WIDE)
 
 
 def _plain(text: str) -> str:
@@ -186,12 +170,14 @@ def make_page(settings: Sequence[Measured]) -> Page:
 
 
 def _about(page: Page, measured: Measured) -> None:
-    regions = {"toytown": "the rendered masks"}.get(measured.dataset, "the query boxes, if any")
+    regions = sorted({run.get("regions", "not written down") for run in measured.runs})
+    known = sum("IoU" in row for run in measured.runs for row in run["records"])
+    evidence = f"{'; '.join(regions)}" if known else "none was used"
     page.text(
         f"{len(measured.runs)} runs on {measured.dataset} ({measured.setting}), "
         f"{measured.queries} queries. Numbers are means with 95 % intervals in brackets: "
         "landmarks are resampled, then queries inside them, then seeds. Each query is asked of the "
-        "network that did not learn from it. Regions of interest: " + regions + "."
+        f"network that did not learn from it. Regions of interest: {evidence}."
     )
 
 
@@ -384,9 +370,10 @@ def _origin(page: Page, settings: Sequence[Measured]) -> None:
     hours = sum(origin["processor_seconds"] for origin in origins) / 3600
     each = mean(origin["seconds"] for origin in origins)
     rows.append(["processor", f"{hours:.2f} hours; {each:.0f} s a run"])
-    joules = [origin["joules"] for origin in origins]
-    known = None not in joules
-    rows.append(["energy", f"{sum(joules) / 3.6e6:.3f} kWh" if known else "not readable here"])
+    for part, name in {"processors": "joules", "GPUs": "gpu_joules"}.items():
+        joules = [origin.get(name) for origin in origins]
+        text = "not readable here" if None in joules else f"{sum(joules) / 3.6e6:.3f} kWh"
+        rows.append([f"energy of the {part}", text])
     page.table(["", ""], rows)
     for name in ("commit", "lock", "data_manifest"):
         if len({origin[name] for origin in origins}) > 1:

@@ -123,29 +123,42 @@ def write_report(
         _article(rank, query_name, query, hit, pairs) for rank, hit in enumerate(hits, start=1)
     ]
     note = f"<p><strong>{escape(note)}</strong></p>" if note else ""
-    page = f"""<!doctype html>
+    body = f"""{note}
+<p class="soft">For each photo found: the query and the photo, both grey where the network saw no
+evidence and warm where it saw much, and lines between the patches that spoke most for a match.</p>
+{"".join(articles)}"""
+    page = html_page(f"Photos like {query_name}", body)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(page, encoding="utf-8", errors="replace")
+    os.replace(unfinished, path)
+    return path
+
+
+def html_page(title: str, body: str, style: str = "") -> str:
+    """A page that loads nothing and runs no script: its title, as text, over a body of HTML.
+
+    Examples
+    --------
+    >>> page = html_page("a<b>", "<p>text</p>")
+    >>> "<h1>a&lt;b&gt;</h1>\\n<p>text</p>" in page, "<b>" in page
+    (True, False)
+    """
+    return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>Photos like {escape(query_name)}</title>
-<style>{STYLE}</style>
+<title>{escape(title)}</title>
+<style>{STYLE}{style}</style>
 </head>
 <body>
-<h1>Photos like {escape(query_name)}</h1>
-{note}
-<p class="soft">For each photo found: the query and the photo, both grey where the network saw no
-evidence and warm where it saw much, and lines between the patches that spoke most for a match.</p>
-{"".join(articles)}
+<h1>{escape(title)}</h1>
+{body}
 </body>
 </html>
 """
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(page, encoding="utf-8", errors="replace")
-    os.replace(unfinished, path)
-    return path
 
 
 def _article(rank: int, query_name: str, query: Picture, hit: ReportHit, pairs: int) -> str:

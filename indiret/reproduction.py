@@ -33,12 +33,15 @@ from indiret.evaluation import (
     revisit,
 )
 from indiret.networks import VERIFIER, load_network, read_metadata
+from indiret.planenet import NAME as PLANE_NET
+from indiret.planenet import PlaneNetMethod, is_plane_network, load_plane_network
 from indiret.protocol import measure_evidence, measure_maps
 from indiret.ranking import Hit, Method, NetworkMethod, Prepared, prepare, rank
 from indiret.reranking import Shortlist
 from indiret.verification import build_verifier_method
 
 TIMED = 8  # queries whose time is taken
+BETWEEN = 5.0  # seconds from one look at energy to the next
 
 
 def list_methods() -> dict[str, str]:
@@ -46,6 +49,7 @@ def list_methods() -> dict[str, str]:
     return {
         "base": "the shipped 4-D ResNet",
         FINER + VERIFIER: "the same over the correlations of features (extra: baselines)",
+        PLANE_NET: "the plane vote, judged by a small network over its samples",
     } | {name: baseline.description for name, baseline in BASELINES.items()}
 
 
@@ -70,6 +74,8 @@ def find_method(name: str) -> Method:
         return Shortlist(find_method(first), find_method(second))
     if name == "base" or name.endswith(VERIFIER):
         return NetworkMethod(load_network(name))
+    if is_plane_network(name):
+        return PlaneNetMethod(load_plane_network(name))
     if name.endswith(".safetensors"):
         if "verifier" in read_metadata(name):
             return build_verifier_method(name)
@@ -80,7 +86,7 @@ def find_method(name: str) -> Method:
     raise ValueError(f"method {name!r} is not known; choose from {known} or a .safetensors file.")
 
 
-def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
+def evaluate(name: str, dataset: RetrievalDataset, evidence: bool = True) -> dict[str, Any]:
     """Rank a data set's queries and measure the lists, and the evidence where RoIs exist.
 
     Parameters
@@ -89,6 +95,8 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
         As `find_method` takes it.
     dataset
         With queries; they are cropped to their boxes, and each is its own positive.
+    evidence
+        Whether to measure it, which takes most of the time of a quick method.
 
     Returns
     -------
@@ -98,8 +106,8 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
         over landmarks and queries), ``AP`` by query, ``revisited`` (of a revisited benchmark, whose
         other figures are those of the medium setup), ``ms_per_query`` and ``ms_per_pair`` (see
         `query_time`), ``mb_per_image`` (what is kept of a picture to rank it), ``evidence`` (of
-        methods that give it), ``regions`` (which regions of interest it was measured on),
-        ``skipped`` and ``provenance``.
+        methods that give it; None if left out), ``regions`` (which regions of interest it was
+        measured on), ``skipped`` and ``provenance``.
 
     Raises
     ------
@@ -121,7 +129,9 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
     results |= {"ms_per_pair": milliseconds / len(prepared.features)}
     results |= {"mb_per_image": mean(map(_bytes, prepared.features.values())) / 1e6}
     results |= {"skipped": prepared.skipped, "regions": dataset.regions_used}
-    if isinstance(method, NetworkMethod):
+    if not evidence:
+        results["evidence"] = None
+    elif isinstance(method, NetworkMethod):
         results["evidence"] = measure_evidence(method, dataset, prepared)
     elif hasattr(method, "evidence"):
         results["evidence"] = measure_maps(method, dataset, prepared)
@@ -129,7 +139,9 @@ def evaluate(name: str, dataset: RetrievalDataset) -> dict[str, Any]:
     return results | {"provenance": provenance(dataset) | {"seconds": wall_time}}
 
 
-def compare(names: Sequence[str], dataset: RetrievalDataset, out: Path) -> list[dict[str, Any]]:
+def compare(
+    names: Sequence[str], dataset: RetrievalDataset, out: Path, evidence: bool = True
+) -> list[dict[str, Any]]:
     """`evaluate` several methods, a json file each; what an earlier run finished is not done again.
 
     Parameters
@@ -140,6 +152,8 @@ def compare(names: Sequence[str], dataset: RetrievalDataset, out: Path) -> list[
         As for `evaluate`.
     out
         Folder of the files. One made from other data or regions or by another commit is made anew.
+    evidence
+        As for `evaluate`.
 
     Returns
     -------
@@ -153,8 +167,9 @@ def compare(names: Sequence[str], dataset: RetrievalDataset, out: Path) -> list[
         done = json.loads(path.read_text()) if path.is_file() else {}
         made = done.get("provenance", {})
         of_these = done.get("method") == name and done.get("regions") == dataset.regions_used
+        of_these &= not evidence or done.get("evidence", {}) is not None
         if not of_these or any(made.get(key) != here[key] for key in ("commit", "data_manifest")):
-            done = evaluate(name, dataset)
+            done = evaluate(name, dataset, evidence)
             write_json(path, done)
         results.append(done)
     return results
@@ -255,14 +270,26 @@ def _lock() -> str:
     return hashlib.sha256(pins.read_bytes()).hexdigest() if pins.is_file() else "unknown"
 
 
+def gpu_watts() -> float | None:
+    """What all GPUs of this machine draw now, as ``nvidia-smi`` says; None where it cannot."""
+    command = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return sum(map(float, found.stdout.split())) if found.stdout.strip() else None
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
 class EnergyMeter:
-    """Joules that the machine's processors took, all of its programs together, where Linux tells.
+    """Joules that the machine took, all of its programs together, where it tells.
 
     Parameters
     ----------
     root
-        Of the counters (RAPL). Each starts again at zero now and then, so they are read every
-        minute.
+        Of Linux's counters of the processors (RAPL). Each starts again at zero now and then, so
+        they are read over and over.
+    gpus
+        Whether to ask ``nvidia-smi`` for the power of the GPUs, too, every few seconds.
 
     Examples
     --------
@@ -272,30 +299,41 @@ class EnergyMeter:
     True
     """
 
-    def __init__(self, root: Path = Path("/sys/class/powercap")):
+    def __init__(self, root: Path = Path("/sys/class/powercap"), gpus: bool = False):
         self.counters = sorted(root.glob("intel-rapl:[0-9]"))
         self._last = {counter: self._read(counter, "energy_uj") for counter in self.counters}
         self._known = None not in self._last.values() and bool(self._last)
         self._spent, self._done = 0, threading.Event()
+        self._watts = gpu_watts() if gpus else None
+        self._gpu_spent, self._asked = 0.0, time.monotonic()
 
     def __enter__(self) -> "EnergyMeter":
-        if self._known:
-            threading.Thread(target=self._watch, daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
+        self._watcher.join()
         self._add()
 
     def joules(self) -> float | None:
-        """Since the start; None where no counter can be read."""
+        """The processors', since the start; None where no counter can be read."""
         return self._spent / 1e6 if self._known else None
 
+    def gpu_joules(self) -> float | None:
+        """The GPUs', since the start; None where they were not asked or do not tell."""
+        return None if self._watts is None else self._gpu_spent
+
     def _watch(self) -> None:
-        while not self._done.wait(60):
+        while not self._done.wait(BETWEEN):
             self._add()
 
     def _add(self) -> None:
+        if self._watts is not None:
+            before, since = self._watts, self._asked
+            self._watts, self._asked = gpu_watts(), time.monotonic()
+            self._gpu_spent += (before + (self._watts or 0.0)) / 2 * (self._asked - since)
         for counter in self.counters:
             now, last = self._read(counter, "energy_uj"), self._last[counter]
             if now is None or last is None:
@@ -319,3 +357,30 @@ def write_json(path: Path, data: Any) -> None:
     unfinished = path.with_name(path.name + ".part")
     unfinished.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
     os.replace(unfinished, path)
+
+
+def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write down what a folder's results are of, or make sure that they are of the same.
+
+    Raises
+    ------
+    ValueError
+        If the folder has results of other settings or data.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 2)})
+    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 2)})
+    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 3)})
+    Traceback (most recent call last):
+    ValueError: ... holds another audit: other settings or data; name another folder.
+    """
+    plain = json.loads(json.dumps(settings))
+    if not path.exists():
+        write_json(path, plain)
+    elif json.loads(path.read_text()) != plain:
+        raise ValueError(
+            f"{path.parent} holds another {path.stem}: other settings or data; name another folder."
+        )

@@ -28,7 +28,7 @@ from indiret.evidence import Evidence, explain
 from indiret.images import Picture, pixel_box
 from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Method, NetworkMethod, prepare_query
-from indiret.reproduction import find_method, provenance, write_json
+from indiret.reproduction import find_method, keep_settings, provenance, write_json
 
 FINER = 3  # pixels drawn for each pixel kept, so that what shrinks does not flicker
 MEASURES = ("reciprocal_rank", "patch_match")
@@ -205,18 +205,21 @@ def run_robustness(
     Raises
     ------
     ValueError
-        If ``out`` holds a run of other settings or data, or a method is unknown.
+        If ``out`` holds a run of other settings or data, a method is unknown or
+        ``queries`` is below 1.
     """
+    if queries < 1:
+        raise ValueError(f"queries={queries} of each landmark is not at least 1.")
+    found = {name: find_method(name) for name in methods}
     asked: list[Query] = []
     for landmark in dataset.landmarks:
         asked += [query for query in dataset.queries if query.landmark == landmark][:queries]
     settings = {"methods": list(methods), "queries": len(asked), "others": others}
     settings |= {"dataset": dataset.name, "data": dataset.manifest_hash()}
-    _check_same_run(out, settings)
+    keep_settings(out / "robustness.json", settings)
     origin = provenance(dataset)
     left = [query for query in asked if not _record_path(out, query).exists()]
     if left:
-        found = {name: find_method(name) for name in methods}
         strangers = _strangers(dataset, others)
         database = {
             name: [method.prepare(picture) for picture in strangers]
@@ -328,11 +331,3 @@ def _curves(records: Mapping[str, Any], asked: Sequence[Query]) -> dict[str, Any
 
 def _record_path(out: Path, query: Query) -> Path:
     return out / f"{query.name}.json"
-
-
-def _check_same_run(out: Path, settings: Mapping[str, Any]) -> None:
-    path = out / "settings.json"
-    if not path.exists():
-        write_json(path, settings)
-    elif json.loads(path.read_text()) != settings:
-        raise ValueError(f"{out} holds a run of other settings or data; name another folder.")

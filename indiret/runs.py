@@ -23,7 +23,7 @@ from torch import Tensor
 from indiret.architectures import ATTENTIONS, NORMS
 from indiret.correlation import find_metrics
 from indiret.crossvalidation import held_back
-from indiret.datasets import LAYOUTS, Query, RetrievalDataset, load_dataset
+from indiret.datasets import LAYOUTS, Query, RetrievalDataset, load_dataset, use_regions
 from indiret.evaluation import (
     Fold,
     average_precision,
@@ -94,6 +94,7 @@ class RunConfig:
 
     dataset: str = "toytown"  # as indiret.load_dataset takes it
     root: str = ""  # its folder; toytown is embedded
+    regions: str = ""  # a COCO file of regions of interest; empty for masks or boxes of its own
     method: str = TRAINED  # trained in the fold; or a name of `indiret methods`, not trained
     network: str = "base"  # or "paper-base", with the schedule of its authors
     attention: str = "none"  # "har" is the paper's mask as printed
@@ -149,7 +150,7 @@ class RunConfig:
         --------
         >>> RunConfig.from_dict({"epochs": 40})
         Traceback (most recent call last):
-        ValueError: a run has no setting 'epochs'; choose from dataset, root, method, ...
+        ValueError: a run has no setting 'epochs'; choose from dataset, root, regions, ...
         """
         known = [field.name for field in fields(cls)]
         for name in settings:
@@ -201,12 +202,12 @@ class RunConfig:
         Raises
         ------
         ValueError
-            If it has no queries.
+            If it has no queries, or the file of regions none of its photos.
         """
         dataset = load_dataset(self.dataset, self.root or None)
         if not dataset.queries:
             raise ValueError(f"data set {dataset.name!r} has no queries to part into folds.")
-        return dataset
+        return use_regions(dataset, self.regions) if self.regions else dataset
 
     def part(self, dataset: RetrievalDataset) -> Fold:
         """Its fold, checked: nothing crosses."""
@@ -230,7 +231,8 @@ def run(config: RunConfig, folder: Path, team: Team = ALONE) -> dict[str, Any]:
     dict
         ``config``, ``fold`` (counts), ``records`` (a row for each test query and round: average
         precisions, and measures of evidence where there are regions of interest), ``log`` of the
-        training, ``skipped`` and ``provenance``. Also written to ``folder/results.json``.
+        training, ``skipped``, ``regions`` (of interest, where they come from) and ``provenance``.
+        Also written to ``folder/results.json``.
 
     Raises
     ------
@@ -255,7 +257,7 @@ def finished(config: RunConfig, folder: Path) -> dict[str, Any] | None:
 
 def _run(config: RunConfig, folder: Path, team: Team) -> dict[str, Any]:
     began, used = time.monotonic(), time.process_time()
-    with EnergyMeter() as meter:
+    with EnergyMeter(gpus=config.device.startswith("cuda")) as meter:
         dataset = config.load()
         origin = provenance(dataset)  # before anything is edited meanwhile
         fold = config.part(dataset)
@@ -275,6 +277,7 @@ def _run(config: RunConfig, folder: Path, team: Team) -> dict[str, Any]:
         "records": records,
         "log": log,
         "skipped": dict(dataset.skipped) | skipped,
+        "regions": dataset.regions_used,
         "provenance": origin
         | {
             "device": device_name(config.device),
@@ -282,6 +285,7 @@ def _run(config: RunConfig, folder: Path, team: Team) -> dict[str, Any]:
             "seconds": round(time.monotonic() - began, 2),
             "processor_seconds": round(time.process_time() - used, 2),
             "joules": meter.joules(),
+            "gpu_joules": meter.gpu_joules(),
         },
     }
     write_json(folder / "results.json", results)

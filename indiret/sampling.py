@@ -137,7 +137,7 @@ class PairSampler:
         sides = np.tile(box[2:] - box[:2], 2)
         jitter = random.uniform(-0.1, 0.1, 4) * sides
         box = np.clip(box + jitter, 0, np.tile([width, height], 2))
-        return self.network.describe(_relit(random, _crop(picture, box)), query)
+        return self.network.describe(relit(random, _crop(picture, box)), query)
 
 
 class Lessons:
@@ -235,7 +235,7 @@ def roi_box(dataset: RetrievalDataset, name: str) -> np.ndarray | None:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=float)
 
 
-def _relit(random: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+def relit(random: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """The picture in other light: exposure, tint and contrast drawn at random."""
     light = random.uniform(0.8, 1.25) * random.uniform(0.92, 1.08, 3)
     levels = (np.arange(256) / 255) ** random.uniform(0.75, 1.33)

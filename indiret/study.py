@@ -25,6 +25,7 @@ from tqdm import tqdm
 from indiret.attention import MASKS
 from indiret.datasets import ClickedPair, Query, RetrievalDataset
 from indiret.evaluation import (
+    TITLES,
     Interval,
     average_precision,
     average_to_grid,
@@ -52,7 +53,7 @@ from indiret.protocol import (
     pair_measures,
 )
 from indiret.ranking import FeedbackConfig, NetworkMethod, answer_votes, prepare
-from indiret.reproduction import provenance, write_json
+from indiret.reproduction import keep_settings, provenance, write_json
 from indiret.sampling import Lessons, PairSampler
 from indiret.training import TrainingConfig, ValidationLook, fit
 
@@ -171,7 +172,7 @@ def run_study(
     ValueError
         If ``out`` holds a study of other settings.
     """
-    _check_same_study(out, config, train)
+    keep_settings(out / "study.json", _plain(config) | {"data": train.manifest_hash()})
     train_variants(out, train, validation, config)
     networks = {
         (variant, seed): load_network(weights_path(out, variant, seed))
@@ -244,7 +245,8 @@ def table(rows: Mapping[str, Record], measures: Sequence[str]) -> str:
     |---|---|
     | Base | 0.500 (0.400 … 0.600) |
     """
-    lines = ["| | " + " | ".join(measures) + " |", "|---" * (len(measures) + 1) + "|"]
+    heads = [TITLES.get(measure, measure) for measure in measures]
+    lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for name, row in rows.items():
         known = [row.get(measure) for measure in measures]
         shown = [f"{k['mean']:.3f} ({k['low']:.3f} … {k['high']:.3f})" if k else "" for k in known]
@@ -591,13 +593,3 @@ def _record_path(out: Path, query: Query) -> Path:
 
 def _log_path(out: Path, variant: str, seed: int) -> Path:
     return weights_path(out, variant, seed).with_name("log.json")
-
-
-def _check_same_study(out: Path, config: StudyConfig, train: RetrievalDataset) -> None:
-    """A folder holds one study: its settings are written down at the start."""
-    own = _plain(config) | {"data": train.manifest_hash()}
-    path = out / "study.json"
-    if not path.exists():
-        write_json(path, own)
-    elif json.loads(path.read_text()) != own:
-        raise ValueError(f"{out} holds a study of other settings; name another folder.")

@@ -1,11 +1,12 @@
-"""Networks that learn to compare two pictures by a backbone's frozen maps, each to one vector.
+"""What learns to compare two pictures by a backbone's frozen maps, each made one vector.
 
 - ``siam-fv``: both pictures' cells go through one Fisher-vector layer (Ong et al., 2017);
 - ``non-metric``: a network reads two R-MAC vectors and gives a similarity that is no metric (Garcia
   & Vogiatzis, 2019);
-- ``deep-retrieval``: R-MAC whose projection of regions learns from triplets (Gordo et al., 2017).
+- ``deep-retrieval``: R-MAC whose projection of regions learns from triplets (Gordo et al., 2017);
+- ``gem-learnt``: GeM whose p learns from the same triplets (Radenović et al., 2018).
 
-`indiret.verifier_training` trains them. The fourth, which compares every cell with every cell, is
+`indiret.verifier_training` trains them. Another, which compares every cell with every cell, is
 `indiret.networks` with a backbone's name as its ``scheme``.
 
 Chapter: *Baselines*.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ from torch.nn import functional as F
 
 from indiret.backbones import Backbone, extract, load_backbone, load_maps
 from indiret.descriptor_methods import Described, DescriptorMethod
-from indiret.descriptors import EPSILON, Whitening, fit_whitening, regional_maxima
+from indiret.descriptors import EPSILON, Whitening, fit_whitening, gem, regional_maxima
 from indiret.images import Picture
 from indiret.networks import WEIGHTS, file_name
 
@@ -240,10 +242,40 @@ class NonMetric(Verifier):
         return (missed[relevant].mean() + missed[~relevant].mean()) / 2
 
 
+class LearntGeM(Verifier):
+    """GeM whose p is learnt from triplets, and nothing else (Radenović et al., 2018, Eq. 3).
+
+    The paper learns p with the convolutions, from pairs; here it alone learns, for all channels.
+    """
+
+    def __init__(self, channels: int, p: float = 3.0):
+        nn.Module.__init__(self)  # no projection
+        self.channels = channels
+        self.p = nn.Parameter(torch.tensor(float(p)))
+
+    @property
+    def settings(self) -> dict[str, int]:
+        return {"channels": self.channels}
+
+    def read(self, maps: Tensor) -> Tensor:
+        """The set (N, C) of maps (C, h, w): their cells, as they are."""
+        return maps.flatten(1).T
+
+    def start(self, vectors: Tensor) -> None:
+        """Begin with p = 3, whatever the training pictures."""
+
+    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """A unit vector of each set: the generalised mean of its cells."""
+        powers = vectors.clamp_min(EPSILON).pow(self.p) * mask[..., None]
+        means = powers.sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+        return F.normalize(means.pow(1 / self.p), dim=-1, eps=EPSILON)
+
+
 VERIFIERS: dict[str, type[Verifier]] = {
     "siam-fv": SiameseFisher,
     "non-metric": NonMetric,
     "deep-retrieval": DeepRetrieval,
+    "gem-learnt": LearntGeM,
 }
 
 
@@ -313,7 +345,8 @@ def is_verifier_name(name: str) -> bool:
 def build_verifier_method(name_or_path: str) -> VerifierMethod | DescriptorMethod:
     """A trained verifier by its name, ``BACKBONE:VERIFIER``, or by its file.
 
-    ``deep-retrieval`` is R-MAC with a whitening of its own, and so has R-MAC's evidence.
+    ``deep-retrieval`` is R-MAC with a whitening of its own, ``gem-learnt`` GeM with a p of its own:
+    they have the evidence of these.
 
     Raises
     ------
@@ -347,6 +380,10 @@ def build_verifier_method(name_or_path: str) -> VerifierMethod | DescriptorMetho
             f"{path} was learnt on other weights of {backbone.name} than those installed; install "
             "those, or train it again."
         )
+    if isinstance(verifier, LearntGeM):
+        method = DescriptorMethod(backbone, "gem")
+        method.parts = partial(gem, p=float(verifier.p.detach()))
+        return method
     if not isinstance(verifier, DeepRetrieval):
         return VerifierMethod(backbone, verifier)
     method = DescriptorMethod(backbone, "rmac")

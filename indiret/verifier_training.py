@@ -36,6 +36,9 @@ RECIPES = {
     "deep-retrieval": TrainingConfig(
         steps=400, batch=24, learning_rate=1e-3, weight_decay=0, validate_every=40
     ),
+    "gem-learnt": TrainingConfig(
+        steps=120, batch=24, learning_rate=5e-2, weight_decay=0, validate_every=20
+    ),
 }  # a batch is so many landmarks; chosen on Toytown validation, see book/decisions/0010
 RECIPES = {
     name: replace(recipe, validation_queries=48, checkpoint_every=40)
@@ -47,7 +50,8 @@ class Lesson:
     """Batches of sets of vectors, each a function of (seed, step) alone.
 
     Of each landmark of a batch one photo asks, cropped to its region of interest where there is
-    one, and two others answer; so do photos of no landmark, a share ``distractors`` of the batch.
+    one, and two others answer, or the only other one; so do photos of no landmark, a share
+    ``distractors`` of the batch.
     """
 
     ANSWERS = 2
@@ -60,11 +64,11 @@ class Lesson:
         config: TrainingConfig,
     ):
         views = views_by_landmark(dataset).values()
-        self.landmarks = [names for names in views if len(names) > self.ANSWERS]
+        self.landmarks = [names for names in views if len(names) > 1]
         if len(self.landmarks) < 2:
             raise ValueError(
-                f"data set {dataset.name!r} has {len(self.landmarks)} landmarks with three photos "
-                "or more; training needs at least 2."
+                f"data set {dataset.name!r} has {len(self.landmarks)} landmarks with two photos or "
+                "more; training needs at least 2."
             )
         self.config = config
         shown = {name for names in self.landmarks for name in names}
@@ -83,7 +87,9 @@ class Lesson:
         count = min(self.config.batch, len(self.landmarks))
         queries, targets, owners = [], [], []
         for number in random.choice(len(self.landmarks), count, replace=False):
-            asked, *answers = random.choice(self.landmarks[number], 1 + self.ANSWERS, replace=False)
+            names = self.landmarks[number]
+            drawn = min(1 + self.ANSWERS, len(names))
+            asked, *answers = random.choice(names, drawn, replace=False)
             queries.append(self.queries[asked])
             targets += [self.targets[name] for name in answers]
             owners += [len(queries) - 1] * len(answers)

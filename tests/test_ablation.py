@@ -67,7 +67,7 @@ def test_a_killed_table_goes_on(finished, towns, monkeypatch):
     assert trained == [SMALL["layout: pivot"]]
     pivot, before = (r["rows"]["layout: pivot"] for r in (again, results))
     assert pivot["mAP"] == before["mAP"]
-    with pytest.raises(ValueError, match="table of other settings"):
+    with pytest.raises(ValueError, match="another ablation: other settings"):
         run_ablation(out, *towns, SMALL, steps=3)
 
 

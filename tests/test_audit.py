@@ -169,13 +169,21 @@ def test_a_killed_audit_goes_on_and_ends_the_same(finished, towns, monkeypatch):
 
 def test_a_folder_holds_one_audit(finished, towns):
     other = AuditConfig(folds=3, steps=5, looks=2, network=SMALL)
-    with pytest.raises(ValueError, match="audit of other settings"):
+    with pytest.raises(ValueError, match="another audit: other settings"):
         run_audit(finished[0], other, *towns)
+
+
+def test_a_folder_is_not_taken_by_settings_that_are_refused(towns, tmp_path):
+    with pytest.raises(ValueError, match="choose from 2 to"):
+        run_audit(tmp_path, AuditConfig(folds=99, steps=1, network=SMALL), *towns)
+    assert not list(tmp_path.iterdir())
 
 
 def test_settings_that_cannot_be_met_are_refused(towns):
     with pytest.raises(ValueError, match="steps=0 is not at least 1"):
         AuditConfig(steps=0)
+    with pytest.raises(ValueError, match="folds=1 is not at least 2"):
+        AuditConfig(folds=1)
     with pytest.raises(ValueError, match="make more folds"):
         list(arrange(towns[0], 2, seed=0))
 

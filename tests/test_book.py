@@ -1,10 +1,13 @@
-"""The built book in a real browser, opened from the disk: pictures, console, network, layout."""
+"""The built book in a real browser, from the disk and from a server: pictures, console, layout."""
 
 from __future__ import annotations
 
+import functools
+import http.server
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +22,27 @@ PAGES = sorted(
     if "_static" not in page.parts
 ) or [FIRST_PAGE, CHAPTER_1]
 WIDTHS = (1440, 375)
+SCHEMES = ("light", "dark")
+READABLE = 4.5  # the contrast that WCAG asks of text
+# Of the page's text, and of an explorer's where there is one, against what lies behind.
+CONTRAST = """() => {
+  const rgb = (color) => color.match(/[\\d.]+/g).map(Number);
+  const light = (color) => rgb(color).slice(0, 3).map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, n) => sum + c * [0.2126, 0.7152, 0.0722][n], 0);
+  const behind = (element) => {
+    const color = getComputedStyle(element).backgroundColor;
+    return rgb(color)[3] === 0 ? behind(element.parentElement) : color;
+  };
+  const host = document.querySelector(".indiret-explorer");
+  const inside = host?.firstElementChild?.shadowRoot?.querySelector(".readout");
+  const contrasts = [[document.querySelector("article p"), null], [inside, host]]
+    .filter(([text]) => text).map(([text, holder]) => {
+      const pair = [getComputedStyle(text).color, behind(holder ?? text)].map(light);
+      return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+    });
+  return Math.min(...contrasts, 21);
+}"""
 CHROMIUM_FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -53,14 +77,35 @@ def browser() -> Iterator:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    """The address of the book on a server of this machine."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(BOOK))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("over", ["file", "http"])
 @pytest.mark.parametrize("page_name", PAGES)
-def test_page_is_whole_offline_and_fits(browser, page_name):
+def test_page_is_whole_offline_and_fits(browser, served, page_name, over):
+    home = BOOK.as_uri() if over == "file" else served
     page = browser.new_page(viewport={"width": WIDTHS[0], "height": 900})
     troubles: list[str] = []
 
     def note_request(request):
-        if not request.url.startswith(("file:", "data:", "blob:")):
+        if not request.url.startswith((f"{home}/", "data:", "blob:")):
             troubles.append(f"asks for {request.url}")
+
+    def note_response(response):
+        if response.status >= 400:
+            troubles.append(f"{response.status} for {response.url}")
 
     def note_message(message):
         if message.type == "error":
@@ -68,10 +113,13 @@ def test_page_is_whole_offline_and_fits(browser, page_name):
 
     page.on("request", note_request)
     page.on("requestfailed", lambda request: troubles.append(f"cannot load {request.url}"))
+    page.on(
+        "response", lambda answer: answer.ok or troubles.append(f"{answer.status} {answer.url}")
+    )
     page.on("console", note_message)
     page.on("pageerror", lambda error: troubles.append(f"script error: {error}"))
 
-    page.goto((BOOK / page_name).as_uri(), wait_until="load")
+    page.goto(f"{home}/{page_name}", wait_until="load")
     if page.locator(".math").count():
         page.wait_for_selector("mjx-container svg", state="attached")
     for width in WIDTHS:
@@ -81,6 +129,10 @@ def test_page_is_whole_offline_and_fits(browser, page_name):
         )
         if overflow > 0:
             troubles.append(f"scrolls {overflow} px sideways at {width} px")
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            if (contrast := page.evaluate(CONTRAST)) < READABLE:
+                troubles.append(f"a contrast of {contrast:.1f} at {width} px, {scheme}")
     pictures = page.eval_on_selector_all(
         "img", "images => images.map(i => [i.src, i.alt.trim(), i.complete && i.naturalWidth > 0])"
     )

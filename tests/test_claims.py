@@ -149,6 +149,18 @@ def test_the_audit_is_asked_first(nothing_stored):
 def test_facts_are_computed():
     assert claims._parameters()[:2] == ("11.2 M", REPRODUCED)
     assert claims._mask_peak()[1] == NOT_REPRODUCED
+    ours, verdict, reason = claims._hypersphere()
+    assert verdict == NOT_REPRODUCED and "plane 0." in ours and "of a plane -0." in reason
+
+
+@pytest.mark.parametrize(
+    ("ball", "sphere", "verdict"),
+    [(0.5, 0.1, REPRODUCED), (0.1, 0.5, REPRODUCED), (0.1, 0.2, NOT_REPRODUCED)],
+)
+def test_the_better_of_ball_and_sphere_is_set_beside_a_plane(ball, sphere, verdict):
+    found = {"ball": values(ball), "sphere": values(sphere), "plane": values(0.3)}
+    ours, judged, _ = claims.judge_shapes(found)
+    assert judged == verdict and ours.startswith("ball" if ball > sphere else "sphere")
 
 
 def test_an_unfinished_grid_is_paired_where_it_can_be():

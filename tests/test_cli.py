@@ -205,7 +205,7 @@ def test_regions_are_proposed_and_evidence_is_measured_on_them(capsys, tmp_path,
         status, out, _ = run(capsys, *measure, *more)
         used.append(json.loads(results.read_text())["regions"])
         assert status == 0 and f"evidence is measured on {used[-1]}" in out
-    assert used[0] == "the data set's own masks or query boxes"
+    assert used[0] == "the data set's own masks"
     assert "3 photos; regions: 3 query" in used[1] and "sift, unreviewed" in used[2]
     assert "--regions FILE" in refused(capsys, "evaluate", "--unreviewed")
     assert "not a region file" in refused(capsys, "evaluate", "--regions", results)
@@ -220,11 +220,11 @@ def test_compare_goes_on_where_it_was_killed(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(reproduction, "_commit", lambda: "one")
     asked, evaluate = [], reproduction.evaluate
 
-    def killed_at_the_second(name, dataset):
+    def killed_at_the_second(name, dataset, evidence):
         asked.append(name)
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return evaluate(name, dataset)
+        return evaluate(name, dataset, evidence)
 
     monkeypatch.setattr(reproduction, "evaluate", killed_at_the_second)
     arguments = ["compare", "--dataset", "oxford5k", "--root", root, "--out", tmp_path / "out"]
@@ -431,7 +431,9 @@ def test_reproduce_fills_a_grid_and_report_reads_it(capsys, tmp_path):
     )
     arguments = ["reproduce", config, "--out", tmp_path / "grid", "--no-notebooks"]
     arguments += ["--processes", 1]
-    status, out, _ = run(capsys, *arguments, "--dry-run", "--seconds", 0.2)
+    file = tmp_path / "forecast.json"
+    status, out, _ = run(capsys, *arguments, "--dry-run", "--seconds", 0.2, "--json", file)
+    assert json.loads(file.read_text())["processor_hours"] > 0
     assert status == 0 and out.startswith("6 runs") and "GB of disk" in out
     assert not (tmp_path / "grid").exists()
     status, out, _ = run(capsys, *arguments)
@@ -455,6 +457,33 @@ def test_reproduce_names_what_is_wrong(capsys, tmp_path):
     assert "no run has finished" in refused(capsys, "report", tmp_path / "empty")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("reproduce", "absent"), ("reproduce", "."), ("report", "absent"),
+        ("search", "absent", "."), ("explain", "absent", "absent"),
+        ("search", "absent", ".", "--method", "absent.safetensors"),
+        ("evaluate", "--method", "absent.safetensors"), ("evaluate", "--regions", "absent"),
+        ("compare", "--methods", "absent.safetensors"), ("compare", "--root", "absent"),
+        ("regions", "propose", "oxford5k", "--root", "absent", "--out", "x.json"),
+        ("data", "verify", "oxford5k", "--root", "absent"), ("study", "--wxbs", "absent"),
+        ("audit", "--dataset", "oxford5k", "--root", "absent"),
+        ("robustness", "--methods", "absent.safetensors"),
+    ],
+)  # fmt: skip
+def test_a_missing_file_gets_a_sentence_with_a_remedy(capsys, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 48)).save("photo.png")
+    sentence = refused(capsys, *command)
+    assert "Errno" not in sentence and ";" in sentence
+    assert "absent" in sentence or command == ("reproduce", ".")
+
+
+def test_a_network_that_cannot_be_trained_is_refused_with_those_that_can(capsys):
+    sentence = refused(capsys, "train", "--network", "efficientnet-lite0:siam")
+    assert "paper-base" in sentence and "BACKBONE:siam-fv" in sentence
+
+
 def test_audit_and_robustness_run_on_a_data_set(capsys, tmp_path, monkeypatch):
     town = make_tiny_town(tmp_path / "town", "t", landmarks=3, views=6)
     small = CONFIGS["base"].replace(
@@ -472,4 +501,4 @@ def test_audit_and_robustness_run_on_a_data_set(capsys, tmp_path, monkeypatch):
     assert main(["robustness", *data, *out]) == 0
     assert "scale, times smaller" in capsys.readouterr().out
     assert main([*audit, "--seeds", "2"]) == 2
-    assert "audit of other settings" in capsys.readouterr().err
+    assert "another audit: other settings" in capsys.readouterr().err

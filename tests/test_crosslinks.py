@@ -24,6 +24,7 @@ PROSE = [ROOT / "README.md", *(ROOT / "book" / f"{name}.md" for name in ("intro"
 pytest.importorskip("sphinx")
 sys.path.insert(0, str(ROOT / "book/_ext"))
 crosslinks = importlib.import_module("crosslinks")
+tidy = importlib.import_module("tidy")
 
 ROW = re.compile(
     r"^\| \{eq\}`(?P<label>[\w-]+)` \|.*\| \{py:\w+\}`indiret\.(?P<module>\w+)\.(?P<name>\w+)` "
@@ -43,8 +44,16 @@ def equations_cited(text: str) -> set[int]:
 
 
 def test_the_examples_of_the_extension_hold():
-    tried = doctest.testmod(crosslinks)
-    assert tried.attempted == 3 and tried.failed == 0
+    for module, examples in ((crosslinks, 3), (tidy, 1)):
+        tried = doctest.testmod(module)
+        assert tried.attempted == examples and tried.failed == 0
+
+
+def test_the_guide_for_teachers_has_the_times_of_the_chapters():
+    guide = (ROOT / "book/teaching.md").read_text(encoding="utf-8")
+    for number, minutes in re.findall(r"^\| \{chapter\}`(\d+)` \| (\d+) \|", guide, re.MULTILINE):
+        title = nbformat.read(CHAPTERS[int(number) - 1], as_version=4).cells[0].source
+        assert f"(About {minutes} minutes" in " ".join(title.split()), number
 
 
 def test_equations_are_labelled_in_the_papers_order():

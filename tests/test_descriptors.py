@@ -216,6 +216,11 @@ def test_whitening_is_that_of_a_singular_value_decomposition():
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-3)
     plain = fit_whitening(torch.from_numpy(vectors).float(), 4, power=0)
     np.testing.assert_allclose(plain.projection @ plain.projection.T, np.eye(4), atol=1e-4)
+    _, spread, axes = np.linalg.svd(vectors, full_matrices=False)
+    expected = vectors @ (axes[:4] / np.sqrt(spread[:4, None] / math.sqrt(199))).T
+    halfway = fit_whitening(torch.from_numpy(vectors).float(), 4, power=0.5, centred=False)
+    found = halfway(torch.from_numpy(vectors).float()).numpy()
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=1e-3, atol=1e-3)
     with pytest.raises(ValueError, match="give 1 to 6 whitened dimensions, not 7"):
         fit_whitening(torch.from_numpy(vectors).float(), 7)
 

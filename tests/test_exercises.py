@@ -10,6 +10,7 @@ import nbformat
 import pytest
 import torch
 
+import indiret.plane_exercises  # noqa: F401  registers its checks
 from indiret.exercises import CHECKS, Hint, Verdict, check, exercise, expect, guess
 
 ROOT = Path(__file__).parents[1]

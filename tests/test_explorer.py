@@ -1,16 +1,13 @@
-"""The explorer's data, its page in a browser, and its talk with a live notebook."""
+"""The explorer in a page and in a live notebook, driven in a browser and compared with numpy."""
 
 import json
-import os
 import re
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import time
 import urllib.request
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
@@ -20,63 +17,20 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from test_book import CHROMIUM_FLAGS, absent
+from test_payload import TARGET_GRIDS, answer, noise, unpack
 
 from indiret.datasets import load_dataset
 from indiret.evidence import Evidence, explain
-from indiret.explorer import MODULE, Answer, Explorer, explore, explore_ranked, pack
+from indiret.explorer import MODULE, Explorer, explore, explore_ranked
 from indiret.networks import build_network
+from indiret.payload import Answer
 from indiret.protocol import known_partners
 from indiret.ranking import Hit, NetworkMethod
 
 traitlets = pytest.importorskip("traitlets")
 
 NASTY = """</script><script>alert("x")</script>'&"><img src=x onerror=alert(1)>"""
-QUERY_GRID, TARGET_GRIDS = (3, 6), ((5, 4), (4, 5))
-
-
-def noise(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def answer(seed: int = 0, grid: tuple[int, int] = TARGET_GRIDS[0], **others) -> Answer:
-    """Evidence with many zeros, and a view with both signs."""
-    random = np.random.default_rng(seed)
-    shape = (*grid, *QUERY_GRID)
-    partners = np.stack([random.integers(0, side, QUERY_GRID) for side in grid], axis=-1)
-    partners[0, :3] = -1
-    channels = {
-        "combined": {"tensor": np.maximum(0, random.normal(size=shape))},
-        "gradcam": {"stem": random.random(shape), "stage1": random.random(shape)},
-        "views": {"stem": random.normal(size=shape), "colour": random.normal(size=shape)},
-    }
-    given = {"partners": partners, "channels": channels} | others
-    return Answer(f"answer {seed}", noise(120, 90, seed), **given)
-
-
-def unpack(payload: bytes):
-    """The header, and each answer's channels as bytes and as numbers: a second reader in numpy."""
-    whole = zlib.decompress(payload)
-    (length,) = struct.unpack("<I", whole[:4])
-    header, at = json.loads(whole[4 : 4 + length]), 4 + length
-    at += header["query"]["jpeg"]
-    steps, numbers = [], []
-    for entry in header["answers"]:
-        at += entry["jpeg"]
-        shape = *entry["grid"], *header["query"]["grid"]
-        steps.append({})
-        numbers.append({})
-        for channel in entry["channels"]:
-            key, count = (channel["group"], channel["name"]), int(np.prod(shape))
-            part = np.frombuffer(whole, np.uint8, count, at).reshape(shape)
-            low, high = channel["low"], channel["high"]
-            steps[-1][key], numbers[-1][key] = part, low + (high - low) * (part / 255)
-            at += count
-    assert at == len(whole)
-    return header, steps, numbers
 
 
 class Page(HTMLParser):
@@ -89,33 +43,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-# ---------------------------------------------------------------------------------- what is packed
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    arrays.arrays(np.float64, (2, 3, 1, 2), elements=st.floats(-1e6, 1e6, allow_subnormal=False))
-)
-def test_channels_decode_to_within_half_a_step(values):
-    header, _, numbers = unpack(pack("q", noise(), [Answer("a", noise(), {"g": {"n": values}})]))
-    (channel,) = header["answers"][0]["channels"]
-    step = (channel["high"] - channel["low"]) / 255
-    assert channel["low"] == min(0, values.min())
-    assert np.abs(numbers[0]["g", "n"] - values).max() <= step * 0.5001
-    if values.min() >= 0:  # no evidence stays none
-        assert (numbers[0]["g", "n"][values == 0] == 0).all()
-
-
-def test_names_grids_and_partners_are_packed():
-    one = answer(caption="90%", right=True)
-    header, _, _ = unpack(pack("q", noise(), [one]))
-    (entry,) = header["answers"]
-    assert header["query"]["grid"] == [3, 6] and header["query"]["size"] == [90, 120]
-    assert (entry["name"], entry["caption"], entry["right"]) == ("answer 0", "90%", True)
-    assert (entry["grid"], entry["size"]) == ([5, 4], [120, 90])
-    assert entry["partners"][:3] == [-1, -1, -1]
-    i, j = one.partners[2, 5]
-    assert entry["partners"][2 * 6 + 5] == i * 4 + j
+# ---------------------------------------------------------------------------------- what is shown
 
 
 def test_a_large_explorer_stays_below_a_megabyte():
@@ -141,7 +69,7 @@ def test_what_is_shown_of_a_pair_is_what_explain_and_the_tensor_say():
     tensor = network.correlate(network.describe(query, query=True), [network.describe(target)])
     more = {"attention and feedback": {"PRF": torch.ones(14, 14, 10, 10)}}
     explorer = explore(network, query, target, methods=["combined", "hirescam"], more=more)
-    header, _, (numbers,) = unpack(explorer.payload)
+    header, (numbers,) = unpack(explorer.payload)
     expected = {("views", name): tensor[0, v] for v, name in enumerate(network.config.views)}
     expected["combined", "tensor"] = explain(network, tensor, "combined")[0].pairs
     expected["hirescam", "all"] = explain(network, tensor, "hirescam")[0].pairs
@@ -162,7 +90,7 @@ def test_a_ranked_list_knows_what_is_right_and_only_then_the_truth():
     hits = [Hit(good, 3.0, 0.95), Hit(stranger, -1.0, None)]
     method = NetworkMethod(build_network("base"))
     explorer = explore_ranked(method, town, query, hits, methods=["combined"])
-    header, _, _ = unpack(explorer.payload)
+    header, _ = unpack(explorer.payload)
     entries = header["answers"]
     assert [entry["name"] for entry in entries] == [good, stranger]
     assert [entry["right"] for entry in entries] == [True, False]
@@ -210,32 +138,6 @@ def test_a_notebook_gets_the_widget_and_the_page():
 
 
 # ---------------------------------------------------------------------------------- bad input
-
-
-@pytest.mark.parametrize(
-    ("answers", "message"),
-    [
-        ([], "no answer"),
-        ([answer(channels={})], "one channel or more"),
-        ([answer(channels={"g": {"a": np.ones((2, 2, 2))}})], "m, n, m', n'"),
-        (
-            [answer(channels={"g": {"a": np.ones((2, 2, 2, 2)), "b": np.ones((2, 2, 2, 3))}})],
-            "all of one shape",
-        ),
-        ([answer(channels={"g": {"a": np.full((5, 4, 3, 6), np.nan)}})], "g / a holds NaN"),
-        ([answer(partners=np.zeros((3, 5, 2), int))], "partners has shape"),
-        ([answer(partners=np.full((3, 6, 2), 5))], "target's grid"),
-        ([answer(), answer(channels={"g": {"a": np.ones((5, 4, 3, 6))}})], "Give all the same"),
-    ],
-)
-def test_wrong_answers_are_refused(answers, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        Explorer("q", noise(), answers)
-
-
-def test_a_picture_of_another_kind_is_refused():
-    with pytest.raises(ValueError, match=r"float64 of shape .* give uint8"):
-        Explorer("q", noise() / 255, [answer()])
 
 
 @pytest.mark.parametrize(
@@ -304,20 +206,10 @@ def browser():
 
 
 class Opened:
-    """An explorer in a page on the disk, and what the page did that it should not do."""
+    """An explorer in a page, and what the page did that it should not do."""
 
-    def __init__(
-        self, browser, folder: Path, explorer: Explorer, width=1000, scheme="light", **more
-    ):
-        self.header, self.steps, self.numbers = unpack(explorer.payload)
-        path = folder / "page.html"
-        path.write_text(
-            '<!doctype html><html lang="en"><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            "<title>Explorer</title><style>:root { color-scheme: light dark }</style>"
-            f"<body>{explorer.to_html()}</body></html>",
-            encoding="utf-8",
-        )
+    def __init__(self, browser, address: str, payload: bytes, width=1000, scheme="light", **more):
+        self.header, self.numbers = unpack(payload)
         size = {"width": width, "height": 900}
         self.page = browser.new_page(viewport=size, color_scheme=scheme, **more)
         self.page.set_default_timeout(120_000)  # a busy machine is slow, and not wrong
@@ -325,7 +217,8 @@ class Opened:
         self.page.on("console", self.note_message)
         self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
         self.page.on("request", self.note)
-        self.page.goto(path.as_uri())
+        self.home = address.partition("//")[0], address.split("/")[2]
+        self.page.goto(address)
         self.page.wait_for_selector(".indiret-explorer > div[data-ready]")
 
     def note_message(self, message) -> None:
@@ -333,32 +226,61 @@ class Opened:
             self.troubles.append(message.text)
 
     def note(self, request) -> None:
-        if not request.url.startswith(("file:", "blob:")):
+        scheme, _, rest = request.url.partition("//")
+        if not scheme.startswith(("data:", "blob:")) and (scheme, rest.split("/")[0]) != self.home:
             self.troubles.append(request.url)
 
     def shown(self):
         return self.page.evaluate(SHOWN)
 
+    def choose(self, group: str, name: str) -> np.ndarray:
+        """Click on a group and on a name of it; the numbers that should be seen then."""
+        self.page.locator(".show").get_by_text(group, exact=True).click()
+        self.page.locator(".of").get_by_text(name, exact=True).click()
+        return self.numbers[0][group, name]
+
     def patch(self, side: str, row: int, column: int) -> tuple[float, float]:
         """The middle of a patch in the window."""
-        box = self.page.locator(f".pad[data-side={side}]").bounding_box()
-        rows, columns = QUERY_GRID if side == "query" else self.header["answers"][0]["grid"]
+        pad = self.page.locator(f".pad[data-side={side}]")
+        pad.evaluate("pad => pad.scrollIntoView({block: 'center', behavior: 'instant'})")
+        box = pad.bounding_box()
+        picture = self.header["query"] if side == "query" else self.header["answers"][0]
+        rows, columns = picture["grid"]
         x = box["x"] + (column + 0.5) / columns * box["width"]
         return x, box["y"] + (row + 0.5) / rows * box["height"]
 
 
 @pytest.fixture
-def opened(browser, tmp_path):
+def opened_at(browser):
+    """Open an address that shows an explorer."""
     pages: list[Opened] = []
 
-    def open_page(explorer: Explorer, **settings) -> Opened:
-        pages.append(Opened(browser, tmp_path, explorer, **settings))
+    def open_page(address: str, payload: bytes, **settings) -> Opened:
+        pages.append(Opened(browser, address, payload, **settings))
         return pages[-1]
 
     yield open_page
     for one in pages:
         one.page.close()
         assert one.troubles == []
+
+
+@pytest.fixture
+def opened(opened_at, tmp_path):
+    """Open an explorer in a page on the disk."""
+
+    def open_page(explorer: Explorer, **settings) -> Opened:
+        path = tmp_path / "page.html"
+        path.write_text(
+            '<!doctype html><html lang="en"><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            "<title>Explorer</title><style>:root { color-scheme: light dark }</style>"
+            f"<body>{explorer.to_html()}</body></html>",
+            encoding="utf-8",
+        )
+        return opened_at(path.as_uri(), explorer.payload, **settings)
+
+    return open_page
 
 
 def alpha(strength: np.ndarray) -> np.ndarray:
@@ -422,8 +344,13 @@ def test_a_click_pins_and_reset_lets_go(opened):
     assert f"query (1, 4), pinned × target (3, 1): {share} %" in shown["readout"]
     one.page.mouse.move(2, 2)
     assert_answers(one.shown(), numbers, "query", 1, 4)
-    one.page.get_by_role("button", name="reset").click()
-    assert_whole(one.shown(), numbers)
+    one.page.get_by_label("pairs").fill("3")
+    one.page.get_by_label("true correspondence").check()
+    one.choose("views", "colour")
+    one.page.get_by_role("button", name="reset").click()  # all as it was at first
+    one.page.mouse.move(2, 2)
+    assert_whole(one.shown(), numbers, pairs=10)
+    assert not one.page.get_by_label("true correspondence").is_checked()
 
 
 def test_touch_shows_and_pins(opened):
@@ -457,6 +384,16 @@ def test_the_keyboard_does_all_that_a_mouse_does(opened):
     press("Escape")
     press("ArrowDown")
     assert_answers(one.shown(), numbers, "target", 1, 0)
+    for key, value in (("ArrowRight", "11"), ("Home", "0")):
+        one.page.locator("[type=range]").press(key)
+        assert one.page.locator(".count").inner_text() == value
+    press("Tab")
+    press("Space")
+    assert one.page.get_by_label("true correspondence").is_checked()
+    press("Tab")
+    press("Enter")  # reset
+    assert_whole(one.shown(), numbers)
+    one.page.locator(".pad[data-side=target]").focus()
     for _ in range(2):
         press("Shift+Tab")
     press("ArrowRight")  # the next group, and focus stays where it was
@@ -470,9 +407,8 @@ def test_the_keyboard_does_all_that_a_mouse_does(opened):
 def test_channels_pairs_and_answers_can_be_chosen(opened):
     answers = [answer(caption="95%", right=True), answer(1, TARGET_GRIDS[1], right=False)]
     one = opened(Explorer("q", noise(), answers))
-    one.page.locator(".show").get_by_text("gradcam").click()
-    one.page.locator(".of").get_by_text("stage1").click()
-    assert_whole(one.shown(), one.numbers[0]["gradcam", "stage1"])
+    numbers = one.choose("gradcam", "stage1")
+    assert_whole(one.shown(), numbers)
     one.page.locator(".show").get_by_text("views").click()  # which has no stage1
     assert_whole(one.shown(), one.numbers[0]["views", "stem"])
     one.page.mouse.move(*one.patch("query", 1, 1))
@@ -484,6 +420,15 @@ def test_channels_pairs_and_answers_can_be_chosen(opened):
     one.page.mouse.click(*one.patch("query", 2, 2))
     one.page.get_by_role("img", name="answer 1 wrong").click()  # and the pin of the query stays
     assert_answers(one.shown(), one.numbers[1]["views", "stem"], "query", 2, 2, pairs=3)
+
+
+def test_a_pinned_patch_stays_while_none_har_and_prf_are_compared(opened):
+    one = opened(Explorer("q", noise(), [answer()]))
+    one.page.mouse.click(*one.patch("query", 1, 4))
+    one.page.mouse.move(2, 2)
+    for name in ("none", "HAR", "PRF"):
+        numbers = one.choose("none / HAR / PRF", name)
+        assert_answers(one.shown(), numbers, "query", 1, 4)
 
 
 def test_the_true_correspondence_is_laid_over(opened):
@@ -528,6 +473,9 @@ def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
     for side, grid in (("query", "3 rows of 6"), ("target", "5 rows of 4")):
         name = one.page.locator(f".pad[data-side={side}]").get_attribute("aria-label")
         assert name.startswith(side) and f"{grid} patches" in name
+    for group, name in (("show", "gradcam"), ("of", "tensor")):
+        chip = one.page.get_by_role("group", name=group).get_by_role("radio", name=name)
+        assert chip.count() == (group == "show"), "a choice of one is no choice"
     for role, count in (("application", 2), ("status", 1), ("slider", 1), ("checkbox", 1)):
         assert one.page.get_by_role(role).count() == count
     boxes = [one.page.locator(f".pad[data-side={s}]").bounding_box() for s in ("query", "target")]
@@ -535,24 +483,6 @@ def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
     assert min(box["width"] / 6 for box in boxes) >= 24  # a finger's least target
     small = "e => parseFloat(getComputedStyle(e).fontSize)"
     assert one.page.locator(".keys").evaluate(small) >= 13
-
-
-def test_it_is_painted_soon(opened):
-    """The whole payload of one real pair, from the request to the picture; the best of three."""
-    if os.getloadavg()[0] > 4 * (os.cpu_count() or 1):
-        pytest.skip("this machine is too busy for a time in seconds to mean anything.")
-    town = load_dataset("toytown", split="validation")
-    query = town.queries[0]
-    found = min(query.good - {query.image})
-    explorer = explore(build_network("base"), town.read_query(query), town.read(found))
-    times = []
-    for _ in range(3):
-        page = opened(explorer).page
-        ready = page.locator(".indiret-explorer > div").get_attribute("data-ready")
-        paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-        times.append(max(float(ready), paint))
-    print(f"painted after {min(times):.0f} ms, {len(explorer.to_html())} bytes")
-    assert min(times) < 1500
 
 
 # ---------------------------------------------------------------------------------- in JupyterLab
@@ -566,7 +496,7 @@ def hear(change):
     with open("heard.txt", "a") as file:
         print(change.name, change.new, file=file)
 
-explorer.observe(hear, ["hovered", "pinned", "channel", "opened"])
+explorer.observe(hear, ["hovered", "pinned", "channel", "pairs", "truth", "opened"])
 explorer"""
 TELL = 'explorer.pinned = ("target", 2, 1)'
 
@@ -635,11 +565,14 @@ def test_a_live_notebook_hears_and_answers(browser, lab, tmp_path):
     pad.wait_for()
     box = pad.bounding_box()
     page.mouse.click(box["x"] + 4.5 / 6 * box["width"], box["y"] + 1.5 / 3 * box["height"])
-    page.locator(".show").get_by_text("views").click()
+    page.locator(".show").get_by_text("none / HAR / PRF").click()
+    page.locator(".of").get_by_text("HAR", exact=True).click()
+    page.get_by_label("pairs").fill("3")
+    page.get_by_label("true correspondence").check()
     page.get_by_role("img", name="answer 1").first.click()
     expected = {
         *("hovered ('query', 1, 4)", "pinned ('query', 1, 4)"),
-        *("channel ('views', 'stem')", "opened 1"),
+        *("channel ('none / HAR / PRF', 'HAR')", "pairs 3", "truth True", "opened 1"),
     }
     heard: set[str] = set()
     for _ in range(240):  # the front end sends one change after the other

@@ -16,7 +16,7 @@ from indiret.grid import is_done, read_grid, run_grid
 from indiret.runs import RunConfig
 
 # What two runs of the same settings may differ in; who edits meanwhile changes the commit.
-TIMES = ("seconds", "processor_seconds", "joules", "commit")
+TIMES = ("seconds", "processor_seconds", "joules", "gpu_joules", "commit")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from torch import nn
 
 from indiret import networks
 from indiret.architectures import (
-    ARCHITECTURES,
     LAYOUTS,
     Layers,
     inception,
@@ -40,6 +39,7 @@ from indiret.networks import (
     save_network,
 )
 from indiret.patches import SCHEMES, extract_patches, patch_grid
+from indiret.planelayers import ARCHITECTURES
 
 FOUR = ("cosine", "zncc", "mutual", "colour")
 SMALL = NetworkConfig(
@@ -78,7 +78,7 @@ def test_parameter_table_at_width_64(make, arguments, millions):
 
 def test_the_books_parameter_table():
     page = (Path(__file__).parents[1] / "book/api/tensor.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| `([\w+]+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
     assert [row[0] for row in rows] == list(ARCHITECTURES)
     for name, *printed in rows:
         for conv, millions in zip(("flat", "pivot", "full"), printed, strict=True):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import base64
 import io
+import os
 import re
 import statistics
 import subprocess
 import sys
+import sysconfig
+import venv
 from collections import Counter
 from pathlib import Path
 
@@ -238,8 +241,31 @@ def test_the_first_cell_installs_or_says_how(monkeypatch):
     with pytest.raises(ModuleNotFoundError, match=r"indiret is missing here: pip install"):
         exec(alone, {})
     exec(address, {})
-    assert calls[0][-1] == "indiret @ git+https://example.org/name/indiret@v1"
+    assert calls[0][-1] == "indiret[baselines] @ git+https://example.org/name/indiret@v1"
     assert calls[0][:4] == [sys.executable, "-m", "pip", "install"]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the repository, to install from")
+def test_the_first_cell_installs_the_library_where_it_is_missing(tmp_path):
+    """As in Colab: all packages are there but this one, which comes from its repository."""
+    pytest.importorskip("setuptools", minversion="77", reason="builds without a network")
+    venv.create(tmp_path / "colab", symlinks=True)
+    python = tmp_path / "colab/bin/python"
+    (site,) = (tmp_path / "colab/lib").glob("python3*/site-packages")
+    # A path in a .pth file lends its packages; what is installed in place there stays unknown.
+    (site / "lent.pth").write_text(sysconfig.get_path("purelib"))
+    git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    commit = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+    cell = set_up_cell.set_up_source(ROOT.as_uri(), commit)
+    code = f"{cell}\nimport indiret\nindiret.load_network('base')\nprint(indiret.__file__)"
+    # pip reads NO_BUILD_ISOLATION the wrong way round: 0 builds with what is installed.
+    offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | offline
+    done = subprocess.run(
+        [python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(site) in done.stdout
 
 
 def test_no_function_is_defined_in_two_places(capsys):

@@ -22,7 +22,9 @@ def fill(folder, configs, dataset="oxford5k", joules=None):
         records = []
         for number in range(3):
             row = {"query": f"<b>l{number}</b>_1", "landmark": f"l{number}", "seed": config.seed}
-            row |= {"variant": config.variant, "IoU": [0.3 - 0.02 * t for t in range(10)]}
+            row |= {"variant": config.variant}
+            if config.method == "network":
+                row["IoU"] = [0.3 - 0.02 * t for t in range(10)]
             for scheme in ("none", *config.feedback):
                 level = 0.5 + 0.1 * number + 0.05 * (config.by == "query")
                 measures = {name: level for name in ("mAP", "mAP@5", "mAP@10", "mAP@20", "mIoU")}
@@ -30,6 +32,7 @@ def fill(folder, configs, dataset="oxford5k", joules=None):
                 measures |= {"mIoU, ceiling": 0.7, "mIoU, all ones": 0.3, "mIoU, combined": 0.4}
                 records.append(row | {"scheme": scheme} | measures)
         results = {"config": config.plain, "records": records}
+        results["regions"] = "drawn.json (SHA-256 12): 3 photos"
         results["fold"] = {"train": 0, "test": 3, "validation": 0}
         results["provenance"] = ORIGIN | {"joules": joules}
         (folder / config.key).mkdir(parents=True)
@@ -63,7 +66,9 @@ def test_a_grid_becomes_two_pages(tmp_path):
         assert claim["text"].split("(")[0].split("[")[0].strip() in text
     assert "| Base | the paper | 0.977 ± 0.021 |" in text
     assert "ours, folds by landmark | 0.600 (" in text and "+0.050 (+0.050 … +0.050)" in text
-    assert "4.000 kWh" in text
+    assert "energy of the processors | 4.000 kWh" in text
+    assert "energy of the GPUs | not readable here" in text
+    assert "Regions of interest: drawn.json (SHA-256 12): 3 photos." in text
     balance = Balance()
     balance.feed(page)
     assert balance.open == [] and balance.tags.count("table") >= 4
@@ -76,6 +81,7 @@ def test_a_grid_becomes_two_pages(tmp_path):
 def test_an_unfinished_grid_has_a_report_too(tmp_path):
     fill(tmp_path, [RunConfig(dataset="oxford5k", method="thumbnail", by="query")])
     markdown, _ = write_paper_report(tmp_path, tmp_path / "report")
+    assert "Regions of interest: none was used." in markdown.read_text()
     assert "thumbnail" in markdown.read_text() and "not run" in markdown.read_text()
     write_paper_report(tmp_path, tmp_path / "report")
 

@@ -7,7 +7,7 @@ from tiny_town import make_tiny_town
 from indiret.baselines import ColourHistogram, Thumbnail
 from indiret.ranking import rank
 from indiret.reproduction import find_method
-from indiret.reranking import Diffusion, Shortlist, expand_query
+from indiret.reranking import Diffusion, KReciprocal, Shortlist, expand_query
 
 
 def units(count, values, seed=0):
@@ -73,6 +73,71 @@ def test_diffusion_follows_a_chain_around_a_corner():
 def test_diffusion_refuses_what_does_not_converge():
     with pytest.raises(ValueError, match="0 ≤ alpha < 1"):
         Diffusion(units(3, 2), alpha=1.0)
+
+
+def reciprocal(near, half, p):
+    """R*(p) by sets: ``near`` and ``half`` are N(·, k1) and N(·, k1/2)."""
+    members = {g for g in near[p] if p in near[g]}
+    grown = set(members)
+    for c in members - {"q"}:
+        others = {g for g in half[c] if c in half[g]}
+        if len(others & members) > 2 / 3 * len(others):
+            grown |= others
+    return grown - {"q"}
+
+
+@pytest.mark.parametrize(("k1", "k2", "weight"), [(6, 3, 0.3), (4, 1, 0.0), (40, 4, 0.5)])
+def test_k_reciprocal_encoding_by_sets(k1, k2, weight):
+    centres = units(5, 6)
+    database = centres.repeat(6, axis=0) + 0.25 * units(30, 6, seed=1)
+    database /= np.linalg.norm(database, axis=1, keepdims=True)
+    query = database[8] + 0.2 * units(1, 6, seed=2)[0]
+    query /= np.linalg.norm(query)
+    rows = {**dict(enumerate(database)), "q": query}
+
+    def neighbours(p, k, among):
+        return [p, *sorted(among - {p}, key=lambda g: -float(rows[p] @ rows[g]))[:k]]
+
+    alone = set(range(30))
+    near = {p: neighbours(p, k1, alone) for p in alone}
+    half = {p: neighbours(p, round(k1 / 2), alone) for p in alone}
+
+    def code(p):
+        values = np.zeros(30)
+        if p == "q":  # a newcomer to the lists of the database
+            lists = {g: neighbours(g, k1, alone | {"q"}) for g in alone}
+            members = reciprocal({**lists, "q": neighbours("q", k1, alone)}, half, "q")
+        else:
+            members = reciprocal(near, half, p)
+        for g in members:
+            values[g] = np.exp(-np.square(rows[p] - rows[g]).sum())
+        return values / values.sum()
+
+    codes = {p: code(p) for p in rows}
+    means = {p: np.mean([codes[g] for g in neighbours(p, k2 - 1, alone)], 0) for p in rows}
+    expected = []
+    for g in range(30):
+        pairs = list(zip(means["q"], means[g], strict=True))
+        jaccard = 1 - sum(map(min, pairs)) / sum(map(max, pairs))
+        distance = np.square(query - database[g]).sum()
+        expected.append(-((1 - weight) * jaccard + weight * distance))
+    scores = KReciprocal(database, k1, k2, weight).score(query)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert weight or scores.argsort()[::-1][:6].min() >= 6  # the query's own group of six
+
+
+def test_k_reciprocal_neighbours_outweigh_a_lone_stranger():
+    group = np.radians([0, 12, 24, 36])
+    angles = np.append(group, np.radians([-30, -42, -54]))
+    database = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+    scores = KReciprocal(database, k1=3, k2=2).score(database[0])
+    assert database[0] @ database[3] < database[0] @ database[4]  # the cosine prefers the stranger
+    assert scores[3] > scores[4]
+
+
+def test_k_reciprocal_refuses_what_has_no_meaning():
+    with pytest.raises(ValueError, match="k1 ≥ k2 ≥ 1"):
+        KReciprocal(units(3, 2), k1=2, k2=3)
 
 
 def test_a_shortlist_is_put_in_order_and_the_rest_left_alone():

@@ -126,7 +126,7 @@ def test_a_killed_run_goes_on(finished, town, monkeypatch):
     monkeypatch.setattr(robustness, "_measure", lambda *a: measured.append(a[0]) or original(*a))
     assert run_robustness(out, town, METHODS, others=3) == results
     assert measured == [town.queries[1]]
-    with pytest.raises(ValueError, match="run of other settings"):
+    with pytest.raises(ValueError, match="another robustness: other settings"):
         run_robustness(out, town, METHODS, others=2)
 
 
@@ -134,6 +134,18 @@ def test_photos_of_other_things_are_needed(tmp_path):
     town = make_tiny_town(tmp_path / "none", "n", distractors=0)
     with pytest.raises(ValueError, match="belongs to a landmark"):
         run_robustness(tmp_path / "out", town, METHODS)
+
+
+@pytest.mark.parametrize(
+    ("methods", "queries", "sentence"),
+    [(METHODS, 0, "queries=0 of each"), (["sfit"], 1, "'sfit' is not known")],
+)
+def test_a_folder_is_not_taken_by_settings_that_are_refused(
+    town, tmp_path, methods, queries, sentence
+):
+    with pytest.raises(ValueError, match=sentence):
+        run_robustness(tmp_path, town, methods, queries)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_the_book_reports_is_whole():

@@ -2,6 +2,8 @@
 
 import ast
 import json
+import os
+import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import nbformat
 import pytest
 from tiny_town import make_tiny_town
 
-from indiret import runs
+from indiret import reproduction, runs
 from indiret.baselines import build_method
 from indiret.evaluation import average_precision, check_fold, training_data
+from indiret.images import image_size
 from indiret.ranking import rank, rank_in_blocks
+from indiret.regions import PhotoRegions, Region, write_regions
 from indiret.reproduction import EnergyMeter
 from indiret.runs import RunConfig, finished, run, validation_data
 
@@ -170,6 +174,42 @@ def test_energy_counts_round_the_turn_of_a_counter(tmp_path):
     with EnergyMeter(tmp_path) as meter:
         pass
     assert meter.joules() is None
+
+
+def test_energy_of_gpus_is_their_power_over_time(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nprintf '300.0\\n200.0\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(reproduction, "BETWEEN", 0.05)
+    began = time.monotonic()
+    with EnergyMeter(tmp_path, gpus=True) as meter:
+        time.sleep(0.3)
+    seconds = time.monotonic() - began
+    assert 0.3 * 500 <= meter.gpu_joules() <= seconds * 500 and meter.joules() is None
+    for broken in ("exit 9", "echo '[N/A]'", "true"):
+        program.write_text(f"#!/bin/sh\n{broken}\n")
+        with EnergyMeter(tmp_path, gpus=True) as meter:
+            pass
+        assert meter.gpu_joules() is None
+    with EnergyMeter(tmp_path) as meter:
+        pass
+    assert meter.gpu_joules() is None
+
+
+def test_a_run_says_which_regions_it_used(town, tmp_path):
+    """Boxes without a file; with one, what was drawn, and evidence on nothing else."""
+    asked = {query.image for query in town.queries}
+    views = {name: town.path(name) for name in town.images if name not in asked and "_" in name}
+    drawn = {name: PhotoRegions(image_size(path), [Region.from_box((0, 0, 40, 40))])
+             for name, path in views.items()}  # fmt: skip
+    write_regions(tmp_path / "drawn.json", drawn)
+    plain = run(config_of(town), tmp_path / "plain")
+    chosen = run(config_of(town, regions=str(tmp_path / "drawn.json")), tmp_path / "drawn")
+    assert plain["regions"] == "the boxes of the queries"
+    assert all("IoU" not in row for row in plain["records"])  # each photo that asks asks once
+    assert chosen["regions"].startswith("drawn.json (SHA-256 ") and "drawn" in chosen["regions"]
+    assert all("IoU" in row for row in chosen["records"])
 
 
 def test_settings_survive_json():

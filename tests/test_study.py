@@ -91,7 +91,7 @@ def test_what_is_finished_is_not_done_again(finished, towns, monkeypatch):
 def test_a_folder_holds_one_study(finished, towns):
     out, _ = finished
     other = StudyConfig(("none",), seeds=1, steps=4, network=SMALL)
-    with pytest.raises(ValueError, match="study of other settings"):
+    with pytest.raises(ValueError, match="another study: other settings"):
         run_study(out, other, *towns[:2], {})
 
 

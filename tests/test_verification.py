@@ -126,6 +126,14 @@ def test_gradients_are_finite_also_of_a_plain_picture(kind):
     assert any(p.grad.any() for p in learning)
 
 
+def test_gem_of_cells_is_gem_of_maps_and_its_p_is_the_one_thing_that_learns():
+    verifier, maps = make("gem-learnt"), torch.rand(1, 12, 4, 3)
+    assert [name for name, _ in verifier.named_parameters()] == ["p"]
+    sets = verifier.read(maps[0]), torch.rand(20, 12)
+    expected = F.normalize(maps[0].pow(5.0).mean((1, 2)).pow(1 / 5.0), dim=0)  # p = 5 by `make`
+    torch.testing.assert_close(verifier(*stack(sets))[0], expected)
+
+
 def test_deep_retrieval_by_a_loop():
     verifier, regions = make("deep-retrieval"), torch.rand(4, 12)
     total = torch.zeros(5)
@@ -196,7 +204,7 @@ def test_files_come_back_bit_for_bit(kind, tmp_path, monkeypatch):
     assert all(torch.equal(again.state_dict()[k], v) for k, v in verifier.state_dict().items())
     plain = VerifierMethod(toy(), verifier).prepare_many(pictures())
     method = build_verifier_method(str(path))
-    assert isinstance(method, DescriptorMethod) == (kind == "deep-retrieval")
+    assert isinstance(method, DescriptorMethod) == (kind in ("deep-retrieval", "gem-learnt"))
     for one, two in zip(plain, method.prepare_many(pictures()), strict=True):
         np.testing.assert_allclose(one.vector, two.vector, atol=1e-5)
     assert [file.name for file in path.parent.iterdir()] == [path.name]

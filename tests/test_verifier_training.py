@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_town import make_tiny_town
 from torch import nn
 
 from indiret import verifier_training
 from indiret.backbones import Backbone
+from indiret.datasets import join, load_dataset
 from indiret.training import TrainingConfig
 from indiret.verification import VERIFIERS
 from indiret.verifier_training import Lesson, fit_verifier
@@ -42,13 +44,30 @@ def toy():
     return Backbone("toy", network)
 
 
-@pytest.mark.parametrize("kind", VERIFIERS)
+@pytest.mark.parametrize("kind", [kind for kind in VERIFIERS if kind != "gem-learnt"])
 def test_the_loss_falls(kind, towns):
     verifier, log = fit_verifier(kind, toy(), *towns, replace(RECIPE, steps=60))
     losses = [row["loss"] for row in log if "loss" in row]
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
     assert log[0]["step"] == 0 and 0 < log[0]["validation_map"] <= 1
     assert not verifier.training
+
+
+def test_p_rises_where_single_cells_tell_landmarks_apart():
+    torch.manual_seed(0)
+    verifier = VERIFIERS["gem-learnt"](12, p=1.0)
+    sets = torch.rand(12, 20, 12)
+    sets[torch.arange(12), 0, torch.arange(12) % 6] = 3.0  # photo i shows landmark i mod 6
+    optimiser = torch.optim.Adam(verifier.parameters(), lr=0.1)
+    losses = []
+    for _ in range(20):
+        encoded = verifier(sets, torch.ones(12, 20))
+        loss = verifier.loss(encoded[:6], encoded[6:], torch.eye(6).bool())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] and verifier.p.item() > 2
 
 
 def test_batches_are_true_and_a_function_of_seed_and_step(towns):
@@ -95,9 +114,27 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(kind, towns, tmp_path
 def test_what_cannot_be_learnt_from_is_refused(towns, tmp_path):
     with pytest.raises(ValueError, match="share"):
         fit_verifier("siam-fv", toy(), towns[0], towns[0], RECIPE)
-    pairs = make_tiny_town(tmp_path / "pairs", "c", views=2)
-    with pytest.raises(ValueError, match="three photos or more"):
-        fit_verifier("siam-fv", toy(), pairs, towns[1], RECIPE)
+    lone = make_tiny_town(tmp_path / "lone", "c", views=1)
+    with pytest.raises(ValueError, match="two photos or more"):
+        fit_verifier("siam-fv", toy(), lone, towns[1], RECIPE)
+
+
+def test_pairs_of_photos_teach_beside_a_town(towns, tmp_path):
+    for side in ("Query", "Reference"):
+        (tmp_path / side).mkdir()
+        for number in range(6):
+            picture = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(tmp_path / side / f"{number}.png")
+    both = join(towns[0], load_dataset("pairs", tmp_path))
+    lesson = Lesson(both, toy(), VERIFIERS["deep-retrieval"](12), replace(RECIPE, batch=12))
+    assert len(lesson.landmarks) == 12 and len(lesson.distractors) == 4
+    relevant = lesson.batch(0)[2]
+    assert sorted(relevant.sum(1).tolist()) == [1] * 6 + [2] * 6  # a pair has one answer
+    assert both.manifest_hash() != towns[0].manifest_hash()
+    log = fit_verifier("deep-retrieval", toy(), both, towns[1], RECIPE)[1]
+    assert log[-1]["step"] == RECIPE.steps
+    with pytest.raises(ValueError, match="share 34 names"):
+        join(towns[0], towns[0])
 
 
 def test_every_verifier_has_a_recipe():

@@ -3,7 +3,7 @@
     python -m tools.measure_verifiers RUNS --split validation
 
 RUNS holds folders that `indiret train` made, each with a network.safetensors: any of siam-fv,
-non-metric, deep-retrieval and verifier.
+non-metric, deep-retrieval, gem-learnt and verifier.
 """
 
 import argparse

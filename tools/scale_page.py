@@ -30,7 +30,7 @@ OXFORD = 567  # photos of Oxford that are good or ok for some query
 
 def tables(found: Mapping[str, Any]) -> str:
     """The page's measured part as Markdown."""
-    run, done = RunRates(**found["rates"]), found["rehearsal"]
+    run, done = RunRates(**found["rates"]), found["rehearsals"]["full"]
     queries, photos = done["queries"], done["photos"]
     photo = (done["processor_seconds"] - queries * photos * run.pair) / (photos + queries)
     rates = Rates(photo, run.pair, run.kept)
@@ -38,7 +38,7 @@ def tables(found: Mapping[str, Any]) -> str:
         f"Measured on {found['machine']}: {1000 * photo:.0f} ms to read and describe a photo of "
         f"1024 × 768 pixels, {1000 * run.pair:.1f} ms to judge a pair, {1000 * run.step:.0f} ms a "
         f"step of training, {run.kept / 1e6:.1f} MB kept of a photo.",
-        _rehearsal(done),
+        *(_rehearsal(name, one) for name, one in sorted(found["rehearsals"].items())),
         "## Ranking 55 queries, one round",
     ]
     rows = []
@@ -72,15 +72,17 @@ def tables(found: Mapping[str, Any]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _rehearsal(done: Mapping[str, Any]) -> str:
+def _rehearsal(setting: str, done: Mapping[str, Any]) -> str:
     whole = (done["photos"], done["queries"]) == (5063, 55)
     kind = "The whole of Oxford" if whole else "A part"
     return (
-        f"{kind} was rehearsed with stand-ins: {done['photos']:,} photos for {done['queries']} "
-        f"queries took {in_words(done['processor_seconds'] / 3600)} of the processor. The memory "
-        f"was {done['gb_after_one_block']:.2f} GB after the first {done['block']} photos and "
+        f"{kind} was rehearsed with stand-ins of real size in the {setting} setting: "
+        f"{done['photos']:,} photos for {done['queries']} queries, "
+        f"{done['photos'] * done['queries']:,} pairs, took "
+        f"{in_words(done['processor_seconds'] / 3600)} of the processor. The memory was "
+        f"{done['gb_after_one_block']:.2f} GB after the first {done['block']} photos and "
         f"{done['gb_at_the_end']:.2f} GB at the end."
-        + ("" if whole else " What follows is worked out from these rates, not run.")
+        + ("" if whole else " The rest is worked out from its rates, not run.")
     )
 
 

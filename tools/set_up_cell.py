@@ -30,7 +30,7 @@ import sys
 from importlib.util import find_spec
 
 if find_spec("indiret") is None:  # in Colab; Binder and `make lab` have it
-    wanted = ["anywidget", "indiret @ git+{url}@{branch}"]
+    wanted = ["anywidget", "indiret[baselines] @ git+{url}@{branch}"]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *wanted], check=True)"""
 
 

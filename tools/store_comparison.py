@@ -22,7 +22,8 @@ def command(result: Result) -> str:
     """What makes a result again."""
     name, _, split = result["dataset"].partition("/")
     where = f"--split {split}" if split else f"--dataset {name} --root FOLDER"
-    return f"indiret compare {where} --methods {result['method']}"
+    alone = " --no-evidence" if result.get("evidence", {}) is None else ""
+    return f"indiret compare {where}{alone} --methods {result['method']}"
 
 
 def store(folder: Path, to: Path = STORED) -> list[Path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,60 +21,86 @@ from indiret.datasets import RetrievalDataset, load_dataset
 CELL = (200, 160)  # pixels of one sample, with its margin
 VIEWS = 6
 PAPER, BOX = "#fbfaf7", "#ffb000"
+HEADS = {"sizes": "width and height", "forms": "form", "palettes": "palette"}
 
 
 def card_tables(card: Mapping[str, Any]) -> str:
-    """Render a data card as Markdown: a section with a table for every entry that has parts.
+    """Render a data card as Markdown: what it is, then counts, spreads, twins and baselines."""
+    plain = {key: value for key, value in card.items() if not isinstance(value, Mapping)}
+    plain["size"] = f"{plain.pop('bytes') / 1e6:.1f} MB"
+    splits = list(card["splits"])
+    rows = {key: [card["splits"][split][key] for split in splits] for key in card["splits"]["test"]}
+    sections = [
+        table(["", "what"], [[_words(key), str(value)] for key, value in plain.items()]),
+        "## Splits",
+        table(["", *splits], [[_words(k), *_shown(v)] for k, v in rows.items() if _is_number(v)]),
+        "Median, and in brackets the least and the greatest:",
+        table(["", *splits], [[_words(k), *_shown(v)] for k, v in rows.items() if _is_spread(v)]),
+    ]
+    for name, counts in rows.items():
+        if not _is_number(counts) and not _is_spread(counts):
+            kinds = sorted({kind for count in counts for kind in count})
+            lines = [[_words(kind), *(str(c.get(kind, 0)) for c in counts)] for kind in kinds]
+            sections += [table([f"photos by {HEADS[name]}", *splits], lines)]
+    twins = [[_words(name), ", ".join(others)] for name, others in card["colour_twins"].items()]
+    sections += ["## Colour twins", table(["landmark", "distractors in its colours"], twins)]
+    return "\n\n".join([*sections, *_baselines(card)])
+
+
+def _baselines(card: Mapping[str, Any]) -> list[str]:
+    measured, chance = card["outside_baselines"], card["chance"]
+    splits, methods = list(measured), list(measured["test"])
+    heads = [f"{split}{own}" for split in splits for own in ("", ", own photo left out")]
+    rows = {name: [measured[split][name] for split in splits] for name in methods}
+    rows["by lot"] = [chance[split] for split in splits]
+    lines = [
+        [name, *(f"{row[own]:.3f}" for row in found for own in ("with_own", "without_own"))]
+        for name, found in rows.items()
+    ]
+    sections = ["## Outside baselines", table(["mAP", *heads], lines)]
+    for split in splits:
+        apart = {name: measured[split][name]["by_landmark"] for name in methods}
+        lines = [
+            [_words(landmark), *(f"{apart[name][landmark]:.3f}" for name in methods)]
+            for landmark in apart[methods[0]]
+        ]
+        sections.append(table([f"mAP by landmark, {split}", *methods], lines))
+    return sections
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown.
 
     Examples
     --------
-    >>> print(card_tables({"seed": 7, "counts": {"test": {"photos": 3}, "train": {"photos": 4}}}))
-    |   |   |
+    >>> print(table(["", "test"], [["photos", "3"]]))
+    |   | test |
     | --- | --- |
-    | seed | 7 |
-    <BLANKLINE>
-    ## Counts
-    <BLANKLINE>
-    |   | photos |
-    | --- | --- |
-    | test | 3 |
-    | train | 4 |
+    | photos | 3 |
     """
-    facts = {key: value for key, value in card.items() if not isinstance(value, Mapping)}
-    sections = [_table(facts)] if facts else []
-    for key, value in card.items():
-        if isinstance(value, Mapping) and value:
-            sections.append(f"## {_words(key).capitalize()}\n\n{_table(value)}")
-    return "\n\n".join(sections)
-
-
-def _table(rows: Mapping[str, Any]) -> str:
-    """Rows of plain values, or of mappings, laid so that the table is taller than wide."""
-    parts: dict[str, Mapping[str, Any]] = {
-        key: row if isinstance(row, Mapping) else {"": row} for key, row in rows.items()
-    }
-    columns = list(dict.fromkeys(column for row in parts.values() for column in row))
-    if len(columns) > len(parts):
-        parts = {c: {key: row.get(c, "") for key, row in parts.items()} for c in columns}
-        columns = list(rows)
-    lines = [["", *map(_words, columns)], ["---"] * (len(columns) + 1)]
-    for key, row in parts.items():
-        lines.append([_words(key), *(_show(row.get(column, "")) for column in columns)])
+    lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell or ' ' for cell in line)} |" for line in lines)
 
 
+def _is_number(values: Sequence[Any]) -> bool:
+    return not isinstance(values[0], Mapping)
+
+
+def _is_spread(values: Sequence[Any]) -> bool:
+    return isinstance(values[0], Mapping) and "median" in values[0]
+
+
+def _shown(values: Sequence[Any]) -> list[str]:
+    """Numbers as they are; a spread as its median and its ends."""
+    if _is_number(values):
+        return [f"{value:,}" for value in values]
+    form = ",.0f" if values[0]["max"] > 100 else ".2f"
+    middle, low, high = ([format(v[key], form) for v in values] for key in ("median", "min", "max"))
+    return [f"{m} ({a} … {b})" for m, a, b in zip(middle, low, high, strict=True)]
+
+
 def _words(key: str) -> str:
-    return key.replace("_", " ").replace("|", "/")
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    if isinstance(value, Mapping):
-        return "; ".join(f"{_words(key)} {_show(part)}" for key, part in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_show(part) for part in value)
-    return str(value).replace("|", "/")
+    return key.replace("_", " ")
 
 
 def sample_sheet(town: RetrievalDataset) -> Image.Image:

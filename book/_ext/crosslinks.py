@@ -153,7 +153,7 @@ def add_library_links(app: Sphinx, page: str, source: list[str]) -> None:
             names = imported_names("".join(cell["source"]))
             roles = [f"{{py:obj}}`{name.rsplit('.', 1)[1]} <{name}>`" for name in names]
             text = f"*In the library:* {', '.join(roles)}."
-            links = {"cell_type": "markdown", "id": "library", "metadata": {}, "source": text}
+            links = {"cell_type": "markdown", "id": "library-links", "metadata": {}, "source": text}
             notebook["cells"].insert(position + 1, links)
             source[0] = json.dumps(notebook)
             return

@@ -1,0 +1,428 @@
+"""A small network that reads what was found along the best planes of a pair.
+
+The plane vote adds up how well the patches along a plane answer. This network sees the answers in
+their places instead: the tensor sampled along the best plane of either direction is a picture of
+the template, one channel for each thing that is known of an answer, and a few 2-D convolutions say
+which answers support the plane, and whether the pair shows the same thing. It can only judge planes
+that the vote finds, so it costs little more than the vote.
+
+Chapter: *Sphere or plane?*
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from indiret.evidence import Evidence
+from indiret.images import Picture
+from indiret.networks import WEIGHTS, file_name
+from indiret.patches import patch_grid
+from indiret.planes import (
+    PARTS,
+    Plane,
+    cell_grid,
+    grid_places,
+    planes_of,
+    refine_plane,
+    sample_plane,
+)
+from indiret.planes import _read as read
+from indiret.planevote import (
+    EVIDENCE_CELLS,
+    PLANES,
+    Found,
+    PlaneConfig,
+    PlanesMethod,
+    PlaneViews,
+    Template,
+    _floats,
+    _shares,
+    weigh,
+)
+
+NAME = "plane-net"
+CHANNELS = (
+    "answer",  # the best of 3 × 3 patches around the place that the plane gives
+    "cosine",  # at the place itself
+    "unfitted",  # the answer along the plane as it was voted for
+    "lost",  # by how much another target patch answers better
+    "rank",  # of the place among all target patches, 1 for the best
+    "asked",  # rank of the template's patch among all that the place could answer
+    "structure",  # length of the template's patch
+    "inside",  # whether the place lies in the target
+)
+NUMBERS = ("votes", "standing", "fitted", "size", "stretch", "shear")  # of a plane as a whole
+DIRECTIONS = 2  # the query's template in the target, and the target's in the query
+
+
+class Sample(NamedTuple):
+    """What is known along one plane: `CHANNELS` (C, K, L), `NUMBERS` (G,), and the places.
+
+    ``voters`` and ``places`` are (K, L, 2), y and x from 0 to 1 in their photos.
+    """
+
+    maps: Tensor
+    numbers: Tensor
+    voters: Tensor
+    places: Tensor
+
+
+class Judgement(NamedTuple):
+    """``logits`` (B, 2) of irrelevant and relevant; ``support`` (B, 2, K, L) logits of answers."""
+
+    logits: Tensor
+    support: Tensor
+
+
+def sample(method: PlanesMethod, template: Template, searched: PlaneViews, found: Found) -> Sample:
+    """The tensor of a template and the size in which a plane was found, sampled along that plane.
+
+    Parameters
+    ----------
+    method
+        That found the plane.
+    template, searched, found
+        As for `indiret.planevote.PlanesMethod.land`; the pyramid in float32.
+    """
+    step, patches = method.config.step, searched.pyramid[found.size]
+    K, L = template.patches.shape[:2]
+    rows, columns = patches.shape[:2]
+    products = template.patches.flatten(0, 1) @ patches.flatten(0, 1).mT
+    cosines = products.view(K, L, rows, columns)
+    _, across = planes_of((K, L, (rows + 1) // 2, (columns + 1) // 2), step // 2)
+    a, b = divmod(found.place, across)
+    offset = 2 * torch.tensor([a - step // 2 * K // 2, b - step // 2 * L // 2])
+    start = Plane(step * torch.eye(2), offset.float(), found.votes)
+    answers = weigh(cosines.clone())
+    plane = refine_plane(answers, start)
+    places = plane.places(K, L)
+    inside = ((places >= 0) & (places <= torch.tensor([rows - 1, columns - 1]))).all(-1)
+    at = sample_plane(cosines, plane)
+    maps = torch.stack(
+        [
+            best_near(answers, plane),
+            at,
+            best_near(answers, start),
+            cosines.amax((2, 3)) - at,
+            _rank((cosines > at[..., None, None]).sum((2, 3)), rows * columns),
+            _rank(_better_asked(cosines, at, places), K * L),
+            template.patches.norm(dim=-1),
+            inside.float(),
+        ]
+    )
+    maps[:6] *= inside
+    stretch = plane.matrix / step
+    down, right = stretch[0, 0], stretch[1, 1]
+    area = (down * right - stretch[0, 1] * stretch[1, 0]).clamp_min(1e-2)
+    numbers = torch.stack(
+        [
+            torch.tensor(10 * found.votes),
+            torch.tensor(found.standing / 10),
+            torch.tensor(10 * plane.votes),
+            torch.tensor(found.size / len(searched.pyramid)),
+            area.log(),
+            (stretch[0, 1].abs() + stretch[1, 0].abs() + (down - right).abs()),
+        ]
+    )
+    cells = torch.tensor(cell_grid(*searched.shape, method.config.pyramid[found.size]))
+    return Sample(maps, numbers, template.where, (places + PARTS / 2) / cells)
+
+
+def best_near(answers: Tensor, plane: Plane) -> Tensor:
+    """The best of 3 × 3 answers around the places of a plane, between patches bilinearly: (K, L).
+
+    As `indiret.planes.sample_plane` of a max-pooled tensor, of which only these places are made.
+
+    Examples
+    --------
+    >>> answers = torch.zeros(1, 1, 5, 5)
+    >>> answers[0, 0, 1, 1] = 1.0
+    >>> best_near(answers, Plane(torch.eye(2), torch.tensor([2.0, 2.5]), 0.0)).tolist()
+    [[0.5]]
+    """
+    K, L, rows, columns = answers.shape
+    places = plane.places(K, L)
+    low = places.floor()
+    around = low.long()[:, :, None] + grid_places(4, 4).long().flatten(0, 1) - 1
+    window = read(answers, around).view(K * L, 1, 4, 4)
+    best = F.max_pool2d(window, 3, 1)[:, 0]  # of the four patches around each place
+    past = (places - low).flatten(0, 1)
+    shares = [torch.stack([1 - past[:, axis], past[:, axis]], 1) for axis in (0, 1)]
+    corners = low.long().flatten(0, 1)[:, :, None] + torch.arange(2)
+    limits = torch.tensor([rows, columns])[:, None]
+    inside = (corners >= 0) & (corners < limits)
+    weights = [share * inside[:, axis] for axis, share in enumerate(shares)]
+    return torch.einsum("pab,pa,pb->p", best, *weights).view(K, L)
+
+
+def _rank(better: Tensor, among: int) -> Tensor:
+    """1 for the best of so many, 0 for the last, even steps in the logarithm.
+
+    Examples
+    --------
+    >>> _rank(torch.tensor([0, 9, 99]), 100)
+    tensor([1.0000, 0.5011, 0.0022])
+    """
+    return 1 - (better + 1.0).log() / float(np.log(among + 1))
+
+
+def _better_asked(cosines: Tensor, at: Tensor, places: Tensor) -> Tensor:
+    """How many of the template's patches answer better what lies at each patch's place: (K, L)."""
+    K, L, rows, columns = cosines.shape
+    nearest = places.round().long()
+    i, j = nearest[..., 0].clamp(0, rows - 1), nearest[..., 1].clamp(0, columns - 1)
+    there = cosines.flatten(0, 1)[:, i.flatten(), j.flatten()]  # voters × places
+    return (there > at.flatten()).sum(0).view(K, L)
+
+
+def stack(pairs: Sequence[Sequence[Sample]]) -> tuple[Tensor, Tensor]:
+    """Maps and numbers of B pairs in both directions: (B, 2, C, K, L) and (B, 2, G).
+
+    Templates of different shapes are padded with zeros.
+    """
+    directed = len(pairs), DIRECTIONS
+    maps = pad([one.maps for pair in pairs for one in pair])
+    numbers = torch.stack([one.numbers for pair in pairs for one in pair])
+    return maps.unflatten(0, directed), numbers.float().unflatten(0, directed)
+
+
+def pad(maps: Sequence[Tensor]) -> Tensor:
+    """Maps (..., K, L) of several shapes as one float tensor, with zeros where one ends.
+
+    Examples
+    --------
+    >>> pad([torch.ones(1, 2), torch.ones(2, 1)]).tolist()
+    [[[1.0, 1.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]]]
+    """
+    K, L = (max(one.shape[axis] for one in maps) for axis in (-2, -1))
+    return torch.stack(
+        [F.pad(one.float(), (0, L - one.shape[-1], 0, K - one.shape[-2])) for one in maps]
+    )
+
+
+class PlaneNetwork(nn.Module):
+    """Three 2-D convolutions over the samples of either direction, and a small head over both.
+
+    Parameters
+    ----------
+    width
+        Channels of a convolution.
+
+    Attributes
+    ----------
+    calibration
+        (2,): a and b of probability = sigmoid(a · margin + b).
+
+    Examples
+    --------
+    >>> network = PlaneNetwork()
+    >>> judged = network(torch.rand(3, 2, 8, 13, 9), torch.rand(3, 2, 6))
+    >>> judged.logits.shape, judged.support.shape
+    (torch.Size([3, 2]), torch.Size([3, 2, 13, 9]))
+    """
+
+    calibration: Tensor
+
+    def __init__(self, width: int = 16):
+        super().__init__()
+        self.width = width
+        layers: list[nn.Module] = []
+        for channels in (len(CHANNELS), width, width):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+        self.convolutions = nn.Sequential(*layers)
+        self.support = nn.Conv2d(width, 1, 1)
+        pooled = 2 * width + 1 + len(NUMBERS)
+        self.head = nn.Sequential(
+            nn.Linear(DIRECTIONS * pooled, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2)
+        )
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
+
+    def forward(self, maps: Tensor, numbers: Tensor) -> Judgement:
+        """Judge B pairs.
+
+        Parameters
+        ----------
+        maps
+            (B, 2, C, K, L), as `stack` makes them.
+        numbers
+            (B, 2, G).
+        """
+        here = (maps[:, :, CHANNELS.index("structure")] > 0).flatten(0, 1)[:, None]
+        features = self.convolutions(maps.flatten(0, 1)) * here
+        support = self.support(features)
+        counted = here.sum((2, 3)).clamp_min(1)
+        share = support.sigmoid() * here
+        pooled = torch.cat(
+            [
+                (features * share).sum((2, 3)) / counted,
+                features.sum((2, 3)) / counted,
+                share.sum((2, 3)) / counted,
+            ],
+            1,
+        )
+        both = torch.cat([pooled.unflatten(0, maps.shape[:2]), numbers], 2)
+        return Judgement(self.head(both.flatten(1)), support[:, 0].unflatten(0, maps.shape[:2]))
+
+    def margin(self, maps: Tensor, numbers: Tensor) -> Tensor:
+        """z_relevant − z_irrelevant, (B,)."""
+        logits = self(maps, numbers).logits
+        return logits[:, 1] - logits[:, 0]
+
+
+def sample_pair(
+    method: PlanesMethod, query: PlaneViews, target: PlaneViews
+) -> tuple[Sample, Sample]:
+    """The samples along the best planes of query in target and of target in query."""
+    query, target = _floats(query), _floats(target)
+    agreed = method.agree(query, target)
+    return (
+        sample(method, query.templates[agreed.turn], target, agreed.there),
+        sample(method, target.templates[-agreed.turn], query, agreed.back),
+    )
+
+
+class PlaneNetMethod:
+    """The plane vote judged by the network; see `indiret.ranking.Method`.
+
+    Examples
+    --------
+    >>> method = PlaneNetMethod(PlaneNetwork())
+    >>> picture = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    >>> views = method.prepare(picture.repeat(10, axis=0).repeat(10, axis=1))
+    >>> method.score(views, [views]).shape, method.explain(views, views).pairs.shape
+    ((1,), torch.Size([10, 14, 10, 14]))
+    """
+
+    BATCH = 64  # pairs that are judged at once
+
+    def __init__(self, network: PlaneNetwork, config: PlaneConfig = PLANES["planes"]):
+        self.network, self.planes = network.eval(), PlanesMethod(config)
+
+    def prepare(self, picture: Picture) -> PlaneViews:
+        """What the vote keeps of a picture."""
+        return self.planes.prepare(picture)
+
+    def score(self, query: PlaneViews, database: Sequence[PlaneViews]) -> NDArray[np.float64]:
+        """Margins, shape (len(database),)."""
+        margins = [torch.empty(0)]
+        with torch.inference_mode():
+            for at in range(0, len(database), self.BATCH):
+                few = database[at : at + self.BATCH]
+                pairs = [sample_pair(self.planes, query, target) for target in few]
+                margins.append(self.network.margin(*stack(pairs)))
+        return torch.cat(margins).double().numpy()
+
+    def probability(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated probability that a pair is relevant."""
+        slope, offset = self.network.calibration.double().tolist()
+        return np.asarray(1 / (1 + np.exp(-(slope * scores + offset))))
+
+    def explain(self, query: PlaneViews, target: PlaneViews) -> Evidence:
+        """Which patches support the match, and where the planes put them; see `Evidence`.
+
+        Each answer counts by the network's probability that it is right. The grids have 14 patches
+        along the longer sides, and an answer is shared between the four patches nearest to it on
+        either side.
+        """
+        samples = sample_pair(self.planes, query, target)
+        with torch.inference_mode():
+            judged = self.network(*stack([samples]))
+        grids = [
+            patch_grid(*views.shape, (EVIDENCE_CELLS, EVIDENCE_CELLS), "keep")
+            for views in (target, query)
+        ]
+        pairs = torch.zeros(*grids[0], *grids[1])
+        for number, one in enumerate(samples):
+            K, L = one.maps.shape[1:]
+            right = judged.support[0, number, :K, :L].sigmoid() * (one.maps[6] > 0)
+            ends = [one.places, one.voters] if number == 0 else [one.voters, one.places]
+            cells = [_shares(at.flatten(0, 1), grid) for at, grid in zip(ends, grids, strict=True)]
+            pairs += torch.einsum("p,pij,pkl->ijkl", right.flatten(), *cells)
+        logits = judged.logits[0]
+        return Evidence(float(logits[1] - logits[0]), pairs)
+
+    def evidence(self, query: PlaneViews, target: PlaneViews) -> dict[str, Tensor]:
+        """The pairs of `explain`, by the name under which `measure_maps` lists them."""
+        return {"support": self.explain(query, target).pairs}
+
+
+def save_plane_network(
+    network: PlaneNetwork, path: Path, extra: Mapping[str, str] | None = None
+) -> None:
+    """Write weights, width and calibration as one safetensors file, whole or not at all.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp()) / "small.safetensors"
+    >>> save_plane_network(PlaneNetwork(width=4), path)
+    >>> load_plane_network(path).width
+    4
+    """
+    metadata = {**(extra or {}), NAME: json.dumps({"width": network.width, "channels": CHANNELS})}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, part, metadata)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_plane_network(path: str | Path = NAME) -> PlaneNetwork:
+    """A trained network in eval mode: the shipped one, or a file of `save_plane_network`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is not one of `save_plane_network`, whole and finite, or was made for other
+        channels.
+    """
+    path = WEIGHTS / file_name(NAME) if path == NAME else Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; give one that indiret train made.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            settings = json.loads((file.metadata() or {})[NAME])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        if settings["channels"] != list(CHANNELS):
+            raise ValueError(f"it reads {', '.join(settings['channels'])}")
+        network = PlaneNetwork(settings["width"])
+        network.load_state_dict(tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is no file of {NAME} ({reason}); train it again.") from error
+    if not all(values.isfinite().all() for values in tensors.values()):
+        raise ValueError(f"the weights in {path} hold NaN or infinity; train it again.")
+    return network.eval()
+
+
+def is_plane_network(name: str) -> bool:
+    """Whether a name is `NAME`, or a file of such a network.
+
+    Examples
+    --------
+    >>> is_plane_network("plane-net"), is_plane_network("base")
+    (True, False)
+    """
+    if name == NAME or not name.endswith(".safetensors") or not Path(name).is_file():
+        return name == NAME
+    try:
+        with safe_open(name, framework="pt") as file:
+            return NAME in (file.metadata() or {})
+    except SafetensorError:
+        return False  # whoever loads it says what is wrong

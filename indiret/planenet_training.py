@@ -1,0 +1,373 @@
+"""Teach the network over plane samples from pairs whose geometry is known.
+
+The vote has nothing to learn, so every pair is voted on and sampled once, and the network then goes
+over the samples many times. Toytown says exactly which patch shows what, and so does a photo that
+was warped by a known affine map: that is a second lesson, which answers along a plane are right.
+
+Chapter: *Sphere or plane?*
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from indiret.correspondence import true_places
+from indiret.datasets import RetrievalDataset
+from indiret.evaluation import fit_calibration, mean_average_precision
+from indiret.images import Picture, crop
+from indiret.planenet import (
+    CHANNELS,
+    DIRECTIONS,
+    PlaneNetwork,
+    Sample,
+    pad,
+    sample_pair,
+    stack,
+)
+from indiret.planevote import PlanesMethod, PlaneViews
+from indiret.sampling import relit, roi_box, views_by_landmark
+from indiret.training import TrainingConfig, check_disjoint, learn
+
+RECIPE = TrainingConfig(
+    steps=1000,
+    batch=64,
+    learning_rate=3e-3,
+    validate_every=100,
+    checkpoint_every=100,
+    validation_queries=24,
+    patience=10,
+)  # half a minute of steps, since the samples are made once; see book/decisions/0016
+QUERIES = 3  # photos of a landmark that ask
+ANSWERS = 2  # photos that answer each
+CANDIDATES = 24  # photos of other things that the vote looks at for each
+HARD, EASY = 6, 2  # of those it likes best, and of the others, that are learnt from
+QUICK = 4  # sizes of the pyramid that the vote looks at for that
+NEAR = 0.05  # of the longer side: a place so far from the truth at most is right
+STRUCTURE = CHANNELS.index("structure")
+EVIDENCE = 1.0  # weight of the second lesson
+WARPS = 4  # of each photo of a folder
+
+
+class Pair(NamedTuple):
+    """The samples of both directions, whether the pair is relevant, and which answers are right.
+
+    ``right`` holds (K, L) for either direction: 1 right, 0 wrong, NaN where it is not known.
+    """
+
+    samples: tuple[Sample, Sample]
+    relevant: bool
+    right: tuple[Tensor, Tensor]
+
+
+class Asking(NamedTuple):
+    """A part of a photo that asks: its views, the photo's name, the part's box in pixels."""
+
+    views: PlaneViews
+    name: str
+    box: NDArray[np.float64]
+
+
+def landmark_pairs(
+    method: PlanesMethod, dataset: RetrievalDataset, seed: int = 0
+) -> Iterator[Pair]:
+    """Pairs of a data set: photos of one landmark, and those of others that the vote likes.
+
+    Parameters
+    ----------
+    method
+        Votes.
+    dataset
+        With landmarks of three photos or more; with its geometry where it has one.
+    seed
+        Of the choice, of the crops and of their light.
+    """
+    random = np.random.default_rng(seed)
+    landmarks = {name: views for name, views in views_by_landmark(dataset).items() if views[2:]}
+    if len(landmarks) < 2:
+        raise ValueError(
+            f"data set {dataset.name!r} has {len(landmarks)} landmarks with three photos or more; "
+            "training needs at least 2."
+        )
+    reading = tqdm(dataset.images, desc="preparing", unit="photo", disable=None)
+    views = {name: method.prepare(dataset.read(name)) for name in reading}
+    owner = {name: landmark for landmark, names in landmarks.items() for name in names}
+    answering = {name for query in dataset.queries for name in query.junk}
+    for landmark in tqdm(landmarks, desc="voting", unit="landmark", disable=None):
+        shown = landmarks[landmark]
+        strange = [n for n in views if owner.get(n) != landmark and n not in answering]
+        for name in random.choice(shown, min(QUERIES, len(shown)), replace=False):
+            asking = _asking(method, dataset, name, random)
+            others = [other for other in shown if other != name]
+            for answer in random.choice(others, min(ANSWERS, len(others)), replace=False):
+                samples = sample_pair(method, asking.views, views[answer])
+                right = _known_answers(dataset, asking, answer, samples)
+                yield _pair(samples, True, right)
+            few = random.choice(strange, min(CANDIDATES, len(strange)), replace=False)
+            liked = [_quick(method, asking.views, views[other]) for other in few]
+            order = few[np.argsort(liked)[::-1]]
+            for other in [*order[:HARD], *order[HARD : HARD + EASY]]:
+                yield _pair(sample_pair(method, asking.views, views[other]), False, None)
+
+
+def warped_pairs(method: PlanesMethod, dataset: RetrievalDataset, seed: int = 0) -> Iterator[Pair]:
+    """Pairs of any folder: part of a photo and the photo warped, and the part and another photo.
+
+    Warps are affine: turned by up to 15°, made 0.5 to 1.2 times as large, sheared and stretched a
+    little, in other light, before another photo of the folder.
+    """
+    random = np.random.default_rng(seed)
+    names = list(dataset.images)
+    for number, name in enumerate(tqdm(names, desc="warping", unit="photo", disable=None)):
+        photo = dataset.read(name)
+        for _ in range(WARPS):
+            other = dataset.read(names[(number + random.integers(1, len(names))) % len(names)])
+            box = _part(random, photo)
+            asked = relit(random, crop(photo, tuple(box)))
+            matrix, warped = warp(random, photo, other)
+            query, target, stranger = map(method.prepare, (asked, warped, other))
+            samples = sample_pair(method, query, target)
+            corner, sides = box[:2], box[2:] - box[:2]
+            size, shape = np.array(photo.shape[1::-1]), np.array(warped.shape[1::-1])
+            there = (samples[0].voters.numpy()[..., ::-1] * sides + corner) @ matrix[:, :2].T
+            truth = (there + matrix[:, 2]) / shape
+            back = (samples[1].voters.numpy()[..., ::-1] * shape - matrix[:, 2]) @ np.linalg.inv(
+                matrix[:, :2]
+            ).T
+            truths = truth, np.where(((back >= 0) & (back < size)), back - corner, np.nan) / sides
+            yield _pair(samples, True, truths)
+            yield _pair(sample_pair(method, query, stranger), False, None)
+
+
+def warp(
+    random: np.random.Generator, photo: Picture, background: Picture
+) -> tuple[NDArray[np.float64], Picture]:
+    """A photo moved by an affine map before another one: the map (2, 3) of x and y, and the result.
+
+    Examples
+    --------
+    >>> grey, white = np.full((40, 60, 3), 128, np.uint8), np.full((30, 30, 3), 255, np.uint8)
+    >>> matrix, warped = warp(np.random.default_rng(0), grey, white)
+    >>> matrix.shape, warped.shape
+    ((2, 3), (40, 60, 3))
+    """
+    height, width = photo.shape[:2]
+    turn, size = np.deg2rad(random.uniform(-15, 15)), 2 ** random.uniform(-1, 0.25)
+    stretch = np.exp(random.uniform(-0.2, 0.2))
+    shear = random.uniform(-0.2, 0.2)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    linear = size * rotation @ np.array([[stretch, shear], [0, 1 / stretch]])
+    middle = np.array([width, height]) / 2
+    room = np.array([width, height]) * max(0.0, 1 - size) / 2
+    offset = middle + random.uniform(-1, 1, 2) * room - linear @ middle
+    back = np.linalg.inv(linear)
+    coefficients = np.column_stack([back, -back @ offset]).ravel().tolist()
+    affine, smooth = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+    moved = Image.fromarray(relit(random, photo)).transform(
+        (width, height), affine, coefficients, smooth
+    )
+    covered = Image.new("L", (width, height), 255).transform(
+        (width, height), affine, coefficients, Image.Resampling.NEAREST
+    )
+    behind = Image.fromarray(background).resize((width, height), smooth)
+    whole = Image.composite(moved, behind, covered)
+    return np.column_stack([linear, offset]), np.asarray(whole)
+
+
+def _part(random: np.random.Generator, photo: Picture) -> NDArray[np.float64]:
+    """A random box of 0.4 to 0.9 of either side."""
+    sides = np.array(photo.shape[1::-1])
+    size = np.round(random.uniform(0.4, 0.9, 2) * sides)
+    corner = np.round(random.uniform(0, 1, 2) * (sides - size))
+    return np.concatenate([corner, corner + size])
+
+
+def _asking(
+    method: PlanesMethod, dataset: RetrievalDataset, name: str, random: np.random.Generator
+) -> Asking:
+    """A photo cut to its region of interest, a little varied and in other light."""
+    photo = dataset.read(name)
+    height, width = photo.shape[:2]
+    box = roi_box(dataset, name)
+    box = np.array([0, 0, width, height], dtype=float) if box is None else box
+    box = box + random.uniform(-0.1, 0.1, 4) * np.tile(box[2:] - box[:2], 2)
+    box = np.clip(box, 0, np.tile([width, height], 2)).round()
+    return Asking(method.prepare(relit(random, crop(photo, tuple(box)))), name, box)
+
+
+def _quick(method: PlanesMethod, query: PlaneViews, target: PlaneViews) -> float:
+    """What the query's template finds in the smaller sizes of a target."""
+    few = [patches.float() for patches in target.pyramid[:QUICK]]
+    return method.find(query.templates[0], few).worth
+
+
+def _known_answers(
+    dataset: RetrievalDataset, asking: Asking, name: str, samples: Sequence[Sample]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """The true places of either template's patches, x and y from 0 to 1; None if unknown."""
+    here, there = dataset.geometry(asking.name), dataset.geometry(name)
+    if here is None or there is None:
+        return None
+    photo, target = (dataset.read(n).shape for n in (asking.name, name))
+    corner, sides = asking.box[:2], asking.box[2:] - asking.box[:2]
+    asked = samples[0].voters.numpy()[..., ::-1] * sides + corner
+    found = true_places(here, there, asked, target) / np.array(target[1::-1])
+    asked = samples[1].voters.numpy()[..., ::-1] * np.array(target[1::-1])
+    back = (true_places(there, here, asked, photo) - corner) / sides
+    return found, np.where(((back >= 0) & (back <= 1)).all(-1, keepdims=True), back, np.nan)
+
+
+def _pair(
+    samples: Sequence[Sample],
+    relevant: bool,
+    truths: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+) -> Pair:
+    kept = tuple(one._replace(maps=one.maps.half()) for one in samples)
+    if not relevant:
+        right = tuple(torch.zeros(one.maps.shape[1:]) for one in samples)
+    elif truths is None:
+        right = tuple(torch.full(one.maps.shape[1:], torch.nan) for one in samples)
+    else:
+        right = tuple(
+            (torch.from_numpy(truth[..., ::-1].copy()) - one.places).abs().amax(-1).le(NEAR).float()
+            for one, truth in zip(samples, truths, strict=True)
+        )  # NaN, no true place, is near nothing
+    return Pair(kept, relevant, right)  # type: ignore[arg-type]
+
+
+class Lesson:
+    """The loss of a step's batch, a function of (seed, step) and the weights.
+
+    Half of a batch is relevant. Mirrored samples are samples, too, so either axis is turned round
+    in half of the steps.
+    """
+
+    def __init__(self, network: PlaneNetwork, pairs: Sequence[Pair], config: TrainingConfig):
+        self.network, self.config = network, config
+        self.maps, self.numbers = stack([pair.samples for pair in pairs])
+        right = pad([one for pair in pairs for one in pair.right])
+        self.right = right.unflatten(0, (len(pairs), DIRECTIONS))
+        self.labels = torch.tensor([int(pair.relevant) for pair in pairs])
+
+    def __call__(self, step: int) -> Tensor:
+        random = np.random.default_rng((self.config.seed, step))
+        positives = round(self.config.positives * self.config.batch)
+        chosen = [
+            random.choice(np.flatnonzero(self.labels == label), count)
+            for label, count in ((1, positives), (0, self.config.batch - positives))
+        ]
+        rows = torch.from_numpy(np.concatenate(chosen))
+        axes = [axis for axis in (-2, -1) if self.config.augment and random.random() < 0.5]
+        maps, right = self.maps[rows].flip(axes), self.right[rows].flip(axes)
+        judged = self.network(maps, self.numbers[rows])
+        known = right.isfinite() & (maps[:, :, STRUCTURE] > 0)
+        answers = F.binary_cross_entropy_with_logits(judged.support[known], right[known])
+        return F.cross_entropy(judged.logits, self.labels[rows]) + EVIDENCE * answers
+
+
+class Look:
+    """Evenly spread queries against a whole database, sampled once."""
+
+    def __init__(self, method: PlanesMethod, dataset: RetrievalDataset, config: TrainingConfig):
+        count = min(config.validation_queries, len(dataset.queries))
+        chosen = np.linspace(0, len(dataset.queries) - 1, count).round().astype(int)
+        self.queries = [dataset.queries[number] for number in chosen]
+        self.names = list(dataset.images)
+        views = [method.prepare(dataset.read(name)) for name in self.names]
+        self.sampled = []
+        for query in tqdm(self.queries, desc="looking", unit="query", disable=None):
+            asked = method.prepare(dataset.read_query(query))
+            self.sampled.append(stack([sample_pair(method, asked, view) for view in views]))
+
+    @torch.no_grad()
+    def margins(self, network: PlaneNetwork) -> NDArray[np.float64]:
+        """(queries, database)."""
+        network.eval()
+        return torch.stack([network.margin(*one) for one in self.sampled]).double().numpy()
+
+    def mean_average_precision(self, network: PlaneNetwork) -> float:
+        """mAP without the queries' own photos, 0 … 1."""
+        rankings = {
+            query.name: [self.names[place] for place in np.argsort(-row, kind="stable")]
+            for query, row in zip(self.queries, self.margins(network), strict=True)
+        }
+        return mean_average_precision(rankings, self.queries, exclude_query=True)
+
+    def calibration(self, network: PlaneNetwork) -> tuple[float, float]:
+        """What `fit_calibration` makes of these margins."""
+        margins, labels = [], []
+        for query, row in zip(self.queries, self.margins(network), strict=True):
+            for name, margin in zip(self.names, row.tolist(), strict=True):
+                if name != query.image and name not in query.junk:
+                    margins.append(margin)
+                    labels.append(name in query.positives)
+        return fit_calibration(np.array(margins), np.array(labels))
+
+
+def fit_plane_network(
+    train: RetrievalDataset,
+    validation: RetrievalDataset,
+    config: TrainingConfig = RECIPE,
+    folder: Path | None = None,
+    photos: RetrievalDataset | None = None,
+    width: int = 16,
+) -> tuple[PlaneNetwork, list[dict[str, float]]]:
+    """Teach a `PlaneNetwork`, choosing its best step on validation landmarks.
+
+    Parameters
+    ----------
+    train, validation
+        Data sets that share no landmark and no photo.
+    config
+        The recipe; ``distractors`` is of no use here.
+    folder
+        Where checkpoints go. If it holds one of the same recipe, the run resumes from it.
+    photos
+        Any photos, to learn from their warps too.
+    width
+        Of the network.
+
+    Returns
+    -------
+    network
+        In eval mode, with the weights of the best validation mAP, calibrated there.
+    log
+        As `indiret.training.learn` gives it.
+
+    Raises
+    ------
+    ValueError
+        If the data sets share a landmark or a photo, or the checkpoint is of another run.
+    """
+    check_disjoint(train, validation)
+    method = PlanesMethod()
+    torch.manual_seed(config.seed)
+    network = PlaneNetwork(width)
+    pairs = list(landmark_pairs(method, train))
+    if photos:
+        pairs += warped_pairs(method, photos)
+    look = Look(method, validation, config)
+    data = {"train": train, "validation": validation} | ({"photos": photos} if photos else {})
+    run = {"training": asdict(config), "width": width, "planes": asdict(method.config)}
+    run |= {name: dataset.manifest_hash() for name, dataset in data.items()}
+    log = learn(
+        network,
+        config,
+        loss=Lesson(network, pairs, config),
+        look=lambda: look.mean_average_precision(network),
+        recipe=json.dumps(run),
+        folder=folder,
+    )
+    network.calibration.copy_(torch.tensor(look.calibration(network)))
+    return network, log

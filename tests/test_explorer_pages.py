@@ -1,0 +1,193 @@
+"""The explorers of the built book: on their pages, from the disk and from a server."""
+
+import base64
+import json
+import re
+from html import unescape
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from test_book import BOOK, FIRST_PAGE, absent, served  # noqa: F401  (a fixture)
+from test_explorer import (  # noqa: F401  (the last two are fixtures)
+    assert_answers,
+    assert_whole,
+    browser,
+    opened_at,
+)
+from test_payload import unpack
+
+from indiret import study
+from indiret.datasets import load_dataset
+from indiret.evidence import explain
+from indiret.networks import load_network
+from indiret.protocol import known_partners
+from indiret.ranking import NetworkMethod, prepare, rank
+
+CHAPTER_8 = "08_indicative_feedback"
+EXPLORER = re.compile(
+    r'<div class="indiret-explorer" data-state="([^"]*)" data-payload="([^"]*)">.*?</script>',
+    re.DOTALL,
+)
+WITH_EXPLORER = ("01_quick_tour", CHAPTER_8, "12_your_own_photos")
+SWITCH = "none / HAR / PRF"
+
+
+def built(chapter: str) -> Path:
+    page = BOOK / "notebooks" / f"{chapter}.html"
+    if not page.is_file():
+        absent(f"the built page of {chapter}", "run `make book` first.")
+    return page
+
+
+def explorer_of(chapter: str) -> tuple[str, dict, bytes]:
+    """The explorer of a built page: all its HTML, its state and its payload."""
+    (found,) = EXPLORER.finditer(built(chapter).read_text(encoding="utf-8"))
+    state, payload = (unescape(part) for part in found.groups())
+    return found[0], json.loads(state), base64.b64decode(payload)
+
+
+def test_these_chapters_have_an_explorer_and_no_others():
+    if not (BOOK / FIRST_PAGE).is_file():
+        absent("the built book", "run `make book` first.")
+    having = {
+        page.stem
+        for page in (BOOK / "notebooks").glob("*.html")
+        if EXPLORER.search(page.read_text(encoding="utf-8"))
+    }
+    assert having == set(WITH_EXPLORER)
+
+
+@pytest.mark.parametrize("chapter", WITH_EXPLORER)
+def test_an_explorer_is_below_a_megabyte(chapter):
+    html, _, payload = explorer_of(chapter)
+    print(f"{chapter}: {len(payload)} bytes packed, {len(html.encode())} bytes of HTML")
+    assert len(html.encode()) <= 1_000_000
+
+
+def test_chapter_8_computes_little_until_its_explorer_is_there(browser):  # noqa: F811
+    """In the page's main thread, which a busy machine does not change; the best of three."""
+    computed = []
+    for _ in range(3):
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(120_000)
+        session = page.context.new_cdp_session(page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        page.goto(built(CHAPTER_8).as_uri())
+        ready = page.locator(".indiret-explorer > div[data-ready]").get_attribute("data-ready")
+        paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        found = session.send("Performance.getMetrics")["metrics"]
+        computed += [metric["value"] for metric in found if metric["name"] == "TaskDuration"]
+        print(f"{computed[-1]:.2f} s; painted after {paint:.0f} ms, explorer after {ready} ms")
+        page.close()
+    assert min(computed) < 1.5
+
+
+@pytest.mark.parametrize("chapter", WITH_EXPLORER)
+@pytest.mark.parametrize(
+    ("over", "width", "scheme"),
+    [
+        ("file", 1440, "light"), ("file", 375, "dark"),
+        ("http", 375, "light"), ("http", 1440, "dark"),
+    ],
+)  # fmt: skip
+def test_it_reacts_on_its_page(opened_at, served, chapter, over, width, scheme):  # noqa: F811
+    """To mouse, finger and keys, and shows the patches that numpy says."""
+    _, state, payload = explorer_of(chapter)
+    home = BOOK.as_uri() if over == "file" else served
+    address = f"{home}/{built(chapter).relative_to(BOOK)}"
+    one = opened_at(address, payload, width=width, scheme=scheme, has_touch=True)
+    numbers = one.numbers[0][tuple(state["channel"])]
+    assert_whole(one.shown(), numbers)
+    for side, (row, column) in strongest_places(numbers).items():
+        one.page.mouse.move(*one.patch(side, row, column))
+        assert_answers(one.shown(), numbers, side, row, column)
+        one.page.mouse.move(2, 2)
+        one.page.touchscreen.tap(*one.patch(side, row, column))
+        assert_answers(one.shown(), numbers, side, row, column)
+        one.page.keyboard.press("Escape")
+        one.page.keyboard.press("ArrowUp")
+        assert_answers(one.shown(), numbers, side, max(0, row - 1), column)
+        one.page.keyboard.press("Escape")
+        one.page.locator("button", has_text="reset").focus()
+        assert_whole(one.shown(), numbers)
+    for opened, of_answer in enumerate(one.numbers[1:], start=1):  # the strip of a ranked list
+        one.page.locator(".answers img").nth(opened).click()
+        one.page.mouse.move(2, 2)
+        assert_whole(one.shown(), of_answer[tuple(state["channel"])])
+
+
+def strongest_places(numbers: np.ndarray) -> dict[str, tuple[int, int]]:
+    """Of each side the patch that has most evidence."""
+    sums = {"query": numbers.sum((0, 1)), "target": numbers.sum((2, 3))}
+    return {side: np.unravel_index(values.argmax(), values.shape) for side, values in sums.items()}
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (375, "dark")])
+def test_chapter_8_switches_between_none_har_and_prf(opened_at, width, scheme):  # noqa: F811
+    _, state, payload = explorer_of(CHAPTER_8)
+    one = opened_at(built(CHAPTER_8).as_uri(), payload, width=width, scheme=scheme)
+    names = [name for group, name in one.numbers[0] if group == SWITCH]
+    assert state["channel"] == [SWITCH, names[0]] and len(names) == 5
+    row, column = strongest_places(one.numbers[0][SWITCH, names[0]])["query"]
+    one.page.mouse.click(*one.patch("query", row, column))
+    one.page.mouse.move(2, 2)
+    seen = set()
+    for name in names:
+        numbers = one.choose(SWITCH, name)
+        shown = one.shown()
+        assert_answers(shown, numbers, "query", row, column)
+        seen.add(json.dumps(shown["target"]))
+    assert len(seen) == len(names), "each network answers in its own way"
+    other = one.choose("gradcam", "stem")
+    assert_answers(one.shown(), other, "query", row, column)
+
+
+def test_chapter_8_packs_what_numpy_computes():
+    """The pair by its rule; each network on it; feedback by the answers that HAR itself gave."""
+    notebook = Path(__file__).parents[1] / "notebooks" / f"{CHAPTER_8}.ipynb"
+    cells = {cell.id: cell.source for cell in nbformat.read(notebook, as_version=4).cells}
+    values: dict = {}
+    exec(cells["parameters"], values)
+    town = load_dataset("toytown", split=values["split"])
+    method = NetworkMethod(load_network(values["network"]))
+    query, prepared = town.queries[values["query_number"]], prepare(method, town)
+    _, _, payload = explorer_of(CHAPTER_8)
+    header, (numbers,) = unpack(payload)
+    (entry,) = header["answers"]
+
+    def answers(network) -> list[str]:
+        ranked = rank(NetworkMethod(network), [query], town, prepared)[query.name]
+        return [hit.name for hit in ranked if hit.name != query.image][: values["n"]]
+
+    right = next(name for name in answers(method.network) if name in query.positives)
+    assert (header["query"]["name"], entry["name"]) == (query.name, right)
+    asked = method.prepare_query(town.read_query(query))
+    pair = method.tensor(asked, [prepared.features[right]])
+    partners = known_partners(town, query, right, pair.shape[2:])
+    flat = np.where(partners[..., 0] < 0, -1, partners[..., 0] * pair.shape[3] + partners[..., 1])
+    assert entry["partners"] == flat.ravel().tolist() and (flat >= 0).any()
+
+    networks = {name: load_network(path) for name, path in study.stored_networks().items()}
+    judged = {study.NAMES[name]: (network, pair) for name, network in networks.items()}
+    har = networks["har"]
+    heard = method.tensor(asked, [prepared.features[name] for name in answers(har)])
+    maps = np.stack([one.pairs.numpy().sum((0, 1)) for one in explain(har, heard, "combined")])
+    for name, pooled in (("mean", maps.mean(0)), ("max", maps.max(0))):
+        keep = (1 - values["strength"]) + values["strength"] * pooled / pooled.max()
+        judged[f"HAR, PRF {name}"] = har, torch.from_numpy(pair.numpy() * keep.astype(np.float32))
+    assert [name for group, name in numbers if group == SWITCH] == list(judged)
+    for name, (network, tensor) in judged.items():
+        expected = explain(network, tensor, "combined")[0].pairs.numpy()
+        step = expected.max() / 255
+        assert np.abs(numbers[SWITCH, name] - expected).max() <= 0.51 * step, name
+    base = networks["none"]
+    for layer in base.layers:  # the other groups are of the network without a mask
+        expected = explain(base, pair, "gradcam", layer)[0].pairs.numpy()
+        step = expected.max() / 255
+        assert np.abs(numbers["gradcam", layer] - expected).max() <= 0.51 * step, layer
+    views = [name for group, name in numbers if group == "views"]
+    methods = {group for group, _ in numbers} - {SWITCH, "views"}
+    assert len(views) >= 4 and len(methods) >= 3 and len(base.layers) >= 3

@@ -1,0 +1,402 @@
+"""The figures that records and chapters quote are those that the repository stores.
+
+A record is prose and its figures are typed, so each one that has a stored result is compared with
+it here: whole tables by `rows_of`, sentences by `says`. Whoever stores new results is told which
+sentence is out of date.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import nbformat
+import pytest
+
+from indiret.ablation import stored_ablation
+from indiret.audit import stored_audit
+from indiret.claims import STORED_GRID, published
+from indiret.comparison import read_results
+from indiret.cost import STORED as FORECAST
+from indiret.networks import WEIGHTS, load_network, parameter_count
+from indiret.robustness import stored_robustness
+from indiret.study import cells, stored_results
+
+ROOT = Path(__file__).parents[1]
+LITE = "efficientnet-lite0"
+FOUR = "views: the paper's four"
+MASKS = {  # the study's name and the record's
+    "none": "none (Base)",
+    "predicted": "predicted centre",
+    "gaussian": "full Gaussian",
+    "har-normalised": "HAR, normalised",
+    "har": "HAR as printed",
+    "plane": "plane",
+}
+
+
+def record(number: int) -> str:
+    (path,) = (ROOT / "book/decisions").glob(f"{number:04}_*.md")
+    return plain(path.read_text(encoding="utf-8"))
+
+
+def chapter(number: int) -> str:
+    (path,) = (ROOT / "notebooks").glob(f"{number:02}_*.ipynb")
+    found = nbformat.read(path, as_version=4).cells
+    return plain("\n".join(cell.source for cell in found if cell.cell_type == "markdown"))
+
+
+def plain(text: str) -> str:
+    """Without emphasis, and with one kind of minus."""
+    return text.replace("**", "").replace("−", "-")
+
+
+def says(page: str, *sentences: str) -> None:
+    """Each sentence is on the page, however its lines are broken."""
+    flat = " ".join(page.split())
+    assert [sentence for sentence in sentences if plain(sentence) not in flat] == []
+
+
+def rows_of(page: str, head: str, rest: str = ".*") -> dict[str, list[str]]:
+    """The one table whose first line begins so: its cells by their row's first."""
+    pattern = rf"^{re.escape(head)}{rest}\n *\|[-|]+\|\n((?: *\|.*\n)+)"
+    (table,) = re.findall(pattern, page, re.MULTILINE)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    return {row[0]: row[1:] for row in rows}
+
+
+def interval(row: Any, form: str = ".3f") -> str:
+    return f"{row['mean']:{form}} ({row['low']:{form}} … {row['high']:{form}})"
+
+
+def gain(row: Any) -> str:
+    """Signed, with the record's minus."""
+    return interval(row, "+.3f")
+
+
+def comparison(dataset: str) -> dict[str, Any]:
+    return {result["method"]: result for result in read_results(dataset=dataset)}
+
+
+TEST, OXFORD = comparison("toytown/test"), comparison("oxford5k")
+
+
+def score(result: Any, measure: str = "mAP", digits: int = 2) -> str:
+    low, high = result[f"{measure}_ci"]
+    return f"{result[measure]:.3f} ({low:.{digits}f} … {high:.{digits}f})"
+
+
+def evidence(row: Any, *measures: str) -> list[str]:
+    return [f"{row[name]:.3f}" if name in row else "" for name in measures]
+
+
+def test_the_study_of_masks():
+    results, page = stored_results(), record(12)
+    rows, seeds = cells(results), range(results["config"]["seeds"])
+    learnt = rows_of(page, "| mask | mAP |", rest="")
+    tested = rows_of(page, "| mask | mAP | gain over Base")
+    for variant, name in MASKS.items():
+        last = [results["logs"][f"{variant}-{seed}"][-1]["validation_map"] for seed in seeds]
+        assert learnt[name] == [f"{mean(last):.3f} ({min(last):.3f} … {max(last):.3f})"], name
+        expected = []
+        for value in (rows[variant, "none"][measure] for measure in ("mAP", "patch_match")):
+            expected += [f"{value['mean']:.3f}", gain(value["gain"]) if "gain" in value else ""]
+        assert tested[name] == expected, name
+    oxford = cells(results, "oxford")
+    real = {name: f"{oxford[name, 'none']['mAP']['mean']:.3f}" for name in MASKS}
+    asking = oxford["none", "answers"]["mAP"]
+    points = {
+        name: mean(row["within_one"] for row in results["clicked"] if row["variant"] == name)
+        for name in MASKS
+    }
+    says(
+        page,
+        f"Base {real['none']}, full Gaussian {real['gaussian']}, predicted {real['predicted']}, "
+        f"plane {real['plane']}, HAR {real['har']}, HAR normalised {real['har-normalised']}; "
+        f"answers that ask {asking['mean']:.3f} (gain {asking['gain']['mean']:+.3f}, "
+        f"{asking['gain']['low']:.3f} … {asking['gain']['high']:+.3f})",
+        f"predicted and Gaussian {points['predicted']:.3f}, Base {points['none']:.3f}, "
+        f"HAR {points['har']:.3f}, plane {points['plane']:.3f}, "
+        f"HAR normalised {points['har-normalised']:.3f}",
+    )
+
+
+def test_the_study_of_feedback():
+    results, page = stored_results(), record(12)
+    rows, tried = cells(results), results["validation"]
+    table = rows_of(page, "| kind | mAP |")
+    best = {
+        kind: max(v for k, v in tried.items() if k.startswith(kind)) for kind in ("mean", "max")
+    }
+    asked = [f"{tried[f'answers, n={n}']:.3f}" for n in (1, 2, 3, 5)]
+    assert list(table.values()) == [
+        [f"{asked[0]} ({', '.join(asked[1:])})"],
+        *([f"{value:.3f}"] for value in (tried["oracle, λ=1"], *best.values(), tried["none"])),
+    ]
+    second = list(rows_of(page, "| second round, Base |").values())
+    for found, scheme in zip(second, ("mean", "max", "oracle", "answers"), strict=True):
+        row = rows["none", scheme]
+        match = row["patch_match"]["feedback_gain"] if "patch_match" in row else None
+        assert found == [gain(row["mAP"]["feedback_gain"]), gain(match) if match else ""], scheme
+
+
+def test_the_leak_audit():
+    results, page = stored_audit(), record(13)
+    table = rows_of(page, "| learnt from | photos | mAP |")
+    names = {"folds by query": "query folds", "folds by landmark": "landmark folds"}
+    for name, found in table.items():
+        row = results["arrangements"][names.get(name, name)]
+        assert found == [f"{row['photos']:.0f}", interval(row["mAP_without_query"])], name
+    paired = rows_of(page, "| paired difference | mAP | p |").values()
+    for found, row in zip(paired, results["comparisons"].values(), strict=True):
+        assert found[0] == gain(row)
+        assert float(found[1]) == pytest.approx(row["p"], abs=10 ** -len(found[1][2:]) / 2)
+    both = [
+        " and ".join(f"{results['protocol'][by][habit]['mean']:+.3f}" for by in names.values())
+        for habit in ("own photo counted", "fold-only database", "epoch chosen on the test")
+    ]
+    says(
+        page,
+        f"the own photo counted {both[0]}, a fold's own database instead of the whole {both[1]}, "
+        f"the epoch chosen on the test fold {both[2]}",
+        f"{results['trainings']} trainings",
+    )
+
+
+def test_robustness():
+    results, page = stored_robustness(), record(13)
+    table = rows_of(page, "| | base | planes |")
+    places = {"scale": (1, 2, 3), "rotation": (1, 2, 3), "viewpoint": (2, 3, 4)}
+    places |= {"illumination": (1, 3, 4), "occlusion": (1, 2, 3)}
+    expected = [
+        [
+            " / ".join(f"{curves[name]['reciprocal_rank'][at][0]:.2f}" for at in places[factor])
+            for name in results["methods"]
+        ]
+        for factor, curves in results["curves"].items()
+    ]
+    unchanged = results["curves"]["scale"]
+    expected[:0] = [[f"{unchanged[name]['reciprocal_rank'][0][0]:.2f}" for name in unchanged]]
+    assert list(table.values()) == expected
+    says(page, f"{results['queries']} test queries, {results['others']} other photos")
+    assert results["others"] == 60 and "among sixty of other things" in chapter(9)
+
+
+def test_the_ablation():
+    results, page = stored_ablation(), record(13)
+    gains = {name: row["gain"] for name, row in results["rows"].items()}
+
+    def sure(name: str) -> str:
+        row = gains[name]
+        form = ".3f" if row["low"] > 0 else "+.3f"
+        return f"{abs(row['mean']):.3f} ({row['low']:{form}} … {row['high']:{form}})"
+
+    says(
+        page,
+        f"reference has {results['rows']['reference']['mAP']['mean']:.3f} mAP; a finer grid "
+        f"(11 × 11, query 8 × 8) gains {sure('grid 11 × 11, query 8 × 8')}, the flat layout "
+        f"{sure('layout: flat')} and with twice the width {sure('layout: flat, width 16')}.",
+        f"The paper's four views lose {sure(FOUR)}, with "
+        f"zncc and mutual matching beside them {sure('views: the four, zncc, mutual')}.",
+        f"Cosine alone ({gains['views: cosine']['mean']:.3f}), a coarser grid "
+        f"({gains['grid 6 × 6, query 4 × 4']['mean']:.3f}), the pivot layout "
+        f"({gains['layout: pivot']['mean']:.3f}) and asking with the aspect kept "
+        f"({gains['aspect kept when asked']['mean']:.3f}) have intervals that hold zero",
+        f"One step of 16 pairs took {results['paper-base']['ms_per_step'] / 1000:.1f} seconds",
+    )
+
+
+def test_the_comparison_of_methods():
+    page = record(10)
+    table = rows_of(page, "| method | Toytown test | Oxford sample |")
+    for name, found in table.items():
+        test, oxford = (by.get(name) or by[f"{LITE}:{name}"] for by in (TEST, OXFORD))
+        expected = [f"{score(r)} / {r['mAP_without_query']:.3f}" for r in (test, oxford)]
+        expected += [f"{test['ms_per_query']:.0f}", f"{test['mb_per_image']:.3f}"]
+        assert found == expected, name
+    for name, found in rows_of(page, "| descriptor | Oxford sample, mAP").items():
+        pooling = name.split(" ")[0].lower().replace("-", "")
+        if name != "mean, squashed to 224 pixels":
+            row = OXFORD[f"{LITE}:{pooling}"]
+            assert found[:2] == [score(row), f"{row['mAP_without_query']:.3f}"], name
+
+
+def test_the_descriptors_in_words():
+    page = record(10)
+    mAP = {
+        where: {name.removeprefix(f"{LITE}:"): f"{r['mAP']:.3f}" for name, r in by.items()}
+        for where, by in (("test", TEST), ("oxford", OXFORD))
+    }
+    test, oxford = mAP["test"], mAP["oxford"]
+
+    def pair(name: str, kind: str) -> str:
+        row = TEST[f"{LITE}:{name}"]["evidence"][kind]
+        return f"{row['otsu_iou']:.3f} / {row['pixel_auc']:.3f}"
+
+    def otsu(name: str) -> str:
+        return f"{TEST[f'{LITE}:{name}']['evidence']['similarity']['otsu_iou']:.3f}"
+
+    order = {"saliency": ("mean", "CroW", "GeM", "R-MAC", "MAC", "SPoC")}
+    order["similarity"] = ("mean", "CroW", "GeM", "CAM+CroW", "MAC", "R-MAC", "SPoC")
+    spoken = {
+        kind: ", ".join(
+            f"{name} {pair(name.lower().replace('r-mac', 'rmac').replace('+', '-'), kind)}"
+            for name in names
+        )
+        for kind, names in order.items()
+    }
+    sift = TEST["sift-ransac"]["evidence"]["inliers"]
+    says(
+        page,
+        f"GeM from {test['gem']} to {test['gem+whiten']} and R-MAC, which whitens each region, "
+        f"from {test['rmac']} to {test['rmac+whiten']}",
+        f"GeM goes from {oxford['gem']} to {oxford['gem+whiten']} and R-MAC from {oxford['rmac']} "
+        f"to {oxford['rmac+whiten']}",
+        f"the plain mean there ({oxford['mean']}",
+        f"from {otsu('gem')} to {otsu('gem+whiten')} (GeM) and from {otsu('rmac')} to "
+        f"{otsu('rmac+whiten')} (R-MAC)",
+        f"{test['cam-crow']} on Toytown test, {oxford['cam-crow']} on the Oxford sample",
+        f"saliency of {spoken['saliency']}; similarity of {spoken['similarity']}; inliers of SIFT "
+        f"{sift['otsu_iou']:.3f} / {sift['pixel_auc']:.3f}",
+        f"GeM's similarity still has {pair('gem', 'similarity, other landmark')}",
+        f"`siam-fv` {oxford['siam-fv']}, `non-metric` {oxford['non-metric']}, `deep-retrieval` "
+        f"{oxford['deep-retrieval']} and the 4-D verifier {oxford[f'{LITE}/16:verifier']}, R-MAC "
+        f"as it is {oxford['rmac']}",
+    )
+
+
+def test_the_verifiers():
+    page = record(10)
+    tested = rows_of(page, "| | mAP (95 %) | without the query's photo |")
+    learnt = rows_of(page, "| validation, mAP without the query's own photo |")
+    for name in ("siam-fv", "non-metric", "deep-retrieval"):
+        row = TEST[f"{LITE}:{name}"]
+        expected = [score(row, digits=3), score(row, "mAP_without_query", 3)]
+        assert tested[f"`{name}`, trained"] == expected, name
+        log = json.loads((WEIGHTS / f"{LITE}_{name}.log.json").read_text())["log"]
+        looks = [entry["validation_map"] for entry in log if "validation_map" in entry]
+        assert learnt[f"`{name}`"] == [f"{looks[0]:.3f}", f"{max(looks):.3f}"], name
+    log = json.loads((WEIGHTS / f"{LITE}_16_verifier.log.json").read_text())["log"]
+    best = max(entry["validation_map"] for entry in log if "validation_map" in entry)
+    assert learnt[f"`{LITE}/16:verifier` (16 of the 48 queries)"] == ["", f"{best:.3f}"]
+    row = TEST[f"{LITE}/16:verifier"]
+    measures = "otsu_iou", "pixel_auc", "patch_match"
+    combined = evidence(row["evidence"]["combined"], *measures)
+    stem = evidence(row["evidence"]["hirescam, stem"], *measures)
+    strange = evidence(row["evidence"]["combined, other landmark"], *measures)
+    says(
+        page,
+        f"the 4-D verifier has {score(row, digits=3)}, {row['mAP_without_query']:.3f} without the",
+        f"combined, Otsu IoU {combined[0]}, pixel AUC {combined[1]}, patch match {combined[2]}; "
+        f"HiResCAM of the stem {', '.join(stem)}; for a query of another landmark {strange[0]} and "
+        f"{strange[1]}",
+    )
+
+
+def test_the_shipped_network():
+    page, base = record(7), TEST["base"]
+    tested = rows_of(page, "| | mAP | 95 % interval | own photo left out |")
+
+    def row_of(result: Any) -> list[str]:
+        low, high = result["mAP_ci"]
+        return [
+            f"{result['mAP']:.3f}",
+            f"{low:.3f} … {high:.3f}",
+            f"{result['mAP_without_query']:.3f}",
+        ]
+
+    assert tested["seed 1 (shipped)"] == row_of(base)
+    assert tested["mutual nearest patches, cosine"] == row_of(TEST["mutual-nn"])
+    plain_ones = [row_of(TEST[name]) for name in ("colour-histogram", "thumbnail")]
+    both = [f"{one} / {other}" for one, other in zip(*plain_ones, strict=True)]
+    assert tested["colour histogram / thumbnail"] == [both[0], "", both[2]]
+    sift = row_of(TEST["sift-ransac"])
+    assert tested["SIFT + RANSAC"] == [sift[0], "", sift[2]]
+    kinds = {
+        "combined (default)": "combined",
+        "HiResCAM of the stem": "hirescam, stem",
+        "input × gradient": "input_gradient",
+        "Eq. 3 as printed": "gradcam (Eq. 3, literal)",
+        "combined, for a query of another landmark": "combined, other landmark",
+        "the tensor's maximum, no network": "raw tensor, maximum",
+        "centre Gaussian": "centre Gaussian",
+        "all ones": "all ones",
+        "the region itself, on the grid": "ceiling: RoI on the grid",
+    }
+    maps, measures = base["evidence"], ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
+    for name, found in rows_of(page, "| map | mIoU | Otsu IoU").items():
+        assert found == evidence(maps[kinds[name]], *measures), name
+    combined, oxford = maps["combined"], {n: f"{r['mAP']:.3f}" for n, r in OXFORD.items()}
+    says(
+        page,
+        f"{combined['otsu_iou'] / maps['centre Gaussian']['otsu_iou']:.2f} times the Otsu IoU",
+        f"By chance {combined['chance']:.3f} of the patch pairs are right; "
+        f"{100 * combined['coverage']:.0f} % of the query patches",
+        f"most evidence takes {combined['deletion']:.1f} off the margin",
+        f"the fifth with least evidence {maps['combined, lowest fifth']['deletion']:.1f}",
+        f"{OXFORD['base']['mAP']:.3f} mAP on the sample of the Oxford buildings "
+        f"({OXFORD['base']['mAP_ci'][0]:.3f} … {OXFORD['base']['mAP_ci'][1]:.3f}; own photo left "
+        f"out {OXFORD['base']['mAP_without_query']:.3f})",
+        f"SIFT with RANSAC has {oxford['sift-ransac']}, nearest patches {oxford['mutual-nn']}, a "
+        f"colour histogram {oxford['colour-histogram']} and a thumbnail {oxford['thumbnail']}",
+    )
+
+
+def test_planes():
+    page, row = record(8), OXFORD["planes"]["evidence"]
+    measures = "pixel_auc", "otsu_iou", "mIoU"
+    ours, ones = (evidence(row[name], *measures) for name in ("planes", "all ones"))
+    middle = evidence(row["centre Gaussian"], *measures)
+    sift = evidence(OXFORD["sift-ransac"]["evidence"]["inliers"], *measures)
+    mAP = {name: f"{result['mAP']:.3f}" for name, result in OXFORD.items()}
+    says(
+        page,
+        f"`planes` {mAP['planes']}, `sift-ransac` {mAP['sift-ransac']} "
+        f"({OXFORD['sift-ransac']['mAP_without_query']:.3f} without the own photo;",
+        f"R-MAC {mAP[f'{LITE}:rmac']}, GeM {mAP[f'{LITE}:gem']}.",
+        f"pixel AUC {ours[0]} (SIFT's inliers {sift[0]}, centre Gaussian {middle[0]}), Otsu IoU "
+        f"{ours[1]} ({sift[1]}, {middle[1]}; all ones {ones[1]}), mIoU {ours[2]} ({sift[2]}; all "
+        f"ones {ones[2]})",
+    )
+
+
+def test_the_cost_of_the_runs_that_are_stored():
+    runs = [json.loads(path.read_text()) for path in STORED_GRID.glob("*/results.json")]
+    spent = [run["provenance"]["processor_seconds"] for run in runs]
+    says(
+        record(15),
+        f"is {len(runs)} runs at one clean commit. They took {sum(spent):.0f} s of the processor, "
+        f"{min(spent):.0f} to {max(spent):.0f} s a run",
+    )
+    assert len({run["provenance"]["commit"] for run in runs}) == 1
+
+
+def test_what_runs_were_thought_to_cost():
+    table, minutes = rows_of(record(15), "| | forecast | measured |"), 60
+    for found, kind in zip(json.loads(FORECAST.read_text()), ("own core", "shared"), strict=True):
+        rows = {
+            f"processor, minutes: {kind}": ("processor_hours", minutes),
+            f"clock, minutes: {kind}": ("hours", minutes),
+        }
+        if kind == "own core":
+            rows["disk, MB"] = ("disk", 1e-6)
+        for name, (key, unit) in rows.items():
+            thought, took = found["forecast"][key] * unit, found["measured"][key] * unit
+            assert table[name] == [f"{thought:.1f}", f"{took:.1f}", f"{thought / took:.2f}"], name
+
+
+def test_what_chapters_quote_of_the_paper():
+    paper = published("oxford5k")
+    best, base = paper["Base+HAR"], paper["Base"]
+    difference = best["mAP"] - base["mAP"]
+    assert best["mAP_sd"] / difference > 30
+    says(
+        chapter(8),
+        f"{difference:.2f} percentage points above Base",
+        "more than thirty times as wide",
+    )
+    says(chapter(11), f"{best['mAP']} % on Oxford-5k")
+    says(chapter(7), f"to the {parameter_count(load_network('base')):,}")
