@@ -3,9 +3,9 @@
 Each photo is kept twice: once small, every second patch of it a voter (its *template*), and once in
 several sizes, every patch of which may answer (its *pyramid*). The query's template votes in the
 target's pyramid, and the target's in the query's, since the one that the thing fills is the better
-voter. A patch that many claim is shared between them. A plane counts by its mean response and by how
-far it stands above all others, and a pair by the sum of both directions. Votes say which patch lies where, so every score comes with its
-evidence.
+voter. A patch that many claim is shared between them. A plane counts by its mean response and by
+how far it stands above all others, and a pair by the sum of both directions. Votes say which patch
+lies where, so every score comes with its evidence.
 
 A photo may lie turned: with ``turns`` a small template of each photo is turned round in steps and
 votes first, and the large one votes in the turn that it found.
@@ -45,6 +45,7 @@ from indiret.planes import (
 UPRIGHT = 2.0  # what an upright pair is worth of a turned one with equal votes
 UNRELATED = 0.3  # a cosine of whitened patches that says nothing yet
 UNCLAIMED = 0.001  # added to a patch's mean answer before it is shared
+EXTENT = 5  # patches of a template, up and down and aside, that speak for each other
 EVIDENCE_CELLS = 14  # of the longer side of an evidence map, as networks have them
 
 
@@ -135,8 +136,8 @@ class Agreement(NamedTuple):
 class Landing(NamedTuple):
     """Where a template's patches lie in the other photo, to a fraction of a patch.
 
-    ``voters`` and ``places`` are (P, 2), y and x from 0 to 1 in their photos; ``values`` (P,) ≥ 0
-    are the responses there.
+    ``voters`` and ``places`` are (K, L, 2), y and x from 0 to 1 in their photos; ``values`` (K, L)
+    ≥ 0 are the responses there.
     """
 
     voters: Tensor
@@ -168,7 +169,8 @@ def weigh(responses: Tensor) -> Tensor:
 def share(answers: Tensor) -> Tensor:
     """(K, L, I, J) ≥ 0: answers divided by the root of what each target patch answers on the mean.
 
-    A patch of foliage or of a row of windows answers many voters, and says little to each. In place.
+    A patch of foliage or of a row of windows answers many voters, and says little to each. In
+    place.
 
     Examples
     --------
@@ -177,6 +179,24 @@ def share(answers: Tensor) -> Tensor:
             [0.0000, 0.9995]])
     """
     return answers.mul_((answers.mean((0, 1)) + UNCLAIMED).rsqrt_())
+
+
+def fill(support: Tensor) -> Tensor:
+    """(K, L) ≥ 0: the root of the mean support around each of a template's patches.
+
+    A plane says where every patch lies, also one on blank wall that no answer speaks for: it is as
+    likely to be right as the 5 × 5 patches around it are. The root brings weak parts nearer to
+    strong ones.
+
+    Examples
+    --------
+    >>> fill(torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
+    tensor([[0.5774, 0.5774, 0.5774],
+            [0.5774, 0.5774, 0.5774],
+            [0.5774, 0.5774, 0.5774]])
+    """
+    around = F.avg_pool2d(support[None], EXTENT, 1, EXTENT // 2, count_include_pad=False)
+    return around[0].sqrt()
 
 
 class PlanesMethod:
@@ -267,8 +287,9 @@ class PlanesMethod:
     def explain(self, query: PlaneViews, target: PlaneViews) -> Evidence:
         """Which patches the best planes of both directions put where; see `Evidence`.
 
-        Each direction has an equal part. The grids have 14 patches along the longer sides, and a
-        vote is shared between the four patches nearest to it on either side.
+        Each direction has an equal part, and what is near each other has one support; see `fill`.
+        The grids have 14 patches along the longer sides, and a vote is shared between the four
+        patches nearest to it on either side.
         """
         query, target = _floats(query), _floats(target)
         agreed = self.agree(query, target)
@@ -283,9 +304,9 @@ class PlanesMethod:
             (there.places, there.voters, there.values),
             (back.voters, back.places, back.values),
         ):
-            share = values / values.sum().clamp_min(1e-12)
-            cells = _shares(at, target_grid), _shares(asked, query_grid)
-            pairs += torch.einsum("p,pij,pkl->ijkl", share, *cells)
+            filled = fill(values)
+            share = filled / filled.sum().clamp_min(1e-12)
+            pairs += spread(share, at, target_grid, asked, query_grid)
         return Evidence(agreed.worth, pairs)
 
     def evidence(self, query: PlaneViews, target: PlaneViews) -> dict[str, Tensor]:
@@ -306,12 +327,27 @@ class PlanesMethod:
         cells = torch.tensor(cell_grid(*searched.shape, self.config.pyramid[found.size]))
         places = (plane.places(K, L) + PARTS / 2) / cells
         values = sample_plane(F.max_pool2d(level, 3, 1, 1), plane)
-        return Landing(*(x.flatten(0, 1) for x in (template.where, places, values)))
+        return Landing(template.where, places, values)
 
 
 def _floats(views: PlaneViews) -> PlaneViews:
     """The same with a pyramid of float32, which is kept as half to save memory."""
     return views._replace(pyramid=tuple(patches.float() for patches in views.pyramid))
+
+
+def spread(
+    support: Tensor,
+    at: Tensor,
+    target_grid: tuple[int, int],
+    asked: Tensor,
+    query_grid: tuple[int, int],
+) -> Tensor:
+    """Pairs of two grids (I, J, K, L), from support (...) at the ends ``at`` and ``asked`` (..., 2).
+
+    Each end counts for the four patches nearest to it.
+    """
+    there, here = _shares(at.flatten(0, -2), target_grid), _shares(asked.flatten(0, -2), query_grid)
+    return torch.einsum("p,pij,pkl->ijkl", support.flatten(), there, here)
 
 
 def _shares(places: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -6,11 +6,12 @@ paintings of SMVS (every second odd query against all odd references). Writes ``
 for a first look at all and a second at the best, ``cascade.json``, both under
 ``indiret/data/planes``.
 
-``ablation.json`` is ``{"rows": [{"name", "kept", "toytown", "landmarks", "paintings", "ms"}]}``:
-mAP without the query's own photo, MRR, and milliseconds of processor time a pair, both directions;
-``kept`` tells whether the row is the method as it is. ``cascade.json`` is ``{"points": [{"first",
-"second", "share", "toytown", "ms", "ms_first", "ms_second"}]}``: ``share`` of the database is looked
-at by ``second``, and ``ms`` is the mean of all pairs; ``ms_second`` is of the pairs looked at twice.
+``ablation.json`` is ``{"rows": [{"name", "removes", "map", "low", "high", "ms"}]}``: mAP on Toytown
+without the query's own photo, its 95 % interval with landmarks drawn again, and milliseconds of
+processor time a pair, both directions. ``landmarks`` and ``paintings`` are MRR, where measured.
+``cascade.json`` is ``{"points": [{"first", "second", "share", "map", "ms", "ms_first",
+"ms_second"}]}``: ``share`` of the database is looked at by ``second``, and ``ms`` is the mean of all
+pairs; ``ms_second`` is of the pairs looked at twice.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from indiret import planevote, planes
-from indiret.baselines import build_method
+from indiret import planes, planevote
 from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision
 from indiret.images import Picture
@@ -137,32 +137,48 @@ def worth_sum(both: Both) -> float:
 
 CHOSEN = PLANES["planes"]
 SIZES = CHOSEN.pyramid
-# name: (what finds the planes, its configuration, what a pair is worth)
-ROWS: dict[str, tuple[type[PlanesMethod], PlaneConfig, Callable[[Both], float]]] = {
-    "as it is": (PlanesMethod, CHOSEN, worth_sum),
-    "product of directions": (PlanesMethod, CHOSEN, lambda b: b[0].worth * b[1].worth),
-    "query in target alone": (PlanesMethod, CHOSEN, lambda b: b[0].worth),
-    "target in query alone": (PlanesMethod, CHOSEN, lambda b: b[1].worth),
-    "mean response alone": (PlanesMethod, CHOSEN, lambda b: b[0].votes + b[1].votes),
-    "standing alone": (PlanesMethod, CHOSEN, lambda b: b[0].standing + b[1].standing),
-    "patches not shared": (Unshared, CHOSEN, worth_sum),
-    "not shared, product (before)": (Unshared, CHOSEN, lambda b: b[0].worth * b[1].worth),
-    "not whitened": (Unwhitened, CHOSEN, worth_sum),
-    "no floor": (NoFloor, CHOSEN, worth_sum),
-    "no tolerance": (Exact, CHOSEN, worth_sum),
-    "every second of the pyramid's patches": (Checkerboard, CHOSEN, worth_sum),
-    "voters shared, too": (VotersShared, CHOSEN, worth_sum),
-    "nine parts that move": (Piecewise, CHOSEN, worth_sum),
-    "template of 88 pixels, six sizes": (
+THERE, BACK = ONE_WAY = "query in target", "target in query"
+# name: (what is changed, what finds the planes, its configuration, what a pair is worth)
+Way = tuple[str, type[PlanesMethod], PlaneConfig, Callable[[Both], float]]
+ROWS: dict[str, Way] = {
+    "as it is": ("nothing", PlanesMethod, CHOSEN, worth_sum),
+    "product": (
+        "directions multiplied, not added",
+        PlanesMethod,
+        CHOSEN,
+        lambda b: b[0].worth * b[1].worth,
+    ),
+    THERE: ("the target votes not", PlanesMethod, CHOSEN, lambda b: b[0].worth),
+    BACK: ("the query votes not", PlanesMethod, CHOSEN, lambda b: b[1].worth),
+    "mean alone": ("no standing", PlanesMethod, CHOSEN, lambda b: b[0].votes + b[1].votes),
+    "standing alone": ("no mean", PlanesMethod, CHOSEN, lambda b: b[0].standing + b[1].standing),
+    "unshared": ("a patch that many claim counts fully for each", Unshared, CHOSEN, worth_sum),
+    "unwhitened": ("slopes less their mean alone", Unwhitened, CHOSEN, worth_sum),
+    "no floor": ("every cosine above 0 counts", NoFloor, CHOSEN, worth_sum),
+    "no tolerance": ("no neighbour answers for another", Exact, CHOSEN, worth_sum),
+    "checkerboard": ("every second patch of the pyramid", Checkerboard, CHOSEN, worth_sum),
+    "voters shared": ("voters that many answer are shared, too", VotersShared, CHOSEN, worth_sum),
+    "nine parts": ("parts of the template move by a patch", Piecewise, CHOSEN, worth_sum),
+    "small": (
+        "template of 88 pixels, six sizes",
         PlanesMethod,
         replace(CHOSEN, template=88, pyramid=SIZES[:6]),
         worth_sum,
     ),
-    "without the largest size": (PlanesMethod, replace(CHOSEN, pyramid=SIZES[:6]), worth_sum),
-    "an eighth size": (PlanesMethod, replace(CHOSEN, pyramid=(*SIZES, 352)), worth_sum),
-    "coarse": (PlanesMethod, PLANES["planes-coarse"], worth_sum),
+    "six sizes": (
+        "the largest size",
+        PlanesMethod,
+        replace(CHOSEN, pyramid=SIZES[:6]),
+        worth_sum,
+    ),
+    "eight sizes": (
+        "one size more, of 352 pixels",
+        PlanesMethod,
+        replace(CHOSEN, pyramid=(*SIZES, 352)),
+        worth_sum,
+    ),
+    "coarse": ("template of 70 pixels", PlanesMethod, PLANES["planes-coarse"], worth_sum),
 }
-ONE_WAY = ("query in target alone", "target in query alone")
 
 
 def toytown_task() -> Task:
@@ -193,22 +209,27 @@ def smvs_task(folder: Path) -> Task:
     return task
 
 
-def precision(task: Task, scores: Sequence[np.ndarray]) -> float:
-    """Mean of the queries' average precisions."""
+def precisions(task: Task, scores: Sequence[np.ndarray]) -> np.ndarray:
+    """The queries' average precisions; with one right answer each, one over its place."""
     found = []
     for (_, answers, names), row in zip(task.asked, scores, strict=True):
         ranked = [names[place] for place in np.argsort(-row, kind="stable")]
-        found.append(average_precision(ranked, answers, ()))
-    return float(np.mean(found))
+        if len(answers) > 1:
+            found.append(average_precision(ranked, answers, ()))
+        else:
+            found.append(1 / (1 + ranked.index(*answers)))
+    return np.array(found)
 
 
-def reciprocal_rank(task: Task, scores: Sequence[np.ndarray]) -> float:
-    """Mean of one over the place of the right answer."""
-    found = []
-    for (_, answers, names), row in zip(task.asked, scores, strict=True):
-        right = max(score for name, score in zip(names, row, strict=True) if name in answers)
-        found.append(1 / np.count_nonzero(row >= right))
-    return float(np.mean(found))
+def with_interval(values: np.ndarray) -> dict[str, float]:
+    """The mean, and its 95 % interval with queries drawn again."""
+    random = np.random.default_rng(0)
+    drawn = values[random.integers(len(values), size=(10_000, len(values)))].mean(1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return {
+        name: round(float(value), 4)
+        for name, value in (("map", values.mean()), ("low", low), ("high", high))
+    }
 
 
 def find_all(method: PlanesMethod, task: Task) -> tuple[list[list[Both]], float]:
@@ -227,18 +248,19 @@ def ablate(tasks: dict[str, Task]) -> list[dict[str, Any]]:
     """A row of figures for each of `ROWS`."""
     known: dict[Any, Any] = {}
     rows = []
-    for name, (kind, config, worth) in tqdm(ROWS.items(), unit="row", disable=None):
-        row: dict[str, Any] = {"name": name, "kept": name == "as it is"}
+    for name, (changed, kind, config, worth) in tqdm(ROWS.items(), unit="row", disable=None):
+        row: dict[str, Any] = {"name": name, "removes": changed}
         for task_name, task in tasks.items():
             key = kind, config, task_name
             if key not in known:
                 known[key] = find_all(kind(config), task)
             found, ms = known[key]
-            scores = [np.array([worth(both) for both in of_query]) for of_query in found]
-            measure = precision if task_name == "toytown" else reciprocal_rank
-            row[task_name] = round(measure(task, scores), 4)
+            values = precisions(task, [np.array([worth(b) for b in query]) for query in found])
             if task_name == "toytown":
+                row |= with_interval(values)
                 row["ms"] = round(ms / (2 if name in ONE_WAY else 1), 2)
+            else:
+                row[task_name] = round(float(values.mean()), 4)
         rows.append(row)
         print(row, flush=True)
     return rows
@@ -263,10 +285,10 @@ def scored(method: Method, task: Task) -> tuple[list[np.ndarray], float]:
 
 def cascade(task: Task) -> list[dict[str, Any]]:
     """How quality and cost grow with the share of the database that is looked at again."""
-    methods = {name: build_method(name) for name in ("thumbnail", "planes-coarse", "planes")}
-    figures = {name: scored(method, task) for name, method in methods.items()}
-    figures["base"] = scored(find_method("base"), task)
-    steps = (("thumbnail", "planes"), ("planes-coarse", "planes"), ("planes", "base"))
+    steps = (("planes-coarse", "planes"), ("planes-coarse", "plane-net"), ("planes", "plane-net"))
+    figures = {
+        name: scored(find_method(name), task) for name in ("planes-coarse", "planes", "plane-net")
+    }
     points = []
     for first, second in steps:
         (before, ms_first), (after, ms_second) = figures[first], figures[second]
@@ -282,7 +304,7 @@ def cascade(task: Task) -> list[dict[str, Any]]:
                     "first": first,
                     "second": second,
                     "share": share,
-                    "toytown": round(precision(task, again), 4),
+                    "map": round(float(precisions(task, again).mean()), 4),
                     "ms": round(ms_first + share * ms_second, 2),
                     "ms_first": round(ms_first, 2),
                     "ms_second": round(ms_second, 2),
