@@ -342,7 +342,7 @@ def spread(
     asked: Tensor,
     query_grid: tuple[int, int],
 ) -> Tensor:
-    """Pairs of two grids (I, J, K, L), from support (...) at the ends ``at`` and ``asked`` (..., 2).
+    """Pairs of two grids (I, J, K, L), from support (...) with ends ``at`` and ``asked`` (..., 2).
 
     Each end counts for the four patches nearest to it.
     """

@@ -133,7 +133,7 @@ def test_the_shipped_network_tells_a_part_from_a_stranger(views):
     evidence = method.explain(query, target)
     assert evidence.score == pytest.approx(margins[0], abs=1e-4)
     assert evidence.pairs.min() >= 0
-    assert evidence.pairs.sum() > 5 * method.explain(query, stranger).pairs.sum()
+    assert evidence.pairs.sum() > 2 * method.explain(query, stranger).pairs.sum()
     assert torch.equal(method.evidence(query, target)["support"], evidence.pairs)
 
 

@@ -10,8 +10,8 @@ for a first look at all and a second at the best, ``cascade.json``, both under
 without the query's own photo, its 95 % interval with landmarks drawn again, and milliseconds of
 processor time a pair, both directions. ``landmarks`` and ``paintings`` are MRR, where measured.
 ``cascade.json`` is ``{"points": [{"first", "second", "share", "map", "ms", "ms_first",
-"ms_second"}]}``: ``share`` of the database is looked at by ``second``, and ``ms`` is the mean of all
-pairs; ``ms_second`` is of the pairs looked at twice.
+"ms_second"}]}``: ``share`` of the database is looked at by ``second``, and ``ms`` is the mean of
+all pairs; ``ms_second`` is of the pairs looked at twice.
 """
 
 from __future__ import annotations
