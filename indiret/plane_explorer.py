@@ -101,7 +101,7 @@ def lay_out(
     landing = method.land(template, views._replace(pyramid=tuple(pyramid)), found)
     cells = torch.tensor(cell_grid(*views.shape, method.config.pyramid[found.size]))
     K, L = template.patches.shape[:2]
-    places = (landing.places * cells - PARTS / 2).view(K, L, 2)
+    places = landing.places * cells - PARTS / 2
     matrix = torch.stack([places[1, 0] - places[0, 0], places[0, 1] - places[0, 0]], 1)
     answers = weigh(responses(template, pyramid[found.size]).contiguous())
     where = template.where.double().numpy()

@@ -50,9 +50,9 @@ from indiret.planevote import (
     PlaneViews,
     Template,
     _floats,
-    _shares,
     carried_frame,
-    level,
+    fill,
+    spread,
     weigh,
 )
 
@@ -88,6 +88,21 @@ class Judgement(NamedTuple):
 
     logits: Tensor
     support: Tensor
+
+
+def total(judged: Judgement, numbers: Tensor) -> Tensor:
+    """(B,): the margin, with the sum of votes × standing of both directions.
+
+    The network learns without it: taught together, it learns less that is new.
+
+    Examples
+    --------
+    >>> judged = Judgement(torch.tensor([[1.0, 2.5]]), torch.empty(0))
+    >>> total(judged, torch.tensor([[[2.0, 0.5, 0, 0, 0, 0], [1.0, 0.25, 0, 0, 0, 0]]]))
+    tensor([2.7500])
+    """
+    worth = (numbers[:, :, 0] * numbers[:, :, 1]).sum(1)
+    return judged.logits[:, 1] - judged.logits[:, 0] + worth
 
 
 def sample(method: PlanesMethod, template: Template, searched: PlaneViews, found: Found) -> Sample:
@@ -285,9 +300,8 @@ class PlaneNetwork(nn.Module):
         return Judgement(self.head(both.flatten(1)), support[:, 0].unflatten(0, maps.shape[:2]))
 
     def margin(self, maps: Tensor, numbers: Tensor) -> Tensor:
-        """z_relevant − z_irrelevant, (B,)."""
-        logits = self(maps, numbers).logits
-        return logits[:, 1] - logits[:, 0]
+        """z_relevant − z_irrelevant and what the vote says by itself, (B,)."""
+        return total(self(maps, numbers), numbers)
 
 
 def sample_pair(
@@ -347,13 +361,14 @@ class PlaneNetMethod:
     def explain(self, query: PlaneViews, target: PlaneViews) -> Evidence:
         """Which patches support the match, and where the planes put them; see `Evidence`.
 
-        Each answer counts by the network's probability that it is right. The grids have 14 patches
-        along the longer sides, and an answer is shared between the four patches nearest to it on
-        either side.
+        Each answer counts by the network's probability that it and those around it are right; see
+        `indiret.planevote.fill`. The grids have 14 patches along the longer sides, and an answer is
+        shared between the four patches nearest to it on either side.
         """
         samples = sample_pair(self.planes, query, target)
         with torch.inference_mode():
-            judged = self.network(*stack([samples]))
+            maps, numbers = stack([samples])
+            judged = self.network(maps, numbers)
         grids = [
             patch_grid(*views.shape, (EVIDENCE_CELLS, EVIDENCE_CELLS), "keep")
             for views in (target, query)
@@ -362,24 +377,22 @@ class PlaneNetMethod:
         for number, one in enumerate(samples):
             K, L = one.maps.shape[1:]
             right = judged.support[0, number, :K, :L].sigmoid() * (one.maps[6] > 0)
-            ends = [one.places, one.voters] if number == 0 else [one.voters, one.places]
-            cells = [_shares(at.flatten(0, 1), grid) for at, grid in zip(ends, grids, strict=True)]
-            pairs += torch.einsum("p,pij,pkl->ijkl", right.flatten(), *cells)
-        logits = judged.logits[0]
-        return Evidence(float(logits[1] - logits[0]), level(pairs))
+            at, asked = (one.voters, one.places) if number else (one.places, one.voters)
+            pairs += spread(fill(right), at, grids[0], asked, grids[1])
+        return Evidence(float(total(judged, numbers)), pairs)
 
     def carry(self, query: PlaneViews, target: PlaneViews) -> NDArray[np.float64]:
         """Where the plane that has more support puts the query's frame; see `carried_frame`."""
         samples = sample_pair(self.planes, query, target)
         with torch.inference_mode():
             support = self.network(*stack([samples])).support[0].sigmoid()
-        sums = [
+        there, back = (
             float((right[: one.maps.shape[1], : one.maps.shape[2]] * (one.maps[6] > 0)).mean())
             for right, one in zip(support, samples, strict=True)
-        ]
-        best = samples[int(sums[1] > sums[0])]
-        ends = best.voters.flatten(0, 1), best.places.flatten(0, 1)
-        return carried_frame(*(ends if sums[0] >= sums[1] else ends[::-1]))
+        )
+        if there >= back:
+            return carried_frame(samples[0].voters, samples[0].places)
+        return carried_frame(samples[1].places, samples[1].voters)
 
     def evidence(self, query: PlaneViews, target: PlaneViews) -> dict[str, Tensor]:
         """The pairs of `explain`, by the name under which `measure_maps` lists them."""

@@ -54,6 +54,7 @@ class Plane(NamedTuple):
         return grid_places(rows, columns) @ self.matrix.mT + self.offset
 
 
+@cache
 def grid_places(rows: int, columns: int) -> Tensor:
     """(rows, columns, 2): the indices of every patch of a grid, float."""
     return torch.stack(

@@ -45,6 +45,7 @@ from indiret.planes import (
 UPRIGHT = 2.0  # what an upright pair is worth of a turned one with equal votes
 UNRELATED = 0.3  # a cosine of whitened patches that says nothing yet
 UNCLAIMED = 0.001  # added to a patch's mean answer before it is shared
+EXTENT = 5  # patches of a template, up and down and aside, that speak for each other
 EVIDENCE_CELLS = 14  # of the longer side of an evidence map, as networks have them
 
 
@@ -134,8 +135,8 @@ class Agreement(NamedTuple):
 class Landing(NamedTuple):
     """Where a template's patches lie in the other photo, to a fraction of a patch.
 
-    ``voters`` and ``places`` are (P, 2), y and x from 0 to 1 in their photos; ``values`` (P,) ≥ 0
-    are the responses there.
+    ``voters`` and ``places`` are (K, L, 2), y and x from 0 to 1 in their photos; ``values`` (K, L)
+    ≥ 0 are the responses there.
     """
 
     voters: Tensor
@@ -177,6 +178,24 @@ def share(answers: Tensor) -> Tensor:
             [0.0000, 0.9995]])
     """
     return answers.mul_((answers.mean((0, 1)) + UNCLAIMED).rsqrt_())
+
+
+def fill(support: Tensor) -> Tensor:
+    """(K, L) ≥ 0: the root of the mean support around each of a template's patches.
+
+    A plane says where every patch lies, also one on blank wall that no answer speaks for: it is as
+    likely to be right as the 5 × 5 patches around it are. The root brings weak parts nearer to
+    strong ones.
+
+    Examples
+    --------
+    >>> fill(torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
+    tensor([[0.5774, 0.5774, 0.5774],
+            [0.5774, 0.5774, 0.5774],
+            [0.5774, 0.5774, 0.5774]])
+    """
+    around = F.avg_pool2d(support[None], EXTENT, 1, EXTENT // 2, count_include_pad=False)
+    return around[0].sqrt()
 
 
 class PlanesMethod:
@@ -276,8 +295,9 @@ class PlanesMethod:
     def explain(self, query: PlaneViews, target: PlaneViews) -> Evidence:
         """Which patches the best planes of both directions put where; see `Evidence`.
 
-        Each direction has an equal part. The grids have 14 patches along the longer sides, and a
-        vote is shared between the four patches nearest to it on either side.
+        Each direction has an equal part, and what is near each other has one support; see `fill`.
+        The grids have 14 patches along the longer sides, and a vote is shared between the four
+        patches nearest to it on either side.
         """
         query, target = _floats(query), _floats(target)
         agreed = self.agree(query, target)
@@ -292,10 +312,10 @@ class PlanesMethod:
             (there.places, there.voters, there.values),
             (back.voters, back.places, back.values),
         ):
-            share = values / values.sum().clamp_min(1e-12)
-            cells = _shares(at, target_grid), _shares(asked, query_grid)
-            pairs += torch.einsum("p,pij,pkl->ijkl", share, *cells)
-        return Evidence(agreed.worth, level(pairs))
+            filled = fill(values)
+            share = filled / filled.sum().clamp_min(1e-12)
+            pairs += spread(share, at, target_grid, asked, query_grid)
+        return Evidence(agreed.worth, pairs)
 
     def carry(self, query: PlaneViews, target: PlaneViews) -> NDArray[np.float64]:
         """Where the better direction's plane puts the query's frame; see `carried_frame`."""
@@ -325,7 +345,7 @@ class PlanesMethod:
         cells = torch.tensor(cell_grid(*searched.shape, self.config.pyramid[found.size]))
         places = (plane.places(K, L) + PARTS / 2) / cells
         values = sample_plane(F.max_pool2d(level, 3, 1, 1), plane)
-        return Landing(*(x.flatten(0, 1) for x in (template.where, places, values)))
+        return Landing(template.where, places, values)
 
 
 def _floats(views: PlaneViews) -> PlaneViews:
@@ -333,19 +353,19 @@ def _floats(views: PlaneViews) -> PlaneViews:
     return views._replace(pyramid=tuple(patches.float() for patches in views.pyramid))
 
 
-def level(pairs: Tensor) -> Tensor:
-    """(m, n, m', n') ≥ 0 divided by the root of the sum at each target patch, in place.
+def spread(
+    support: Tensor,
+    at: Tensor,
+    target_grid: tuple[int, int],
+    asked: Tensor,
+    query_grid: tuple[int, int],
+) -> Tensor:
+    """Pairs of two grids (I, J, K, L), from support (...) with ends ``at`` and ``asked`` (..., 2).
 
-    Where the thing is small in the target, many query patches land on one of its patches. As in the
-    vote, what many claim counts by the root.
-
-    Examples
-    --------
-    >>> pairs = torch.tensor([[4.0, 0.0], [5.0, 4.0]]).view(1, 2, 1, 2)
-    >>> level(pairs).sum((2, 3)).tolist()
-    [[2.0, 3.0]]
+    Each end counts for the four patches nearest to it.
     """
-    return pairs.div_(pairs.sum((2, 3), keepdim=True).clamp_min_(1e-12).sqrt_())
+    there, here = _shares(at.flatten(0, -2), target_grid), _shares(asked.flatten(0, -2), query_grid)
+    return torch.einsum("p,pij,pkl->ijkl", support.flatten(), there, here)
 
 
 def carried_frame(here: Tensor, there: Tensor) -> NDArray[np.float64]:
@@ -354,7 +374,7 @@ def carried_frame(here: Tensor, there: Tensor) -> NDArray[np.float64]:
     Parameters
     ----------
     here, there
-        (P, 2), y and x from 0 to 1 in the one photo and in the other.
+        (..., 2), y and x from 0 to 1 in the one photo and in the other.
 
     Returns
     -------
@@ -367,8 +387,8 @@ def carried_frame(here: Tensor, there: Tensor) -> NDArray[np.float64]:
     >>> carried_frame(here, here / 2 + 0.25).round(3).tolist()
     [0.25, 0.25, 0.75, 0.75]
     """
-    with_one = F.pad(here, (0, 1), value=1.0).double()
-    affine = torch.linalg.lstsq(with_one, there.double(), driver="gelsd").solution
+    with_one = F.pad(here.reshape(-1, 2), (0, 1), value=1.0).double()
+    affine = torch.linalg.lstsq(with_one, there.reshape(-1, 2).double(), driver="gelsd").solution
     frame = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]).double() @ affine
     return torch.cat([frame.amin(0), frame.amax(0)]).numpy()
 

@@ -15,6 +15,8 @@ from indiret.planevote import (
     PlanesMethod,
     PlaneViews,
     _floats,
+    fill,
+    spread,
 )
 from indiret.protocol import measure_maps
 from indiret.ranking import prepare, rank
@@ -126,10 +128,10 @@ def test_a_turned_photo_is_found_turned():
         assert method.agree(_floats(query), _floats(target)).turn == number
         if turn == 90:  # anticlockwise: what was right is above
             landing = landed(method, query, target)
-            truth = torch.stack([1 - landing.voters[:, 1], landing.voters[:, 0]], 1)
+            truth = torch.stack([1 - landing.voters[..., 1], landing.voters[..., 0]], -1)
             assert (landing.places - truth).abs().median() < 0.03
             back = landed(method, target, query)
-            truth = torch.stack([back.voters[:, 1], 1 - back.voters[:, 0]], 1)
+            truth = torch.stack([back.voters[..., 1], 1 - back.voters[..., 0]], -1)
             assert (back.places - truth).abs().median() < 0.03
 
 
@@ -139,6 +141,28 @@ def test_patches_beyond_the_edge_of_a_turned_photo_are_silent():
     outside = ((template.where < 0) | (template.where > 1)).any(-1)
     assert outside.any() and (template.patches[outside] == 0).all()
     assert (template.patches.norm(dim=-1)[~outside] > 0.5).any()
+
+
+def test_support_speaks_for_what_is_around_it():
+    support = torch.zeros(9, 9)
+    support[4, 4] = 1.0
+    filled = fill(support)
+    assert (filled > 0).sum() == 25
+    torch.testing.assert_close(filled[2:7, 2:7], torch.full((5, 5), 0.2))
+    corner = torch.zeros(9, 7)
+    corner[0, 0] = 1.0
+    assert fill(corner)[0, 0] == pytest.approx((1 / 9) ** 0.5)  # nothing lies beyond the edge
+    even = torch.full((4, 6), 0.25)
+    torch.testing.assert_close(fill(even), even.sqrt())
+
+
+def test_spread_keeps_what_lies_inside():
+    support = torch.rand(3, 4)
+    ends = torch.rand(3, 4, 2)
+    pairs = spread(support, ends, (5, 6), 1 - ends, (4, 3))
+    assert pairs.shape == (5, 6, 4, 3)
+    assert float(pairs.sum()) == pytest.approx(float(support.sum()), rel=1e-5)
+    assert spread(support, ends + 2, (5, 6), ends, (4, 3)).sum() == 0
 
 
 def test_plain_and_narrow_photos_have_evidence_too():
