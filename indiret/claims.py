@@ -27,6 +27,7 @@ from indiret.shapes import matching_points, shape_precision
 
 DATA = Path(__file__).parent / "data"
 STORED_GRID = DATA / "reproduction"  # runs of Toytown that the book reports
+STORED_PAPER = DATA / "paper-base"  # the one of the paper's network at full width
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 NOT_TESTABLE, NOT_RUN = "not testable here", "not run"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_RUN)

@@ -3,7 +3,8 @@
     python -m tools.store_grid runs/toytown_fast
 
 Writes each finished run's ``results.json``, rounded to five digits, into a folder of its own in
-``indiret/data/reproduction``; what lay there goes. Networks and notebooks stay where they are.
+``indiret/data/reproduction``, or elsewhere; what lay there goes. Networks and notebooks stay where
+they are.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def store(grid: Path, to: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("grid", type=Path, help="folder that `indiret reproduce` filled")
-    print(f"{store(parser.parse_args().grid, STORED_GRID)} runs are stored in {STORED_GRID}")
+    parser.add_argument("--to", type=Path, default=STORED_GRID, help="where the book reads them")
+    arguments = parser.parse_args()
+    print(f"{store(arguments.grid, arguments.to)} runs are stored in {arguments.to}")
 
 
 if __name__ == "__main__":
