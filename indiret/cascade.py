@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from indiret.planenet import PlaneNetMethod, PlaneNetwork, load_plane_network, sample_pair
+from indiret.planenet import NAME, PlaneNetMethod, PlaneNetwork, load_plane_network, sample_pair
 from indiret.planevote import PLANES, Agreement, PlaneConfig, PlaneViews, _floats
 
 Scores = NDArray[np.float64]
@@ -130,24 +130,13 @@ def load_plane_method(name: str) -> PlaneNetMethod:
     """
     if name not in PLANE_METHODS:
         return PlaneNetMethod(load_plane_network(name))
-    kind, config, _ = PLANE_METHODS[name]
-    return kind(load_plane_network(), PLANES[config])
+    return PLANE_METHODS[name][0](load_plane_network())
 
 
-PLANE_METHODS = {  # by name: the class, the configuration of its vote, a description
-    "plane-net": (
-        PlaneNetMethod,
-        "planes",
-        "the plane vote, judged by a small network over its samples",
-    ),
-    "plane-net-turned": (
-        PlaneNetMethod,
-        "planes-turned",
-        "the same for photos that may lie turned",
-    ),
+PLANE_METHODS: dict[str, tuple[type[PlaneNetMethod], str]] = {  # by name, with a description
+    NAME: (PlaneNetMethod, "the plane vote, judged by a small network over its samples"),
     "plane-cascade": (
         PlaneCascade,
-        "planes",
         "a glance at all photos, the plane vote on the best, plane-net on the best of those",
     ),
 }

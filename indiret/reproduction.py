@@ -51,7 +51,7 @@ def list_methods() -> dict[str, str]:
             "base": "the shipped 4-D ResNet",
             FINER + VERIFIER: "the same over the correlations of features (extra: baselines)",
         }
-        | {name: description for name, (_, _, description) in PLANE_METHODS.items()}
+        | {name: description for name, (_, description) in PLANE_METHODS.items()}
         | {name: baseline.description for name, baseline in BASELINES.items()}
     )
 

@@ -24,7 +24,7 @@ from indiret.reproduction import find_method, provenance, write_json
 from indiret.statistics import nested_bootstrap
 
 OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes" / "smvs.json"
-METHODS = ("sift-ransac", "planes-turned", "plane-net-turned")
+METHODS = ("sift-ransac", "planes-turned")
 
 
 def rank_pairs(name: str, folder: Path, odd: bool = False) -> dict[str, Any]:
