@@ -450,7 +450,7 @@ def cascade_curve(path: Path = CASCADE) -> Figure:
         for one in points:
             if one["judged"] == 0:
                 at = one["ms"], one["toytown"]
-                ax.annotate(f"{one['voted']:.0%}", at, (0, -12), textcoords="offset points")
+                ax.annotate(f"{one['voted']:.0%}", at, (7, -4), textcoords="offset points")
         ax.set(xlabel="milliseconds a pair, of all pairs", ylabel="mAP")
         ax.legend()
         plt.close(figure)

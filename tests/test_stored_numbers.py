@@ -18,11 +18,13 @@ import pytest
 
 from indiret.ablation import stored_ablation
 from indiret.audit import stored_audit
+from indiret.cascade import JUDGED, VOTED
 from indiret.claims import STORED_GRID, STORED_PAPER, published, read_measured
-from indiret.comparison import VERIFIED, is_second_look, read_results
+from indiret.comparison import CASCADE, VERIFIED, is_second_look, read_results
 from indiret.cost import STORED as FORECAST
 from indiret.networks import WEIGHTS, load_network, parameter_count
 from indiret.robustness import stored_robustness
+from indiret.statistics import nested_bootstrap
 from indiret.study import cells, stored_results
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +64,7 @@ def says(page: str, *sentences: str) -> None:
 
 def rows_of(page: str, head: str, rest: str = ".*") -> dict[str, list[str]]:
     """The one table whose first line begins so: its cells by their row's first."""
-    pattern = rf"^{re.escape(head)}{rest}\n *\|[-|]+\|\n((?: *\|.*\n)+)"
+    pattern = rf"^ *{re.escape(head)}{rest}\n *\|[-|]+\|\n((?: *\|.*\n)+)"
     (table,) = re.findall(pattern, page, re.MULTILINE)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     return {row[0]: row[1:] for row in rows}
@@ -424,6 +426,41 @@ def test_planes():
         f"{ours[1]} ({sift[1]}, {middle[1]}; all ones {ones[1]}), mIoU {ours[2]} ({sift[2]}; all "
         f"ones {ones[2]})",
     )
+
+
+def test_the_network_over_planes_and_the_cascade():
+    def precisions(name: str) -> dict[tuple[str, str, int], float]:
+        return {(k.rsplit("_", 1)[0], k, 0): ap for k, ap in TEST[name]["AP"].items()}
+
+    mean_, low, high = nested_bootstrap(precisions("plane-net"), precisions("planes"))
+    says(record(16), f"{mean_:+.3f} ({low:.3f} … {high:.3f})", score(TEST["plane-net"], digits=3))
+    says(chapter(13), f"adds {mean_:.3f} mAP", f"95 % interval {low:.3f} to {high:.3f}")
+    cascade = OXFORD["plane-cascade"]
+    says(record(16), f"it has {cascade['mAP']:.3f} in {cascade['ms_per_pair']:.1f} ms a pair")
+    points = json.loads(CASCADE.read_text())["points"]
+    chosen, whole = (
+        next(p for p in points if (p["voted"], p["judged"]) == at)
+        for at in ((VOTED, JUDGED), (1.0, 1.0))
+    )
+    says(
+        record(16),
+        f"it has {chosen['toytown']:.3f} in {chosen['ms']:.1f} ms a pair of all, where the network "
+        f"on every pair has {whole['toytown']:.3f} in {whole['ms']:.1f}",
+        f"test {TEST['plane-cascade']['mAP']:.3f} in {TEST['plane-cascade']['ms_per_pair']:.1f}, "
+        f"where the network has {TEST['plane-net']['mAP']:.3f} in "
+        f"{TEST['plane-net']['ms_per_pair']:.1f}",
+    )
+
+
+def test_planes_on_pairs_of_photos():
+    stored = json.loads((CASCADE.parent / "smvs.json").read_text())
+    table = rows_of(record(8), "| MRR | landmarks | book covers | paintings |")
+    for name in ("planes-turned", "sift-ransac"):
+        rows = {row["category"]: row for row in stored if row["method"] == name}
+        cells = [rows[category] for category in ("landmarks", "book_covers", "museum_paintings")]
+        assert table[f"`{name}`"] == [
+            f"{row['MRR']:.3f} ({row['MRR_ci'][0]:.3f} … {row['MRR_ci'][1]:.3f})" for row in cells
+        ]
 
 
 def test_the_cost_of_the_runs_that_are_stored():
