@@ -15,6 +15,7 @@ from indiret.cost import (
     estimate,
     estimate_grid,
     estimate_run,
+    in_words,
     measure_rates,
 )
 from indiret.datasets import load_dataset
@@ -145,6 +146,9 @@ def test_the_page_on_scale_says_what_was_measured_and_what_was_not():
     page = tables(part)
     assert "A part was rehearsed" in page and "worked out from its rates, not run" in page
     assert "| Oxford, 5,063 photos | 278,465 |" in page and "55,278,465" in page
+    gpu = (30.0 - 1024 * 0.005) / 514 * (5063 + 55) / 16  # all but the pairs, on 16 cores
+    row = next(line for line in page.splitlines() if line.startswith("| Oxford, 5,063"))
+    assert row.split(" | ")[4] == in_words(gpu / 3600)
     whole = done | {"photos": 5063, "queries": 55, "processor_seconds": 1700.0}
     page = tables(part | {"rehearsals": {"full": whole}})
     assert "The whole of Oxford was rehearsed" in page and "not run" not in page
