@@ -133,11 +133,11 @@ class Unwhitened(PlanesMethod):
 
     def prepare(self, picture: Picture) -> PlaneViews:
         whitened = planevote.whiten
-        planevote.whiten = _centred  # type: ignore[assignment]
+        planevote.whiten = _centred
         try:
             return super().prepare(picture)
         finally:
-            planevote.whiten = whitened  # type: ignore[assignment]
+            planevote.whiten = whitened
 
 
 class Glance(PlanesMethod):
