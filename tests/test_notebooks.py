@@ -256,11 +256,15 @@ def test_the_first_cell_installs_the_library_where_it_is_missing(tmp_path):
     (site / "lent.pth").write_text(sysconfig.get_path("purelib"))
     git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     commit = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
-    cell = set_up_cell.set_up_source(ROOT.as_uri(), commit)
+    address = "https://example.org/indiret"  # older pips take no git+file:// with extras
+    cell = set_up_cell.set_up_source(address, commit)
     code = f"{cell}\nimport indiret\nindiret.load_network('base')\nprint(indiret.__file__)"
     # pip reads NO_BUILD_ISOLATION the wrong way round: 0 builds with what is installed.
     offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0"}
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | offline
+    here = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_VALUE_0": address}
+    here |= {"GIT_CONFIG_KEY_0": f"url.{ROOT.as_uri()}.insteadOf"}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = kept | offline | here
     done = subprocess.run(
         [python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
