@@ -31,7 +31,7 @@ button:hover:not(:disabled) { border-color: currentColor; }
 button:disabled { opacity: .45; cursor: default; }
 button[aria-pressed=true] { background: var(--accent); border-color: var(--accent);
   color: var(--ink); }
-.pad { position: relative; margin: 0 auto; cursor: crosshair; touch-action: none;
+.pad { position: relative; margin: 0 auto; max-width: 100%; cursor: crosshair; touch-action: none;
   user-select: none; -webkit-user-select: none; -webkit-tap-highlight-color: transparent; }
 .pad img { display: block; width: 100%; height: 100%; border-radius: 4px; }
 .pad svg { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none;

@@ -48,6 +48,7 @@ button:focus-visible { outline: 3px solid #2f7de1; outline-offset: 2px; }
 .stage.tall { flex-direction: column; align-items: center; }
 .tall .side + .side { display: flex; flex-direction: column-reverse; } /* no line over a name */
 .side { margin: 0; min-width: 0; }
+.side, .pad { max-width: 100%; } /* a page made narrow must not scroll, not even until fit() runs */
 .side figcaption { overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
   padding-bottom: .15rem; }
 .pad { position: relative; cursor: crosshair; touch-action: pan-y; user-select: none;

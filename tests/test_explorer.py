@@ -239,15 +239,18 @@ class Opened:
         self.page.locator(".of").get_by_text(name, exact=True).click()
         return self.numbers[0][group, name]
 
-    def patch(self, side: str, row: int, column: int) -> tuple[float, float]:
-        """The middle of a patch in the window."""
+    def point(self, how: str, side: str, row: int, column: int) -> None:
+        """To hover over, click or tap the middle of a patch, once its picture lies still.
+
+        A page that still scrolled or was set anew by a busy machine moved under a bare mouse.
+        """
         pad = self.page.locator(f".pad[data-side={side}]")
         pad.evaluate("pad => pad.scrollIntoView({block: 'center', behavior: 'instant'})")
-        box = pad.bounding_box()
         picture = self.header["query"] if side == "query" else self.header["answers"][0]
         rows, columns = picture["grid"]
-        x = box["x"] + (column + 0.5) / columns * box["width"]
-        return x, box["y"] + (row + 0.5) / rows * box["height"]
+        box = pad.bounding_box()
+        x, y = (column + 0.5) / columns * box["width"], (row + 0.5) / rows * box["height"]
+        getattr(pad, how)(position={"x": x, "y": y})
 
 
 @pytest.fixture
@@ -326,7 +329,7 @@ def test_hovering_shows_the_right_patches(opened):
     numbers = one.numbers[0]["combined", "tensor"]
     assert_whole(one.shown(), numbers)
     for place in (("query", 0, 0), ("query", 2, 5), ("target", 4, 3), ("target", 1, 2)):
-        one.page.mouse.move(*one.patch(*place))
+        one.point("hover", *place)
         assert_answers(one.shown(), numbers, *place)
     one.page.mouse.move(2, 2)
     assert_whole(one.shown(), numbers)
@@ -335,8 +338,8 @@ def test_hovering_shows_the_right_patches(opened):
 def test_a_click_pins_and_reset_lets_go(opened):
     one = opened(Explorer("q", noise(), [answer()]))
     numbers = one.numbers[0]["combined", "tensor"]
-    one.page.mouse.click(*one.patch("query", 1, 4))
-    one.page.mouse.move(*one.patch("target", 3, 1))
+    one.point("click", "query", 1, 4)
+    one.point("hover", "target", 3, 1)
     shown = one.shown()
     assert ["box pinned", "query", 10] in shown["boxes"]
     assert ["box looked", "target", 13] in shown["boxes"]
@@ -357,9 +360,9 @@ def test_touch_shows_and_pins(opened):
     one = opened(Explorer("q", noise(), [answer()]), width=375, has_touch=True)
     numbers = one.numbers[0]["combined", "tensor"]
     for place in (("query", 2, 1), ("target", 0, 3)):
-        one.page.touchscreen.tap(*one.patch(*place))
+        one.point("tap", *place)
         assert_answers(one.shown(), numbers, *place)
-    one.page.touchscreen.tap(*one.patch("target", 0, 3))
+    one.point("tap", "target", 0, 3)
     assert_whole(one.shown(), numbers)
 
 
@@ -411,20 +414,20 @@ def test_channels_pairs_and_answers_can_be_chosen(opened):
     assert_whole(one.shown(), numbers)
     one.page.locator(".show").get_by_text("views").click()  # which has no stage1
     assert_whole(one.shown(), one.numbers[0]["views", "stem"])
-    one.page.mouse.move(*one.patch("query", 1, 1))
+    one.point("hover", "query", 1, 1)
     assert_answers(one.shown(), one.numbers[0]["views", "stem"], "query", 1, 1)
     assert "similarity" in one.shown()["readout"]
     one.page.get_by_label("pairs").fill("3")
     one.page.mouse.move(2, 2)
     assert_whole(one.shown(), one.numbers[0]["views", "stem"], pairs=3)
-    one.page.mouse.click(*one.patch("query", 2, 2))
+    one.point("click", "query", 2, 2)
     one.page.get_by_role("img", name="answer 1 wrong").click()  # and the pin of the query stays
     assert_answers(one.shown(), one.numbers[1]["views", "stem"], "query", 2, 2, pairs=3)
 
 
 def test_a_pinned_patch_stays_while_none_har_and_prf_are_compared(opened):
     one = opened(Explorer("q", noise(), [answer()]))
-    one.page.mouse.click(*one.patch("query", 1, 4))
+    one.point("click", "query", 1, 4)
     one.page.mouse.move(2, 2)
     for name in ("none", "HAR", "PRF"):
         numbers = one.choose("none / HAR / PRF", name)
@@ -446,14 +449,14 @@ def test_the_true_correspondence_is_laid_over(opened):
     judged = [right(*line[:2]) for line in shown["lines"]]
     assert [line[2] == "pair good" for line in shown["lines"]] == judged
     assert f"{sum(judged)} of them right" in shown["readout"]
-    one.page.mouse.move(*one.patch("query", 2, 3))
+    one.point("hover", "query", 2, 3)
     shown = one.shown()
     assert ["box partner", "target", flat[2, 3]] in shown["boxes"]
     assert "True partner: target ({}, {})".format(*known.partners[2, 3]) in shown["readout"]
-    one.page.mouse.move(*one.patch("query", 0, 1))
+    one.point("hover", "query", 0, 1)
     assert "no true partner" in one.shown()["readout"]
     i, j = known.partners[2, 3]
-    one.page.mouse.move(*one.patch("target", i, j))
+    one.point("hover", "target", i, j)
     asking = [patch for kind, _, patch in one.shown()["boxes"] if kind == "box partner"]
     sought = (known.partners == (i, j)).all(axis=-1).ravel()
     assert asking == np.flatnonzero(sought).tolist() and len(asking) >= 1
