@@ -2,7 +2,8 @@
 
 Maps are (B, C, H, W), not negative, as after a ReLU. A descriptor has one or more *parts*, each a
 weighted sum or a maximum over places; `aggregate` makes one unit vector of them, with or without
-whitening. Re-ranking by such vectors is in `indiret.reranking`.
+whitening. Re-ranking by such vectors is in `indiret.reranking`. How the equations and their
+numbers were checked is in book/decisions/0010.
 
 Chapter: *Baselines*.
 """
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 EPSILON = 1e-6  # below any value that a feature map means
-OVERLAP = 0.4  # of neighbouring R-MAC regions (Tolias et al., 2016, section 3.2)
+OVERLAP = 0.4  # of neighbouring R-MAC regions (Tolias et al., 2016)
 
 
 def mean_pool(maps: Tensor) -> Tensor:
@@ -60,9 +61,9 @@ def centre_prior(height: int, width: int) -> Tensor:
 
 
 def spoc(maps: Tensor) -> Tensor:
-    """Sum over places, weighted by `centre_prior`, (B, C): SPoC (Babenko & Lempitsky, 2015).
+    """Sum over places, weighted by `centre_prior`, (B, C): SPoC.
 
-    Σ_x Σ_y α(x, y) f(x, y).
+    Σ_y Σ_x α(x, y) f(x, y) (Babenko & Lempitsky, 2015, sum pooling with the prior).
 
     Examples
     --------
@@ -75,9 +76,11 @@ def spoc(maps: Tensor) -> Tensor:
 def crow_weights(maps: Tensor) -> tuple[Tensor, Tensor]:
     """CroW's weights of places, (B, H, W), and of channels, (B, C) (Kalantidis et al., 2016).
 
-    Places: S = (S' / (Σ S'^a)^(1/a))^(1/b) with S' the sum over channels and a = b = 2. Channels:
-    with Q_k the share of places that are not zero, I_k = log((Cε + Σ_h Q_h) / (ε + Q_k)), and 0
-    where Q_k is 0. Both are constants to autograd.
+    Places (section 4.1): S = (S' / (Σ S'^a)^(1/a))^(1/b) with S' the sum over channels and
+    a = b = 2. Channels (section 4.2): with Q_k the share of places that are not zero,
+    I_k = log((Cε + Σ_h Q_h) / (ε + Q_k)), and 0 where Q_k is 0: what the authors' program
+    (github.com/yahoo/crow) calls ``compute_crow_spatial_weight`` and
+    ``compute_crow_channel_weight``. Both are constants to autograd.
 
     Examples
     --------
@@ -95,9 +98,9 @@ def crow_weights(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def crow(maps: Tensor) -> Tensor:
-    """Sum over places, weighted by place and by channel, (B, C): CroW (Kalantidis et al., 2016).
+    """Sum over places, weighted by place and by channel, (B, C): CroW.
 
-    I_k Σ_ij S_ij x_kij.
+    Σ_ij S_ij I_k x_kij (Kalantidis et al., 2016, section 4, with the weights of `crow_weights`).
 
     Examples
     --------
@@ -109,10 +112,11 @@ def crow(maps: Tensor) -> Tensor:
 
 
 def rmac_regions(height: int, width: int, levels: int = 3) -> list[tuple[int, int, int]]:
-    """R-MAC's square regions: (top, left, side) in cells (Tolias et al., 2016, section 3.2).
+    """R-MAC's square regions: (top, left, side) in cells (Tolias et al., 2016).
 
     At level l regions are ⌊2 min(H, W) / (l + 1)⌋ cells wide; l of them lie along the shorter side
-    and l + m − 1 along the longer, m such that the largest overlap by about 40 %.
+    and l + m − 1 along the longer, m such that the largest overlap by about 40 %. So has it its
+    authors' program (github.com/gtolias/rmac), in ``rmac_regionvec_act``.
 
     Raises
     ------
@@ -148,6 +152,8 @@ def rmac_regions(height: int, width: int, levels: int = 3) -> list[tuple[int, in
 
 def regional_maxima(maps: Tensor, levels: int = 3) -> Tensor:
     """MAC of every region of `rmac_regions`, (B, R, C); R-MAC is their `aggregate`.
+
+    max_x x_k over each region (Tolias et al., 2016, Eq. 2).
 
     Raises
     ------
@@ -198,8 +204,9 @@ class GeM(nn.Module):
 def class_maps(maps: Tensor, weights: Tensor) -> Tensor:
     """Class activation maps: where each of N classes is seen, (B, N, H, W), 0 to 1.
 
-    CAM = Σ_k w_k x_k (Zhou et al., 2016, Eq. 2), over its maximum, negative values set to zero, as
-    Jimenez et al. (2017) use it.
+    CAM = Σ_k w_k x_k (Zhou et al., 2016, Eq. 2; Jimenez et al., 2017, Eq. 1), over its maximum,
+    negative values set to zero, as the latter's program has it
+    (github.com/imatge-upc/retrieval-2017-cam).
 
     Parameters
     ----------
@@ -220,8 +227,9 @@ def class_maps(maps: Tensor, weights: Tensor) -> Tensor:
 def cam_crow(maps: Tensor, weights: Tensor) -> Tensor:
     """Sums weighted by each class's `class_maps` and CroW's channels, (B, N, C).
 
-    The class vectors of Jimenez et al. (2017, section 3); CAM+CroW is their `aggregate`. The maps
-    are constants to autograd. A class that is nowhere in the picture has the zero vector.
+    I_k Σ_ij CAM_ij x_kij (Jimenez et al., 2017, section 3); CAM+CroW is their `aggregate`. Class
+    maps and weights are constants to autograd. A class that is nowhere in the picture has the zero
+    vector.
 
     Examples
     --------
@@ -298,7 +306,7 @@ def aggregate(parts: Tensor, whitening: Whitening | None = None) -> Tensor:
     """One unit vector of a descriptor's parts: Σ_r unit(W(unit(part_r))), made a unit again.
 
     With one part this is L2, whitening, L2, as SPoC, CroW and GeM have it; with regions it is R-MAC
-    (Tolias et al., 2016, section 3.2), with classes CAM+CroW (Jimenez et al., 2017, section 3).
+    (Tolias et al., 2016), with classes CAM+CroW (Jimenez et al., 2017, section 3).
 
     Parameters
     ----------

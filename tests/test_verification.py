@@ -24,6 +24,7 @@ from indiret.verification import (
     load_verifier,
     save_verifier,
     stack,
+    triplet_loss,
 )
 
 
@@ -175,7 +176,18 @@ def test_it_is_asked_for_the_cosine_and_a_margin():
     verifier = make("non-metric")
     x = F.normalize(torch.randn(3, 5), dim=1)
     relevant = torch.eye(3).bool()
-    assert verifier.loss(x, x, relevant).item() == pytest.approx(NonMetric.MARGIN, abs=1e-6)
+    triplets = triplet_loss(x @ x.T, relevant).item()
+    wanted = pytest.approx(NonMetric.MARGIN + triplets, abs=1e-6)
+    assert verifier.loss(x, x, relevant).item() == wanted
+
+
+def test_the_vectors_of_a_similarity_learn_beside_it():
+    verifier = make("non-metric")
+    sets = [torch.rand(6, 12) for _ in range(4)]
+    vectors = verifier(*stack(sets))
+    verifier.loss(vectors[:2], vectors[2:], torch.eye(2).bool()).backward()
+    assert verifier.projection.grad.abs().sum() > 0 and verifier.mean.grad.abs().sum() > 0
+    assert verifier.layers[-1].weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("kind", VERIFIERS)

@@ -4,10 +4,12 @@
     python -m tools.measure_verifiers RUNS --split test --store
 
 RUNS holds folders that `indiret train` made, each with a network.safetensors: any of siam-fv,
-non-metric, deep-retrieval, gem-learnt and verifier. ``--store`` writes what the book shows.
+non-metric, deep-retrieval, gem-learnt and verifier. ``--store`` writes what the book shows; rows
+of what RUNS does not hold stay as they are, and ``commits`` says which row is of which commit.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from indiret.evaluation import Interval, average_precision, nested_bootstrap
 from indiret.networks import Described, IndicativeNetwork, build_network, load_network
 from indiret.ranking import Method, prepare, prepare_query
 from indiret.reproduction import find_method, provenance, write_json
-from indiret.reranking import SHORTLIST
+from indiret.reranking import SHORTLIST, lift
 from indiret.verification import VERIFIERS
 
 DESCRIPTOR = "efficientnet-lite0:rmac"  # the best on validation
@@ -67,8 +69,7 @@ def again(
                 margins[name].append(network.margin(tensor))
         for name, parts in margins.items():
             merged = torch.cat(parts).double().numpy()
-            found[name][query.name] = scores - scores.max() + merged.min() - 1
-            found[name][query.name][listed] = merged
+            found[name][query.name] = lift(scores, listed, merged)
     return found
 
 
@@ -118,8 +119,18 @@ def main() -> None:
     for name, gain in gains.items():
         print(f"{name}: {gain['mean']:+.3f} ({gain['low']:+.3f} … {gain['high']:+.3f})")
     if arguments.store:
-        made = {"dataset": town.name, "rows": rows, "gains": gains, "provenance": provenance(town)}
-        write_json(VERIFIED, made)
+        stored = json.loads(VERIFIED.read_text(encoding="utf-8"))
+        if stored["dataset"] != town.name:
+            parser.error(f"{VERIFIED.name} is of {stored['dataset']}, not of {town.name}.")
+        made = provenance(town)
+        merged = {
+            "dataset": town.name,
+            "rows": stored["rows"] | rows,
+            "gains": stored["gains"] | gains,
+            "commits": stored["commits"] | dict.fromkeys(rows, made["commit"]),
+            "provenance": made,
+        }
+        write_json(VERIFIED, merged)
 
 
 def as_row(interval: Interval) -> dict[str, float]:
