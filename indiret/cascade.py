@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
-from indiret.planenet import NAME, PlaneNetMethod, PlaneNetwork, load_plane_network, sample_pair
-from indiret.planevote import PLANES, Agreement, PlaneConfig, PlaneViews, _floats
+from indiret.planenet import NAME, PlaneNetMethod, PlaneNetwork, load_plane_network
+from indiret.planevote import PHOTO, PLANES, Agreement, PlaneConfig, PlaneViews, _floats
+from indiret.reranking import Scores, best, lift
 
-Scores = NDArray[np.float64]
 VOTED, JUDGED = 0.3, 0.15  # shares of the database; see book/decisions/0016_plane_network
-LEAST = 20  # photos that either look sees, however few that is of the database
 
 
 class PlaneCascade(PlaneNetMethod):
@@ -32,7 +31,8 @@ class PlaneCascade(PlaneNetMethod):
     config
         Of the vote.
     voted, judged
-        Shares of the database that the vote and the network look at, of `LEAST` photos at least.
+        Shares of the database that the vote and the network look at, `indiret.reranking.LEAST`
+        photos at least.
 
     Raises
     ------
@@ -55,14 +55,15 @@ class PlaneCascade(PlaneNetMethod):
         voted: float = VOTED,
         judged: float = JUDGED,
     ):
-        super().__init__(network, config)
         if not 0 <= judged <= voted <= 1:
             raise ValueError(
                 f"voted={voted} and judged={judged} are no cascade; give shares of the database "
                 "from 0 to 1, and no larger one to the network than to the vote."
             )
-        self.voted, self.judged = voted, judged
+        super().__init__(network, config, judged)
+        self.voted = voted
 
+    @torch.inference_mode()
     def score(self, query: PlaneViews, database: Sequence[PlaneViews]) -> Scores:
         """Higher for what a later look has kept, shape (len(database),); no unit.
 
@@ -83,41 +84,11 @@ class PlaneCascade(PlaneNetMethod):
     def glance(self, query: PlaneViews, target: PlaneViews) -> Agreement:
         """What small templates see."""
         few = target.pyramid[: self.planes.config.small_sizes]
-        return self.planes.glance(query, _floats(target._replace(pyramid=few)))
+        return self.planes.glance(query, _floats(target._replace(pyramid=few), PHOTO))
 
     def vote(self, query: PlaneViews, target: PlaneViews, seen: Agreement) -> Agreement:
         """What large templates find, in the turn that small ones saw."""
-        return self.planes.agree(query, _floats(target), seen.turn)
-
-    def judge(self, query: PlaneViews, pairs: Sequence[tuple[PlaneViews, Agreement]]) -> Scores:
-        """The network's margins of targets and what the vote found in them."""
-        return self.margins(
-            sample_pair(self.planes, query, target, agreed) for target, agreed in pairs
-        )
-
-
-def best(scores: Scores, share: float) -> NDArray[np.intp]:
-    """The places of the largest scores, a share of all and `LEAST` at least.
-
-    Examples
-    --------
-    >>> best(np.arange(100.0), 0.25).size, best(np.array([1.0, 3.0, 2.0]), 0.1).tolist()
-    (25, [1, 2, 0])
-    """
-    return np.argsort(-scores, kind="stable")[: max(round(share * scores.size), LEAST)]
-
-
-def lift(scores: Scores, places: NDArray[np.intp], again: Sequence[float] | Scores) -> Scores:
-    """New scores of some places, which come before all others; those keep their order.
-
-    Examples
-    --------
-    >>> lift(np.array([5.0, 4.0, 3.0]), np.array([1, 2]), [0.5, 0.75]).tolist()
-    [-0.5, 0.5, 0.75]
-    """
-    lifted = scores - scores.max() + min(again) - 1
-    lifted[places] = again
-    return lifted
+        return self.planes.agree(query, _floats(target, PHOTO), seen.turn)
 
 
 def load_plane_method(name: str) -> PlaneNetMethod:

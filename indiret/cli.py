@@ -36,6 +36,8 @@ from indiret.grid import read_grid, run_grid, run_together
 from indiret.images import crop, read_image
 from indiret.networks import (
     CONFIGS,
+    VERIFIER,
+    WEIGHTS,
     NetworkConfig,
     file_name,
     find_config,
@@ -69,6 +71,8 @@ NETWORKS = (
     PLANE_NET,
     *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS)),
 )  # to train
+SHIPPED = tuple(name for name in CONFIGS if (WEIGHTS / file_name(name)).is_file())
+EXPLAINING = (*SHIPPED, *PLANES, *PLANE_METHODS)  # the methods of search and explain, by name
 NOTHING_FOUND = 0.5  # probability below which the best hit is not called a match
 
 
@@ -210,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--method",
         default="base",
-        help="base, planes, planes-turned, plane-net, BACKBONE:verifier or a network's file",
+        help=f"one of {', '.join(EXPLAINING)}, or a network's .safetensors file",
     )
 
     explanation = commands.add_parser("explain", help="show which patches of two photos matched")
@@ -226,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
     explanation.add_argument(
         "--method",
         default="base",
-        help="base, planes, planes-turned, plane-net, BACKBONE:verifier or a network's file",
+        help=f"one of {', '.join(EXPLAINING)}, or a network's .safetensors file",
     )
     return parser
 
@@ -570,7 +574,15 @@ def _explaining_method(name: str) -> Explaining:
     """Those methods that say which patches matched."""
     if name in PLANE_METHODS or is_plane_network(name):
         return load_plane_method(name)
-    return PlanesMethod(PLANES[name]) if name in PLANES else NetworkMethod(load_network(name))
+    if name in PLANES:
+        return PlanesMethod(PLANES[name])
+    is_file = Path(name).suffix == ".safetensors" or Path(name).is_file()
+    if not (is_file or name in SHIPPED or name.endswith(VERIFIER)):
+        raise ValueError(
+            f"method {name!r} is not known or cannot explain; choose from {', '.join(EXPLAINING)}, "
+            "or give a .safetensors file."
+        )
+    return NetworkMethod(load_network(name))
 
 
 def _with_query(

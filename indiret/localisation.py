@@ -153,16 +153,25 @@ def box_iou(box: Sequence[float], roi: ArrayLike) -> float:
     box
         Top, left, bottom, right; 0 to 1 in the picture, what lies beyond is cut off.
     roi
-        (H, W) bool, with a region.
+        (H, W) bool.
+
+    Returns
+    -------
+    float
+        From 0 to 1; NaN where the region is empty.
 
     Examples
     --------
     >>> roi = np.zeros((4, 8), dtype=bool)
+    >>> box_iou((0, 0, 1, 1), roi)
+    nan
     >>> roi[1:3, 2:6] = True
     >>> box_iou((0.25, 0.25, 0.75, 0.5), roi), box_iou((0, 0, 1, 1), roi)
     (0.5, 0.25)
     """
     roi = _as_roi(roi)
+    if not roi.any():
+        return float("nan")
     rows, columns = (np.flatnonzero(roi.any(axis)) for axis in (1, 0))
     around = np.array([[rows[0], columns[0]], [rows[-1] + 1, columns[-1] + 1]], dtype=float)
     ours = np.clip(np.reshape(box, (2, 2)), 0, 1) * roi.shape

@@ -12,8 +12,9 @@ Chapter: *Sphere or plane?*
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -37,12 +38,15 @@ from indiret.planes import (
     grid_places,
     planes_of,
     refine_plane,
-    sample_plane,
 )
 from indiret.planes import _read as read
 from indiret.planevote import (
+    CLOSE,
     EVIDENCE_CELLS,
+    PHOTO,
     PLANES,
+    PRODUCT,
+    UNRELATED,
     Agreement,
     Found,
     PlaneConfig,
@@ -55,8 +59,10 @@ from indiret.planevote import (
     spread,
     weigh,
 )
+from indiret.reranking import best, lift
 
 NAME = "plane-net"
+JUDGED = 0.5  # share of the database; see book/decisions/0016_plane_network
 CHANNELS = (
     "answer",  # the best of 3 × 3 patches around the place that the plane gives
     "cosine",  # at the place itself
@@ -118,22 +124,25 @@ def sample(method: PlanesMethod, template: Template, searched: PlaneViews, found
     step, patches = method.config.step, searched.pyramid[found.size]
     K, L = template.patches.shape[:2]
     rows, columns = patches.shape[:2]
-    products = template.patches.flatten(0, 1) @ patches.flatten(0, 1).mT
+    products = torch.mm(
+        template.patches.flatten(0, 1),
+        patches.flatten(0, 1).mT,
+        out=PRODUCT.of(K * L, rows * columns),
+    )
     cosines = products.view(K, L, rows, columns)
-    _, across = planes_of((K, L, (rows + 1) // 2, (columns + 1) // 2), step // 2)
-    a, b = divmod(found.place, across)
+    _, wide = planes_of((K, L, (rows + 1) // 2, (columns + 1) // 2), step // 2)
+    a, b = divmod(found.place, wide)
     offset = 2 * torch.tensor([a - step // 2 * K // 2, b - step // 2 * L // 2])
     start = Plane(step * torch.eye(2), offset.float(), found.votes)
-    answers = weigh(cosines.clone())
-    plane = refine_plane(answers, start)
+    plane = refine_plane(cosines, start, floor=UNRELATED)
     places = plane.places(K, L)
     inside = ((places >= 0) & (places <= torch.tensor([rows - 1, columns - 1]))).all(-1)
-    at = sample_plane(cosines, plane)
+    answer, at = sample_near(cosines, plane)
     maps = torch.stack(
         [
-            best_near(answers, plane),
+            answer,
             at,
-            best_near(answers, start),
+            sample_near(cosines, start)[0],
             cosines.amax((2, 3)) - at,
             _rank(_count_above(cosines, at[..., None, None]).sum((2, 3)), rows * columns),
             _rank(_better_asked(cosines, at, places), K * L),
@@ -142,48 +151,47 @@ def sample(method: PlanesMethod, template: Template, searched: PlaneViews, found
         ]
     )
     maps[:6] *= inside
-    stretch = plane.matrix / step
-    down, right = stretch[0, 0], stretch[1, 1]
-    area = (down * right - stretch[0, 1] * stretch[1, 0]).clamp_min(1e-2)
-    numbers = torch.stack(
+    (down, across), (along, right) = (plane.matrix / step).tolist()
+    numbers = torch.tensor(
         [
-            torch.tensor(10 * found.votes),
-            torch.tensor(found.standing / 10),
-            torch.tensor(10 * plane.votes),
-            torch.tensor(found.size / len(searched.pyramid)),
-            area.log(),
-            (stretch[0, 1].abs() + stretch[1, 0].abs() + (down - right).abs()),
+            10 * found.votes,
+            found.standing / 10,
+            10 * plane.votes * (CLOSE if found.close else 1),
+            found.size / len(searched.pyramid),
+            math.log(max(down * right - across * along, 1e-2)),
+            abs(across) + abs(along) + abs(down - right),
         ]
     )
     cells = torch.tensor(cell_grid(*searched.shape, method.config.pyramid[found.size]))
     return Sample(maps, numbers, template.where, (places + PARTS / 2) / cells)
 
 
-def best_near(answers: Tensor, plane: Plane) -> Tensor:
-    """The best of 3 × 3 answers around the places of a plane, between patches bilinearly: (K, L).
+def sample_near(cosines: Tensor, plane: Plane) -> tuple[Tensor, Tensor]:
+    """The best of 3 × 3 answers around the places of a plane, and the cosines there: (K, L) each.
 
-    As `indiret.planes.sample_plane` of a max-pooled tensor, of which only these places are made.
+    Both bilinear between patches, as `indiret.planes.sample_plane` of the tensor's answers after
+    max-pooling and of the tensor itself, of which only these places are read.
 
     Examples
     --------
-    >>> answers = torch.zeros(1, 1, 5, 5)
-    >>> answers[0, 0, 1, 1] = 1.0
-    >>> best_near(answers, Plane(torch.eye(2), torch.tensor([2.0, 2.5]), 0.0)).tolist()
-    [[0.5]]
+    >>> cosines = torch.zeros(1, 1, 5, 5)
+    >>> cosines[0, 0, 1, 1] = 1.0
+    >>> sample_near(cosines, Plane(torch.eye(2), torch.tensor([2.0, 2.5]), 0.0))
+    (tensor([[0.3500]]), tensor([[0.]]))
     """
-    K, L, rows, columns = answers.shape
+    K, L, rows, columns = cosines.shape
     places = plane.places(K, L)
     low = places.floor()
-    around = low.long()[:, :, None] + grid_places(4, 4).long().flatten(0, 1) - 1
-    window = read(answers, around).view(K * L, 1, 4, 4)
-    best = F.max_pool2d(window, 3, 1)[:, 0]  # of the four patches around each place
-    past = (places - low).flatten(0, 1)
-    shares = [torch.stack([1 - past[:, axis], past[:, axis]], 1) for axis in (0, 1)]
-    corners = low.long().flatten(0, 1)[:, :, None] + torch.arange(2)
-    limits = torch.tensor([rows, columns])[:, None]
-    inside = (corners >= 0) & (corners < limits)
-    weights = [share * inside[:, axis] for axis, share in enumerate(shares)]
-    return torch.einsum("pab,pa,pb->p", best, *weights).view(K, L)
+    first = low.long()[:, :, None]
+    window = read(cosines, first + grid_places(4, 4).long().flatten(0, 1) - 1).view(K * L, 1, 4, 4)
+    at = window[:, 0, 1:3, 1:3]  # the four patches around each place
+    best = F.max_pool2d(weigh(window.clone()), 3, 1)[:, 0]
+    past = (places - low).view(K * L, 2, 1)
+    corners = first.view(K * L, 2, 1) + torch.arange(2)
+    inside = (corners >= 0) & (corners < torch.tensor([rows, columns])[:, None])
+    shares = torch.cat([1 - past, past], 2) * inside
+    weights = shares[:, 0, :, None] * shares[:, 1, None, :]
+    return (best * weights).sum((1, 2)).view(K, L), (at * weights).sum((1, 2)).view(K, L)
 
 
 def _rank(better: Tensor, among: int) -> Tensor:
@@ -206,8 +214,8 @@ def _better_asked(cosines: Tensor, at: Tensor, places: Tensor) -> Tensor:
     """How many of the template's patches answer better what lies at each patch's place: (K, L)."""
     K, L, rows, columns = cosines.shape
     nearest = places.round().long()
-    i, j = nearest[..., 0].clamp(0, rows - 1), nearest[..., 1].clamp(0, columns - 1)
-    there = cosines.flatten(0, 1)[:, i.flatten(), j.flatten()]  # voters × places
+    flat = nearest[..., 0].clamp(0, rows - 1) * columns + nearest[..., 1].clamp(0, columns - 1)
+    there = cosines.view(K * L, -1).index_select(1, flat.flatten())  # voters × places
     return _count_above(there, at.flatten()).sum(0).view(K, L)
 
 
@@ -311,16 +319,31 @@ def sample_pair(
 
     ``agreed`` are the planes of `indiret.planevote.PlanesMethod.agree`, where they are known.
     """
-    query, target = _floats(query), _floats(target)
+    query, target = _floats(query), _floats(target, PHOTO)
     agreed = agreed or method.agree(query, target)
     return (
-        sample(method, query.templates[agreed.turn], target, agreed.there),
-        sample(method, target.templates[-agreed.turn], query, agreed.back),
+        sample(method, agreed.there.template(query, agreed.turn), target, agreed.there),
+        sample(method, agreed.back.template(target, -agreed.turn), query, agreed.back),
     )
 
 
 class PlaneNetMethod:
-    """The plane vote judged by the network; see `indiret.ranking.Method`.
+    """The plane vote, the better part of it judged by the network; see `indiret.ranking.Method`.
+
+    Parameters
+    ----------
+    network
+        From `load_plane_network`, or an untrained one.
+    config
+        Of the vote.
+    judged
+        Share of the database that the network looks at, `indiret.reranking.LEAST` photos at least;
+        what the vote puts below keeps its order there.
+
+    Raises
+    ------
+    ValueError
+        If the share is not between 0 and 1.
 
     Examples
     --------
@@ -333,23 +356,41 @@ class PlaneNetMethod:
 
     BATCH = 64  # pairs that are judged at once
 
-    def __init__(self, network: PlaneNetwork, config: PlaneConfig = PLANES["planes"]):
-        self.network, self.planes = network.eval(), PlanesMethod(config)
+    def __init__(
+        self,
+        network: PlaneNetwork,
+        config: PlaneConfig = PLANES["planes"],
+        judged: float = JUDGED,
+    ):
+        if not 0 <= judged <= 1:
+            raise ValueError(f"judged={judged} is no share of the database; give 0 to 1.")
+        self.network, self.planes, self.judged = network.eval(), PlanesMethod(config), judged
 
     def prepare(self, picture: Picture) -> PlaneViews:
         """What the vote keeps of a picture."""
         return self.planes.prepare(picture)
 
+    @torch.inference_mode()
     def score(self, query: PlaneViews, database: Sequence[PlaneViews]) -> NDArray[np.float64]:
-        """Margins, shape (len(database),)."""
+        """Margins of what the network judges, less for what it does not, (len(database),)."""
+        if not database:
+            return np.empty(0)
         query = _floats(query)
-        return self.margins(sample_pair(self.planes, query, target) for target in database)
+        votes = [self.planes.agree(query, _floats(target, PHOTO)) for target in database]
+        worths = np.array([agreed.worth for agreed in votes])
+        kept = best(worths, self.judged)
+        return lift(
+            worths, kept, self.judge(query, [(database[place], votes[place]) for place in kept])
+        )
 
-    def margins(self, pairs: Iterable[tuple[Sample, Sample]]) -> NDArray[np.float64]:
-        """Margins of pairs, which `sample_pair` makes one batch at a time."""
-        margins, waiting = [torch.empty(0)], iter(pairs)
+    def judge(
+        self, query: PlaneViews, pairs: Sequence[tuple[PlaneViews, Agreement]]
+    ) -> NDArray[np.float64]:
+        """The network's margins of targets and what the vote found in them, one batch at a time."""
+        samples = (sample_pair(self.planes, query, target, agreed) for target, agreed in pairs)
+        margins = [torch.empty(0)]
         with torch.inference_mode():
-            while few := list(islice(waiting, self.BATCH)):
+            while few := list(islice(samples, self.BATCH)):
                 margins.append(self.network.margin(*stack(few)))
         return torch.cat(margins).double().numpy()
 

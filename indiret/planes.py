@@ -278,13 +278,15 @@ def _read(responses: Tensor, at: Tensor) -> Tensor:
     """responses[k, l, at[k, l]], 0 outside the target; ``at`` is (K, L, ..., 2)."""
     K, L, rows, columns = responses.shape
     i, j = at.unbind(-1)
-    inside = (i >= 0) & (i < rows) & (j >= 0) & (j < columns)
-    flat = i.clamp(0, rows - 1) * columns + j.clamp(0, columns - 1)
-    found = responses.reshape(K, L, -1).gather(2, flat.reshape(K, L, -1)).view(flat.shape)
-    return found * inside
+    row, column = i.clamp(0, rows - 1), j.clamp(0, columns - 1)
+    inside = (row == i) & (column == j)
+    flat = (row * columns + column).view(K, L, -1)
+    return responses.reshape(K, L, -1).gather(2, flat).view(inside.shape) * inside
 
 
-def refine_plane(responses: Tensor, plane: Plane, reach: int = 2, rounds: int = 3) -> Plane:
+def refine_plane(
+    responses: Tensor, plane: Plane, reach: int = 2, rounds: int = 3, floor: float = 0.0
+) -> Plane:
     """Fit a plane to what answers near it: shear, stretch and places between patches.
 
     Around the place where the plane puts a query patch, the centre of gravity of the responses says
@@ -295,13 +297,15 @@ def refine_plane(responses: Tensor, plane: Plane, reach: int = 2, rounds: int = 
     Parameters
     ----------
     responses
-        (K, L, I, J) float ≥ 0, as `vote` takes them.
+        (K, L, I, J) float, as `vote` takes them.
     plane
         Where to start.
     reach
         Target patches, up and down and aside, among which the centre of gravity is taken.
     rounds
         How often.
+    floor
+        Responses count by how much they lie above this.
 
     Returns
     -------
@@ -326,10 +330,10 @@ def refine_plane(responses: Tensor, plane: Plane, reach: int = 2, rounds: int = 
     around = grid_places(2 * reach + 1, 2 * reach + 1).flatten(0, 1) - reach
     for _ in range(rounds):
         start = plane.places(K, L).round()
-        near = start[:, :, None] + around
-        found = _read(responses, near.long())
+        near = start.long()[:, :, None] + around.long()
+        found = (_read(responses, near) - floor).clamp_min(0)
         pull = found.square()
-        centre = (pull[..., None] * near).sum(2) / pull.sum(2, keepdim=True).clamp_min(1e-12)
+        centre = start + pull @ around / pull.sum(2, keepdim=True).clamp_min(1e-12)
         weight = found.amax(2).flatten()
         if weight.sum() <= 0:
             return plane._replace(votes=0.0)

@@ -7,12 +7,17 @@ voter. A patch that many claim is shared. A plane counts by its mean response an
 stands above all others, and a pair by the sum of both directions. Votes say which patch lies where,
 so every score comes with its evidence.
 
+A query may be a smaller part of the target than any size makes room for. So a *close* template of
+few patches looks in the largest size for its fifth; whichever of the two is worth more counts.
+
 A small template gives a cheap first look. A photo may lie turned: with ``turns`` the small template
 is turned round in steps, and the large one votes in the turn that it found.
 
 Chapter: *Sphere or plane?*
 """
 
+import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -42,6 +47,7 @@ from indiret.planes import (
     whiten,
 )
 
+CLOSE = 0.5  # what a vote of a close template is worth of a large one's
 UPRIGHT = 2.0  # what an upright pair is worth of a turned one with equal votes
 UNRELATED = 0.3  # a cosine of whitened patches that says nothing yet
 UNCLAIMED = 0.001  # added to a patch's mean answer before it is shared
@@ -56,12 +62,13 @@ class PlaneConfig:
     template: int = 112  # pixels of a template's longer side: 25 patches
     step: int = 2  # even; every second of them votes, which is a quarter of all
     pyramid: tuple[int, ...] = (70, 88, 111, 140, 176, 222, 280)  # 5/8 to 5/2 of a template
+    close: int = 56  # pixels of the templates that look in the largest size alone, for its fifth
     turns: int = 1  # evenly round the circle; 1 is upright alone
     small: int = 70  # pixels of the templates of a first look, which chooses the turn
     small_sizes: int = 5  # sizes of the pyramid, from the smallest, in which those vote
 
     def __post_init__(self) -> None:
-        sides = (self.template, self.small, *self.pyramid)
+        sides = (self.template, self.close, self.small, *self.pyramid)
         odd = self.step < 2 or self.step % 2
         few = min(len(self.pyramid), self.turns, self.small_sizes) < 1
         if few or min(sides) < CELL * PARTS or odd:
@@ -90,11 +97,13 @@ class Template(NamedTuple):
 class PlaneViews(NamedTuple):
     """What is kept of a photo: templates for each turn, and the patches of its pyramid.
 
-    ``small`` are the templates of a first look. ``pyramid`` has (rows, columns, D) half for each
-    size; ``shape`` is the photo's height and width.
+    ``close`` are the templates that look for the photo in a small part of another, ``small`` those
+    of a first look. ``pyramid`` has (rows, columns, D) half for each size; ``shape`` is the photo's
+    height and width.
     """
 
     templates: tuple[Template, ...]
+    close: tuple[Template, ...]
     small: tuple[Template, ...]
     pyramid: tuple[Tensor, ...]
     shape: tuple[int, int]
@@ -103,20 +112,26 @@ class PlaneViews(NamedTuple):
 class Found(NamedTuple):
     """The best plane of a template in a pyramid.
 
-    ``votes`` is its mean response, ``standing`` how far that lies above the mean of all planes, in
-    their standard deviations; ``size`` is the number of the pyramid's size that it lies in, and
-    ``place`` its number among the planes of that size.
+    ``votes`` is its mean response, times `CLOSE` if a close template found it (``close``), and
+    ``standing`` how far that lies above the mean of all planes, in their standard deviations;
+    ``size`` is the number of the pyramid's size that it lies in, and ``place`` its number among the
+    planes of that size.
     """
 
     votes: float
     standing: float
     size: int
     place: int
+    close: bool = False
 
     @property
     def worth(self) -> float:
         """Mean response × standing."""
         return self.votes * self.standing
+
+    def template(self, views: PlaneViews, turn: int) -> Template:
+        """The template of a photo that found it."""
+        return (views.close if self.close else views.templates)[turn]
 
 
 class Agreement(NamedTuple):
@@ -144,13 +159,36 @@ class Landing(NamedTuple):
     values: Tensor
 
 
-def responses(template: Template, patches: Tensor) -> Tensor:
+class Room(threading.local):
+    """Memory of a thread that is used again.
+
+    Fresh memory of this size comes from the system a page at a time, which takes as long as the
+    product that fills it, and ten times as long as floats of a photo.
+    """
+
+    numbers = torch.empty(0)
+
+    def of(self, *shape: int) -> Tensor:
+        """Numbers of a shape, to be written over; what the last call gave is lost."""
+        size = math.prod(shape)
+        if self.numbers.numel() < size:
+            with torch.inference_mode(False):  # so that it may be written to outside of it, too
+                self.numbers = torch.empty(size)
+        return self.numbers[:size].view(shape)
+
+
+PRODUCT, PHOTO = Room(), Room()
+
+
+def responses(template: Template, patches: Tensor, into: Room | None = None) -> Tensor:
     """(K, L, I, J): the cosines of a template's patches and those of a picture (I, J, D).
 
-    In memory the template's patches come last, which makes `tolerate` twice as fast.
+    In memory the template's patches come last, which makes `tolerate` twice as fast; it is fresh
+    or that of ``into``.
     """
     (K, L, _), (rows, columns, _) = template.patches.shape, patches.shape
-    products = patches.flatten(0, 1) @ template.patches.flatten(0, 1).mT
+    room = None if into is None else into.of(rows * columns, K * L)
+    products = torch.mm(patches.flatten(0, 1), template.patches.flatten(0, 1).mT, out=room)
     return products.view(rows, columns, K, L).permute(2, 3, 0, 1)
 
 
@@ -220,6 +258,7 @@ class PlanesMethod:
         turns = range(self.config.turns)
         return PlaneViews(
             tuple(self._template(picture, turn, self.config.template) for turn in turns),
+            tuple(self._template(picture, turn, self.config.close) for turn in turns),
             tuple(self._template(picture, turn, self.config.small) for turn in turns),
             tuple(whiten(slope_patches(picture, side)).half() for side in self.config.pyramid),
             (picture.shape[0], picture.shape[1]),
@@ -248,7 +287,7 @@ class PlanesMethod:
 
     def answers(self, template: Template, patches: Tensor) -> Tensor:
         """(K, L, I', J'): what counts of the responses around every second patch of a picture."""
-        return share(weigh(tolerate(responses(template, patches))))
+        return share(weigh(tolerate(responses(template, patches, PRODUCT))))
 
     def find(self, template: Template, pyramid: Sequence[Tensor]) -> Found:
         """The best plane of a template in all sizes of a photo."""
@@ -284,13 +323,21 @@ class PlanesMethod:
         """The best planes of both directions, in a turn that is given or that `glance` finds."""
         if turn is None:
             turn = self.glance(query, target).turn if len(query.small) > 1 else 0
-        there = self.find(query.templates[turn], target.pyramid)
-        return Agreement(turn, there, self.find(target.templates[-turn], query.pyramid))
+        return Agreement(turn, self.seek(query, target, turn), self.seek(target, query, -turn))
 
+    def seek(self, asked: PlaneViews, searched: PlaneViews, turn: int) -> Found:
+        """The best plane of one photo in another: of its large template, or of its close one."""
+        large = self.find(asked.templates[turn], searched.pyramid)
+        close = self.find(asked.close[turn], searched.pyramid[-1:])
+        size = len(searched.pyramid) - 1
+        close = close._replace(votes=CLOSE * close.votes, size=size, close=True)
+        return max(large, close, key=lambda found: found.worth)
+
+    @torch.inference_mode()
     def score(self, query: PlaneViews, database: Sequence[PlaneViews]) -> NDArray[np.float64]:
         """(len(database),): what the best planes of both directions are worth; see `Agreement`."""
         query = _floats(query)
-        return np.array([self.agree(query, _floats(target)).worth for target in database])
+        return np.array([self.agree(query, _floats(target, PHOTO)).worth for target in database])
 
     def explain(self, query: PlaneViews, target: PlaneViews) -> Evidence:
         """Which patches the best planes of both directions put where; see `Evidence`.
@@ -301,8 +348,8 @@ class PlanesMethod:
         """
         query, target = _floats(query), _floats(target)
         agreed = self.agree(query, target)
-        there = self.land(query.templates[agreed.turn], target, agreed.there)
-        back = self.land(target.templates[-agreed.turn], query, agreed.back)
+        there = self.land(agreed.there.template(query, agreed.turn), target, agreed.there)
+        back = self.land(agreed.back.template(target, -agreed.turn), query, agreed.back)
         target_grid, query_grid = (
             patch_grid(*views.shape, (EVIDENCE_CELLS, EVIDENCE_CELLS), "keep")
             for views in (target, query)
@@ -322,9 +369,9 @@ class PlanesMethod:
         query, target = _floats(query), _floats(target)
         agreed = self.agree(query, target)
         if agreed.there.worth >= agreed.back.worth:
-            there = self.land(query.templates[agreed.turn], target, agreed.there)
+            there = self.land(agreed.there.template(query, agreed.turn), target, agreed.there)
             return carried_frame(there.voters, there.places)
-        back = self.land(target.templates[-agreed.turn], query, agreed.back)
+        back = self.land(agreed.back.template(target, -agreed.turn), query, agreed.back)
         return carried_frame(back.places, back.voters)
 
     def evidence(self, query: PlaneViews, target: PlaneViews) -> dict[str, Tensor]:
@@ -348,9 +395,21 @@ class PlanesMethod:
         return Landing(template.where, places, values)
 
 
-def _floats(views: PlaneViews) -> PlaneViews:
-    """The same with a pyramid of float32, which is kept as half to save memory."""
-    return views._replace(pyramid=tuple(patches.float() for patches in views.pyramid))
+def _floats(views: PlaneViews, into: Room | None = None) -> PlaneViews:
+    """The same with a pyramid of float32, which is kept as half.
+
+    In fresh memory, or in that of ``into``, where it lasts until that is used again.
+    """
+    if into is None:
+        return views._replace(pyramid=tuple(patches.float() for patches in views.pyramid))
+    sizes = [patches.numel() for patches in views.pyramid]
+    rooms = into.of(sum(sizes)).split(sizes)
+    return views._replace(
+        pyramid=tuple(
+            room.view(patches.shape).copy_(patches)
+            for room, patches in zip(rooms, views.pyramid, strict=True)
+        )
+    )
 
 
 def spread(

@@ -17,7 +17,9 @@ from indiret.images import Picture
 from indiret.ranking import Method
 
 Vectors = NDArray[np.float32]
+Scores = NDArray[np.float64]
 SHORTLIST = 100  # pictures that a second method looks at
+LEAST = 20  # pictures that a share of the database has, however few that is of it
 
 
 def expand_query(
@@ -191,6 +193,30 @@ class KReciprocal:
         return -mixed.astype(np.float64)
 
 
+def best(scores: Scores, share: float) -> NDArray[np.intp]:
+    """The places of the largest scores, a share of all and `LEAST` at least.
+
+    Examples
+    --------
+    >>> best(np.arange(100.0), 0.25).size, best(np.array([1.0, 3.0, 2.0]), 0.1).tolist()
+    (25, [1, 2, 0])
+    """
+    return np.argsort(-scores, kind="stable")[: max(round(share * scores.size), LEAST)]
+
+
+def lift(scores: Scores, places: NDArray[np.intp], again: Sequence[float] | Scores) -> Scores:
+    """New scores of some places, which come before all others; those keep their order.
+
+    Examples
+    --------
+    >>> lift(np.array([5.0, 4.0, 3.0]), np.array([1, 2]), [0.5, 0.75]).tolist()
+    [-0.5, 0.5, 0.75]
+    """
+    lifted = scores - scores.max() + min(again) - 1
+    lifted[places] = again
+    return lifted
+
+
 class Shortlist:
     """A method whose first answers are put in order by another, slower one.
 
@@ -246,6 +272,4 @@ class Shortlist:
         scores = self.first.score(query[0], self._firsts)
         listed = np.argsort(-scores, kind="stable")[: self.length]
         again = self.second.score(query[1], [database[place][1] for place in listed])
-        scores = scores - scores.max() + again.min() - 1
-        scores[listed] = again
-        return scores
+        return lift(scores, listed, again)

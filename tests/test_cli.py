@@ -22,7 +22,7 @@ from indiret import cli
 from indiret.audit import AuditConfig
 from indiret.backbones import Backbone
 from indiret.baselines import METHODS
-from indiret.cli import main
+from indiret.cli import EXPLAINING, main
 from indiret.datasets import load_dataset
 from indiret.networks import CONFIGS, build_network, save_network
 from indiret.regions import PhotoRegions, Region, write_regions
@@ -432,7 +432,12 @@ def test_unknown_names_list_the_valid_ones(capsys, album, tmp_path):
     assert "sift-ransac" in refused(
         capsys, "evaluate", "--dataset", "oxford5k", "--root", root, "--method", "sfit"
     )
-    refused(capsys, "search", album[1], album[0], "--method", "sfit")
+    for method in ("plane-cascde", "paper-base", "efficientnet-lite0/16:gem"):
+        for command in (("search", album[1], album[0]), ("explain", album[1], album[1])):
+            answer = refused(capsys, *command, "--method", method)
+            assert method in answer and all(name in answer for name in EXPLAINING)
+    for method in EXPLAINING:
+        cli._explaining_method(method)
     refused(capsys, "search", album[1], album[0], "--top", 0)
     refused(capsys, "explain", album[1], album[1], "--top", 0)
     for device in ("gpu", "cuda:99"):

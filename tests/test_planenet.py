@@ -19,9 +19,9 @@ from indiret.planenet import (
     PlaneNetMethod,
     PlaneNetwork,
     Sample,
-    best_near,
     is_plane_network,
     load_plane_network,
+    sample_near,
     sample_pair,
     save_plane_network,
     stack,
@@ -36,7 +36,7 @@ from indiret.planenet_training import (
     warped_pairs,
 )
 from indiret.planes import Plane, sample_plane
-from indiret.planevote import PlanesMethod, _floats
+from indiret.planevote import PlanesMethod, _floats, weigh
 from indiret.protocol import measure_maps
 from indiret.ranking import prepare, rank
 
@@ -62,10 +62,10 @@ def town(split: str = "validation", landmarks: int = 2):
 
 @pytest.mark.parametrize("offset", [(3.3, 2.7), (-1.2, -0.6), (20.0, 15.5), (4.0, 4.0)])
 def test_the_best_near_a_place_is_that_of_a_pooled_tensor(offset):
-    answers = torch.rand(4, 5, 11, 12, generator=torch.Generator().manual_seed(0))
+    cosines = 2 * torch.rand(4, 5, 11, 12, generator=torch.Generator().manual_seed(0)) - 1
     plane = Plane(torch.tensor([[2.1, 0.1], [-0.1, 1.9]]), torch.tensor(offset), 0.0)
-    pooled = sample_plane(F.max_pool2d(answers, 3, 1, 1), plane)
-    torch.testing.assert_close(best_near(answers, plane), pooled)
+    pooled = sample_plane(F.max_pool2d(weigh(cosines.clone()), 3, 1, 1), plane)
+    torch.testing.assert_close(sample_near(cosines, plane), (pooled, sample_plane(cosines, plane)))
 
 
 def test_channels_are_what_their_names_say(views):
@@ -246,3 +246,20 @@ def test_shipped_weights_are_small():
 def test_a_sample_is_a_plain_tuple_of_tensors(views):
     one = sample_pair(METHOD, *views[:2])[0]
     assert isinstance(one, Sample) and all(isinstance(part, torch.Tensor) for part in one)
+
+
+def test_it_judges_the_better_part_of_the_vote():
+    whole = scene(0)
+    query = METHOD.prepare(np.ascontiguousarray(whole[10:80, 20:110]))
+    database = [METHOD.prepare(scene(seed)) for seed in range(30)]
+    network = load_plane_network()
+    votes = METHOD.score(query, database)
+    margins = PlaneNetMethod(network, SMALL, judged=1).score(query, database)
+    scores = PlaneNetMethod(network, SMALL, judged=0.8).score(query, database)
+    voted = sorted(range(30), key=lambda place: -votes[place])
+    judged = sorted(voted[:24], key=lambda place: -margins[place])
+    assert np.argsort(-scores).tolist() == judged + voted[24:] != voted
+    np.testing.assert_allclose(scores[judged], margins[judged], atol=1e-4)
+    assert PlaneNetMethod(network, SMALL).score(query, []).shape == (0,)
+    with pytest.raises(ValueError, match="no share of the database"):
+        PlaneNetMethod(network, judged=1.5)

@@ -8,6 +8,8 @@ from PIL import Image
 from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision
 from indiret.planevote import (
+    PHOTO,
+    PRODUCT,
     Agreement,
     Found,
     Landing,
@@ -16,12 +18,13 @@ from indiret.planevote import (
     PlaneViews,
     _floats,
     fill,
+    responses,
     spread,
 )
 from indiret.protocol import measure_maps
 from indiret.ranking import prepare, rank
 
-SMALL = PlaneConfig(template=48, pyramid=(32, 48, 72))
+SMALL = PlaneConfig(template=48, pyramid=(32, 48, 72), close=24)
 
 
 def scene(seed: int, height: int = 96, width: int = 120) -> np.ndarray:
@@ -34,6 +37,42 @@ def scene(seed: int, height: int = 96, width: int = 120) -> np.ndarray:
             Image.fromarray(blobs).resize((width, height), Image.Resampling.BICUBIC)
         )
     return (picture / 4).astype(np.uint8)
+
+
+def test_a_small_part_is_found_by_the_close_template():
+    """A part a fifth as long as the photo, for which no size makes room."""
+    method = PlanesMethod()
+    whole = scene(0, 400, 500)
+    part = _floats(method.prepare(np.ascontiguousarray(whole[200:280, 300:400])))
+    views = _floats(method.prepare(whole))
+    stranger = _floats(method.prepare(scene(1, 400, 500)))
+    agreed = method.agree(part, views)
+    large = method.find(part.templates[0], views.pyramid)
+    close = method.find(part.close[0], views.pyramid[-1:])
+    assert agreed.there.close and not large.close
+    assert agreed.there.votes == pytest.approx(close.votes / 2)
+    assert agreed.there.standing == close.standing
+    assert agreed.there.worth == max(close.worth / 2, large.worth) > large.worth
+    assert agreed.worth > 2 * method.agree(part, stranger).worth
+    top, left, bottom, right = method.carry(part, views)
+    np.testing.assert_allclose([top, left, bottom, right], [0.5, 0.6, 0.7, 0.8], atol=0.03)
+    where = method.explain(part, views).pairs.sum((2, 3))  # rows and columns of the target
+    inside = where[int(0.5 * where.shape[0]) : 10, int(0.6 * where.shape[1]) : 12]
+    assert inside.sum() > 0.5 * where.sum()  # all of its own direction, which has half
+
+
+def test_products_in_used_memory_are_those_in_fresh():
+    views = _floats(PlanesMethod(SMALL).prepare(scene(0)))
+    fresh = [responses(views.templates[0], level) for level in views.pyramid]
+    for level, once in zip(views.pyramid, fresh, strict=True):
+        assert torch.equal(responses(views.templates[0], level, PRODUCT), once)
+    half = PlanesMethod(SMALL).prepare(scene(1))
+    for used, level in zip(_floats(half, PHOTO).pyramid, _floats(half).pyramid, strict=True):
+        assert torch.equal(used, level)
+    with torch.inference_mode():
+        big = PRODUCT.of(2 * PRODUCT.numbers.numel() + 1)
+    big.zero_()  # also outside of it
+    assert PRODUCT.of(3, 4).shape == (3, 4)
 
 
 def test_the_best_plane_by_loops():

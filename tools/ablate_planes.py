@@ -2,14 +2,16 @@
 
 Ranks with one choice changed at a time, on Toytown validation (one query of each landmark against
 its other positives and 36 strangers) and, with ``--smvs FOLDER``, on odd-numbered landmarks and
-paintings of SMVS (every second odd query against all odd references). Writes ``ablation.json`` and,
+paintings of SMVS (every second odd query against all odd references) and on small parts of its
+landmarks (against all odd queries' photos). Writes ``ablation.json`` and,
 for looks at ever fewer photos, ``cascade.json``, both into ``indiret/data/planes``.
 
-``ablation.json`` is ``{"rows": [{"name", "toytown", "gain", "landmarks", "paintings", "ms"}]}``:
-mAP without the query's own photo, its paired difference to the first row with its interval, MRR,
-and milliseconds of processor time a pair, both directions. ``cascade.json`` is ``{"points":
-[{"voted", "judged", "toytown", "ms"}], "ms"}``: shares of the database that the vote and the
-network look at, mAP, mean milliseconds over all pairs, and what each look costs where it is made.
+``ablation.json`` is ``{"rows": [{"name", "toytown", "gain", "landmarks", "paintings", "crops",
+"ms"}]}``: mAP without the query's own photo, its paired difference to the first row with its
+interval, MRR, and milliseconds of processor time a pair, both directions. ``cascade.json`` is
+``{"points": [{"voted", "judged", "toytown", "ms"}], "ms"}``: shares of the database that the vote
+and the network look at, mAP, mean milliseconds over all pairs, and what each look costs where it is
+made.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from indiret import planes, planevote
-from indiret.cascade import PlaneCascade, lift
+from indiret.cascade import PlaneCascade
 from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision
 from indiret.images import Picture
@@ -44,6 +46,7 @@ from indiret.planevote import (
     _floats,
 )
 from indiret.reproduction import provenance, write_json
+from indiret.reranking import lift
 from indiret.statistics import nested_bootstrap
 
 OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes"
@@ -140,6 +143,13 @@ class Unwhitened(PlanesMethod):
             planevote.whiten = whitened
 
 
+class LargeAlone(PlanesMethod):
+    """No close templates."""
+
+    def seek(self, asked: PlaneViews, searched: PlaneViews, turn: int) -> Found:
+        return self.find(asked.templates[turn], searched.pyramid)
+
+
 class Glance(PlanesMethod):
     """Small templates alone, in the smaller sizes."""
 
@@ -174,6 +184,7 @@ ROWS: dict[str, tuple[type[PlanesMethod], PlaneConfig, Callable[[Both], float]]]
     "every second of the pyramid's patches": (Checkerboard, CHOSEN, worth_sum),
     "voters shared, too": (VotersShared, CHOSEN, worth_sum),
     "nine parts that move": (Piecewise, CHOSEN, worth_sum),
+    "no close templates": (LargeAlone, CHOSEN, worth_sum),
     "template of 88 pixels, six sizes": (
         PlanesMethod,
         replace(CHOSEN, template=88, pyramid=SIZES[:6]),
@@ -214,6 +225,31 @@ def smvs_task(folder: Path) -> Task:
         task.pictures[f"query {query.name}"] = pairs.read_query(query)
         task.asked.append((f"query {query.name}", set(query.positives), names))
     return task
+
+
+def crops_task(folder: Path) -> Task:
+    """Parts of odd references, a fifth to two fifths as long, among the photos of odd queries.
+
+    Of six random parts that which has most structure.
+    """
+    pairs, task, random = load_dataset("pairs", folder), Task(), np.random.default_rng(1)
+    odd = [query for query in pairs.queries if int(Path(query.image).stem) % 2]
+    task.pictures = {query.name: pairs.read_query(query) for query in odd}
+    for query in odd:
+        (answer,) = query.positives
+        photo = pairs.read(answer)
+        size = (np.array(photo.shape[:2]) * random.uniform(0.2, 0.4)).round().astype(int)
+        corners = random.integers(0, np.array(photo.shape[:2]) - size + 1, (6, 2))
+        parts = [photo[y : y + size[0], x : x + size[1]] for y, x in corners]
+        task.pictures[f"part {query.name}"] = np.ascontiguousarray(max(parts, key=structure))
+        task.asked.append((f"part {query.name}", {query.name}, [one.name for one in odd]))
+    return task
+
+
+def structure(picture: Picture) -> float:
+    """Mean difference of neighbouring pixels."""
+    grey = picture.mean(2)
+    return float(sum(np.abs(np.diff(grey, axis=axis)).mean() for axis in (0, 1)))
 
 
 def precisions(task: Task, scores: Sequence[np.ndarray]) -> Precisions:
@@ -321,6 +357,7 @@ def main() -> None:
     tasks = {"toytown": toytown_task()}
     if arguments.smvs:
         tasks |= {name: smvs_task(arguments.smvs / folder) for name, folder in SMVS.items()}
+        tasks["crops"] = crops_task(arguments.smvs / SMVS["landmarks"])
     counts = {"queries": len(tasks["toytown"].asked), "strangers": STRANGERS}
     write_json(arguments.out / "ablation.json", counts | {"rows": ablate(tasks)} | made)
 
