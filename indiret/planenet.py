@@ -376,15 +376,13 @@ class PlaneNetMethod:
         if not database:
             return np.empty(0)
         query = _floats(query)
-        votes = [self.planes.agree(query, _floats(target, PHOTO)) for target in database]
-        worths = np.array([agreed.worth for agreed in votes])
+        worths, agreed = self.planes.survey(query, database)
         kept = best(worths, self.judged)
-        return lift(
-            worths, kept, self.judge(query, [(database[place], votes[place]) for place in kept])
-        )
+        pairs = [(database[place], agreed.get(int(place))) for place in kept]
+        return lift(worths, kept, self.judge(query, pairs))
 
     def judge(
-        self, query: PlaneViews, pairs: Sequence[tuple[PlaneViews, Agreement]]
+        self, query: PlaneViews, pairs: Sequence[tuple[PlaneViews, Agreement | None]]
     ) -> NDArray[np.float64]:
         """The network's margins of targets and what the vote found in them, one batch at a time."""
         samples = (sample_pair(self.planes, query, target, agreed) for target, agreed in pairs)

@@ -193,6 +193,8 @@ def tolerate(responses: Tensor) -> Tensor:
 def vote(responses: Tensor, step: int = 1) -> Tensor:
     """Mean responses along all planes (i, j) = step · (k, l) + t, by shifts of one memory.
 
+    First along each row k of the query's patches, then over the rows.
+
     Parameters
     ----------
     responses
@@ -228,14 +230,16 @@ def vote(responses: Tensor, step: int = 1) -> Tensor:
         )
     K, L, rows, columns = responses.shape
     above, aside = step * K // 2, step * L // 2
-    padded = responses.new_zeros(rows + 2 * above, columns + 2 * aside, K, L)
-    inside = padded[above : above + rows, aside : aside + columns]
-    inside.copy_(responses.permute(2, 3, 0, 1))
-    down, right, k, l = padded.stride()
-    # entry [a, b, k, l] of this view is padded[a + step k, b + step l, k, l]
-    strides = (down, right, k + step * down, l + step * right)
-    shifted = padded.as_strided((*planes_of(responses.shape, step), K, L), strides)
-    return shifted.mean((2, 3))
+    many, wide = planes_of(responses.shape, step)
+    padded = responses.new_zeros(rows, columns + 2 * aside, K, L)
+    padded[:, aside : aside + columns].copy_(responses.permute(2, 3, 0, 1))
+    i, j, k, l = padded.stride()
+    # entry [i, b, k, l] of this view is padded[i, b + step l, k, l]
+    along = padded.as_strided((rows, wide, K, L), (i, j, k, l + step * j)).sum(3)
+    lines = F.pad(along, (0, 0, 0, 0, above, above))
+    i, j, k = lines.stride()
+    # and entry [a, b, k] of this one is lines[a + step k, b, k]
+    return lines.as_strided((many, wide, K), (i, j, k + step * i)).sum(2) / (K * L)
 
 
 def planes_of(shape: Sequence[int], step: int = 1) -> tuple[int, int]:

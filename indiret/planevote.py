@@ -4,8 +4,9 @@ Each photo is kept twice: once small, every second patch of it a voter (its *tem
 several sizes, every patch of which may answer (its *pyramid*). The query's template votes in the
 target's pyramid, and the target's in the query's, since the one that the thing fills is the better
 voter. A patch that many claim is shared. A plane counts by its mean response and by how far it
-stands above all others, and a pair by the sum of both directions. Votes say which patch lies where,
-so every score comes with its evidence.
+stands above all others, and a pair by the sum of both directions; the photos in which the query
+finds least are not asked in return. Votes say which patch lies where, so every score comes with its
+evidence.
 
 A query may be a smaller part of the target than any size makes room for. So a *close* template of
 few patches looks in the largest size for its fifth; whichever of the two is worth more counts.
@@ -46,7 +47,9 @@ from indiret.planes import (
     vote,
     whiten,
 )
+from indiret.reranking import Scores, best, lift
 
+ANSWERING = 0.7  # share of the photos that vote in the query, those in which it finds most
 CLOSE = 0.5  # what a vote of a close template is worth of a large one's
 UPRIGHT = 2.0  # what an upright pair is worth of a turned one with equal votes
 UNRELATED = 0.3  # a cosine of whitened patches that says nothing yet
@@ -132,6 +135,9 @@ class Found(NamedTuple):
     def template(self, views: PlaneViews, turn: int) -> Template:
         """The template of a photo that found it."""
         return (views.close if self.close else views.templates)[turn]
+
+
+NOTHING = Found(0.0, 0.0, 0, 0)
 
 
 class Agreement(NamedTuple):
@@ -321,9 +327,17 @@ class PlanesMethod:
 
     def agree(self, query: PlaneViews, target: PlaneViews, turn: int | None = None) -> Agreement:
         """The best planes of both directions, in a turn that is given or that `glance` finds."""
+        return self.answer(query, target, self.ask(query, target, turn))
+
+    def ask(self, query: PlaneViews, target: PlaneViews, turn: int | None = None) -> Agreement:
+        """The best plane of query in target alone."""
         if turn is None:
             turn = self.glance(query, target).turn if len(query.small) > 1 else 0
-        return Agreement(turn, self.seek(query, target, turn), self.seek(target, query, -turn))
+        return Agreement(turn, self.seek(query, target, turn), NOTHING)
+
+    def answer(self, query: PlaneViews, target: PlaneViews, asked: Agreement) -> Agreement:
+        """The same with the best plane of target in query."""
+        return asked._replace(back=self.seek(target, query, -asked.turn))
 
     def seek(self, asked: PlaneViews, searched: PlaneViews, turn: int) -> Found:
         """The best plane of one photo in another: of its large template, or of its close one."""
@@ -334,10 +348,30 @@ class PlanesMethod:
         return max(large, close, key=lambda found: found.worth)
 
     @torch.inference_mode()
-    def score(self, query: PlaneViews, database: Sequence[PlaneViews]) -> NDArray[np.float64]:
-        """(len(database),): what the best planes of both directions are worth; see `Agreement`."""
+    def score(self, query: PlaneViews, database: Sequence[PlaneViews]) -> Scores:
+        """(len(database),): what the best planes of both directions are worth; see `survey`."""
+        return self.survey(query, database)[0]
+
+    def survey(
+        self, query: PlaneViews, database: Sequence[PlaneViews]
+    ) -> tuple[Scores, dict[int, Agreement]]:
+        """Scores of photos, and by their places what was found in those that answer.
+
+        The query votes in every photo. A share `ANSWERING` of them, those in which it finds most
+        and `indiret.reranking.LEAST` at least, votes in the query in return; the others keep their
+        order below.
+        """
+        if not database:
+            return np.empty(0), {}
         query = _floats(query)
-        return np.array([self.agree(query, _floats(target, PHOTO)).worth for target in database])
+        asked = [self.ask(query, _floats(target, PHOTO)) for target in database]
+        found = np.array([one.worth for one in asked])
+        answering = best(found, ANSWERING)
+        agreed = {
+            int(place): self.answer(query, _floats(database[place], PHOTO), asked[place])
+            for place in answering
+        }
+        return lift(found, answering, [one.worth for one in agreed.values()]), agreed
 
     def explain(self, query: PlaneViews, target: PlaneViews) -> Evidence:
         """Which patches the best planes of both directions put where; see `Evidence`.

@@ -29,7 +29,7 @@ def test_each_look_orders_what_the_last_has_kept(views):
     scores = method.score(query, database)
     floats = [_floats(target) for target in database]
     glances = [METHOD.glance(_floats(query), target).worth for target in floats]
-    votes = METHOD.score(query, database)
+    votes = [METHOD.agree(_floats(query), target).worth for target in floats]
     margins = PlaneNetMethod(network, SMALL, judged=1).score(query, database)
     seen = sorted(range(DATABASE), key=lambda place: -glances[place])
     voted = sorted(seen[:36], key=lambda place: -votes[place])

@@ -144,6 +144,25 @@ def test_a_part_is_found_where_it_is(box):
     assert inside > 0.85
 
 
+def test_only_the_better_part_of_many_photos_answers():
+    method = PlanesMethod(SMALL)
+    query = _floats(method.prepare(scene(2)[20:84, 10:100]))
+    views = [method.prepare(scene(seed)) for seed in range(40)]
+    scores, agreed = method.survey(query, views)
+    found = np.array([method.ask(query, _floats(target)).worth for target in views])
+    assert sorted(agreed) == sorted(np.argsort(-found)[:28].tolist())
+    for place, one in agreed.items():
+        assert one == method.agree(query, _floats(views[place]))
+        assert scores[place] == one.worth
+    silent = [place for place in range(40) if place not in agreed]
+    assert max(scores[silent]) < min(one.worth for one in agreed.values())
+    np.testing.assert_array_equal(np.argsort(scores[silent]), np.argsort(found[silent]))
+    assert scores.argmax() == 2
+    few, all_answer = method.survey(query, views[:20])
+    assert len(all_answer) == 20 and few[7] == method.agree(query, _floats(views[7])).worth
+    assert method.score(query, []).shape == (0,)
+
+
 def test_a_pair_is_worth_both_directions_and_more_upright():
     there, back = Found(0.5, 4.0, 0, 0), Found(0.25, 8.0, 1, 3)
     assert Agreement(3, there, back).worth == 4.0
