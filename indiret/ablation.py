@@ -40,6 +40,18 @@ REFERENCE = "reference"
 KEPT = "aspect kept when asked"  # the reference's weights again: training needs equal grids
 ROWS: dict[str, NetworkConfig] = {
     REFERENCE: QUICK,
+    "architecture: planes": QUICK.replace(architecture="planes"),
+    "architecture: planes+resnet18": QUICK.replace(architecture="planes+resnet18"),
+    "target at two scales": QUICK.replace(scales=(0.7, 1.0)),
+    "target through four places": QUICK.replace(shifts=2),
+    "query at two scales": QUICK.replace(query_scales=(1.0, 1.4)),
+    "query through four places": QUICK.replace(query_shifts=2),
+    "views: gradients": QUICK.replace(metrics=("gradients",)),
+    "views: gradients, mutual": QUICK.replace(metrics=("gradients", "mutual_gradients")),
+    "views: zncc on gradients for gradients": QUICK.replace(
+        metrics=("zncc_gradients", "mutual_gradients", "colour")
+    ),
+    "views: zncc, mutual, colour": QUICK.replace(metrics=("zncc", "mutual", "colour")),
     "views: cosine": QUICK.replace(metrics=("cosine",)),
     "views: the paper's four": QUICK.replace(metrics=PAPER),
     "views: the four, zncc, mutual": QUICK.replace(metrics=(*PAPER, "zncc", "mutual")),

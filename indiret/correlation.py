@@ -241,6 +241,7 @@ register_metric("zncc", zncc, (-1, 1))
 register_metric("colour", euclidean, (-1, 0), transform=mean_colour)
 register_metric("mutual", zncc, (0, 1), view=mutual)
 register_metric("gradients", cosine, (0, 1), transform=oriented_gradients)
+register_metric("zncc_gradients", zncc, (-1, 1), transform=oriented_gradients)
 register_metric("mutual_gradients", cosine, (0, 1), transform=oriented_gradients, view=mutual)
 
 
@@ -352,7 +353,8 @@ def correlate(
     target
         Tensors (B, S, W, m, n, D), S scales and W windows a cell, or plain (B, m, n, D).
     query
-        Tensors (B, m', n', D), or (1, m', n', D) for one query against B targets.
+        Tensors (B, m', n', D), or (1, m', n', D) for one query against B targets; or with scales
+        and windows, as the target.
     metrics
         Names of those that were described.
     standardise
@@ -362,28 +364,31 @@ def correlate(
     -------
     Tensor
         (B, V, m, n, m', n'), float32 if what was described is float16. The V views are the first
-        metric at every scale, the second at every scale, and so on.
+        metric at every scale of the target and there at every scale of the query, the second at
+        every scale, and so on.
     """
     products: dict[str, PatchProducts] = {}
     similarities: dict[tuple[str, object], Tensor] = {}
     stack = []
     for metric, owner in _owners(metrics):
-        p, q = target[owner], query[owner]
-        p = p[:, None, None] if p.ndim == 4 else p
+        p, q = (x[:, None, None] if x.ndim == 4 else x for x in (target[owner], query[owner]))
         if owner not in products:
-            flat = p.flatten(1, 4), q.flatten(1, 2)
+            flat = p.flatten(1, 4), q.flatten(1, 4)
             products[owner] = PatchProducts(
                 *(x.float() if x.dtype == torch.half else x for x in flat)
             )
         if (owner, metric.phi) not in similarities:
-            windows = metric.phi(products[owner]).unflatten(1, (*p.shape[1:3], -1))
-            similarities[owner, metric.phi] = windows.amax(2)
+            windows = metric.phi(products[owner]).unflatten(1, (*p.shape[1:3], -1)).amax(2)
+            if q.shape[1:3] != (1, 1):
+                windows = windows.unflatten(3, (*q.shape[1:3], -1)).amax(4)
+                windows = windows.transpose(2, 3).flatten(1, 2)
+            similarities[owner, metric.phi] = windows
         similarity = similarities[owner, metric.phi]
         stack.append(metric.view(similarity) if metric.view else similarity)
     tensor = torch.cat(stack, dim=1)
     if standardise:
         tensor = F.layer_norm(tensor, tensor.shape[2:], eps=1e-8)
-    return tensor.unflatten(3, q.shape[1:3]).unflatten(2, p.shape[3:5])
+    return tensor.unflatten(3, q.shape[3:5]).unflatten(2, p.shape[3:5])
 
 
 def correlation_tensor(
@@ -401,7 +406,8 @@ def correlation_tensor(
         (B, m, n, D) float, or (B, S, W, m, n, D) with S scales, each a view of its own, and W
         windows a cell, of which the best counts.
     query_patches
-        (B, m', n', D) float, or (1, m', n', D) for one query against B targets.
+        (B, m', n', D) float, or (1, m', n', D) for one query against B targets; or with scales and
+        windows, as the target: a view for each scale of either, and of all windows the best pair.
     metrics
         Names of the views, in order; see ``METRICS``.
     state
@@ -444,8 +450,8 @@ def _owners(metrics: Sequence[str]) -> list[tuple[Metric, str]]:
 
 
 def _check_patches(target: Tensor, query: Tensor) -> None:
-    for side, patches, dimensions in (("target", target, (4, 6)), ("query", query, (4,))):
-        if patches.ndim not in dimensions or not patches.is_floating_point():
+    for side, patches in (("target", target), ("query", query)):
+        if patches.ndim not in (4, 6) or not patches.is_floating_point():
             raise ValueError(
                 f"{side} patches have shape {tuple(patches.shape)} and dtype {patches.dtype}; "
                 "give float (pairs, rows, columns, values)."

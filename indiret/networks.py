@@ -84,6 +84,9 @@ class NetworkConfig:
     # places on each axis of a cell: the object is smaller there, and never quite on the grid.
     scales: tuple[float, ...] = (0.7, 1.0)
     shifts: int = 2
+    # The same of a query's windows. They cost what they multiply (book/decisions/0004).
+    query_scales: tuple[float, ...] = (1.0,)
+    query_shifts: int = 1
     aspect: str = "squash"
     # Width, blocks and stem learn within minutes on one core; wider gained nothing in that time.
     width: int = 8
@@ -96,7 +99,7 @@ class NetworkConfig:
     placement: str = "after_block"
 
     def __post_init__(self) -> None:
-        for key in ("metrics", "grid", "query_grid", "blocks", "scales"):
+        for key in ("metrics", "grid", "query_grid", "blocks", "scales", "query_scales"):
             value = getattr(self, key)
             if isinstance(value, str) or not isinstance(value, Sequence):
                 raise TypeError(f"{key}={value!r} is not a sequence; give a list or tuple.")
@@ -114,7 +117,7 @@ class NetworkConfig:
                 f"scheme={self.scheme!r} is not known; choose from {', '.join(SCHEMES)}, or a "
                 f"backbone such as {FINER}."
             )
-        whole = ("grid", "query_grid", "blocks", "size", "shifts", "width")
+        whole = ("grid", "query_grid", "blocks", "size", "shifts", "query_shifts", "width")
         for key in (*whole, "stem_kernel", "stem_stride"):
             value = getattr(self, key)
             for number in value if isinstance(value, tuple) else (value,):
@@ -127,10 +130,10 @@ class NetworkConfig:
                 f"grid={self.grid}, query_grid={self.query_grid} with blocks={self.blocks} is not "
                 "allowed; give (rows, columns) twice and at least one stage."
             )
-        if not self.scales or not all(scale > 0 for scale in self.scales):
-            raise ValueError(
-                f"scales={self.scales} is not allowed; give one or more, each above 0."
-            )
+        for key in ("scales", "query_scales"):
+            scales = getattr(self, key)
+            if not scales or not all(scale > 0 for scale in scales):
+                raise ValueError(f"{key}={scales} is not allowed; give one or more, each above 0.")
 
     def _check_features(self) -> None:
         reading = [metric.name for metric in find_metrics(self.metrics) if metric.transform]
@@ -139,10 +142,11 @@ class NetworkConfig:
                 f"metrics={', '.join(reading)} read pixels, and scheme={self.scheme!r} has none; "
                 "choose from cosine, euclidean, manhattan, zncc, mutual."
             )
-        if (self.scales, self.shifts, self.aspect) != ((1.0,), 1, "squash"):
+        windows = self.scales, self.shifts, self.query_scales, self.query_shifts
+        if (*windows, self.aspect) != ((1.0,), 1, (1.0,), 1, "squash"):
             raise ValueError(
                 f"scheme={self.scheme!r} has one window for each cell; give scales=(1.0,), "
-                "shifts=1 and aspect='squash'."
+                "shifts=1, the same of the query, and aspect='squash'."
             )
 
     @cached_property
@@ -172,20 +176,28 @@ class NetworkConfig:
 
     @property
     def views(self) -> list[str]:
-        """Names of the tensor's views: every metric at every scale."""
-        if len(self.scales) == 1:
-            return list(self.metrics)
-        return [f"{metric} × {scale:g}" for metric in self.metrics for scale in self.scales]
+        """Names of the tensor's views: every metric at every scale, of the target and the query.
+
+        Examples
+        --------
+        >>> NetworkConfig(metrics=("zncc",), query_scales=(1.0, 1.4)).views[:2]
+        ['zncc × 0.7', 'zncc × 0.7 : 1.4']
+        """
+        names = [f" × {scale:g}" for scale in self.scales] if self.scales[1:] else [""]
+        asked = ["", *(f" : {scale:g}" for scale in self.query_scales[1:])]
+        return [metric + name + of for metric in self.metrics for name in names for of in asked]
 
     def cut(self, picture: np.ndarray, query: bool = False) -> Tensor:
         """Patches of a target, (S, W, m, n, D), at S scales in W windows; of a query (m', n', D).
+
+        A query that has several scales or places is cut as a target is.
 
         Parameters
         ----------
         picture
             (H, W, 3) uint8.
         query
-            Whether to lay ``query_grid`` over it, one window on each cell, and not ``grid``.
+            Whether to lay ``query_grid`` over it and not ``grid``.
 
         Returns
         -------
@@ -201,17 +213,19 @@ class NetworkConfig:
         if self.features:
             cells = feature_cells(self.features, picture, self.query_grid if query else self.grid)
             return cells if query else cells[None, None]
-        if query:
+        if query and (self.query_scales, self.query_shifts) == ((1.0,), 1):
             return extract_patches(picture, self.query_grid, self.size, self.scheme, self.aspect)
-        return torch.stack([self.cut_at(picture, scale) for scale in self.scales])
+        scales = self.query_scales if query else self.scales
+        return torch.stack([self.cut_at(picture, scale, query) for scale in scales])
 
-    def cut_at(self, picture: np.ndarray, scale: float) -> Tensor:
-        """A target's windows of one scale, (shifts², m, n, D): a finer grid, regrouped by cell."""
+    def cut_at(self, picture: np.ndarray, scale: float, query: bool = False) -> Tensor:
+        """Windows of one scale, (shifts², m, n, D): those of a finer grid, regrouped by cell."""
         height, width = picture.shape[:2]
-        m, n = patch_grid(height, width, self.grid, self.aspect)
-        finer = self.shifts * m, self.shifts * n
-        patches = extract_patches(picture, finer, self.size, self.scheme, scale=self.shifts * scale)
-        cells = patches.unflatten(1, (n, self.shifts)).unflatten(0, (m, self.shifts))
+        grid, shifts = (self.query_grid, self.query_shifts) if query else (self.grid, self.shifts)
+        m, n = patch_grid(height, width, grid, self.aspect)
+        finer = shifts * m, shifts * n
+        patches = extract_patches(picture, finer, self.size, self.scheme, scale=shifts * scale)
+        cells = patches.unflatten(1, (n, shifts)).unflatten(0, (m, shifts))
         return cells.permute(1, 3, 0, 2, 4).flatten(0, 1)
 
 
@@ -413,8 +427,8 @@ class IndicativeNetwork(nn.Module):
         Parameters
         ----------
         target_patches, query_patches
-            (B, S, W, m, n, D) or (B, m, n, D), and (B or 1, m', n', D) float; D is that of
-            `indiret.patches.patch_length`.
+            (B, S, W, m, n, D) or (B, m, n, D), and (B or 1, m', n', D) float, or with scales and
+            windows, too; D is that of `indiret.patches.patch_length`.
 
         Returns
         -------

@@ -52,7 +52,16 @@ def test_every_row_is_the_network_that_it_names():
     }
     assert changed.pop(REFERENCE) == []
     for name, keys in changed.items():
-        wanted = {"views": ["metrics"], "grid": ["grid", "query_grid"], "layout": ["conv"]}
+        wanted = {
+            "views": ["metrics"],
+            "grid": ["grid", "query_grid"],
+            "layout": ["conv"],
+            "architecture": ["architecture"],
+            "target at": ["scales"],
+            "target through": ["shifts"],
+            "query at": ["query_scales"],
+            "query through": ["query_shifts"],
+        }
         kind = next(kind for kind in wanted if name.startswith(kind))
         assert [key for key in keys if key != "width"] == wanted[kind]
 

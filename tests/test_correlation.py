@@ -129,6 +129,36 @@ def test_scales_are_views_and_the_best_window_counts(name):
     torch.testing.assert_close(together[:, 2:], torch.cat(expected, dim=1))
 
 
+@pytest.mark.parametrize("name", ["zncc_gradients", "colour", "mutual_gradients"])
+def test_a_query_may_have_scales_and_windows_too(name):
+    target, query = patches(2, 2, 3, 3, 4, 48), patches(1, 3, 2, 2, 5, 48, seed=1)
+    phi = "gradients" if name == "mutual_gradients" else name
+    expected = []
+    for s, t in np.ndindex(2, 3):
+        each = [
+            correlation_tensor(target[:, s, v], query[:, t, w], [phi], standardise=False)
+            for v, w in np.ndindex(3, 2)
+        ]
+        best = torch.stack(each).amax(0)
+        if phi != name:
+            best = mutual(best.flatten(4).flatten(2, 3)).view(best.shape)
+        expected.append(best)
+    together = correlation_tensor(target, query, [name], standardise=False)
+    assert together.shape == (2, 6, 3, 4, 2, 5)
+    torch.testing.assert_close(together, torch.cat(expected, dim=1))
+
+
+def test_zncc_of_gradients_takes_their_mean_away():
+    target, query = patches(1, 2, 3, 48), patches(1, 3, 2, 48, seed=1)
+
+    def phi(p, q):
+        return naive_zncc(naive_gradients(p, 4, 1), naive_gradients(q, 4, 1))
+
+    fast = correlation_tensor(target, query, ["zncc_gradients"], standardise=False)
+    slow = naive_view(phi, target[0].numpy(), query[0].numpy())
+    np.testing.assert_allclose(fast[0, 0].numpy(), slow, atol=1e-5)
+
+
 def test_described_patches_correlate_as_the_patches_do():
     target, query = patches(2, 2, 3, 2, 4, 48).float(), patches(1, 2, 2, 48, seed=1).float()
     names = ["colour", "gradients", "mutual_gradients", "zncc"]

@@ -272,6 +272,20 @@ def test_a_targets_windows_are_small_steps_aside_and_scaled(aspect):
     assert not torch.allclose(windows[0], windows[1])
 
 
+def test_a_query_is_cut_as_a_target_where_it_has_scales_or_places():
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    config = SMALL.replace(query_grid=(3, 4), query_scales=(1.0, 1.4), query_shifts=2)
+    swapped = SMALL.replace(grid=(3, 4), scales=(1.0, 1.4), shifts=2)
+    assert torch.equal(config.cut(picture, query=True), swapped.cut(picture))
+    network = build_network(config).eval()
+    state = fit_metrics(network.config.metrics, config.cut(picture).flatten(0, -2))
+    network.set_metric_state(state)
+    tensor = network.correlate(network.describe(picture, query=True), [network.describe(picture)])
+    assert tensor.shape == (1, 2 * len(FOUR), *config.grid, 3, 4)
+    assert network.margin(tensor).isfinite().all()
+    assert config.views[:2] == ["cosine", "cosine : 1.4"] and len(config.views) == 2 * len(FOUR)
+
+
 def test_a_shelf_keeps_copies_apart():
     shelf = Shelf()
     shelf.block = 10
@@ -321,6 +335,8 @@ def test_a_flat_cam_goes_back_to_where_its_pixels_came_from():
         ({"scales": ()}, ValueError, "each above 0"),
         ({"scales": (1.0, 0.0)}, ValueError, "each above 0"),
         ({"shifts": 0}, ValueError, "shifts=0"),
+        ({"query_scales": (0.0,)}, ValueError, "query_scales=.0.0,. is not allowed"),
+        ({"query_shifts": 0}, ValueError, "query_shifts=0"),
         ({"architecture": "inception", "blocks": (1, 6)}, ValueError, "2, 5, 2"),
     ],
 )
@@ -485,6 +501,7 @@ def test_maps_of_another_size_get_a_sentence(toy):
     [
         ({"metrics": ("cosine", "colour")}, "colour read pixels.*choose from cosine"),
         ({"scales": (0.7, 1.0)}, "scales=.1.0,., shifts=1"),
+        ({"query_shifts": 2}, "the same of the query"),
         ({"aspect": "keep"}, "aspect='squash'"),
         ({"scheme": "resnet"}, "choose from grid.*or a backbone such as efficientnet-lite0/16"),
     ],
