@@ -82,9 +82,11 @@ class PlaneCascade(PlaneNetMethod):
         return lift(scores, kept, self.judge(query, pairs))
 
     def glance(self, query: PlaneViews, target: PlaneViews) -> Agreement:
-        """What small templates see."""
-        few = target.pyramid[: self.planes.config.small_sizes]
-        return self.planes.glance(query, _floats(target._replace(pyramid=few), PHOTO))
+        """What small templates see, and the query's close one."""
+        target = _floats(target, PHOTO)
+        seen = self.planes.glance(query, target)
+        there = self.planes.seek_closer(query, target, seen.turn, seen.there)
+        return seen._replace(there=there)
 
     def vote(self, query: PlaneViews, target: PlaneViews, seen: Agreement) -> Agreement:
         """What large templates find, in the turn that small ones saw."""

@@ -73,7 +73,17 @@ CHANNELS = (
     "structure",  # length of the template's patch
     "inside",  # whether the place lies in the target
 )
-NUMBERS = ("votes", "standing", "fitted", "size", "stretch", "shear")  # of a plane as a whole
+NUMBERS = (  # of a plane as a whole
+    "votes",
+    "standing",
+    "fitted",
+    "size",
+    "stretch",
+    "shear",
+    "worth",  # of this direction, over the root of chance
+    "chance",
+)
+READS = CHANNELS + NUMBERS
 DIRECTIONS = 2  # the query's template in the target, and the target's in the query
 
 
@@ -97,21 +107,29 @@ class Judgement(NamedTuple):
 
 
 def total(judged: Judgement, numbers: Tensor) -> Tensor:
-    """(B,): the margin, with the sum of votes × standing of both directions.
+    """(B,): the margin, with what both directions are worth to the vote.
 
     The network learns without it: taught together, it learns less that is new.
 
     Examples
     --------
     >>> judged = Judgement(torch.tensor([[1.0, 2.5]]), torch.empty(0))
-    >>> total(judged, torch.tensor([[[2.0, 0.5, 0, 0, 0, 0], [1.0, 0.25, 0, 0, 0, 0]]]))
+    >>> numbers = torch.zeros(1, 2, len(NUMBERS))
+    >>> numbers[0, :, NUMBERS.index("worth")] = torch.tensor([1.0, 0.25])
+    >>> total(judged, numbers)
     tensor([2.7500])
     """
-    worth = (numbers[:, :, 0] * numbers[:, :, 1]).sum(1)
+    worth = numbers[:, :, NUMBERS.index("worth")].sum(1)
     return judged.logits[:, 1] - judged.logits[:, 0] + worth
 
 
-def sample(method: PlanesMethod, template: Template, searched: PlaneViews, found: Found) -> Sample:
+def sample(
+    method: PlanesMethod,
+    template: Template,
+    searched: PlaneViews,
+    found: Found,
+    chance: float = 1.0,
+) -> Sample:
     """The tensor of a template and the size in which a plane was found, sampled along that plane.
 
     Parameters
@@ -120,6 +138,8 @@ def sample(method: PlanesMethod, template: Template, searched: PlaneViews, found
         That found the plane.
     template, searched, found
         As for `indiret.planevote.PlanesMethod.land`; the pyramid in float32.
+    chance
+        What a stranger finds in the target, whichever of the two that is.
     """
     step, patches = method.config.step, searched.pyramid[found.size]
     K, L = template.patches.shape[:2]
@@ -160,6 +180,8 @@ def sample(method: PlanesMethod, template: Template, searched: PlaneViews, found
             found.size / len(searched.pyramid),
             math.log(max(down * right - across * along, 1e-2)),
             abs(across) + abs(along) + abs(down - right),
+            found.worth / math.sqrt(chance),
+            math.log(chance),
         ]
     )
     cells = torch.tensor(cell_grid(*searched.shape, method.config.pyramid[found.size]))
@@ -260,7 +282,7 @@ class PlaneNetwork(nn.Module):
     Examples
     --------
     >>> network = PlaneNetwork()
-    >>> judged = network(torch.rand(3, 2, 8, 13, 9), torch.rand(3, 2, 6))
+    >>> judged = network(torch.rand(3, 2, 8, 13, 9), torch.rand(3, 2, 8))
     >>> judged.logits.shape, judged.support.shape
     (torch.Size([3, 2]), torch.Size([3, 2, 13, 9]))
     """
@@ -322,8 +344,12 @@ def sample_pair(
     query, target = _floats(query), _floats(target, PHOTO)
     agreed = agreed or method.agree(query, target)
     return (
-        sample(method, agreed.there.template(query, agreed.turn), target, agreed.there),
-        sample(method, agreed.back.template(target, -agreed.turn), query, agreed.back),
+        sample(
+            method, agreed.there.template(query, agreed.turn), target, agreed.there, agreed.chance
+        ),
+        sample(
+            method, agreed.back.template(target, -agreed.turn), query, agreed.back, agreed.chance
+        ),
     )
 
 
@@ -369,6 +395,10 @@ class PlaneNetMethod:
     def prepare(self, picture: Picture) -> PlaneViews:
         """What the vote keeps of a picture."""
         return self.planes.prepare(picture)
+
+    def prepare_query(self, picture: Picture) -> PlaneViews:
+        """What the vote keeps of a query."""
+        return self.planes.prepare_query(picture)
 
     @torch.inference_mode()
     def score(self, query: PlaneViews, database: Sequence[PlaneViews]) -> NDArray[np.float64]:
@@ -451,7 +481,7 @@ def save_plane_network(
     >>> load_plane_network(path).width
     4
     """
-    metadata = {**(extra or {}), NAME: json.dumps({"width": network.width, "channels": CHANNELS})}
+    metadata = {**(extra or {}), NAME: json.dumps({"width": network.width, "reads": READS})}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -479,8 +509,8 @@ def load_plane_network(path: str | Path = NAME) -> PlaneNetwork:
         with safe_open(path, framework="pt") as file:
             settings = json.loads((file.metadata() or {})[NAME])
             tensors = {key: file.get_tensor(key) for key in file.keys()}
-        if settings["channels"] != list(CHANNELS):
-            raise ValueError(f"it reads {', '.join(settings['channels'])}")
+        if settings["reads"] != list(READS):
+            raise ValueError(f"it reads {', '.join(settings['reads'])}")
         network = PlaneNetwork(settings["width"])
         network.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -36,7 +36,7 @@ from indiret.planenet import (
     sample_pair,
     stack,
 )
-from indiret.planevote import PlanesMethod, PlaneViews
+from indiret.planevote import PHOTO, PlanesMethod, PlaneViews, _floats
 from indiret.sampling import relit, roi_box, views_by_landmark
 from indiret.training import TrainingConfig, check_disjoint, learn
 
@@ -49,11 +49,12 @@ RECIPE = TrainingConfig(
     validation_queries=24,
     patience=10,
 )  # half a minute of steps, since the samples are made once; see book/decisions/0016
-QUERIES = 3  # photos of a landmark that ask
+QUERIES = 4  # photos of a landmark that ask, every second by a small part
+PART = 0.2, 0.4  # sides of a small part, of those of its photo
+SHOWN = 0.5  # of a small part's patches that a photo must show to be an answer
 ANSWERS = 2  # photos that answer each
 CANDIDATES = 24  # photos of other things that the vote looks at for each
 HARD, EASY = 6, 2  # of those it likes best, and of the others, that are learnt from
-QUICK = 4  # sizes of the pyramid that the vote looks at for that
 NEAR = 0.05  # of the longer side: a place so far from the truth at most is right
 STRUCTURE = CHANNELS.index("structure")
 EVIDENCE = 1.0  # weight of the second lesson
@@ -107,15 +108,19 @@ def landmark_pairs(
     for landmark in tqdm(landmarks, desc="voting", unit="landmark", disable=None):
         shown = landmarks[landmark]
         strange = [n for n in views if owner.get(n) != landmark and n not in answering]
-        for name in random.choice(shown, min(QUERIES, len(shown)), replace=False):
-            asking = _asking(method, dataset, name, random)
+        for number, name in enumerate(
+            random.choice(shown, min(QUERIES, len(shown)), replace=False)
+        ):
+            small = bool(number % 2) and dataset.geometry(name) is not None
+            asking = _asking(method, dataset, name, random, small)
             others = [other for other in shown if other != name]
             for answer in random.choice(others, min(ANSWERS, len(others)), replace=False):
                 samples = sample_pair(method, asking.views, views[answer])
                 right = _known_answers(dataset, asking, answer, samples)
-                yield _pair(samples, True, right)
+                if not small or _shown(right) >= SHOWN:
+                    yield _pair(samples, True, right)
             few = random.choice(strange, min(CANDIDATES, len(strange)), replace=False)
-            liked = [_quick(method, asking.views, views[other]) for other in few]
+            liked = [_liked(method, asking.views, views[other]) for other in few]
             order = few[np.argsort(liked)[::-1]]
             for other in [*order[:HARD], *order[HARD : HARD + EASY]]:
                 yield _pair(sample_pair(method, asking.views, views[other]), False, None)
@@ -194,22 +199,30 @@ def _part(random: np.random.Generator, photo: Picture) -> NDArray[np.float64]:
 
 
 def _asking(
-    method: PlanesMethod, dataset: RetrievalDataset, name: str, random: np.random.Generator
+    method: PlanesMethod,
+    dataset: RetrievalDataset,
+    name: str,
+    random: np.random.Generator,
+    small: bool,
 ) -> Asking:
-    """A photo cut to its region of interest, a little varied and in other light."""
+    """A photo cut to its region of interest, or to a small part of it, varied, in other light."""
     photo = dataset.read(name)
     height, width = photo.shape[:2]
     box = roi_box(dataset, name)
     box = np.array([0, 0, width, height], dtype=float) if box is None else box
     box = box + random.uniform(-0.1, 0.1, 4) * np.tile(box[2:] - box[:2], 2)
     box = np.clip(box, 0, np.tile([width, height], 2)).round()
+    if small:
+        size = np.minimum(random.uniform(*PART) * np.array([width, height]), box[2:] - box[:2])
+        corner = random.uniform(box[:2], box[2:] - size)
+        box = np.concatenate([corner, corner + size]).round()
     return Asking(method.prepare(relit(random, crop(photo, tuple(box)))), name, box)
 
 
-def _quick(method: PlanesMethod, query: PlaneViews, target: PlaneViews) -> float:
-    """What the query's template finds in the smaller sizes of a target."""
-    few = [patches.float() for patches in target.pyramid[:QUICK]]
-    return method.find(query.templates[0], few).worth
+@torch.inference_mode()
+def _liked(method: PlanesMethod, query: PlaneViews, target: PlaneViews) -> float:
+    """What the query finds in a target."""
+    return method.ask(_floats(query), _floats(target, PHOTO)).worth
 
 
 def _known_answers(
@@ -226,6 +239,12 @@ def _known_answers(
     asked = samples[1].voters.numpy()[..., ::-1] * np.array(target[1::-1])
     back = (true_places(there, here, asked, photo) - corner) / sides
     return found, np.where(((back >= 0) & (back <= 1)).all(-1, keepdims=True), back, np.nan)
+
+
+def _shown(truths: tuple[NDArray[np.float64], NDArray[np.float64]] | None) -> float:
+    """The share of a query's patches that have a place within the target."""
+    there = np.empty((0, 2)) if truths is None else truths[0]
+    return float(((there >= 0) & (there <= 1)).all(-1).mean()) if there.size else 0.0
 
 
 def _pair(

@@ -193,8 +193,6 @@ def tolerate(responses: Tensor) -> Tensor:
 def vote(responses: Tensor, step: int = 1) -> Tensor:
     """Mean responses along all planes (i, j) = step · (k, l) + t, by shifts of one memory.
 
-    First along each row k of the query's patches, then over the rows.
-
     Parameters
     ----------
     responses
@@ -223,6 +221,22 @@ def vote(responses: Tensor, step: int = 1) -> Tensor:
     >>> a - 2, b - 2
     (1, 0)
     """
+    return vote_in_parts(responses, 1, step)[0, 0]
+
+
+def vote_in_parts(responses: Tensor, parts: int, step: int = 1) -> Tensor:
+    """What each part of the query's grid has in the votes of the whole, (parts, parts, I', J').
+
+    First along each row k of the query's patches, then over the rows. The sum over all parts is
+    `vote`, whose parameters and errors these are.
+
+    Examples
+    --------
+    >>> responses = torch.rand(6, 5, 12, 9)
+    >>> halves = vote_in_parts(responses, 2)
+    >>> halves.shape, torch.allclose(halves.sum((0, 1)), vote(responses))
+    (torch.Size([2, 2, 13, 9]), True)
+    """
     if responses.ndim != 4 or step < 1:
         raise ValueError(
             f"responses of shape {tuple(responses.shape)} and step={step} do not fit: give "
@@ -235,11 +249,13 @@ def vote(responses: Tensor, step: int = 1) -> Tensor:
     padded[:, aside : aside + columns].copy_(responses.permute(2, 3, 0, 1))
     i, j, k, l = padded.stride()
     # entry [i, b, k, l] of this view is padded[i, b + step l, k, l]
-    along = padded.as_strided((rows, wide, K, L), (i, j, k, l + step * j)).sum(3)
+    shifted = padded.as_strided((rows, wide, K, L), (i, j, k, l + step * j))
+    along = torch.stack([part.sum(3) for part in shifted.tensor_split(parts, 3)])
     lines = F.pad(along, (0, 0, 0, 0, above, above))
-    i, j, k = lines.stride()
-    # and entry [a, b, k] of this one is lines[a + step k, b, k]
-    return lines.as_strided((many, wide, K), (i, j, k + step * i)).sum(2) / (K * L)
+    part, i, j, k = lines.stride()
+    # and entry [., a, b, k] of this one is lines[., a + step k, b, k]
+    shifted = lines.as_strided((parts, many, wide, K), (part, i, j, k + step * i))
+    return torch.stack([part.sum(3) for part in shifted.tensor_split(parts, 3)]) / (K * L)
 
 
 def planes_of(shape: Sequence[int], step: int = 1) -> tuple[int, int]:

@@ -4,9 +4,10 @@ Each photo is kept twice: once small, every second patch of it a voter (its *tem
 several sizes, every patch of which may answer (its *pyramid*). The query's template votes in the
 target's pyramid, and the target's in the query's, since the one that the thing fills is the better
 voter. A patch that many claim is shared. A plane counts by its mean response and by how far it
-stands above all others, and a pair by the sum of both directions; the photos in which the query
-finds least are not asked in return. Votes say which patch lies where, so every score comes with its
-evidence.
+stands above all others, and so do the planes of the template's quarters, each by itself; a pair
+counts by the sum of both directions. The photos in which the query finds least are not asked in
+return, and a photo in which strangers find much counts less. Votes say which patch lies where, so
+every score comes with its evidence.
 
 A query may be a smaller part of the target than any size makes room for. So a *close* template of
 few patches looks in the largest size for its fifth; whichever of the two is worth more counts.
@@ -20,7 +21,8 @@ Chapter: *Sphere or plane?*
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +32,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from indiret.datasets import load_dataset
 from indiret.evidence import Evidence
 from indiret.images import Picture
 from indiret.patches import patch_grid
@@ -44,12 +47,14 @@ from indiret.planes import (
     sample_plane,
     slope_patches,
     tolerate,
-    vote,
+    vote_in_parts,
     whiten,
 )
 from indiret.reranking import Scores, best, lift
 
 ANSWERING = 0.7  # share of the photos that vote in the query, those in which it finds most
+QUARTERS = 0.5  # what the planes of a template's quarters are worth, of that of the whole
+STRANGERS = 16  # pictures that every photo is asked for, to know what chance finds in it
 CLOSE = 0.5  # what a vote of a close template is worth of a large one's
 UPRIGHT = 2.0  # what an upright pair is worth of a turned one with equal votes
 UNRELATED = 0.3  # a cosine of whitened patches that says nothing yet
@@ -102,7 +107,7 @@ class PlaneViews(NamedTuple):
 
     ``close`` are the templates that look for the photo in a small part of another, ``small`` those
     of a first look. ``pyramid`` has (rows, columns, D) half for each size; ``shape`` is the photo's
-    height and width.
+    height and width. ``chance`` is what a stranger finds in it; see `PlanesMethod.chance`.
     """
 
     templates: tuple[Template, ...]
@@ -110,6 +115,7 @@ class PlaneViews(NamedTuple):
     small: tuple[Template, ...]
     pyramid: tuple[Tensor, ...]
     shape: tuple[int, int]
+    chance: float = 1.0
 
 
 class Found(NamedTuple):
@@ -118,7 +124,8 @@ class Found(NamedTuple):
     ``votes`` is its mean response, times `CLOSE` if a close template found it (``close``), and
     ``standing`` how far that lies above the mean of all planes, in their standard deviations;
     ``size`` is the number of the pyramid's size that it lies in, and ``place`` its number among the
-    planes of that size.
+    planes of that size. ``quarters`` is the mean of votes × standing of the quarters of the
+    template, each of its own best plane.
     """
 
     votes: float
@@ -126,11 +133,12 @@ class Found(NamedTuple):
     size: int
     place: int
     close: bool = False
+    quarters: float = 0.0
 
     @property
     def worth(self) -> float:
-        """Mean response × standing."""
-        return self.votes * self.standing
+        """Mean response × standing, of the whole and of its quarters."""
+        return self.votes * self.standing + QUARTERS * self.quarters
 
     def template(self, views: PlaneViews, turn: int) -> Template:
         """The template of a photo that found it."""
@@ -146,11 +154,16 @@ class Agreement(NamedTuple):
     turn: int
     there: Found
     back: Found
+    chance: float = 1.0  # of the target
 
     @property
     def worth(self) -> float:
-        """The sum of both directions, more for an upright pair: few photos lie turned."""
-        return (self.there.worth + self.back.worth) * (1.0 if self.turn else UPRIGHT)
+        """The sum of both directions over the root of what chance finds in the target.
+
+        More for an upright pair: few photos lie turned.
+        """
+        both = self.there.worth + self.back.worth
+        return both * (1.0 if self.turn else UPRIGHT) / math.sqrt(self.chance)
 
 
 class Landing(NamedTuple):
@@ -260,7 +273,12 @@ class PlanesMethod:
         self.config = config or PlaneConfig()
 
     def prepare(self, picture: Picture) -> PlaneViews:
-        """Templates and pyramid, 1 MB for a photo of 4 : 3 and 46 KB for each turn."""
+        """Templates and pyramid, 1 MB for a photo of 4 : 3 and 46 KB for each turn, and chance."""
+        views = self.prepare_query(picture)
+        return views._replace(chance=self.chance(views))
+
+    def prepare_query(self, picture: Picture) -> PlaneViews:
+        """The same without chance: all photos that a query is compared with share it."""
         turns = range(self.config.turns)
         return PlaneViews(
             tuple(self._template(picture, turn, self.config.template) for turn in turns),
@@ -269,6 +287,25 @@ class PlanesMethod:
             tuple(whiten(slope_patches(picture, side)).half() for side in self.config.pyramid),
             (picture.shape[0], picture.shape[1]),
         )
+
+    @torch.inference_mode()
+    def chance(self, views: PlaneViews) -> float:
+        """What a stranger finds in a photo: a median over `STRANGERS` queries of Toytown's.
+
+        A photo full of windows has something for everybody. What the median stranger finds there
+        says how much, and is known before anybody asks.
+        """
+        views = _floats(views, PHOTO)
+        found = [self.seek(stranger, views, 0).worth for stranger in self.strangers]
+        return max(float(np.median(found)), UNCLAIMED)
+
+    @cached_property
+    def strangers(self) -> list[PlaneViews]:
+        """Queries of Toytown's training part, evenly spread over its landmarks."""
+        town = load_dataset("toytown", split="train")
+        asking = town.queries[:: -(-len(town.queries) // STRANGERS)]
+        upright = type(self)(replace(self.config, turns=1))
+        return [upright.prepare_query(town.read_query(query)) for query in asking]
 
     def _template(self, picture: Picture, number: int, long_side: int) -> Template:
         """The template of a photo turned anticlockwise; patches that look past its edge are 0."""
@@ -297,14 +334,20 @@ class PlanesMethod:
 
     def find(self, template: Template, pyramid: Sequence[Tensor]) -> Found:
         """The best plane of a template in all sizes of a photo."""
-        votes = []
+        levels = []
         for patches in pyramid:
-            votes.append(vote(self.answers(template, patches), self.config.step // 2).flatten())
-        deviation, mean = torch.std_mean(torch.cat(votes))
-        best = [float(level.max()) for level in votes]
-        size = int(np.argmax(best))
-        standing = (best[size] - float(mean)) / (float(deviation) + 1e-9)
-        return Found(best[size], standing, size, int(votes[size].argmax()))
+            answers = self.answers(template, patches)
+            levels.append(vote_in_parts(answers, 2, self.config.step // 2).flatten(2).flatten(0, 1))
+        quarters = torch.cat(levels, 1)  # (4, planes)
+        votes = torch.cat([quarters.sum(0, keepdim=True), 4 * quarters])
+        deviation, mean = torch.std_mean(votes, 1)
+        best, at = votes.max(1)
+        standing = (best - mean) / (deviation + 1e-9)
+        starts = np.cumsum([0, *(level.shape[1] for level in levels)])
+        size = int(np.searchsorted(starts, int(at[0]), side="right")) - 1
+        place = int(at[0]) - int(starts[size])
+        apart = float((best * standing)[1:].mean())
+        return Found(float(best[0]), float(standing[0]), size, place, quarters=apart)
 
     def glance(self, query: PlaneViews, target: PlaneViews) -> Agreement:
         """The best planes of small templates in the smaller sizes, in the turn that suits both.
@@ -319,6 +362,7 @@ class PlanesMethod:
                     turn,
                     self.find(asked, target.pyramid[:few]),
                     self.find(target.small[-turn], query.pyramid[:few]),
+                    target.chance,
                 )
                 for turn, asked in enumerate(query.small)
             ),
@@ -333,7 +377,7 @@ class PlanesMethod:
         """The best plane of query in target alone."""
         if turn is None:
             turn = self.glance(query, target).turn if len(query.small) > 1 else 0
-        return Agreement(turn, self.seek(query, target, turn), NOTHING)
+        return Agreement(turn, self.seek(query, target, turn), NOTHING, target.chance)
 
     def answer(self, query: PlaneViews, target: PlaneViews, asked: Agreement) -> Agreement:
         """The same with the best plane of target in query."""
@@ -342,10 +386,16 @@ class PlanesMethod:
     def seek(self, asked: PlaneViews, searched: PlaneViews, turn: int) -> Found:
         """The best plane of one photo in another: of its large template, or of its close one."""
         large = self.find(asked.templates[turn], searched.pyramid)
+        return self.seek_closer(asked, searched, turn, large)
+
+    def seek_closer(
+        self, asked: PlaneViews, searched: PlaneViews, turn: int, found: Found
+    ) -> Found:
+        """What was found, or the best plane of the close template if that is worth more."""
         close = self.find(asked.close[turn], searched.pyramid[-1:])
-        size = len(searched.pyramid) - 1
-        close = close._replace(votes=CLOSE * close.votes, size=size, close=True)
-        return max(large, close, key=lambda found: found.worth)
+        votes, size = CLOSE * close.votes, len(searched.pyramid) - 1
+        close = Found(votes, close.standing, size, close.place, True, found.quarters)
+        return max(found, close, key=lambda one: one.worth)
 
     @torch.inference_mode()
     def score(self, query: PlaneViews, database: Sequence[PlaneViews]) -> Scores:

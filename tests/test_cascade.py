@@ -28,7 +28,11 @@ def test_each_look_orders_what_the_last_has_kept(views):
     method = PlaneCascade(network, SMALL, voted=0.8, judged=0.5)
     scores = method.score(query, database)
     floats = [_floats(target) for target in database]
-    glances = [METHOD.glance(_floats(query), target).worth for target in floats]
+    glances = []
+    for target in floats:
+        seen = METHOD.glance(_floats(query), target)
+        closer = METHOD.seek_closer(query, target, 0, seen.there)
+        glances.append(seen._replace(there=closer).worth)
     votes = [METHOD.agree(_floats(query), target).worth for target in floats]
     margins = PlaneNetMethod(network, SMALL, judged=1).score(query, database)
     seen = sorted(range(DATABASE), key=lambda place: -glances[place])

@@ -17,6 +17,7 @@ from indiret.planes import (
     slope_patches,
     tolerate,
     vote,
+    vote_in_parts,
     whiten,
 )
 
@@ -43,6 +44,21 @@ def test_votes_by_loops(K, L, rows, columns, step):
                     if 0 <= i < rows and 0 <= j < columns:
                         expected += responses[k, l, i, j].item() / (K * L)
             assert votes[a, b].item() == pytest.approx(expected, abs=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SIDES, SIDES, st.integers(1, 7), st.integers(1, 7), st.integers(1, 3), st.integers(1, 3))
+def test_votes_of_a_part_are_those_of_the_whole_without_the_others(
+    K, L, rows, columns, step, parts
+):
+    responses = random_responses(K, L, rows, columns)
+    votes = vote_in_parts(responses, parts, step)
+    assert votes.shape == (parts, parts, *planes_of(responses.shape, step))
+    for y, down in enumerate(torch.arange(K).tensor_split(parts)):
+        for x, across in enumerate(torch.arange(L).tensor_split(parts)):
+            alone = torch.zeros_like(responses)
+            alone[down[:, None], across] = responses[down[:, None], across]
+            torch.testing.assert_close(votes[y, x], vote(alone, step))
 
 
 @settings(max_examples=25, deadline=None)

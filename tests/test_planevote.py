@@ -9,7 +9,10 @@ from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision
 from indiret.planevote import (
     PHOTO,
+    PLANES,
     PRODUCT,
+    QUARTERS,
+    STRANGERS,
     Agreement,
     Found,
     Landing,
@@ -52,7 +55,9 @@ def test_a_small_part_is_found_by_the_close_template():
     assert agreed.there.close and not large.close
     assert agreed.there.votes == pytest.approx(close.votes / 2)
     assert agreed.there.standing == close.standing
-    assert agreed.there.worth == max(close.worth / 2, large.worth) > large.worth
+    assert agreed.there.quarters == large.quarters  # which the close template has not
+    halved = close.votes * close.standing / 2 + QUARTERS * large.quarters
+    assert agreed.there.worth == pytest.approx(halved) and halved > large.worth
     assert agreed.worth > 2 * method.agree(part, stranger).worth
     top, left, bottom, right = method.carry(part, views)
     np.testing.assert_allclose([top, left, bottom, right], [0.5, 0.6, 0.7, 0.8], atol=0.03)
@@ -82,6 +87,8 @@ def test_the_best_plane_by_loops():
     found = method.find(query.templates[0], pyramid)
     patches, means = query.templates[0].patches, []
     K, L, _ = patches.shape
+    halves = range((K + 1) // 2), range((L + 1) // 2)
+    quarters: list[list[float]] = [[], [], [], []]
     for level in pyramid:
         rows, columns, _ = level.shape
         answers = (torch.einsum("klc,ijc->klij", patches, level) - 0.3).clamp_min(0)
@@ -97,15 +104,15 @@ def test_the_best_plane_by_loops():
         of_size = []
         for a in range(-(K // 2), near.shape[2] + K // 2 - K + 1):
             for b in range(-(L // 2), near.shape[3] + L // 2 - L + 1):
-                of_size.append(
-                    sum(
-                        near[k, l, a + k, b + l].item()
-                        for k in range(K)
-                        for l in range(L)
-                        if 0 <= a + k < near.shape[2] and 0 <= b + l < near.shape[3]
-                    )
-                    / (K * L)
-                )
+                sums = [0.0] * 4
+                for k in range(K):
+                    for l in range(L):
+                        if 0 <= a + k < near.shape[2] and 0 <= b + l < near.shape[3]:
+                            quarter = 2 * (k not in halves[0]) + (l not in halves[1])
+                            sums[quarter] += near[k, l, a + k, b + l].item()
+                of_size.append(sum(sums) / (K * L))
+                for own, one in zip(quarters, sums, strict=True):
+                    own.append(4 * one / (K * L))
         means.append(of_size)
     everywhere = np.concatenate(means)
     assert found.votes == pytest.approx(everywhere.max(), rel=1e-4)
@@ -114,7 +121,26 @@ def test_the_best_plane_by_loops():
     )
     assert found.size == int(np.argmax([max(of_size) for of_size in means]))
     assert found.place == int(np.argmax(means[found.size]))
-    assert found.worth == found.votes * found.standing
+    apart = np.array(quarters)
+    best, mean, deviation = apart.max(1), apart.mean(1), apart.std(1, ddof=1)
+    wanted = (best * (best - mean) / deviation).mean()
+    assert found.quarters == pytest.approx(wanted, rel=1e-3)
+    assert found.worth == found.votes * found.standing + QUARTERS * found.quarters
+
+
+def test_chance_is_what_strangers_find():
+    method = PlanesMethod(SMALL)
+    town = load_dataset("toytown", split="train")
+    views = method.prepare(scene(7))
+    asking = [town.read_query(query) for query in town.queries[::20]]
+    found = [method.ask(method.prepare_query(one), _floats(views)).there.worth for one in asking]
+    assert len(found) == STRANGERS and views.chance == pytest.approx(np.median(found))
+    assert method.prepare_query(scene(7)).chance == 1
+    query = method.prepare_query(scene(7)[20:80, 20:90])
+    score = method.score(query, [views, views._replace(chance=4 * views.chance)])
+    assert score[0] == pytest.approx(2 * score[1])
+    blank = method.prepare(np.full((40, 50, 3), 99, np.uint8))
+    assert blank.chance > 0 and method.score(query, [blank]) == 0
 
 
 @pytest.mark.parametrize("box", [(40, 30, 100, 78), (10, 8, 94, 75)])
@@ -167,6 +193,7 @@ def test_a_pair_is_worth_both_directions_and_more_upright():
     there, back = Found(0.5, 4.0, 0, 0), Found(0.25, 8.0, 1, 3)
     assert Agreement(3, there, back).worth == 4.0
     assert Agreement(0, there, back).worth == 8.0
+    assert Agreement(0, there, back._replace(quarters=4.0), chance=4.0).worth == 6.0
 
 
 def landed(method: PlanesMethod, query: PlaneViews, target: PlaneViews) -> Landing:
@@ -177,8 +204,8 @@ def landed(method: PlanesMethod, query: PlaneViews, target: PlaneViews) -> Landi
 
 
 def test_a_turned_photo_is_found_turned():
-    method = PlanesMethod(replace(SMALL, turns=12, small=40, small_sizes=3))
-    picture = scene(4)
+    method = PlanesMethod(PLANES["planes-turned"])
+    picture = scene(4, 192, 240)
     query = method.prepare(picture)
     for number, turn in ((3, 90), (11, -30)):
         turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BICUBIC, expand=turn == 90)

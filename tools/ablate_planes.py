@@ -2,8 +2,8 @@
 
 Ranks with one choice changed at a time, on Toytown validation (one query of each landmark against
 its other positives and 36 strangers) and, with ``--smvs FOLDER``, on odd-numbered landmarks and
-paintings of SMVS (every second odd query against all odd references) and on small parts of its
-landmarks (against all odd queries' photos). Writes ``ablation.json`` and,
+paintings of SMVS (against all odd references) and on small parts of its landmarks (against all odd
+queries' photos). Writes ``ablation.json`` and,
 for looks at ever fewer photos, ``cascade.json``, both into ``indiret/data/planes``.
 
 ``ablation.json`` is ``{"rows": [{"name", "toytown", "gain", "landmarks", "paintings", "crops",
@@ -18,6 +18,7 @@ made.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,7 @@ from indiret.images import Picture
 from indiret.planenet import load_plane_network
 from indiret.planevote import (
     ANSWERING,
+    NOTHING,
     PLANES,
     Agreement,
     Found,
@@ -55,8 +57,7 @@ OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes"
 STRANGERS = 36
 SMVS = {"landmarks": "landmarks", "paintings": "museum_paintings"}
 SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
-Both = tuple[Found, Found]
-Scored = Callable[[Sequence[Both]], np.ndarray]
+Scored = Callable[[Sequence[Agreement]], np.ndarray]
 Precisions = dict[tuple[str, str, int], float]
 
 
@@ -113,35 +114,29 @@ class VotersShared(PlanesMethod):
         return answers / (answers.mean((2, 3), keepdim=True) + planevote.UNCLAIMED).sqrt()
 
 
-class Piecewise(PlanesMethod):
-    """Nine parts of the template may each move by two patches: several planes side by side."""
+class Ninths(PlanesMethod):
+    """Nine parts of the template instead of four."""
 
     def find(self, template: Template, pyramid: Sequence[Tensor]) -> Found:
-        votes = []
-        for patches in pyramid:
-            answers = self.answers(template, patches)
-            parts = []
-            for rows in torch.arange(answers.shape[0]).tensor_split(3):
-                for columns in torch.arange(answers.shape[1]).tensor_split(3):
-                    part = torch.zeros_like(answers)
-                    at = (rows[:, None], columns)
-                    part[at] = answers[at]
-                    parts.append(planes.vote(part))
-            moved = F.max_pool2d(torch.stack(parts), 3, 1, 1)
-            votes.append(moved.sum(0).flatten())
-        deviation, mean = torch.std_mean(torch.cat(votes))
-        best = max(float(level.max()) for level in votes)
-        return Found(best, (best - float(mean)) / (float(deviation) + 1e-9), 0, 0)
+        found = super().find(template, pyramid)
+        levels = [
+            planes.vote_in_parts(self.answers(template, patches), 3).flatten(2).flatten(0, 1)
+            for patches in pyramid
+        ]
+        parts = 9 * torch.cat(levels, 1)
+        deviation, mean = torch.std_mean(parts, 1)
+        best = parts.amax(1)
+        return found._replace(quarters=float((best * (best - mean) / (deviation + 1e-9)).mean()))
 
 
 class Unwhitened(PlanesMethod):
     """Patches less the mean patch of Toytown, not divided by how much they differ."""
 
-    def prepare(self, picture: Picture) -> PlaneViews:
+    def prepare_query(self, picture: Picture) -> PlaneViews:
         whitened = planevote.whiten
         planevote.whiten = _centred
         try:
-            return super().prepare(picture)
+            return super().prepare_query(picture)
         finally:
             planevote.whiten = whitened
 
@@ -165,22 +160,26 @@ def _centred(patches: Tensor) -> Tensor:
     return F.normalize(patches - mean, dim=-1) * patches.norm(dim=-1, keepdim=True)
 
 
-def worth_sum(both: Both) -> float:
-    return both[0].worth + both[1].worth
+def wholes(agreed: Agreement) -> float:
+    """Without quarters, and without chance."""
+    return sum(one.votes * one.standing for one in (agreed.there, agreed.back))
 
 
-def each(worth: Callable[[Both], float]) -> Scored:
+def each(worth: Callable[[Agreement], float]) -> Scored:
     """Every photo votes in the query."""
-    return lambda pairs: np.array([worth(both) for both in pairs])
+    return lambda pairs: np.array([worth(agreed) for agreed in pairs])
+
+
+as_it_is = each(lambda agreed: agreed.worth)
 
 
 def answering(share: float) -> Scored:
     """Only the photos in which the query finds most vote in it."""
 
-    def scores(pairs: Sequence[Both]) -> np.ndarray:
-        found = np.array([there.worth for there, _ in pairs])
+    def scores(pairs: Sequence[Agreement]) -> np.ndarray:
+        found = np.array([agreed._replace(back=NOTHING).worth for agreed in pairs])
         kept = best(found, share)
-        return lift(found, kept, [worth_sum(pairs[place]) for place in kept])
+        return lift(found, kept, [pairs[place].worth for place in kept])
 
     return scores
 
@@ -189,31 +188,62 @@ CHOSEN = PLANES["planes"]
 SIZES = CHOSEN.pyramid
 # name: (what finds the planes, its configuration, what makes scores of them)
 ROWS: dict[str, tuple[type[PlanesMethod], PlaneConfig, Scored]] = {
-    "as it is": (PlanesMethod, CHOSEN, each(worth_sum)),
-    "product of directions": (PlanesMethod, CHOSEN, each(lambda b: b[0].worth * b[1].worth)),
-    "query in target alone": (PlanesMethod, CHOSEN, each(lambda b: b[0].worth)),
-    "target in query alone": (PlanesMethod, CHOSEN, each(lambda b: b[1].worth)),
-    "mean response alone": (PlanesMethod, CHOSEN, each(lambda b: b[0].votes + b[1].votes)),
-    "standing alone": (PlanesMethod, CHOSEN, each(lambda b: b[0].standing + b[1].standing)),
+    "as it is": (PlanesMethod, CHOSEN, as_it_is),
+    "quarters count nothing": (
+        PlanesMethod,
+        CHOSEN,
+        each(lambda a: wholes(a) / math.sqrt(a.chance)),
+    ),
+    "quarters alone": (
+        PlanesMethod,
+        CHOSEN,
+        each(lambda a: (a.there.quarters + a.back.quarters) / math.sqrt(a.chance)),
+    ),
+    "chance counts nothing": (PlanesMethod, CHOSEN, each(lambda a: a._replace(chance=1.0).worth)),
+    "neither quarters nor chance (before)": (PlanesMethod, CHOSEN, each(wholes)),
+    "product of directions": (
+        PlanesMethod,
+        CHOSEN,
+        each(lambda a: a.there.worth * a.back.worth / a.chance),
+    ),
+    "query in target alone": (
+        PlanesMethod,
+        CHOSEN,
+        each(lambda a: a._replace(back=NOTHING).worth),
+    ),
+    "target in query alone": (
+        PlanesMethod,
+        CHOSEN,
+        each(lambda a: a._replace(there=NOTHING).worth),
+    ),
+    "mean response of wholes alone": (
+        PlanesMethod,
+        CHOSEN,
+        each(lambda a: a.there.votes + a.back.votes),
+    ),
+    "standing of wholes alone": (
+        PlanesMethod,
+        CHOSEN,
+        each(lambda a: a.there.standing + a.back.standing),
+    ),
     "the better 70 % answer (as used)": (PlanesMethod, CHOSEN, answering(ANSWERING)),
     "the better half answers": (PlanesMethod, CHOSEN, answering(0.5)),
-    "patches not shared": (Unshared, CHOSEN, each(worth_sum)),
-    "not shared, product (before)": (Unshared, CHOSEN, each(lambda b: b[0].worth * b[1].worth)),
-    "not whitened": (Unwhitened, CHOSEN, each(worth_sum)),
-    "no floor": (NoFloor, CHOSEN, each(worth_sum)),
-    "no tolerance": (Exact, CHOSEN, each(worth_sum)),
-    "every second of the pyramid's patches": (Checkerboard, CHOSEN, each(worth_sum)),
-    "voters shared, too": (VotersShared, CHOSEN, each(worth_sum)),
-    "nine parts that move": (Piecewise, CHOSEN, each(worth_sum)),
-    "no close templates": (LargeAlone, CHOSEN, each(worth_sum)),
+    "patches not shared": (Unshared, CHOSEN, as_it_is),
+    "not whitened": (Unwhitened, CHOSEN, as_it_is),
+    "no floor": (NoFloor, CHOSEN, as_it_is),
+    "no tolerance": (Exact, CHOSEN, as_it_is),
+    "every second of the pyramid's patches": (Checkerboard, CHOSEN, as_it_is),
+    "voters shared, too": (VotersShared, CHOSEN, as_it_is),
+    "ninths for quarters": (Ninths, CHOSEN, as_it_is),
+    "no close templates": (LargeAlone, CHOSEN, as_it_is),
     "template of 88 pixels, six sizes": (
         PlanesMethod,
         replace(CHOSEN, template=88, pyramid=SIZES[:6]),
-        each(worth_sum),
+        as_it_is,
     ),
-    "without the largest size": (PlanesMethod, replace(CHOSEN, pyramid=SIZES[:6]), each(worth_sum)),
-    "an eighth size": (PlanesMethod, replace(CHOSEN, pyramid=(*SIZES, 352)), each(worth_sum)),
-    "a glance alone": (Glance, CHOSEN, each(worth_sum)),
+    "without the largest size": (PlanesMethod, replace(CHOSEN, pyramid=SIZES[:6]), as_it_is),
+    "an eighth size": (PlanesMethod, replace(CHOSEN, pyramid=(*SIZES, 352)), as_it_is),
+    "a glance alone": (Glance, CHOSEN, as_it_is),
 }
 DIRECTIONS = {  # looked at, of two
     "query in target alone": 1.0,
@@ -242,12 +272,12 @@ def toytown_task(strangers: int | None = STRANGERS) -> Task:
 
 
 def smvs_task(folder: Path) -> Task:
-    """Every second odd query of a category of SMVS, and its odd references."""
+    """The odd queries of a category of SMVS, and its odd references."""
     pairs, task = load_dataset("pairs", folder), Task()
     odd = [query for query in pairs.queries if int(Path(query.image).stem) % 2]
     names = sorted({name for query in odd for name in query.positives})
     task.pictures = {name: pairs.read(name) for name in names}
-    for query in odd[::2]:
+    for query in odd:
         task.pictures[f"query {query.name}"] = pairs.read_query(query)
         task.asked.append((f"query {query.name}", set(query.positives), names))
     return task
@@ -296,14 +326,13 @@ def reciprocal_rank(task: Task, scores: Sequence[np.ndarray]) -> float:
     return float(np.mean(found))
 
 
-def find_all(method: PlanesMethod, task: Task) -> tuple[list[list[Both]], float]:
+def find_all(method: PlanesMethod, task: Task) -> tuple[list[list[Agreement]], float]:
     """The planes of every pair of a task, and milliseconds of processor time a pair."""
     views = {name: _floats(method.prepare(picture)) for name, picture in task.pictures.items()}
     found, began = [], time.process_time()
     for query, _, names in task.asked:
         asked = views[query]
-        agreed = (method.agree(asked, views[name]) for name in names)
-        found.append([(one.there, one.back) for one in agreed])
+        found.append([method.agree(asked, views[name]) for name in names])
     return found, (time.process_time() - began) * 1000 / task.pairs
 
 
@@ -337,15 +366,15 @@ def ablate(tasks: dict[str, Task]) -> list[dict[str, Any]]:
 def cascade(task: Task) -> dict[str, Any]:
     """How quality and cost grow with the shares that the vote and the network look at."""
     method = PlaneCascade(load_plane_network())
-    views = {name: _floats(method.prepare(picture)) for name, picture in task.pictures.items()}
+    views = {name: method.prepare(picture) for name, picture in task.pictures.items()}
     looks: list[list[np.ndarray]] = [[], [], []]
     ms = np.zeros(len(looks))
     for query, _, names in tqdm(task.asked, desc="cascade", unit="query", disable=None):
-        asked, targets = views[query], [views[name] for name in names]
+        asked, targets = _floats(views[query]), [views[name] for name in names]
         times = [time.process_time()]
-        seen = [method.planes.glance(asked, target) for target in targets]
+        seen = [method.glance(asked, target) for target in targets]
         times.append(time.process_time())
-        votes = [method.planes.agree(asked, target, 0) for target in targets]
+        votes = [method.vote(asked, *pair) for pair in zip(targets, seen, strict=True)]
         times.append(time.process_time())
         margins = method.judge(asked, list(zip(targets, votes, strict=True)))
         times.append(time.process_time())
