@@ -218,19 +218,20 @@ class SiftRansac:
         np.add.at(pairs.numpy(), (i, j, k, l), 1)
         return {"inliers": smooth(pairs[None], self.SPREAD)[0]}
 
-    def carry(self, query: Keypoints, target: Keypoints) -> NDArray[np.float64]:
-        """The box around the query's frame in the target, (4,): y and x from 0 to 1.
+    def carry(
+        self, query: Keypoints, target: Keypoints, points: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Where the homography puts points of the query, (N, 2): y and x from 0 to 1 in its photo.
 
-        Top, left, bottom and right; the whole target where no homography was found, or one that
-        puts a corner behind the camera.
+        NaN where no homography was found, or one that puts a point behind the camera.
         """
         matrix, _ = self.homography(query, target)
-        height, width = query.size[:2]
-        frame = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], float)
-        if matrix is None or (frame := frame @ (matrix / matrix[2, 2]).T)[:, 2].min() <= 0:
-            return np.array([0.0, 0.0, 1.0, 1.0])
-        corners = (frame[:, :2] / frame[:, 2:])[:, ::-1] / target.size[:2]
-        return np.concatenate([corners.min(0), corners.max(0)])
+        if matrix is None:
+            return np.full(points.shape, np.nan)
+        pixels = (points * query.size)[:, ::-1]
+        ahead = np.column_stack([pixels, np.ones(len(points))]) @ (matrix / matrix[2, 2]).T
+        ahead[ahead[:, 2] <= 0] = np.nan
+        return np.asarray((ahead[:, :2] / ahead[:, 2:])[:, ::-1] / target.size)
 
     def _agreeing(
         self, query: Keypoints, target: Keypoints

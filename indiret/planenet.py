@@ -54,7 +54,7 @@ from indiret.planevote import (
     PlaneViews,
     Template,
     _floats,
-    carried_frame,
+    carried,
     fill,
     spread,
     weigh,
@@ -450,8 +450,10 @@ class PlaneNetMethod:
             pairs += spread(fill(right), at, grids[0], asked, grids[1])
         return Evidence(float(total(judged, numbers)), pairs)
 
-    def carry(self, query: PlaneViews, target: PlaneViews) -> NDArray[np.float64]:
-        """Where the plane that has more support puts the query's frame; see `carried_frame`."""
+    def carry(
+        self, query: PlaneViews, target: PlaneViews, points: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Where the plane that has more support puts points of the query; see `carried`."""
         samples = sample_pair(self.planes, query, target)
         with torch.inference_mode():
             support = self.network(*stack([samples])).support[0].sigmoid()
@@ -460,8 +462,8 @@ class PlaneNetMethod:
             for right, one in zip(support, samples, strict=True)
         )
         if there >= back:
-            return carried_frame(samples[0].voters, samples[0].places)
-        return carried_frame(samples[1].places, samples[1].voters)
+            return carried(points, samples[0].voters, samples[0].places)
+        return carried(points, samples[1].places, samples[1].voters)
 
     def evidence(self, query: PlaneViews, target: PlaneViews) -> dict[str, Tensor]:
         """The pairs of `explain`, by the name under which `measure_maps` lists them."""

@@ -448,15 +448,17 @@ class PlanesMethod:
             pairs += spread(share, at, target_grid, asked, query_grid)
         return Evidence(agreed.worth, pairs)
 
-    def carry(self, query: PlaneViews, target: PlaneViews) -> NDArray[np.float64]:
-        """Where the better direction's plane puts the query's frame; see `carried_frame`."""
+    def carry(
+        self, query: PlaneViews, target: PlaneViews, points: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Where the better direction's plane puts points of the query; see `carried`."""
         query, target = _floats(query), _floats(target)
         agreed = self.agree(query, target)
         if agreed.there.worth >= agreed.back.worth:
             there = self.land(agreed.there.template(query, agreed.turn), target, agreed.there)
-            return carried_frame(there.voters, there.places)
+            return carried(points, there.voters, there.places)
         back = self.land(agreed.back.template(target, -agreed.turn), query, agreed.back)
-        return carried_frame(back.places, back.voters)
+        return carried(points, back.places, back.voters)
 
     def evidence(self, query: PlaneViews, target: PlaneViews) -> dict[str, Tensor]:
         """The pairs of `explain`, by the name under which `measure_maps` lists them."""
@@ -511,29 +513,30 @@ def spread(
     return torch.einsum("p,pij,pkl->ijkl", support.flatten(), there, here)
 
 
-def carried_frame(here: Tensor, there: Tensor) -> NDArray[np.float64]:
-    """The box around a photo's frame, carried over by the affine map that takes places to others.
+def carried(points: NDArray[np.float64], here: Tensor, there: Tensor) -> NDArray[np.float64]:
+    """Points carried over by the affine map that takes places of one photo to those of another.
 
     Parameters
     ----------
+    points
+        (N, 2), y and x from 0 to 1 in the one photo.
     here, there
-        (..., 2), y and x from 0 to 1 in the one photo and in the other.
+        (..., 2), places in the one photo and in the other, y and x from 0 to 1.
 
     Returns
     -------
     numpy.ndarray
-        (4,): top, left, bottom, right in the other photo; they may lie outside of it.
+        (N, 2) in the other photo; they may lie outside of it.
 
     Examples
     --------
     >>> here = torch.tensor([[0.25, 0.25], [0.25, 0.75], [0.75, 0.5]])
-    >>> carried_frame(here, here / 2 + 0.25).round(3).tolist()
-    [0.25, 0.25, 0.75, 0.75]
+    >>> carried(np.array([[0.0, 1.0]]), here, here / 2 + 0.25).round(3).tolist()
+    [[0.25, 0.75]]
     """
     with_one = F.pad(here.reshape(-1, 2), (0, 1), value=1.0).double()
     affine = torch.linalg.lstsq(with_one, there.reshape(-1, 2).double(), driver="gelsd").solution
-    frame = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]).double() @ affine
-    return torch.cat([frame.amin(0), frame.amax(0)]).numpy()
+    return np.asarray(np.column_stack([points, np.ones(len(points))]) @ affine.numpy())
 
 
 def _shares(places: Tensor, grid: tuple[int, int]) -> Tensor:

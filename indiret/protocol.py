@@ -50,6 +50,7 @@ MEASURES = (
     "box_iou",
     "deletion",
 )  # with an interval
+FRAME = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])  # corners of a photo, y and x
 Row = dict[str, Any]
 Array = np.ndarray[Any, Any]
 
@@ -172,7 +173,7 @@ def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> 
     method
         A `indiret.ranking.Method` whose ``evidence(query, target)`` gives tensors by kind: target
         maps (m, n), or patch pairs (m, n, m', n'), which have a patch match too. One whose
-        ``carry(query, target)`` gives the box of the query's frame in the target has a ``box_iou``.
+        ``carry(query, target, points)`` says where points of the query lie has a ``box_iou``.
     dataset, prepared
         As for `measure_evidence`.
 
@@ -209,7 +210,7 @@ def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> 
                 else:
                     maps[kind] = values.numpy()
             if hasattr(method, "carry"):
-                box = method.carry(features, target)
+                box = box_around(method.carry(features, target, FRAME))
                 figures.add(next(iter(kinds)), pair, {"box_iou": box_iou(box, pair.roi)})
                 figures.add("all ones", pair, {"box_iou": box_iou((0, 0, 1, 1), pair.roi)})
             grid = next(iter(maps.values())).shape
@@ -222,6 +223,19 @@ def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> 
             for kind, drawn in maps.items():
                 figures.add(kind, pair, _localisation(drawn, pair.roi))
     return figures.means()
+
+
+def box_around(points: Array) -> list[float]:
+    """Top, left, bottom and right of points (N, 2); the whole photo if one of them is unknown.
+
+    Examples
+    --------
+    >>> box_around(np.array([[0.5, 0.25], [0.75, 1.0]]))
+    [0.5, 0.25, 0.75, 1.0]
+    """
+    if np.isnan(points).any():
+        return [0.0, 0.0, 1.0, 1.0]
+    return [*points.min(0).tolist(), *points.max(0).tolist()]
 
 
 def _by_query(dataset: RetrievalDataset, prepared: Prepared) -> dict[str, list[EvidencePair]]:

@@ -221,11 +221,23 @@ def test_sift_is_far_better_on_real_photos():
     assert values["sift-ransac"] > 0.6 and values["sift-ransac"] > values["thumbnail"] + 0.2
 
 
-def test_sift_carries_the_frame_of_a_part_into_the_whole():
+def test_sift_carries_points_of_a_part_into_the_whole():
     method = build_method("sift-ransac")
     photo = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     photo = photo.repeat(8, axis=0).repeat(8, axis=1)
     part, whole = method.prepare(photo[48:144, 64:192]), method.prepare(photo)
-    np.testing.assert_allclose(method.carry(part, whole), [0.25, 0.25, 0.75, 0.75], atol=0.01)
+    points = np.array([[0.0, 0.0], [1.0, 1.0], [0.5, 0.25]])
+    expected = [[0.25, 0.25], [0.75, 0.75], [0.5, 0.375]]
+    np.testing.assert_allclose(method.carry(part, whole, points), expected, atol=0.01)
     nothing = method.prepare(np.full_like(photo, 99))
-    assert method.carry(part, nothing).tolist() == [0, 0, 1, 1]
+    assert np.isnan(method.carry(part, nothing, points)).all()
+
+
+def test_sift_carries_no_point_behind_the_camera(monkeypatch):
+    method = build_method("sift-ransac")
+    view = method.prepare(np.full((40, 60, 3), 99, np.uint8))
+    horizon = np.array([[1.0, 0, 0], [0, 1, 0], [-1 / 30, 0, 1]])  # x = 30 is at infinity
+    monkeypatch.setattr(method, "homography", lambda *_: (horizon, 5.0))
+    found = method.carry(view, view, np.array([[0.5, 0.25], [0.5, 0.75]]))
+    np.testing.assert_allclose(found[0], [1.0, 0.5])
+    assert np.isnan(found[1]).all()

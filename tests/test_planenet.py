@@ -138,10 +138,13 @@ def test_the_shipped_network_tells_a_part_from_a_stranger(views):
     assert torch.equal(method.evidence(query, target)["support"], evidence.pairs)
 
 
-def test_the_network_carries_the_frame_as_the_vote_does(views):
+def test_the_network_carries_points_as_the_vote_does(views):
     query, target, _ = views
     method = PlaneNetMethod(load_plane_network(), SMALL)
-    np.testing.assert_allclose(method.carry(query, target), METHOD.carry(query, target), atol=0.05)
+    points = np.array([[0.1, 0.2], [0.9, 0.5]])
+    np.testing.assert_allclose(
+        method.carry(query, target, points), METHOD.carry(query, target, points), atol=0.05
+    )
 
 
 def test_it_ranks_and_its_evidence_can_be_measured():

@@ -24,7 +24,7 @@ from indiret.planevote import (
     responses,
     spread,
 )
-from indiret.protocol import measure_maps
+from indiret.protocol import FRAME, box_around, measure_maps
 from indiret.ranking import prepare, rank
 
 SMALL = PlaneConfig(template=48, pyramid=(32, 48, 72), close=24)
@@ -59,8 +59,8 @@ def test_a_small_part_is_found_by_the_close_template():
     halved = close.votes * close.standing / 2 + QUARTERS * large.quarters
     assert agreed.there.worth == pytest.approx(halved) and halved > large.worth
     assert agreed.worth > 2 * method.agree(part, stranger).worth
-    top, left, bottom, right = method.carry(part, views)
-    np.testing.assert_allclose([top, left, bottom, right], [0.5, 0.6, 0.7, 0.8], atol=0.03)
+    corners = method.carry(part, views, FRAME)
+    np.testing.assert_allclose(box_around(corners), [0.5, 0.6, 0.7, 0.8], atol=0.03)
     where = method.explain(part, views).pairs.sum((2, 3))  # rows and columns of the target
     inside = where[int(0.5 * where.shape[0]) : 10, int(0.6 * where.shape[1]) : 12]
     assert inside.sum() > 0.5 * where.sum()  # all of its own direction, which has half
@@ -293,9 +293,9 @@ def test_the_frame_of_a_part_is_carried_into_the_whole():
     height, width = whole.shape[:2]
     truth = np.array([10 / height, 20 / width, 80 / height, 110 / width])
     method = PlanesMethod(SMALL)
-    box = method.carry(method.prepare(part), method.prepare(whole))
+    box = box_around(method.carry(method.prepare(part), method.prepare(whole), FRAME))
     np.testing.assert_allclose(box, truth, atol=0.05)
-    back = method.carry(method.prepare(whole), method.prepare(part))
+    back = box_around(method.carry(method.prepare(whole), method.prepare(part), FRAME))
     sides = np.array([70 / height, 90 / width] * 2)
     outside = np.array([-10 / height, -20 / width, 1 - 10 / height, 1 - 20 / width]) / sides
     np.testing.assert_allclose(back, outside, atol=0.1)

@@ -1,0 +1,103 @@
+"""Find clicked points of one photo in another: ``python -m tools.match_points FOLDER``.
+
+For pairs in the layout of WxBS; see `indiret.datasets.load_clicked_pairs`. The second, fourth, ...
+pair in order of name report; the others (``--odd``) are there to choose by. Each method says twice
+where a point lies: by its evidence (the strongest target patch of the point's query patch) and by
+what it carries over (the affine map of a plane, SIFT's homography). Writes the shares within one
+and within two patches of 14 by 14 (means over the pairs), the median error over the diagonal (its
+median), and those of each pair, into ``indiret/data/planes/wxbs.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from indiret.correspondence import PointMatches, point_match_accuracy, strongest_targets
+from indiret.datasets import ClickedPair, load_clicked_pairs, load_dataset
+from indiret.evidence import explain
+from indiret.images import Picture, read_image
+from indiret.protocol import DEFAULT_EVIDENCE
+from indiret.ranking import NetworkMethod
+from indiret.reproduction import find_method, provenance, write_json
+
+OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes" / "wxbs.json"
+METHODS = ("planes", "plane-net", "planes-turned", "sift-ransac", "base")
+CENTRE = "the middle of the target"
+GRID = 14, 14
+Points = NDArray[np.float64]
+
+
+def guesses(method: Any, pair: ClickedPair, query: Picture, target: Picture) -> dict[str, Points]:
+    """Where a method says that the pair's points lie, by the way in which it says so: x and y."""
+    asked = getattr(method, "prepare_query", method.prepare)(query)
+    answer, points = method.prepare(target), pair.query_points
+    if isinstance(method, NetworkMethod):
+        tensor = method.tensor(asked, [answer])
+        pairs = explain(method.network, tensor, DEFAULT_EVIDENCE)[0].pairs
+    else:
+        (pairs,) = method.evidence(asked, answer).values()
+    found = {"evidence": strongest_targets(pairs, points, query.shape, target.shape)}
+    if hasattr(method, "carry"):
+        placed = (points / query.shape[1::-1])[:, ::-1]
+        found["carried"] = method.carry(asked, answer, placed)[:, ::-1] * target.shape[1::-1]
+    return found
+
+
+def match(pairs: list[ClickedPair], names: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each method and way, and one for the middle of the target."""
+    found: dict[tuple[str, str], dict[str, PointMatches]] = {}
+    methods = {name: find_method(name) for name in names}
+    for pair in tqdm(pairs, desc="matching", unit="pair", disable=None):
+        query, target = read_image(pair.query), read_image(pair.target)
+        middle = np.tile(np.array(target.shape[1::-1]) / 2, (len(pair.query_points), 1))
+        said = {(CENTRE, "carried"): middle}
+        for name, method in methods.items():
+            for way, where in guesses(method, pair, query, target).items():
+                said[name, way] = where
+        for key, where in said.items():
+            matches = point_match_accuracy(where, pair.target_points, target.shape, GRID)
+            found.setdefault(key, {})[pair.name] = matches
+    return [row(name, way, matches) for (name, way), matches in found.items()]
+
+
+def row(name: str, way: str, matches: dict[str, PointMatches]) -> dict[str, Any]:
+    """Mean shares and the median error over pairs, and each pair's figures; no error is null."""
+    values = np.array(list(matches.values()))
+    summed = [*values[:, :2].mean(0), np.median(values[:, 2])]
+    each = {pair: _rounded(one) for pair, one in matches.items()}
+    return {"method": name, "way": way, **_rounded(PointMatches(*summed)), "pairs": each}
+
+
+def _rounded(matches: PointMatches) -> dict[str, float | None]:
+    found = matches._asdict().items()
+    return {name: round(float(value), 4) if np.isfinite(value) else None for name, value in found}
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="in the layout of WxBS")
+    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--odd", action="store_true", help="the pairs to choose by")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    pairs = load_clicked_pairs(arguments.folder)[0 if arguments.odd else 1 :: 2]
+    rows = match(pairs, arguments.methods)
+    origin = provenance(load_dataset("toytown", split="train"))  # what all of it was learnt from
+    write_json(arguments.out, {"rows": rows, "provenance": origin})
+    for one in rows:
+        figures = "  ".join(f"{name} {one[name]}" for name in PointMatches._fields)
+        print(f"{one['method']:24} {one['way']:9} {figures}")
+
+
+if __name__ == "__main__":
+    main()
