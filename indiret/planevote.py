@@ -426,9 +426,9 @@ class PlanesMethod:
     def explain(self, query: PlaneViews, target: PlaneViews) -> Evidence:
         """Which patches the best planes of both directions put where; see `Evidence`.
 
-        Each direction has an equal part, and what is near each other has one support; see `fill`.
-        The grids have 14 patches along the longer sides, and a vote is shared between the four
-        patches nearest to it on either side.
+        Each direction has the part that it has in what the pair is worth, and what is near each
+        other has one support; see `fill`. The grids have 14 patches along the longer sides, and a
+        vote is shared between the four patches nearest to it on either side.
         """
         query, target = _floats(query), _floats(target)
         agreed = self.agree(query, target)
@@ -439,12 +439,12 @@ class PlanesMethod:
             for views in (target, query)
         )
         pairs = torch.zeros(*target_grid, *query_grid)
-        for at, asked, values in (
-            (there.places, there.voters, there.values),
-            (back.voters, back.places, back.values),
+        for at, asked, values, found in (
+            (there.places, there.voters, there.values, agreed.there),
+            (back.voters, back.places, back.values, agreed.back),
         ):
             filled = fill(values)
-            share = filled / filled.sum().clamp_min(1e-12)
+            share = found.worth * filled / filled.sum().clamp_min(1e-12)
             pairs += spread(share, at, target_grid, asked, query_grid)
         return Evidence(agreed.worth, pairs)
 

@@ -8,6 +8,7 @@ from PIL import Image
 from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision
 from indiret.planevote import (
+    NOTHING,
     PHOTO,
     PLANES,
     PRODUCT,
@@ -168,6 +169,25 @@ def test_a_part_is_found_where_it_is(box):
     across = (columns > left / 120 - 1 / n) & (columns < right / 120 + 1 / n)
     inside = evidence.target_map[down][:, across].sum() / evidence.target_map.sum()
     assert inside > 0.85
+
+
+def test_a_direction_has_the_part_in_the_evidence_that_it_has_in_the_worth(monkeypatch):
+    method = PlanesMethod(SMALL)
+    picture = scene(2)
+    query, target = (
+        _floats(method.prepare(picture[20:84, 10:100])),
+        _floats(method.prepare(picture)),
+    )
+    agreed = method.agree(query, target)
+    assert agreed.there.worth > 0 and agreed.back.worth > 0
+
+    def alone(**changes: Found) -> torch.Tensor:
+        monkeypatch.setattr(method, "agree", lambda *_: agreed._replace(**changes))
+        return method.explain(query, target).pairs
+
+    there, back = alone(back=NOTHING), alone(there=NOTHING)
+    assert 0 < there.sum() <= agreed.there.worth * 1.001  # less what lands outside
+    torch.testing.assert_close(alone(), there + back)
 
 
 def test_only_the_better_part_of_many_photos_answers():

@@ -196,17 +196,31 @@ def test_the_ablation():
         form = ".3f" if row["low"] > 0 else "+.3f"
         return f"{abs(row['mean']):.3f} ({row['low']:{form}} … {row['high']:{form}})"
 
+    def change(name: str) -> str:
+        assert gains[name]["low"] <= 0 <= gains[name]["high"], name
+        return f"{gains[name]['mean']:+.3f}"
+
+    rows, mutual = results["rows"], "views: gradients, mutual"
     says(
         page,
-        f"reference has {results['rows']['reference']['mAP']['mean']:.3f} mAP; a finer grid "
+        f"reference has {rows['reference']['mAP']['mean']:.3f} mAP; a finer grid "
         f"(11 × 11, query 8 × 8) gains {sure('grid 11 × 11, query 8 × 8')}, the flat layout "
         f"{sure('layout: flat')} and with twice the width {sure('layout: flat, width 16')}.",
-        f"The paper's four views lose {sure(FOUR)}, with "
-        f"zncc and mutual matching beside them {sure('views: the four, zncc, mutual')}.",
-        f"Cosine alone ({gains['views: cosine']['mean']:.3f}), a coarser grid "
-        f"({gains['grid 6 × 6, query 4 × 4']['mean']:.3f}), the pivot layout "
-        f"({gains['layout: pivot']['mean']:.3f}) and asking with the aspect kept "
-        f"({gains['aspect kept when asked']['mean']:.3f}) have intervals that hold zero",
+        f"gain {sure('target through four places')} in the target and "
+        f"{sure('query through four places')} in the query; a second scale gains nothing in either "
+        f"({change('target at two scales')} and {change('query at two scales')}).",
+        f"without colour gain {sure(mutual)}, slopes alone ({change('views: gradients')}) and "
+        f"their zncc in their place ({change('views: zncc on gradients for gradients')})",
+        f"The paper's four views lose {sure(FOUR)}, cosine alone {sure('views: cosine')}. With "
+        f"zncc and mutual matching beside the four ({change('views: the four, zncc, mutual')}), "
+        f"pixels' zncc for slopes ({change('views: zncc, mutual, colour')}), a coarser grid "
+        f"({change('grid 6 × 6, query 4 × 4')}), the pivot layout ({change('layout: pivot')}) and "
+        f"asking with the aspect kept ({change('aspect kept when asked')}) have intervals",
+        f"has {rows['architecture: planes']['mAP']['mean']:.3f} with "
+        f"{rows['architecture: planes']['parameters']:,} parameters, where the 4-D reference has "
+        f"{rows['reference']['parameters']:,}; the difference, "
+        f"{change('architecture: planes')[1:]}, and that of both networks together, "
+        f"{change('architecture: planes+resnet18')[1:]}, have intervals that hold zero.",
         f"One step of 16 pairs took {results['paper-base']['ms_per_step'] / 1000:.1f} seconds",
     )
 

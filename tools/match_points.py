@@ -4,8 +4,8 @@ For pairs in the layout of WxBS; see `indiret.datasets.load_clicked_pairs`. The 
 pair in order of name report; the others (``--odd``) are there to choose by. Each method says twice
 where a point lies: by its evidence (the strongest target patch of the point's query patch) and by
 what it carries over (the affine map of a plane, SIFT's homography). Writes the shares within one
-and within two patches of 14 by 14 (means over the pairs), the median error over the diagonal (its
-median), and those of each pair, into ``indiret/data/planes/wxbs.json``.
+and within two patches (means over the pairs), the median error over the diagonal (its median), and
+those of each pair, into ``indiret/data/planes/wxbs.json``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from indiret.correspondence import PointMatches, point_match_accuracy, strongest
 from indiret.datasets import ClickedPair, load_clicked_pairs, load_dataset
 from indiret.evidence import explain
 from indiret.images import Picture, read_image
+from indiret.patches import patch_grid
 from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import NetworkMethod
 from indiret.reproduction import find_method, provenance, write_json
@@ -31,7 +32,7 @@ from indiret.reproduction import find_method, provenance, write_json
 OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes" / "wxbs.json"
 METHODS = ("planes", "plane-net", "planes-turned", "sift-ransac", "base")
 CENTRE = "the middle of the target"
-GRID = 14, 14
+PATCHES = 14  # along the target's longer side, square ones, whatever a method's own grid is
 Points = NDArray[np.float64]
 
 
@@ -57,13 +58,15 @@ def match(pairs: list[ClickedPair], names: Sequence[str]) -> list[dict[str, Any]
     methods = {name: find_method(name) for name in names}
     for pair in tqdm(pairs, desc="matching", unit="pair", disable=None):
         query, target = read_image(pair.query), read_image(pair.target)
-        middle = np.tile(np.array(target.shape[1::-1]) / 2, (len(pair.query_points), 1))
+        height, width = target.shape[:2]
+        grid = patch_grid(height, width, (PATCHES, PATCHES), "keep")
+        middle = np.tile([width / 2, height / 2], (len(pair.query_points), 1))
         said = {(CENTRE, "carried"): middle}
         for name, method in methods.items():
             for way, where in guesses(method, pair, query, target).items():
                 said[name, way] = where
         for key, where in said.items():
-            matches = point_match_accuracy(where, pair.target_points, target.shape, GRID)
+            matches = point_match_accuracy(where, pair.target_points, target.shape, grid)
             found.setdefault(key, {})[pair.name] = matches
     return [row(name, way, matches) for (name, way), matches in found.items()]
 
