@@ -213,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--json", action="store_true", help="print the hits as json")
     search.add_argument(
         "--method",
-        default="base",
+        default=PLANE_NET,
         help=f"one of {', '.join(EXPLAINING)}, or a network's .safetensors file",
     )
 
@@ -223,13 +223,13 @@ def _parser() -> argparse.ArgumentParser:
     explanation.add_argument("target", type=Path, metavar="TARGET")
     explanation.add_argument("--box", type=float, nargs=4, metavar=("x1", "y1", "x2", "y2"))
     explanation.add_argument("--top", type=int, default=10, help="how many patch pairs (10)")
-    explanation.add_argument("--evidence", choices=EVIDENCE_METHODS, default=DEFAULT_EVIDENCE)
-    explanation.add_argument("--layers", default="all", help="all, blocks (Eq. 3) or one's name")
+    explanation.add_argument("--evidence", choices=EVIDENCE_METHODS, help="of a 4-D network")
+    explanation.add_argument("--layers", help="of a 4-D network: all, blocks (Eq. 3) or a name")
     explanation.add_argument("--html", type=Path, metavar="FILE", help="write the page here")
     explanation.add_argument("--json", action="store_true", help="print the pairs as json")
     explanation.add_argument(
         "--method",
-        default="base",
+        default=PLANE_NET,
         help=f"one of {', '.join(EXPLAINING)}, or a network's .safetensors file",
     )
     return parser
@@ -601,6 +601,11 @@ def _explain(arguments: argparse.Namespace) -> None:
     query, target = read_image(arguments.query), read_image(arguments.target)
     if arguments.box:
         query = crop(query, tuple(arguments.box))
+    if (arguments.evidence or arguments.layers) and not isinstance(method, NetworkMethod):
+        raise ValueError(
+            f"--evidence and --layers look into a 4-D network, and {arguments.method} has no such "
+            "layers; add --method base or a network's .safetensors file."
+        )
     evidence = _explained(method, query, target, arguments.evidence, arguments.layers)
     probability = None
     if not isinstance(method, PlanesMethod):
@@ -626,13 +631,13 @@ def _explained(
     method: Explaining,
     query: np.ndarray,
     target: np.ndarray,
-    evidence: str = DEFAULT_EVIDENCE,
-    layers: str = "all",
+    evidence: str | None = None,
+    layers: str | None = None,
 ) -> Evidence:
     if not isinstance(method, NetworkMethod):
-        return method.explain(method.prepare(query), method.prepare(target))
+        return method.explain(method.prepare_query(query), method.prepare(target))
     tensor = method.tensor(method.prepare_query(query), [method.prepare(target)])
-    return explain(method.network, tensor, evidence, layers)[0]
+    return explain(method.network, tensor, evidence or DEFAULT_EVIDENCE, layers or "all")[0]
 
 
 def _write_search_report(

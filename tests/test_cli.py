@@ -146,6 +146,19 @@ def test_explain_prints_sentences(capsys, album):
     assert "relevant with" in out and out.count("target patch") == 2
 
 
+def test_explain_looks_into_the_layers_of_a_network_that_has_them(capsys, album):
+    photos, query = album
+    asked = ("explain", query, photos / "a_0_000001.jpg", "--json")
+    layers = ("--evidence", "gradcam", "--layers", "stem")
+    pairs = []
+    for more in ((), ("--method", "base"), ("--method", "base", *layers)):
+        status, out, _ = run(capsys, *asked, *more)
+        assert status == 0
+        pairs.append(json.loads(out)["pairs"])
+    assert pairs[0] != pairs[1] != pairs[2]
+    assert "plane-net has no such layers; add --method base" in refused(capsys, *asked, *layers)
+
+
 def test_evaluate_writes_every_figure(capsys, tmp_path):
     root = make_tiny_town(tmp_path / "town", "a", landmarks=3).root
     file = tmp_path / "results.json"
