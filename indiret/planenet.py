@@ -54,7 +54,6 @@ from indiret.planevote import (
     PlaneViews,
     Template,
     _floats,
-    carried,
     fill,
     spread,
     weigh,
@@ -453,17 +452,8 @@ class PlaneNetMethod:
     def carry(
         self, query: PlaneViews, target: PlaneViews, points: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Where the plane that has more support puts points of the query; see `carried`."""
-        samples = sample_pair(self.planes, query, target)
-        with torch.inference_mode():
-            support = self.network(*stack([samples])).support[0].sigmoid()
-        there, back = (
-            float((right[: one.maps.shape[1], : one.maps.shape[2]] * (one.maps[6] > 0)).mean())
-            for right, one in zip(support, samples, strict=True)
-        )
-        if there >= back:
-            return carried(points, samples[0].voters, samples[0].places)
-        return carried(points, samples[1].places, samples[1].voters)
+        """Where the vote puts points of the query; see `indiret.planevote.PlanesMethod.carry`."""
+        return self.planes.carry(query, target, points)
 
     def evidence(self, query: PlaneViews, target: PlaneViews) -> dict[str, Tensor]:
         """The pairs of `explain`, by the name under which `measure_maps` lists them."""
