@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from indiret.planenet import NAME, PlaneNetMethod, PlaneNetwork, load_plane_network
-from indiret.planevote import PHOTO, PLANES, Agreement, PlaneConfig, PlaneViews, _floats
+from indiret.planevote import PHOTO, PLANES, Agreement, PlaneConfig, PlaneViews, floats
 from indiret.reranking import Scores, best, lift
 
 VOTED, JUDGED = 0.3, 0.15  # shares of the database; see book/decisions/0016_plane_network
@@ -71,7 +71,7 @@ class PlaneCascade(PlaneNetMethod):
         """
         if not database:
             return np.empty(0)
-        query = _floats(query)
+        query = floats(query)
         seen = [self.glance(query, target) for target in database]
         scores = np.array([agreed.worth for agreed in seen])
         kept = best(scores, self.voted)
@@ -83,14 +83,14 @@ class PlaneCascade(PlaneNetMethod):
 
     def glance(self, query: PlaneViews, target: PlaneViews) -> Agreement:
         """What small templates see, and the query's close one."""
-        target = _floats(target, PHOTO)
+        target = floats(target, PHOTO)
         seen = self.planes.glance(query, target)
         there = self.planes.seek_closer(query, target, seen.turn, seen.there)
         return seen._replace(there=there)
 
     def vote(self, query: PlaneViews, target: PlaneViews, seen: Agreement) -> Agreement:
         """What large templates find, in the turn that small ones saw."""
-        return self.planes.agree(query, _floats(target, PHOTO), seen.turn)
+        return self.planes.agree(query, floats(target, PHOTO), seen.turn)
 
 
 def load_plane_method(name: str) -> PlaneNetMethod:

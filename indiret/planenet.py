@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from indiret.evidence import Evidence
 from indiret.images import Picture
+from indiret.landing import fill, spread
 from indiret.networks import WEIGHTS, file_name
 from indiret.patches import patch_grid
 from indiret.planes import (
@@ -53,9 +54,7 @@ from indiret.planevote import (
     PlanesMethod,
     PlaneViews,
     Template,
-    _floats,
-    fill,
-    spread,
+    floats,
     weigh,
 )
 from indiret.reranking import best, lift
@@ -340,7 +339,7 @@ def sample_pair(
 
     ``agreed`` are the planes of `indiret.planevote.PlanesMethod.agree`, where they are known.
     """
-    query, target = _floats(query), _floats(target, PHOTO)
+    query, target = floats(query), floats(target, PHOTO)
     agreed = agreed or method.agree(query, target)
     return (
         sample(
@@ -404,7 +403,7 @@ class PlaneNetMethod:
         """Margins of what the network judges, less for what it does not, (len(database),)."""
         if not database:
             return np.empty(0)
-        query = _floats(query)
+        query = floats(query)
         worths, agreed = self.planes.survey(query, database)
         kept = best(worths, self.judged)
         pairs = [(database[place], agreed.get(int(place))) for place in kept]
@@ -430,7 +429,7 @@ class PlaneNetMethod:
         """Which patches support the match, and where the planes put them; see `Evidence`.
 
         Each answer counts by the network's probability that it and those around it are right; see
-        `indiret.planevote.fill`. The grids have 14 patches along the longer sides, and an answer is
+        `indiret.landing.fill`. The grids have 14 patches along the longer sides, and an answer is
         shared between the four patches nearest to it on either side.
         """
         samples = sample_pair(self.planes, query, target)

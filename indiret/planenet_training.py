@@ -36,7 +36,7 @@ from indiret.planenet import (
     sample_pair,
     stack,
 )
-from indiret.planevote import PHOTO, PlanesMethod, PlaneViews, _floats
+from indiret.planevote import PHOTO, PlanesMethod, PlaneViews, floats
 from indiret.sampling import relit, roi_box, views_by_landmark
 from indiret.training import TrainingConfig, check_disjoint, learn
 
@@ -222,7 +222,7 @@ def _asking(
 @torch.inference_mode()
 def _liked(method: PlanesMethod, query: PlaneViews, target: PlaneViews) -> float:
     """What the query finds in a target."""
-    return method.ask(_floats(query), _floats(target, PHOTO)).worth
+    return method.ask(floats(query), floats(target, PHOTO)).worth
 
 
 def _known_answers(

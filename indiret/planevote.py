@@ -35,6 +35,7 @@ from torch.nn import functional as F
 from indiret.datasets import load_dataset
 from indiret.evidence import Evidence
 from indiret.images import Picture
+from indiret.landing import carried, fill, spread
 from indiret.patches import patch_grid
 from indiret.planes import (
     CELL,
@@ -59,7 +60,6 @@ CLOSE = 0.5  # what a vote of a close template is worth of a large one's
 UPRIGHT = 2.0  # what an upright pair is worth of a turned one with equal votes
 UNRELATED = 0.3  # a cosine of whitened patches that says nothing yet
 UNCLAIMED = 0.001  # added to a patch's mean answer before it is shared
-EXTENT = 5  # patches of a template, up and down and aside, that speak for each other
 EVIDENCE_CELLS = 14  # of the longer side of an evidence map, as networks have them
 
 
@@ -237,24 +237,6 @@ def share(answers: Tensor) -> Tensor:
     return answers.mul_((answers.mean((0, 1)) + UNCLAIMED).rsqrt_())
 
 
-def fill(support: Tensor) -> Tensor:
-    """(K, L) ≥ 0: the root of the mean support around each of a template's patches.
-
-    A plane says where every patch lies, also one on blank wall that no answer speaks for: it is as
-    likely to be right as the 5 × 5 patches around it are. The root brings weak parts nearer to
-    strong ones.
-
-    Examples
-    --------
-    >>> fill(torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
-    tensor([[0.5774, 0.5774, 0.5774],
-            [0.5774, 0.5774, 0.5774],
-            [0.5774, 0.5774, 0.5774]])
-    """
-    around = F.avg_pool2d(support[None], EXTENT, 1, EXTENT // 2, count_include_pad=False)
-    return around[0].sqrt()
-
-
 class PlanesMethod:
     """The plane vote as a method; see `indiret.ranking.Method`.
 
@@ -295,7 +277,7 @@ class PlanesMethod:
         A photo full of windows has something for everybody. What the median stranger finds there
         says how much, and is known before anybody asks.
         """
-        views = _floats(views, PHOTO)
+        views = floats(views, PHOTO)
         found = [self.seek(stranger, views, 0).worth for stranger in self.strangers]
         return max(float(np.median(found)), UNCLAIMED)
 
@@ -413,12 +395,12 @@ class PlanesMethod:
         """
         if not database:
             return np.empty(0), {}
-        query = _floats(query)
-        asked = [self.ask(query, _floats(target, PHOTO)) for target in database]
+        query = floats(query)
+        asked = [self.ask(query, floats(target, PHOTO)) for target in database]
         found = np.array([one.worth for one in asked])
         answering = best(found, ANSWERING)
         agreed = {
-            int(place): self.answer(query, _floats(database[place], PHOTO), asked[place])
+            int(place): self.answer(query, floats(database[place], PHOTO), asked[place])
             for place in answering
         }
         return lift(found, answering, [one.worth for one in agreed.values()]), agreed
@@ -430,7 +412,7 @@ class PlanesMethod:
         other has one support; see `fill`. The grids have 14 patches along the longer sides, and a
         vote is shared between the four patches nearest to it on either side.
         """
-        query, target = _floats(query), _floats(target)
+        query, target = floats(query), floats(target)
         agreed = self.agree(query, target)
         there = self.land(agreed.there.template(query, agreed.turn), target, agreed.there)
         back = self.land(agreed.back.template(target, -agreed.turn), query, agreed.back)
@@ -452,7 +434,7 @@ class PlanesMethod:
         self, query: PlaneViews, target: PlaneViews, points: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Where the better direction's plane puts points of the query; see `carried`."""
-        query, target = _floats(query), _floats(target)
+        query, target = floats(query), floats(target)
         agreed = self.agree(query, target)
         if agreed.there.worth >= agreed.back.worth:
             there = self.land(agreed.there.template(query, agreed.turn), target, agreed.there)
@@ -481,7 +463,7 @@ class PlanesMethod:
         return Landing(template.where, places, values)
 
 
-def _floats(views: PlaneViews, into: Room | None = None) -> PlaneViews:
+def floats(views: PlaneViews, into: Room | None = None) -> PlaneViews:
     """The same with a pyramid of float32, which is kept as half.
 
     In fresh memory, or in that of ``into``, where it lasts until that is used again.
@@ -496,55 +478,3 @@ def _floats(views: PlaneViews, into: Room | None = None) -> PlaneViews:
             for room, patches in zip(rooms, views.pyramid, strict=True)
         )
     )
-
-
-def spread(
-    support: Tensor,
-    at: Tensor,
-    target_grid: tuple[int, int],
-    asked: Tensor,
-    query_grid: tuple[int, int],
-) -> Tensor:
-    """Pairs of two grids (I, J, K, L), from support (...) with ends ``at`` and ``asked`` (..., 2).
-
-    Each end counts for the four patches nearest to it.
-    """
-    there, here = _shares(at.flatten(0, -2), target_grid), _shares(asked.flatten(0, -2), query_grid)
-    return torch.einsum("p,pij,pkl->ijkl", support.flatten(), there, here)
-
-
-def carried(points: NDArray[np.float64], here: Tensor, there: Tensor) -> NDArray[np.float64]:
-    """Points carried over by the affine map that takes places of one photo to those of another.
-
-    Parameters
-    ----------
-    points
-        (N, 2), y and x from 0 to 1 in the one photo.
-    here, there
-        (..., 2), places in the one photo and in the other, y and x from 0 to 1.
-
-    Returns
-    -------
-    numpy.ndarray
-        (N, 2) in the other photo; they may lie outside of it.
-
-    Examples
-    --------
-    >>> here = torch.tensor([[0.25, 0.25], [0.25, 0.75], [0.75, 0.5]])
-    >>> carried(np.array([[0.0, 1.0]]), here, here / 2 + 0.25).round(3).tolist()
-    [[0.25, 0.75]]
-    """
-    with_one = F.pad(here.reshape(-1, 2), (0, 1), value=1.0).double()
-    affine = torch.linalg.lstsq(with_one, there.reshape(-1, 2).double(), driver="gelsd").solution
-    return np.asarray(np.column_stack([points, np.ones(len(points))]) @ affine.numpy())
-
-
-def _shares(places: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(P, rows, columns): how places (P, 2) from 0 to 1 are shared between the nearest patches."""
-    near = []
-    for axis, length in enumerate(grid):
-        at = places[:, axis, None] * length - 0.5
-        inside = (places >= 0).all(1) & (places <= 1).all(1)
-        at = at.clamp(0, length - 1)
-        near.append((1 - (at - torch.arange(length)).abs()).clamp_min(0) * inside[:, None])
-    return torch.einsum("pi,pj->pij", *near)

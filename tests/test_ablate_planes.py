@@ -32,7 +32,7 @@ def test_precisions_of_many_answers_and_of_one():
 
 
 def test_a_way_changes_the_answers_that_its_name_says():
-    views = planevote._floats(PlanesMethod(SMALL).prepare(picture(0)))
+    views = planevote.floats(PlanesMethod(SMALL).prepare(picture(0)))
     template, patches = views.templates[0], views.pyramid[1]
     whole = PlanesMethod(SMALL).answers(template, patches)
     for kind in (Exact, Checkerboard):

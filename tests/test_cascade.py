@@ -9,7 +9,7 @@ from test_planevote import SMALL, scene
 
 from indiret.cascade import PLANE_METHODS, PlaneCascade, load_plane_method
 from indiret.planenet import PlaneNetMethod, load_plane_network, save_plane_network
-from indiret.planevote import _floats
+from indiret.planevote import floats
 
 DATABASE = 45
 
@@ -27,13 +27,13 @@ def test_each_look_orders_what_the_last_has_kept(views):
     network = load_plane_network()
     method = PlaneCascade(network, SMALL, voted=0.8, judged=0.5)
     scores = method.score(query, database)
-    floats = [_floats(target) for target in database]
+    targets = [floats(target) for target in database]
     glances = []
-    for target in floats:
-        seen = METHOD.glance(_floats(query), target)
+    for target in targets:
+        seen = METHOD.glance(floats(query), target)
         closer = METHOD.seek_closer(query, target, 0, seen.there)
         glances.append(seen._replace(there=closer).worth)
-    votes = [METHOD.agree(_floats(query), target).worth for target in floats]
+    votes = [METHOD.agree(floats(query), target).worth for target in targets]
     margins = PlaneNetMethod(network, SMALL, judged=1).score(query, database)
     seen = sorted(range(DATABASE), key=lambda place: -glances[place])
     voted = sorted(seen[:36], key=lambda place: -votes[place])

@@ -36,7 +36,7 @@ from indiret.planenet_training import (
     warped_pairs,
 )
 from indiret.planes import Plane, sample_plane
-from indiret.planevote import PlanesMethod, _floats, weigh
+from indiret.planevote import PlanesMethod, floats, weigh
 from indiret.protocol import measure_maps
 from indiret.ranking import prepare, rank
 
@@ -69,7 +69,7 @@ def test_the_best_near_a_place_is_that_of_a_pooled_tensor(offset):
 
 
 def test_channels_are_what_their_names_say(views):
-    query, target, _ = map(_floats, views)
+    query, target, _ = map(floats, views)
     agreed = METHOD.agree(query, target)
     one = sample_pair(METHOD, query, target)[0]
     landed = METHOD.land(query.templates[0], target, agreed.there)

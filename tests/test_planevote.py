@@ -20,10 +20,8 @@ from indiret.planevote import (
     PlaneConfig,
     PlanesMethod,
     PlaneViews,
-    _floats,
-    fill,
+    floats,
     responses,
-    spread,
 )
 from indiret.protocol import FRAME, box_around, measure_maps
 from indiret.ranking import prepare, rank
@@ -47,9 +45,9 @@ def test_a_small_part_is_found_by_the_close_template():
     """A part a fifth as long as the photo, for which no size makes room."""
     method = PlanesMethod()
     whole = scene(0, 400, 500)
-    part = _floats(method.prepare(np.ascontiguousarray(whole[200:280, 300:400])))
-    views = _floats(method.prepare(whole))
-    stranger = _floats(method.prepare(scene(1, 400, 500)))
+    part = floats(method.prepare(np.ascontiguousarray(whole[200:280, 300:400])))
+    views = floats(method.prepare(whole))
+    stranger = floats(method.prepare(scene(1, 400, 500)))
     agreed = method.agree(part, views)
     large = method.find(part.templates[0], views.pyramid)
     close = method.find(part.close[0], views.pyramid[-1:])
@@ -68,12 +66,12 @@ def test_a_small_part_is_found_by_the_close_template():
 
 
 def test_products_in_used_memory_are_those_in_fresh():
-    views = _floats(PlanesMethod(SMALL).prepare(scene(0)))
+    views = floats(PlanesMethod(SMALL).prepare(scene(0)))
     fresh = [responses(views.templates[0], level) for level in views.pyramid]
     for level, once in zip(views.pyramid, fresh, strict=True):
         assert torch.equal(responses(views.templates[0], level, PRODUCT), once)
     half = PlanesMethod(SMALL).prepare(scene(1))
-    for used, level in zip(_floats(half, PHOTO).pyramid, _floats(half).pyramid, strict=True):
+    for used, level in zip(floats(half, PHOTO).pyramid, floats(half).pyramid, strict=True):
         assert torch.equal(used, level)
     with torch.inference_mode():
         big = PRODUCT.of(2 * PRODUCT.numbers.numel() + 1)
@@ -134,7 +132,7 @@ def test_chance_is_what_strangers_find():
     town = load_dataset("toytown", split="train")
     views = method.prepare(scene(7))
     asking = [town.read_query(query) for query in town.queries[::20]]
-    found = [method.ask(method.prepare_query(one), _floats(views)).there.worth for one in asking]
+    found = [method.ask(method.prepare_query(one), floats(views)).there.worth for one in asking]
     assert len(found) == STRANGERS and views.chance == pytest.approx(np.median(found))
     assert method.prepare_query(scene(7)).chance == 1
     query = method.prepare_query(scene(7)[20:80, 20:90])
@@ -175,8 +173,8 @@ def test_a_direction_has_the_part_in_the_evidence_that_it_has_in_the_worth(monke
     method = PlanesMethod(SMALL)
     picture = scene(2)
     query, target = (
-        _floats(method.prepare(picture[20:84, 10:100])),
-        _floats(method.prepare(picture)),
+        floats(method.prepare(picture[20:84, 10:100])),
+        floats(method.prepare(picture)),
     )
     agreed = method.agree(query, target)
     assert agreed.there.worth > 0 and agreed.back.worth > 0
@@ -192,20 +190,20 @@ def test_a_direction_has_the_part_in_the_evidence_that_it_has_in_the_worth(monke
 
 def test_only_the_better_part_of_many_photos_answers():
     method = PlanesMethod(SMALL)
-    query = _floats(method.prepare(scene(2)[20:84, 10:100]))
+    query = floats(method.prepare(scene(2)[20:84, 10:100]))
     views = [method.prepare(scene(seed)) for seed in range(40)]
     scores, agreed = method.survey(query, views)
-    found = np.array([method.ask(query, _floats(target)).worth for target in views])
+    found = np.array([method.ask(query, floats(target)).worth for target in views])
     assert sorted(agreed) == sorted(np.argsort(-found)[:28].tolist())
     for place, one in agreed.items():
-        assert one == method.agree(query, _floats(views[place]))
+        assert one == method.agree(query, floats(views[place]))
         assert scores[place] == one.worth
     silent = [place for place in range(40) if place not in agreed]
     assert max(scores[silent]) < min(one.worth for one in agreed.values())
     np.testing.assert_array_equal(np.argsort(scores[silent]), np.argsort(found[silent]))
     assert scores.argmax() == 2
     few, all_answer = method.survey(query, views[:20])
-    assert len(all_answer) == 20 and few[7] == method.agree(query, _floats(views[7])).worth
+    assert len(all_answer) == 20 and few[7] == method.agree(query, floats(views[7])).worth
     assert method.score(query, []).shape == (0,)
 
 
@@ -218,7 +216,7 @@ def test_a_pair_is_worth_both_directions_and_more_upright():
 
 def landed(method: PlanesMethod, query: PlaneViews, target: PlaneViews) -> Landing:
     """Where the query's patches lie in the target, by its own direction alone."""
-    query, target = _floats(query), _floats(target)
+    query, target = floats(query), floats(target)
     agreed = method.agree(query, target)
     return method.land(query.templates[agreed.turn], target, agreed.there)
 
@@ -230,7 +228,7 @@ def test_a_turned_photo_is_found_turned():
     for number, turn in ((3, 90), (11, -30)):
         turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BICUBIC, expand=turn == 90)
         target = method.prepare(np.asarray(turned))
-        assert method.agree(_floats(query), _floats(target)).turn == number
+        assert method.agree(floats(query), floats(target)).turn == number
         if turn == 90:  # anticlockwise: what was right is above
             landing = landed(method, query, target)
             truth = torch.stack([1 - landing.voters[..., 1], landing.voters[..., 0]], -1)
@@ -246,28 +244,6 @@ def test_patches_beyond_the_edge_of_a_turned_photo_are_silent():
     outside = ((template.where < 0) | (template.where > 1)).any(-1)
     assert outside.any() and (template.patches[outside] == 0).all()
     assert (template.patches.norm(dim=-1)[~outside] > 0.5).any()
-
-
-def test_support_speaks_for_what_is_around_it():
-    support = torch.zeros(9, 9)
-    support[4, 4] = 1.0
-    filled = fill(support)
-    assert (filled > 0).sum() == 25
-    torch.testing.assert_close(filled[2:7, 2:7], torch.full((5, 5), 0.2))
-    corner = torch.zeros(9, 7)
-    corner[0, 0] = 1.0
-    assert fill(corner)[0, 0] == pytest.approx((1 / 9) ** 0.5)  # nothing lies beyond the edge
-    even = torch.full((4, 6), 0.25)
-    torch.testing.assert_close(fill(even), even.sqrt())
-
-
-def test_spread_keeps_what_lies_inside():
-    support = torch.rand(3, 4)
-    ends = torch.rand(3, 4, 2)
-    pairs = spread(support, ends, (5, 6), 1 - ends, (4, 3))
-    assert pairs.shape == (5, 6, 4, 3)
-    assert float(pairs.sum()) == pytest.approx(float(support.sum()), rel=1e-5)
-    assert spread(support, ends + 2, (5, 6), ends, (4, 3)).sum() == 0
 
 
 def test_plain_and_narrow_photos_have_evidence_too():

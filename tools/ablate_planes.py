@@ -47,7 +47,7 @@ from indiret.planevote import (
     PlanesMethod,
     PlaneViews,
     Template,
-    _floats,
+    floats,
 )
 from indiret.reproduction import provenance, write_json
 from indiret.reranking import best, lift
@@ -328,7 +328,7 @@ def reciprocal_rank(task: Task, scores: Sequence[np.ndarray]) -> float:
 
 def find_all(method: PlanesMethod, task: Task) -> tuple[list[list[Agreement]], float]:
     """The planes of every pair of a task, and milliseconds of processor time a pair."""
-    views = {name: _floats(method.prepare(picture)) for name, picture in task.pictures.items()}
+    views = {name: floats(method.prepare(picture)) for name, picture in task.pictures.items()}
     found, began = [], time.process_time()
     for query, _, names in task.asked:
         asked = views[query]
@@ -370,7 +370,7 @@ def cascade(task: Task) -> dict[str, Any]:
     looks: list[list[np.ndarray]] = [[], [], []]
     ms = np.zeros(len(looks))
     for query, _, names in tqdm(task.asked, desc="cascade", unit="query", disable=None):
-        asked, targets = _floats(views[query]), [views[name] for name in names]
+        asked, targets = floats(views[query]), [views[name] for name in names]
         times = [time.process_time()]
         seen = [method.glance(asked, target) for target in targets]
         times.append(time.process_time())
