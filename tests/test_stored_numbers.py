@@ -539,3 +539,36 @@ def test_what_chapters_quote_of_the_paper():
     )
     says(chapter(11), f"{best['mAP']} % on Oxford-5k")
     says(chapter(7), f"to the {parameter_count(load_network('base')):,}")
+
+
+def test_planes_on_clicked_points():
+    stored = json.loads((CASCADE.parent / "wxbs.json").read_text())
+    page = record(8)
+    for row in stored["rows"]:
+        name = row["method"] if " " in row["method"] else f"`{row['method']}`"
+        values = [row[key] for key in ("within_one", "within_two", "error")]
+        shown = ["" if value is None else f"{value:.3f}" for value in values]
+        line = " | ".join([f"| {name}", row["way"], *shown])
+        assert line.rstrip() in page, line
+    assert all(len(row["pairs"]) == 8 for row in stored["rows"])
+
+
+def test_each_part_of_the_vote_by_itself():
+    rows = {
+        row["name"]: row
+        for row in json.loads((CASCADE.parent / "ablation.json").read_text())["rows"]
+    }
+
+    def change(name: str) -> str:
+        mean_, low, high = rows[name]["gain"]
+        return f"{mean_:+.3f} ({low:+.3f} … {high:+.3f})"
+
+    says(
+        record(8),
+        f"the whitening ({change('not whitened')}), the floor ({change('no floor')}), the "
+        f"tolerance ({change('no tolerance')}) count",
+        f"Quarters ({change('quarters count nothing')}) and chance "
+        f"({change('chance counts nothing')}) taken away",
+        f"barely ({change('neither quarters nor chance (before)')})",
+        f"voters shared as well as patches ({change('voters shared, too')})",
+    )
