@@ -163,7 +163,9 @@ def _row(
     recipe = TrainingConfig(steps=steps, validate_every=-(-steps // 2), seed=seed)
     lessons = None
     if not initial_metric_state(config.metrics, 12):  # else patches are described by what is fitted
-        alike = config.replace(name="", conv="full", width=QUICK.width)
+        alike = config.replace(
+            name="", architecture=QUICK.architecture, conv=QUICK.conv, width=QUICK.width
+        )
         if alike not in samplers:
             samplers.clear()  # 0.1 GB each
             samplers[alike] = PairSampler(train, build_network(alike), replace(recipe, seed=0))

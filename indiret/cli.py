@@ -440,10 +440,11 @@ def _ablate(arguments: argparse.Namespace) -> None:
     results = run_ablation(
         arguments.out, train, validation, steps=arguments.steps, seeds=arguments.seeds
     )
+    width = max(map(len, results["rows"]))
     for name, row in results["rows"].items():
         gain = row["gain"]
         print(
-            f"{name:32} mAP {row['mAP']['mean']:.3f}  {gain['mean']:+.3f} "
+            f"{name:{width}} mAP {row['mAP']['mean']:.3f}  {gain['mean']:+.3f} "
             f"({gain['low']:+.3f} … {gain['high']:+.3f}) on the reference"
         )
     print(f"paper-base: {results['paper-base']['ms_per_step']:,.0f} ms a step")

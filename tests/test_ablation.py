@@ -43,6 +43,23 @@ def test_every_row_is_compared_with_the_reference(finished):
     assert results["queries"] == 4  # of 6: two chose the step
 
 
+def test_rows_that_differ_in_the_network_alone_share_their_lessons(towns, tmp_path, monkeypatch):
+    made = []
+    original = ablation.PairSampler
+    monkeypatch.setattr(
+        ablation, "PairSampler", lambda *a, **k: made.append(a[1]) or original(*a, **k)
+    )
+    monkeypatch.setattr(ablation, "paper_step_cost", lambda train: 1.0)
+    reference = SMALL[REFERENCE]
+    rows = {
+        REFERENCE: reference,
+        "planes": reference.replace(architecture="planes"),
+        "flat": reference.replace(conv="flat", width=4),
+    }
+    run_ablation(tmp_path, *towns, rows, steps=2)
+    assert len(made) == 1
+
+
 def test_every_row_is_the_network_that_it_names():
     for config in ROWS.values():
         build_network(config)
