@@ -445,7 +445,8 @@ def _ablate(arguments: argparse.Namespace) -> None:
         gain = row["gain"]
         print(
             f"{name:{width}} mAP {row['mAP']['mean']:.3f}  {gain['mean']:+.3f} "
-            f"({gain['low']:+.3f} … {gain['high']:+.3f}) on the reference"
+            f"({gain['low']:+.3f} … {gain['high']:+.3f}) on the reference, "
+            f"{row['ms_per_step']:.0f} ms a step"
         )
     print(f"paper-base: {results['paper-base']['ms_per_step']:,.0f} ms a step")
     print(f"every figure with its interval: {arguments.out / 'results.json'}")

@@ -94,7 +94,7 @@ def lay_out(
     (torch.Size([9, 13]), True)
     """
     method = method or PlanesMethod()
-    asked, views = method.prepare(query), method.prepare(target)
+    asked, views = method.prepare_query(query), method.prepare(target)
     pyramid = [patches.float() for patches in views.pyramid]
     template = asked.templates[0]
     found = method.find(template, pyramid)

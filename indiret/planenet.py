@@ -32,15 +32,7 @@ from indiret.images import Picture
 from indiret.landing import fill, spread
 from indiret.networks import WEIGHTS, file_name
 from indiret.patches import patch_grid
-from indiret.planes import (
-    PARTS,
-    Plane,
-    cell_grid,
-    grid_places,
-    planes_of,
-    refine_plane,
-)
-from indiret.planes import _read as read
+from indiret.planes import Plane, grid_places, read_at, refine_plane
 from indiret.planevote import (
     CLOSE,
     EVIDENCE_CELLS,
@@ -139,7 +131,7 @@ def sample(
     chance
         What a stranger finds in the target, whichever of the two that is.
     """
-    step, patches = method.config.step, searched.pyramid[found.size]
+    patches = searched.pyramid[found.size]
     K, L = template.patches.shape[:2]
     rows, columns = patches.shape[:2]
     products = torch.mm(
@@ -148,10 +140,7 @@ def sample(
         out=PRODUCT.of(K * L, rows * columns),
     )
     cosines = products.view(K, L, rows, columns)
-    _, wide = planes_of((K, L, (rows + 1) // 2, (columns + 1) // 2), step // 2)
-    a, b = divmod(found.place, wide)
-    offset = 2 * torch.tensor([a - step // 2 * K // 2, b - step // 2 * L // 2])
-    start = Plane(step * torch.eye(2), offset.float(), found.votes)
+    start = method.start(cosines.shape, found)
     plane = refine_plane(cosines, start, floor=UNRELATED)
     places = plane.places(K, L)
     inside = ((places >= 0) & (places <= torch.tensor([rows - 1, columns - 1]))).all(-1)
@@ -169,7 +158,7 @@ def sample(
         ]
     )
     maps[:6] *= inside
-    (down, across), (along, right) = (plane.matrix / step).tolist()
+    (down, across), (along, right) = (plane.matrix / method.config.step).tolist()
     numbers = torch.tensor(
         [
             10 * found.votes,
@@ -182,8 +171,8 @@ def sample(
             math.log(chance),
         ]
     )
-    cells = torch.tensor(cell_grid(*searched.shape, method.config.pyramid[found.size]))
-    return Sample(maps, numbers, template.where, (places + PARTS / 2) / cells)
+    landed = method.places(plane, (K, L), searched, found)
+    return Sample(maps, numbers, template.where, landed)
 
 
 def sample_near(cosines: Tensor, plane: Plane) -> tuple[Tensor, Tensor]:
@@ -203,7 +192,8 @@ def sample_near(cosines: Tensor, plane: Plane) -> tuple[Tensor, Tensor]:
     places = plane.places(K, L)
     low = places.floor()
     first = low.long()[:, :, None]
-    window = read(cosines, first + grid_places(4, 4).long().flatten(0, 1) - 1).view(K * L, 1, 4, 4)
+    around = grid_places(4, 4).long().flatten(0, 1) - 1
+    window = read_at(cosines, first + around).view(K * L, 1, 4, 4)
     at = window[:, 0, 1:3, 1:3]  # the four patches around each place
     best = F.max_pool2d(weigh(window.clone()), 3, 1)[:, 0]
     past = (places - low).view(K * L, 2, 1)

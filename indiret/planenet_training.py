@@ -216,13 +216,14 @@ def _asking(
         size = np.minimum(random.uniform(*PART) * np.array([width, height]), box[2:] - box[:2])
         corner = random.uniform(box[:2], box[2:] - size)
         box = np.concatenate([corner, corner + size]).round()
-    return Asking(method.prepare(relit(random, crop(photo, tuple(box)))), name, box)
+    views = method.prepare_query(relit(random, crop(photo, tuple(box))))
+    return Asking(floats(views), name, box)
 
 
 @torch.inference_mode()
 def _liked(method: PlanesMethod, query: PlaneViews, target: PlaneViews) -> float:
     """What the query finds in a target."""
-    return method.ask(floats(query), floats(target, PHOTO)).worth
+    return method.ask(query, floats(target, PHOTO)).worth
 
 
 def _known_answers(
@@ -306,7 +307,7 @@ class Look:
         views = [method.prepare(dataset.read(name)) for name in self.names]
         self.sampled = []
         for query in tqdm(self.queries, desc="looking", unit="query", disable=None):
-            asked = method.prepare(dataset.read_query(query))
+            asked = floats(method.prepare_query(dataset.read_query(query)))
             self.sampled.append(stack([sample_pair(method, asked, view) for view in views]))
 
     @torch.no_grad()

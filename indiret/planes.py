@@ -290,12 +290,19 @@ def sample_plane(responses: Tensor, plane: Plane) -> Tensor:
     for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
         at = low + torch.tensor(corner)
         weight = (1 - (places - at).abs()).prod(-1)
-        sampled += weight * _read(responses, at.long())
+        sampled += weight * read_at(responses, at.long())
     return sampled
 
 
-def _read(responses: Tensor, at: Tensor) -> Tensor:
-    """responses[k, l, at[k, l]], 0 outside the target; ``at`` is (K, L, ..., 2)."""
+def read_at(responses: Tensor, at: Tensor) -> Tensor:
+    """responses[k, l, at[k, l]], 0 outside the target; ``at`` is (K, L, ..., 2) whole numbers.
+
+    Examples
+    --------
+    >>> responses = torch.arange(6.0).view(1, 1, 2, 3)
+    >>> read_at(responses, torch.tensor([[[[1, 2], [0, 3]]]])).tolist()
+    [[[5.0, 0.0]]]
+    """
     K, L, rows, columns = responses.shape
     i, j = at.unbind(-1)
     row, column = i.clamp(0, rows - 1), j.clamp(0, columns - 1)
@@ -351,7 +358,7 @@ def refine_plane(
     for _ in range(rounds):
         start = plane.places(K, L).round()
         near = start.long()[:, :, None] + around.long()
-        found = (_read(responses, near) - floor).clamp_min(0)
+        found = (read_at(responses, near) - floor).clamp_min(0)
         pull = found.square()
         centre = start + pull @ around / pull.sum(2, keepdim=True).clamp_min(1e-12)
         weight = found.amax(2).flatten()

@@ -251,6 +251,8 @@ class PlanesMethod:
     True
     """
 
+    split = 2  # parts of a template, up and down and aside, that vote apart
+
     def __init__(self, config: PlaneConfig | None = None):
         self.config = config or PlaneConfig()
 
@@ -260,7 +262,7 @@ class PlanesMethod:
         return views._replace(chance=self.chance(views))
 
     def prepare_query(self, picture: Picture) -> PlaneViews:
-        """The same without chance: all photos that a query is compared with share it."""
+        """The same without chance, of which only a target has use."""
         turns = range(self.config.turns)
         return PlaneViews(
             tuple(self._template(picture, turn, self.config.template) for turn in turns),
@@ -310,6 +312,11 @@ class PlanesMethod:
         inside = ((where >= reach * 0.7) & (where <= 1 - reach * 0.7)).all(-1) | (turn % 90 == 0)
         return Template((patches * inside[..., None]).contiguous(), where)
 
+    @property
+    def shift(self) -> int:
+        """Neighbouring voters land so many answers apart: one lies around every second patch."""
+        return self.config.step // 2
+
     def answers(self, template: Template, patches: Tensor) -> Tensor:
         """(K, L, I', J'): what counts of the responses around every second patch of a picture."""
         return share(weigh(tolerate(responses(template, patches, PRODUCT))))
@@ -318,10 +325,10 @@ class PlanesMethod:
         """The best plane of a template in all sizes of a photo."""
         levels = []
         for patches in pyramid:
-            answers = self.answers(template, patches)
-            levels.append(vote_in_parts(answers, 2, self.config.step // 2).flatten(2).flatten(0, 1))
+            votes = vote_in_parts(self.answers(template, patches), self.split, self.shift)
+            levels.append(votes.flatten(2).flatten(0, 1))
         quarters = torch.cat(levels, 1)  # (4, planes)
-        votes = torch.cat([quarters.sum(0, keepdim=True), 4 * quarters])
+        votes = torch.cat([quarters.sum(0, keepdim=True), len(quarters) * quarters])
         deviation, mean = torch.std_mean(votes, 1)
         best, at = votes.max(1)
         standing = (best - mean) / (deviation + 1e-9)
@@ -426,8 +433,8 @@ class PlanesMethod:
             (back.voters, back.places, back.values, agreed.back),
         ):
             filled = fill(values)
-            share = found.worth * filled / filled.sum().clamp_min(1e-12)
-            pairs += spread(share, at, target_grid, asked, query_grid)
+            counted = found.worth * filled / filled.sum().clamp_min(1e-12)
+            pairs += spread(counted, at, target_grid, asked, query_grid)
         return Evidence(agreed.worth, pairs)
 
     def carry(
@@ -448,19 +455,25 @@ class PlanesMethod:
 
     def land(self, template: Template, searched: PlaneViews, found: Found) -> Landing:
         """The plane that was found, fitted to all answers near it."""
-        step, patches = self.config.step, searched.pyramid[found.size]
-        K, L = template.patches.shape[:2]
-        halved = ((patches.shape[0] + 1) // 2, (patches.shape[1] + 1) // 2)
-        _, columns = planes_of((K, L, *halved), step // 2)
-        a, b = divmod(found.place, columns)
-        offset = 2 * torch.tensor([a - step // 2 * K // 2, b - step // 2 * L // 2])
-        start = Plane(step * torch.eye(2), offset.float(), found.votes)
-        level = weigh(responses(template, patches).contiguous())
-        plane = refine_plane(level, start)
-        cells = torch.tensor(cell_grid(*searched.shape, self.config.pyramid[found.size]))
-        places = (plane.places(K, L) + PARTS / 2) / cells
+        level = weigh(responses(template, searched.pyramid[found.size]).contiguous())
+        plane = refine_plane(level, self.start(level.shape, found))
         values = sample_plane(F.max_pool2d(level, 3, 1, 1), plane)
-        return Landing(template.where, places, values)
+        return Landing(template.where, self.places(plane, values.shape, searched, found), values)
+
+    def start(self, shape: Sequence[int], found: Found) -> Plane:
+        """The plane as it was voted for, in responses of a shape (K, L, I, J)."""
+        K, L, rows, columns = shape
+        _, wide = planes_of((K, L, (rows + 1) // 2, (columns + 1) // 2), self.shift)
+        a, b = divmod(found.place, wide)
+        offset = 2 * torch.tensor([a - self.shift * K // 2, b - self.shift * L // 2])
+        return Plane(self.config.step * torch.eye(2), offset.float(), found.votes)
+
+    def places(
+        self, plane: Plane, grid: Sequence[int], searched: PlaneViews, found: Found
+    ) -> Tensor:
+        """(K, L, 2): where a plane puts the patches of a template of a grid (K, L) in the photo."""
+        cells = torch.tensor(cell_grid(*searched.shape, self.config.pyramid[found.size]))
+        return (plane.places(*grid) + PARTS / 2) / cells
 
 
 def floats(views: PlaneViews, into: Room | None = None) -> PlaneViews:

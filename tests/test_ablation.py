@@ -6,7 +6,7 @@ import pytest
 from tiny_town import make_tiny_town
 
 from indiret import ablation
-from indiret.ablation import KEPT, REFERENCE, ROWS, run_ablation
+from indiret.ablation import KEPT, REFERENCE, ROWS, run_ablation, step_cost
 from indiret.networks import build_network
 
 CHOSEN = (REFERENCE, "views: the paper's four", "layout: pivot", "layout: flat")
@@ -26,7 +26,7 @@ def towns(tmp_path_factory):
 def finished(towns, tmp_path_factory):
     out = tmp_path_factory.mktemp("ablation")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ablation, "paper_step_cost", lambda train: 1.0)
+        patch.setattr(ablation, "step_cost", lambda *_, **__: 1.0)
         return out, run_ablation(out, *towns, SMALL, steps=2, seeds=2)
 
 
@@ -49,7 +49,7 @@ def test_rows_that_differ_in_the_network_alone_share_their_lessons(towns, tmp_pa
     monkeypatch.setattr(
         ablation, "PairSampler", lambda *a, **k: made.append(a[1]) or original(*a, **k)
     )
-    monkeypatch.setattr(ablation, "paper_step_cost", lambda train: 1.0)
+    monkeypatch.setattr(ablation, "step_cost", lambda *_, **__: 1.0)
     reference = SMALL[REFERENCE]
     rows = {
         REFERENCE: reference,
@@ -58,6 +58,12 @@ def test_rows_that_differ_in_the_network_alone_share_their_lessons(towns, tmp_pa
     }
     run_ablation(tmp_path, *towns, rows, steps=2)
     assert len(made) == 1
+
+
+def test_a_step_costs_the_least_of_what_it_cost_after_the_first(towns, monkeypatch):
+    clock = iter([0.0, 0.5, 10.0, 13.0, 20.0, 22.0])
+    monkeypatch.setattr(ablation.time, "process_time", lambda: next(clock))
+    assert step_cost(SMALL[REFERENCE], towns[0], looks=2) == 2000
 
 
 def test_every_row_is_the_network_that_it_names():

@@ -117,16 +117,7 @@ class VotersShared(PlanesMethod):
 class Ninths(PlanesMethod):
     """Nine parts of the template instead of four."""
 
-    def find(self, template: Template, pyramid: Sequence[Tensor]) -> Found:
-        found = super().find(template, pyramid)
-        levels = [
-            planes.vote_in_parts(self.answers(template, patches), 3).flatten(2).flatten(0, 1)
-            for patches in pyramid
-        ]
-        parts = 9 * torch.cat(levels, 1)
-        deviation, mean = torch.std_mean(parts, 1)
-        best = parts.amax(1)
-        return found._replace(quarters=float((best * (best - mean) / (deviation + 1e-9)).mean()))
+    split = 3
 
 
 class Unwhitened(PlanesMethod):
