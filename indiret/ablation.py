@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -90,8 +91,8 @@ def run_ablation(
     -------
     dict
         ``rows``: by name, ``mAP`` (the query's own photo left out) and ``gain`` over the reference
-        with intervals, ``parameters``, ``ms_per_step`` as `step_cost` tells them, which
-        ``paper-base`` has, too. Settings and provenance. Also in ``out/results.json``.
+        with intervals, ``parameters`` and what `row_costs` tells, which ``paper-base`` has,
+        too. Settings and provenance. Also in ``out/results.json``.
 
     Raises
     ------
@@ -111,16 +112,19 @@ def run_ablation(
         if not path.exists():
             record = _row(rows[name], train, validation, steps, seed, samplers, name == REFERENCE)
             write_json(path, record | {"provenance": origin})
-    cost = out / "paper-base.json"
-    if not cost.exists():
-        write_json(cost, {"ms_per_step": step_cost(CONFIGS["paper-base"], train, looks=1)})
+    costs = out / "costs.json"
+    if not costs.exists():
+        write_json(costs, row_costs({**rows, "paper-base": CONFIGS["paper-base"]}, train))
     records = {
         name: [json.loads(_record_path(out, name, seed).read_text()) for seed in range(seeds)]
         for name in rows
     }
-    results = {"steps": steps, "seeds": seeds, "rows": _table(records, validation)}
-    results |= {"queries": len(records[REFERENCE][0]["AP"])}
-    results |= {"paper-base": json.loads(cost.read_text())}
+    spent: dict[str, Record] = json.loads(costs.read_text())
+    table = _table(records, validation)
+    for name, row in table.items():
+        row |= spent[REFERENCE if name == KEPT else name]
+    results = {"steps": steps, "seeds": seeds, "rows": table}
+    results |= {"queries": len(records[REFERENCE][0]["AP"]), "paper-base": spent["paper-base"]}
     results |= {"provenance": records[REFERENCE][0]["provenance"]}
     write_json(out / "results.json", results)
     return results
@@ -132,27 +136,40 @@ def stored_ablation() -> dict[str, Any]:
     return results
 
 
-def step_cost(config: NetworkConfig, train: RetrievalDataset, looks: int = 5) -> float:
-    """Milliseconds of processor time in which a network learns from a batch of 16.
+def row_costs(
+    rows: Mapping[str, NetworkConfig], train: RetrievalDataset, rounds: int = 5
+) -> dict[str, dict[str, float]]:
+    """Milliseconds of one core that a network needs, by its row's name.
 
-    The least of several looks. Its photos are described beforehand: in a training that is done
-    once for all of its steps.
+    ``ms_per_photo`` to describe one, which is done once in a training, and ``ms_per_step`` to learn
+    from 16 pairs of described photos. The least of several rounds over all rows, so that what else
+    the machine does weighs on none of them alone.
     """
-    network = build_network(config)
-    names = list(train.images)[:2]
-    pictures = [train.read(name) for name in names]
-    target, query = network.describe(pictures[0]), network.describe(pictures[1], query=True)
+    target, query = (train.read(name) for name in list(train.images)[:2])
     labels = torch.arange(PAPER_RECIPE.batch) % 2
-    optimiser = torch.optim.SGD(network.parameters(), PAPER_RECIPE.learning_rate)
-    network.train()
-    seconds = []
-    for _ in range(1 + looks):  # the first pays for what is made once
-        began = time.process_time()
-        tensor = network.correlate(query, [target] * PAPER_RECIPE.batch)
-        F.cross_entropy(network(tensor), labels).backward()
-        optimiser.step()
-        seconds.append(time.process_time() - began)
-    return round(1000 * min(seconds[1:]), 1)
+    networks = {name: build_network(config).train() for name, config in rows.items()}
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(1 + rounds):  # the first pays for what is made once
+            for name, network in networks.items():
+                optimiser = torch.optim.SGD(network.parameters(), PAPER_RECIPE.learning_rate)
+                began = time.process_time()
+                described = network.describe(target)
+                asked = network.describe(query, query=True)
+                half = time.process_time()
+                tensor = network.correlate(asked, [described] * PAPER_RECIPE.batch)
+                F.cross_entropy(network(tensor), labels).backward()
+                optimiser.step()
+                spent[name].append(((half - began) / 2, time.process_time() - half))
+    finally:
+        torch.set_num_threads(threads)
+    least = {name: 1000 * np.min(times[1:], axis=0) for name, times in spent.items()}
+    return {
+        name: {"ms_per_photo": round(float(photo), 1), "ms_per_step": round(float(step), 1)}
+        for name, (photo, step) in least.items()
+    }
 
 
 def _row(
@@ -178,7 +195,7 @@ def _row(
     asked = [query for query in validation.queries if query not in choosing.queries]
     network, _ = fit(config, train, choosing, recipe, lessons=lessons)
     record: Record = {"AP": _precisions(network, asked, validation)}
-    record |= {"parameters": parameter_count(network), "ms_per_step": step_cost(config, train)}
+    record |= {"parameters": parameter_count(network)}
     if keep:
         kept = build_network(config.replace(aspect="keep")).eval()
         kept.load_state_dict(network.state_dict())
@@ -219,14 +236,12 @@ def _table(
         table[name] = {"mAP": rounded_interval(own)}
         table[name]["gain"] = rounded_interval(own, base)
         table[name]["parameters"] = of_seeds[0]["parameters"]
-        table[name]["ms_per_step"] = min(record["ms_per_step"] for record in of_seeds)
     if all("AP_kept" in record for record in records[REFERENCE]):
         own = values(REFERENCE, "AP_kept")
         table[KEPT] = {
             "mAP": rounded_interval(own),
             "gain": rounded_interval(own, base),
             "parameters": table[REFERENCE]["parameters"],
-            "ms_per_step": table[REFERENCE]["ms_per_step"],
         }
     return table
 

@@ -6,7 +6,7 @@ import pytest
 from tiny_town import make_tiny_town
 
 from indiret import ablation
-from indiret.ablation import KEPT, REFERENCE, ROWS, run_ablation, step_cost
+from indiret.ablation import KEPT, REFERENCE, ROWS, row_costs, run_ablation
 from indiret.networks import build_network
 
 CHOSEN = (REFERENCE, "views: the paper's four", "layout: pivot", "layout: flat")
@@ -14,6 +14,10 @@ SMALL = {
     name: ROWS[name].replace(grid=(6, 6), query_grid=(4, 4), size=8, width=2, blocks=(1,))
     for name in CHOSEN
 }
+
+
+def no_costs(rows, train):
+    return {name: {"ms_per_photo": 1.0, "ms_per_step": 2.0} for name in rows}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,7 @@ def towns(tmp_path_factory):
 def finished(towns, tmp_path_factory):
     out = tmp_path_factory.mktemp("ablation")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ablation, "step_cost", lambda *_, **__: 1.0)
+        patch.setattr(ablation, "row_costs", no_costs)
         return out, run_ablation(out, *towns, SMALL, steps=2, seeds=2)
 
 
@@ -37,6 +41,7 @@ def test_every_row_is_compared_with_the_reference(finished):
     reference = results["rows"][REFERENCE]
     assert reference["gain"] == {"mean": 0, "low": 0, "high": 0}
     for row in results["rows"].values():
+        assert row["ms_per_step"] == 2
         gain = row["mAP"]["mean"] - reference["mAP"]["mean"]
         assert row["gain"]["mean"] == pytest.approx(gain, abs=1e-4)
         assert row["gain"]["low"] <= row["gain"]["mean"] <= row["gain"]["high"]
@@ -49,7 +54,7 @@ def test_rows_that_differ_in_the_network_alone_share_their_lessons(towns, tmp_pa
     monkeypatch.setattr(
         ablation, "PairSampler", lambda *a, **k: made.append(a[1]) or original(*a, **k)
     )
-    monkeypatch.setattr(ablation, "step_cost", lambda *_, **__: 1.0)
+    monkeypatch.setattr(ablation, "row_costs", no_costs)
     reference = SMALL[REFERENCE]
     rows = {
         REFERENCE: reference,
@@ -60,10 +65,11 @@ def test_rows_that_differ_in_the_network_alone_share_their_lessons(towns, tmp_pa
     assert len(made) == 1
 
 
-def test_a_step_costs_the_least_of_what_it_cost_after_the_first(towns, monkeypatch):
-    clock = iter([0.0, 0.5, 10.0, 13.0, 20.0, 22.0])
+def test_a_row_costs_the_least_of_what_it_cost_after_the_first_round(towns, monkeypatch):
+    clock = iter([0.0, 0.1, 0.2, 1.0, 5.0, 9.0, 10.0, 12.0, 15.0])
     monkeypatch.setattr(ablation.time, "process_time", lambda: next(clock))
-    assert step_cost(SMALL[REFERENCE], towns[0], looks=2) == 2000
+    costs = row_costs({REFERENCE: SMALL[REFERENCE]}, towns[0], rounds=2)
+    assert costs == {REFERENCE: {"ms_per_photo": 1000, "ms_per_step": 3000}}
 
 
 def test_every_row_is_the_network_that_it_names():
