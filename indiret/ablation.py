@@ -137,7 +137,7 @@ def stored_ablation() -> dict[str, Any]:
 
 
 def row_costs(
-    rows: Mapping[str, NetworkConfig], train: RetrievalDataset, rounds: int = 5
+    rows: Mapping[str, NetworkConfig], train: RetrievalDataset, rounds: int = 15
 ) -> dict[str, dict[str, float]]:
     """Milliseconds of one core that a network needs, by its row's name.
 
