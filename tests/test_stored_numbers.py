@@ -23,6 +23,7 @@ from indiret.claims import STORED_GRID, STORED_PAPER, published, read_measured
 from indiret.comparison import CASCADE, VERIFIED, is_second_look, read_results
 from indiret.cost import STORED as FORECAST
 from indiret.networks import WEIGHTS, load_network, parameter_count
+from indiret.planenet import JUDGED as HALF
 from indiret.robustness import stored_robustness
 from indiret.statistics import nested_bootstrap
 from indiret.study import cells, stored_results
@@ -46,9 +47,13 @@ def record(number: int) -> str:
 
 
 def chapter(number: int) -> str:
+    found = (cell.source for cell in notebook_cells(number) if cell.cell_type == "markdown")
+    return plain("\n".join(found))
+
+
+def notebook_cells(number: int) -> list[Any]:
     (path,) = (ROOT / "notebooks").glob(f"{number:02}_*.ipynb")
-    found = nbformat.read(path, as_version=4).cells
-    return plain("\n".join(cell.source for cell in found if cell.cell_type == "markdown"))
+    return nbformat.read(path, as_version=4).cells
 
 
 def plain(text: str) -> str:
@@ -193,12 +198,16 @@ def test_the_ablation():
 
     def sure(name: str) -> str:
         row = gains[name]
+        assert row["low"] > 0 or row["high"] < 0, name
         form = ".3f" if row["low"] > 0 else "+.3f"
         return f"{abs(row['mean']):.3f} ({row['low']:{form}} … {row['high']:{form}})"
 
     def change(name: str) -> str:
         assert gains[name]["low"] <= 0 <= gains[name]["high"], name
         return f"{gains[name]['mean']:+.3f}"
+
+    def step(name: str) -> str:
+        return f"{rows[name]['ms_per_step']:.0f}"
 
     rows, mutual = results["rows"], "views: gradients, mutual"
     says(
@@ -211,17 +220,46 @@ def test_the_ablation():
         f"({change('target at two scales')} and {change('query at two scales')}).",
         f"without colour gain {sure(mutual)}, slopes alone ({change('views: gradients')}) and "
         f"their zncc in their place ({change('views: zncc on gradients for gradients')})",
-        f"The paper's four views lose {sure(FOUR)}, cosine alone {sure('views: cosine')}. With "
-        f"zncc and mutual matching beside the four ({change('views: the four, zncc, mutual')}), "
-        f"pixels' zncc for slopes ({change('views: zncc, mutual, colour')}), a coarser grid "
-        f"({change('grid 6 × 6, query 4 × 4')}), the pivot layout ({change('layout: pivot')}) and "
-        f"asking with the aspect kept ({change('aspect kept when asked')}) have intervals",
+        f"The paper's four views lose {sure(FOUR)}, pixels' zncc for slopes "
+        f"{sure('views: zncc, mutual, colour')}. With zncc and mutual matching beside the four "
+        f"({change('views: the four, zncc, mutual')}), cosine alone ({change('views: cosine')}), "
+        f"a coarser grid ({change('grid 6 × 6, query 4 × 4')}), the pivot layout "
+        f"({change('layout: pivot')}) and asking with the aspect kept "
+        f"({change('aspect kept when asked')}) have intervals",
         f"has {rows['architecture: planes']['mAP']['mean']:.3f} with "
         f"{rows['architecture: planes']['parameters']:,} parameters, where the 4-D reference has "
         f"{rows['reference']['parameters']:,}; the difference, "
         f"{change('architecture: planes')[1:]}, and that of both networks together, "
         f"{change('architecture: planes+resnet18')[1:]}, have intervals that hold zero.",
+        f"takes the reference {step('reference')}, planes {step('architecture: planes')}, both "
+        f"networks together {step('architecture: planes+resnet18')}, four places in the target "
+        f"{step('target through four places')} and in the query "
+        f"{step('query through four places')}, two scales {step('target at two scales')} and "
+        f"{step('query at two scales')}, the finer grid {step('grid 11 × 11, query 8 × 8')}, the "
+        f"flat layout {step('layout: flat')}, pivot {step('layout: pivot')}, and the paper's four "
+        f"views {step(FOUR)}.",
+        f"takes the reference {rows['reference']['ms_per_photo']}, four places in the target "
+        f"{rows['target through four places']['ms_per_photo']} and in the query "
+        f"{rows['query through four places']['ms_per_photo']}.",
         f"One step of 16 pairs took {results['paper-base']['ms_per_step'] / 1000:.1f} seconds",
+    )
+    (figure,) = (
+        cell.metadata.mystnb
+        for cell in notebook_cells(9)
+        if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == "fig-ablation"
+    )
+    assert {name for name, row in gains.items() if row["low"] > 0} == {
+        "grid 11 × 11, query 8 × 8",
+        "layout: flat",
+        "layout: flat, width 16",
+        "target through four places",
+        "query through four places",
+        mutual,
+    }
+    says(
+        figure.image.alt,
+        "The finer grid, the two flat layouts, four places of the target or of the query, and "
+        "gradients with the mutual view lie right of the line.",
     )
 
 
@@ -467,10 +505,12 @@ def test_the_network_over_planes_and_the_cascade():
         next(p for p in points if (p["voted"], p["judged"]) == at)
         for at in ((VOTED, JUDGED), (1.0, 1.0))
     )
+    half = next(p for p in points if (p["voted"], p["judged"]) == (1.0, HALF))
     says(
         record(16),
         f"it has {chosen['toytown']:.3f} in {chosen['ms']:.1f} ms a pair of all, where the network "
         f"on every pair has {whole['toytown']:.3f} in {whole['ms']:.1f}",
+        f"validation half has {half['toytown']:.4f} and all {whole['toytown']:.4f}",
         f"test {TEST['plane-cascade']['mAP']:.3f} in {TEST['plane-cascade']['ms_per_pair']:.1f}, "
         f"where the network has {TEST['plane-net']['mAP']:.3f} in "
         f"{TEST['plane-net']['ms_per_pair']:.1f}",
