@@ -97,10 +97,13 @@ def run_ablation(
     Raises
     ------
     ValueError
-        If ``out`` holds a table of other settings or data, or the reference is missing.
+        If ``out`` holds a table of other settings or data, the reference is missing, or ``seeds``
+        is not at least 1.
     """
     if REFERENCE not in rows:
         raise ValueError(f"rows {', '.join(rows)} have no {REFERENCE!r} to compare with.")
+    if seeds < 1:
+        raise ValueError(f"seeds={seeds} is not at least 1.")
     settings: Record = {"rows": {name: asdict(config) for name, config in rows.items()}}
     settings |= {"steps": steps, "data": train.manifest_hash()}
     keep_settings(out / "ablation.json", settings)

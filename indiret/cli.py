@@ -31,7 +31,7 @@ from indiret.datasets import (
 from indiret.descriptor_methods import OPTIONS
 from indiret.downloads import SOURCES, describe, fetch, verify
 from indiret.evidence import METHODS as EVIDENCE_METHODS
-from indiret.evidence import Evidence, explain
+from indiret.evidence import ON_TENSOR, Evidence, explain
 from indiret.grid import read_grid, run_grid, run_together
 from indiret.images import crop, read_image
 from indiret.networks import (
@@ -607,6 +607,12 @@ def _explain(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"--evidence and --layers look into a 4-D network, and {arguments.method} has no such "
             "layers; add --method base or a network's .safetensors file."
+        )
+    kind = arguments.evidence or DEFAULT_EVIDENCE
+    if arguments.layers and kind in ON_TENSOR:
+        raise ValueError(
+            f"--layers={arguments.layers} is of no use to --evidence {kind}, which looks at the "
+            "tensor and no layer; add --evidence gradcam or hirescam."
         )
     evidence = _explained(method, query, target, arguments.evidence, arguments.layers)
     probability = None

@@ -112,3 +112,6 @@ def test_a_killed_table_goes_on(finished, towns, monkeypatch):
 def test_a_table_needs_its_reference(towns, tmp_path):
     with pytest.raises(ValueError, match="have no 'reference'"):
         run_ablation(tmp_path, *towns, {"layout: flat": SMALL["layout: flat"]})
+    with pytest.raises(ValueError, match="seeds=0 is not at least 1"):
+        run_ablation(tmp_path, *towns, SMALL, seeds=0)
+    assert not list(tmp_path.iterdir())

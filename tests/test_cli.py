@@ -157,6 +157,8 @@ def test_explain_looks_into_the_layers_of_a_network_that_has_them(capsys, album)
         pairs.append(json.loads(out)["pairs"])
     assert pairs[0] != pairs[1] != pairs[2]
     assert "plane-net has no such layers; add --method base" in refused(capsys, *asked, *layers)
+    useless = refused(capsys, *asked, "--method", "base", "--layers", "stem")
+    assert "--layers=stem is of no use to --evidence combined" in useless
 
 
 def test_evaluate_writes_every_figure(capsys, tmp_path):
