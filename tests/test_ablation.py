@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from tiny_town import make_tiny_town
 
 from indiret import ablation
 from indiret.ablation import KEPT, REFERENCE, ROWS, row_costs, run_ablation
 from indiret.networks import build_network
+from tests.tiny_town import make_tiny_town
 
 CHOSEN = (REFERENCE, "views: the paper's four", "layout: pivot", "layout: flat")
 SMALL = {

@@ -8,11 +8,11 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
-from test_explorer import Page, browser, start_lab  # noqa: F401  (browser is a fixture)
 
 from indiret.annotate import MODULE, Annotator
 from indiret.datasets import load_dataset
 from indiret.regions import PhotoRegions, Region, read_regions, write_regions
+from tests.test_explorer import Page, browser, start_lab  # noqa: F401  (browser is a fixture)
 
 NASTY = """</script><img src=x onerror=alert(1)>'&".jpg"""
 BOX = Region.from_box((10, 20, 110, 90))

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from tiny_town import make_tiny_town
 
 from indiret import audit
 from indiret.audit import AuditConfig, Exam, arrange, run_audit
@@ -12,6 +11,7 @@ from indiret.datasets import load_dataset
 from indiret.evaluation import mean_average_precision
 from indiret.networks import CONFIGS, build_network
 from indiret.ranking import rank
+from tests.tiny_town import make_tiny_town
 
 SMALL = CONFIGS["base"].replace(
     grid=(6, 6), query_grid=(4, 4), size=8, scales=(1.0,), shifts=1, width=2, blocks=(1,)

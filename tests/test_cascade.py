@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_planenet import METHOD
-from test_planevote import SMALL, scene
 
 from indiret.cascade import PLANE_METHODS, PlaneCascade, load_plane_method
 from indiret.planenet import PlaneNetMethod, load_plane_network, save_plane_network
 from indiret.planevote import floats
+from tests.test_planenet import METHOD
+from tests.test_planevote import SMALL, scene
 
 DATABASE = 45
 

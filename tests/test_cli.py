@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_town import make_tiny_town
 from torch import nn
 
 from indiret import cli
@@ -27,6 +26,7 @@ from indiret.datasets import load_dataset
 from indiret.networks import CONFIGS, build_network, save_network
 from indiret.regions import PhotoRegions, Region, write_regions
 from indiret.verification import load_verifier
+from tests.tiny_town import make_tiny_town
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from tiny_town import make_tiny_town
 
 from indiret import cost
 from indiret.baselines import build_method
@@ -24,6 +23,7 @@ from indiret.networks import build_network
 from indiret.ranking import prepare, rank
 from indiret.runs import RunConfig
 from indiret.sampling import PairSampler
+from tests.tiny_town import make_tiny_town
 from tools.scale_page import tables
 
 

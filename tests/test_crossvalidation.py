@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_benchmarks import TRUTH, needs_truth
 
 from indiret.crossvalidation import SCHEMES, Fold, check_fold, folds, training_data
 from indiret.datasets import Query, RetrievalDataset, load_dataset
 from indiret.groundtruth import BENCHMARKS, read_pickled
+from tests.test_benchmarks import TRUTH, needs_truth
 
 
 def query(name, landmark, image=None, good=(), junk=()):

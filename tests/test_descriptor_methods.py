@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tiny_town import make_tiny_town
 from torch import nn
 
 from indiret import descriptor_methods
@@ -19,6 +18,7 @@ from indiret.protocol import measure_maps
 from indiret.ranking import prepare, prepare_query, rank
 from indiret.reproduction import evaluate
 from indiret.reranking import Diffusion, KReciprocal, expand_query
+from tests.tiny_town import make_tiny_town
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,11 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 from PIL import Image
-from test_benchmarks import TRUTH, needs_truth, small_truth, stand_ins, trusted
 
 from indiret import downloads
 from indiret.cli import main
 from indiret.downloads import SOURCES, Source, describe, download, fetch, unpack, verify
+from tests.test_benchmarks import TRUTH, needs_truth, small_truth, stand_ins, trusted
 
 BODY = bytes(range(256)) * 4000  # 1,024,000 bytes
 

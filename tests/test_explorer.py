@@ -17,8 +17,6 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from test_book import CHROMIUM_FLAGS, absent
-from test_payload import TARGET_GRIDS, answer, noise, unpack
 
 from indiret.datasets import load_dataset
 from indiret.evidence import Evidence, explain
@@ -27,6 +25,8 @@ from indiret.networks import build_network
 from indiret.payload import Answer
 from indiret.protocol import known_partners
 from indiret.ranking import Hit, NetworkMethod
+from tests.test_book import CHROMIUM_FLAGS, absent
+from tests.test_payload import TARGET_GRIDS, answer, noise, unpack
 
 traitlets = pytest.importorskip("traitlets")
 
@@ -492,7 +492,7 @@ def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
 
 LIVE = """import sys
 sys.path.insert(0, {tests!r})
-from test_explorer import Explorer, answer, noise
+from tests.test_explorer import Explorer, answer, noise
 explorer = Explorer("q", noise(), [answer(), answer(1)])
 
 def hear(change):

@@ -10,14 +10,6 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from test_book import BOOK, FIRST_PAGE, absent, served  # noqa: F401  (a fixture)
-from test_explorer import (  # noqa: F401  (the last two are fixtures)
-    assert_answers,
-    assert_whole,
-    browser,
-    opened_at,
-)
-from test_payload import unpack
 
 from indiret import study
 from indiret.datasets import load_dataset
@@ -25,6 +17,14 @@ from indiret.evidence import explain
 from indiret.networks import load_network
 from indiret.protocol import known_partners
 from indiret.ranking import NetworkMethod, prepare, rank
+from tests.test_book import BOOK, FIRST_PAGE, absent, served  # noqa: F401  (a fixture)
+from tests.test_explorer import (  # noqa: F401  (the last two are fixtures)
+    assert_answers,
+    assert_whole,
+    browser,
+    opened_at,
+)
+from tests.test_payload import unpack
 
 CHAPTER_8 = "08_indicative_feedback"
 EXPLORER = re.compile(

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_town import make_tiny_town
 
 from indiret import grid
 from indiret.grid import is_done, read_grid, run_grid
 from indiret.runs import RunConfig
+from tests.tiny_town import make_tiny_town
 
 # What two runs of the same settings may differ in; who edits meanwhile changes the commit.
 TIMES = ("seconds", "processor_seconds", "joules", "gpu_joules", "commit")

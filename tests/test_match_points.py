@@ -6,13 +6,13 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from test_planevote import scene
 
 from indiret.datasets import load_clicked_pairs
 from indiret.images import read_image
 from indiret.networks import load_network
 from indiret.planevote import PlanesMethod
 from indiret.ranking import NetworkMethod
+from tests.test_planevote import scene
 from tools import match_points
 
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_town import make_tiny_town
 
 from indiret.parallel import Team, join_team
+from tests.tiny_town import make_tiny_town
 
 ROOT = Path(__file__).parents[1]
 STUDENT = """

@@ -14,7 +14,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_book import BOOK, CHROMIUM_FLAGS, absent
 
 from indiret.datasets import load_dataset
 from indiret.plane_explorer import (
@@ -28,6 +27,7 @@ from indiret.plane_explorer import (
     pack,
 )
 from indiret.planes import Plane
+from tests.test_book import BOOK, CHROMIUM_FLAGS, absent
 
 traitlets = pytest.importorskip("traitlets")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_planevote import SMALL, scene
 from torch.nn import functional as F
 
 from indiret import planenet_training
@@ -39,6 +38,7 @@ from indiret.planes import Plane, sample_plane
 from indiret.planevote import PlanesMethod, floats, weigh
 from indiret.protocol import measure_maps
 from indiret.ranking import prepare, rank
+from tests.test_planevote import SMALL, scene
 
 METHOD = PlanesMethod(SMALL)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_baselines import scene
 
 from indiret import proposals
 from indiret.datasets import Query, load_dataset
@@ -15,6 +14,7 @@ from indiret.images import image_size
 from indiret.localisation import mask_iou
 from indiret.proposals import mean_iou, propose, propose_regions, wanted_regions
 from indiret.regions import PhotoRegions, Region, read_regions, region_mask, write_regions
+from tests.test_baselines import scene
 
 pytest.importorskip("cv2", reason="the extra baselines is not installed")
 from indiret.baselines import SiftRansac

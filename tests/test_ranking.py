@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_town import make_tiny_town
 
 from indiret.correlation import describe_patches
 from indiret.datasets import load_dataset
@@ -10,6 +9,7 @@ from indiret.evidence import explain
 from indiret.feedback import evidence_box
 from indiret.networks import CONFIGS, build_network
 from indiret.ranking import FeedbackConfig, Hit, NetworkMethod, prepare, rank, rank_again
+from tests.tiny_town import make_tiny_town
 
 
 @pytest.fixture(scope="module")

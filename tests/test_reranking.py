@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from tiny_town import make_tiny_town
 
 from indiret.baselines import ColourHistogram, Thumbnail
 from indiret.ranking import rank
 from indiret.reproduction import find_method
 from indiret.reranking import Diffusion, KReciprocal, Shortlist, expand_query
+from tests.tiny_town import make_tiny_town
 
 
 def units(count, values, seed=0):

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_town import make_tiny_town
 
 from indiret import robustness
 from indiret.correspondence import NO_PARTNER
 from indiret.robustness import FACTORS, Changed, moved_partners, run_robustness
+from tests.tiny_town import make_tiny_town
 from tools.store_results import store
 
 SIZE = (90, 120)

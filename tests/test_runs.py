@@ -9,7 +9,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from tiny_town import make_tiny_town
 
 from indiret import reproduction, runs
 from indiret.baselines import build_method
@@ -19,6 +18,7 @@ from indiret.ranking import rank, rank_in_blocks
 from indiret.regions import PhotoRegions, Region, write_regions
 from indiret.reproduction import EnergyMeter
 from indiret.runs import RunConfig, finished, run, validation_data
+from tests.tiny_town import make_tiny_town
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_town import make_tiny_town
 
 from indiret import study
 from indiret.attention import MASKS
@@ -14,6 +13,7 @@ from indiret.evaluation import average_precision
 from indiret.networks import CONFIGS, load_network
 from indiret.ranking import NetworkMethod, rank
 from indiret.study import StudyConfig, query_region, run_study
+from tests.tiny_town import make_tiny_town
 from tools.store_study import store
 
 SMALL = CONFIGS["base"].replace(

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_town import make_tiny_town
 
 from indiret.datasets import load_dataset
 from indiret.networks import CONFIGS, build_network
 from indiret.sampling import PairSampler, symmetries
 from indiret.training import PAPER_RECIPE, TrainingConfig, build_optimiser, fit
+from tests.tiny_town import make_tiny_town
 
 SMALL = replace(CONFIGS["base"], grid=(6, 6), query_grid=(5, 5), size=8, scales=(1.0,), width=4)
 RECIPE = TrainingConfig(
@@ -185,7 +185,7 @@ from indiret.datasets import load_dataset
 from indiret.networks import save_network
 from indiret.training import fit
 sys.path.insert(0, sys.argv[1])
-from test_training import RECIPE, SMALL
+from tests.test_training import RECIPE, SMALL
 torch.set_num_threads(1)
 here = Path(sys.argv[2])
 network, log = fit(

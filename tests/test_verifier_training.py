@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_town import make_tiny_town
 from torch import nn
 
 from indiret import verifier_training
@@ -15,6 +14,7 @@ from indiret.datasets import join, load_dataset
 from indiret.training import TrainingConfig
 from indiret.verification import VERIFIERS
 from indiret.verifier_training import Lesson, fit_verifier
+from tests.tiny_town import make_tiny_town
 
 RECIPE = TrainingConfig(
     steps=30, batch=6, learning_rate=3e-3, validate_every=10, checkpoint_every=5, patience=9

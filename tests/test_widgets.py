@@ -1,9 +1,9 @@
 """What both widgets share: a live one, and HTML for a page."""
 
 import pytest
-from test_explorer import Page
 
 from indiret.widgets import PageWidget
+from tests.test_explorer import Page
 
 MODULE = "export default { render() {} }; function renderPage() {}"
 
