@@ -1,0 +1,43 @@
+"""Data sets for retrieval: photos, queries, ground truth, regions of interest, downloads.
+
+Chapters: *Ranking and honest evaluation*, *Reproducing the tables*.
+"""
+
+from indiret.datasets.dataset import Query, RetrievalDataset, join_datasets, use_regions
+from indiret.datasets.dataset import join_datasets as join  # noqa: F401  SHIM
+from indiret.datasets.groundtruth import BENCHMARKS, read_pickled
+from indiret.datasets.loaders import LOADERS, ClickedPair, load_clicked_pairs, load_dataset
+from indiret.datasets.loaders import LOADERS as LAYOUTS  # noqa: F401  SHIM
+from indiret.datasets.regions import (
+    PhotoRegions,
+    Region,
+    RegionFile,
+    check_shape,
+    read_regions,
+    region_mask,
+    write_regions,
+)
+from indiret.datasets.toytown import SPLITS, TOYTOWN, Geometry
+
+__all__ = [
+    "BENCHMARKS",
+    "LOADERS",
+    "SPLITS",
+    "TOYTOWN",
+    "ClickedPair",
+    "Geometry",
+    "PhotoRegions",
+    "Query",
+    "Region",
+    "RegionFile",
+    "RetrievalDataset",
+    "check_shape",
+    "join_datasets",
+    "load_clicked_pairs",
+    "load_dataset",
+    "read_pickled",
+    "read_regions",
+    "region_mask",
+    "use_regions",
+    "write_regions",
+]

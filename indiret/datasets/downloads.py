@@ -23,8 +23,9 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from indiret.datasets import RetrievalDataset, load_dataset
-from indiret.groundtruth import BENCHMARKS
+from indiret.datasets.dataset import RetrievalDataset
+from indiret.datasets.groundtruth import BENCHMARKS
+from indiret.datasets.loaders import load_dataset
 from indiret.images import ImageError, read_image
 
 TIMEOUT = 60  # seconds without a byte, after which a connection counts as broken
@@ -113,7 +114,7 @@ NOTES = (
 )
 
 
-def describe(name: str) -> str:
+def dataset_info(name: str) -> str:
     """What a benchmark is, where it comes from, what it needs, and under which terms.
 
     Parameters
@@ -133,7 +134,7 @@ def describe(name: str) -> str:
 
     Examples
     --------
-    >>> print(describe("roxford5k").splitlines()[0])
+    >>> print(dataset_info("roxford5k").splitlines()[0])
     roxford5k: 4,993 photos to search, 70 queries of 11 landmarks that are no part of them
     """
     sources, benchmark = _sources(name), BENCHMARKS[name]
@@ -152,7 +153,7 @@ def describe(name: str) -> str:
     return "\n".join((*lines, *NOTES))
 
 
-def fetch(name: str, root: Path) -> None:
+def fetch_dataset(name: str, root: Path) -> None:
     """Download and unpack a benchmark; what is there already is not fetched again.
 
     Parameters
@@ -370,7 +371,7 @@ class Verification(NamedTuple):
     problems: tuple[str, ...]
 
 
-def verify(name: str, root: Path) -> Verification:
+def verify_dataset(name: str, root: Path) -> Verification:
     """Compare a folder with the benchmark: counts, answers, and every photo decoded.
 
     Parameters

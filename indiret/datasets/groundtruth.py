@@ -5,12 +5,12 @@ Chapter: *Reproducing the tables*.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import reprlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from indiret.images import Box
-from indiret.pickles import read_plain_pickle
+from indiret.datasets.dataset import Query
+from indiret.datasets.pickles import read_plain_pickle
 
 ANSWER_KINDS = ("good", "ok", "junk")
 OFFICIAL_PREFIX = "oxc1_"  # the benchmark's query files write it before each image's name
@@ -26,7 +26,7 @@ PARIS = (
     "defense eiffel invalides louvre moulinrouge museedorsay notredame pantheon pompidou "
     "sacrecoeur triomphe"
 ).split()
-# The revisited sets ask five landmarks three times more; their pickles do not name landmarks, but
+# The revisited sets have three more queries of five landmarks; their pickles name no landmarks, but
 # these queries share more answers with the landmark given here than with any other.
 OXFORD_AGAIN = ["all_souls", "ashmolean", "christ_church", "hertford", "radcliffe_camera"]
 PARIS_AGAIN = ["defense", "eiffel", "notredame", "pantheon", "triomphe"]
@@ -58,45 +58,6 @@ BENCHMARKS = {
         6322, (*sorted(5 * PARIS), *sorted(3 * PARIS_AGAIN)), revisited=True, corrupt=PARIS_CORRUPT
     ),
 }
-
-
-@dataclass(frozen=True)
-class Query:
-    """One question to the database, and its answers by name.
-
-    Attributes
-    ----------
-    name : str
-        Such as ``all_souls_1``.
-    image : str
-        The photo that asks.
-    box : tuple of float or None
-        ``(x1, y1, x2, y2)`` in pixels; None for the whole photo.
-    landmark : str
-        What the photo shows.
-    good, ok, junk : frozenset of str
-        Database images: clearly visible, partly visible, hardly visible. Junk counts neither for
-        nor against. Of the revisited sets: easy, hard and junk.
-
-    Examples
-    --------
-    >>> query = Query("mill_1", "mill_000001", None, "mill", frozenset({"mill_000001"}))
-    >>> sorted(query.positives)
-    ['mill_000001']
-    """
-
-    name: str
-    image: str
-    box: Box | None
-    landmark: str
-    good: frozenset[str] = frozenset()
-    ok: frozenset[str] = frozenset()
-    junk: frozenset[str] = frozenset()
-
-    @property
-    def positives(self) -> frozenset[str]:
-        """The images that answer the query: good and ok."""
-        return self.good | self.ok
 
 
 def read_query(path: Path) -> Query:
@@ -198,7 +159,7 @@ def read_pickled(path: Path, name: str) -> tuple[list[str], list[Query]]:
     images, photos = data["imlist"], data["qimlist"]
     for text in images + photos:
         if not isinstance(text, str) or not text or set(text) & set("/\\\0") or text[0] == ".":
-            raise ValueError(f"{expected}{text!r} cannot be the name of a photo.")
+            raise ValueError(f"{expected}{reprlib.repr(text)} cannot be the name of a photo.")
     if len(set(images)) < len(images):
         raise ValueError(expected + "imlist names a photo twice.")
     queries: list[Query] = []
@@ -208,11 +169,11 @@ def read_pickled(path: Path, name: str) -> tuple[list[str], list[Query]]:
         query = f"{landmark}_{numbers[landmark]}"
         try:
             queries.append(_pickled_query(query, photo, landmark, truth, images, benchmark))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             kinds = "easy, hard" if benchmark.revisited else "ok"
             raise ValueError(
                 f"{expected}the entry of {query} must hold bbx, four numbers, and {kinds} and "
-                f"junk, lists of places in imlist without a place twice ({error})."
+                f"junk, lists of places in imlist without a place twice ({str(error)[:100]})."
             ) from error
     return images, queries
 
@@ -225,7 +186,7 @@ def _pickled_query(
     places = [place for kind in kinds for place in truth[kind]]
     for place in places:
         if type(place) is not int or not 0 <= place < len(images):
-            raise ValueError(f"{place!r} is no place")
+            raise ValueError(f"{reprlib.repr(place)} is no place")
     if len(set(places)) < len(places):
         raise ValueError("a place stands there twice")
     answers = {kind: frozenset(images[place] for place in truth[kind]) for kind in kinds}

@@ -1,0 +1,106 @@
+"""The measures: of a ranked list, of a map, of patch correspondence, and how sure a number is.
+
+`ranking` has average precision, `localisation` what compares a map with a region, `correspondence`
+what compares matches with the ground truth, `crossvalidation` makes folds, `intervals` has the
+bootstrap, a permutation test and calibration, and `shapes` asks what matches look like in the
+tensor.
+
+Chapter: *Ranking and honest evaluation*.
+"""
+
+from indiret.evaluation.correspondence import (
+    NO_MATCH,
+    PatchMatches,
+    PointMatches,
+    ground_truth_matches,
+    ground_truth_points,
+    patch_match_accuracy,
+    point_match_accuracy,
+    strongest_targets,
+)
+from indiret.evaluation.correspondence import ground_truth_matches as true_partners  # noqa: F401  SHIM
+from indiret.evaluation.crossvalidation import (
+    SPLIT_PROTOCOLS,
+    Fold,
+    check_fold,
+    folds,
+    held_out_images,
+    training_data,
+)
+from indiret.evaluation.intervals import (
+    Interval,
+    fit_calibration,
+    nested_bootstrap,
+    sign_flip_test,
+)
+from indiret.evaluation.localisation import (
+    THRESHOLDS,
+    Ceilings,
+    average_to_grid,
+    box_iou,
+    centre_gaussian,
+    evidence_iou,
+    iou_ceilings,
+    mask_iou,
+    otsu_iou,
+    pixel_auc,
+    scale_map,
+    threshold_ious,
+    upsample_map,
+)
+from indiret.evaluation.ranking import (
+    SETUPS,
+    TITLES,
+    average_precision,
+    mean_average_precision,
+    mean_precision,
+    precision_at,
+    select_setup,
+)
+from indiret.evaluation.ranking import select_setup as revisit  # noqa: F401  SHIM
+from indiret.evaluation.shapes import SHAPES, matching_points, shape_precision, shape_recall
+
+__all__ = [
+    "NO_MATCH",
+    "SETUPS",
+    "SHAPES",
+    "SPLIT_PROTOCOLS",
+    "THRESHOLDS",
+    "TITLES",
+    "Ceilings",
+    "Fold",
+    "Interval",
+    "PatchMatches",
+    "PointMatches",
+    "average_precision",
+    "average_to_grid",
+    "box_iou",
+    "centre_gaussian",
+    "check_fold",
+    "evidence_iou",
+    "fit_calibration",
+    "folds",
+    "ground_truth_matches",
+    "ground_truth_points",
+    "held_out_images",
+    "iou_ceilings",
+    "mask_iou",
+    "matching_points",
+    "mean_average_precision",
+    "mean_precision",
+    "nested_bootstrap",
+    "otsu_iou",
+    "patch_match_accuracy",
+    "pixel_auc",
+    "point_match_accuracy",
+    "precision_at",
+    "scale_map",
+    "select_setup",
+    "shape_precision",
+    "shape_recall",
+    "sign_flip_test",
+    "strongest_targets",
+    "threshold_ious",
+    "training_data",
+    "upsample_map",
+]

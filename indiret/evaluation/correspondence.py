@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from indiret.datasets import Geometry
 
-NO_PARTNER = -1
+NO_MATCH = -1
 HIDDEN = 0.05  # a point this share of its distance behind what the target shows is not visible
 
 
-def true_partners(
+def ground_truth_matches(
     query: Geometry,
     target: Geometry,
     query_box: Sequence[float],
@@ -65,25 +65,25 @@ def true_partners(
     >>> wall = np.stack([*np.meshgrid([5.0, 15, 25], [5.0, 15]), np.ones((2, 3))], axis=-1)
     >>> query = Geometry(wall, np.eye(3, 4))
     >>> target = Geometry(wall - [10, 0, 0], np.array([[1, 0, 10, 0], [0, 1, 0, 0], [0, 0, 1, 0]]))
-    >>> true_partners(query, target, (0, 0, 30, 20), (2, 3), (20, 30), (2, 3))[0].tolist()
+    >>> ground_truth_matches(query, target, (0, 0, 30, 20), (2, 3), (20, 30), (2, 3))[0].tolist()
     [[0, 1], [0, 2], [-1, -1]]
     """
     (rows, columns), (x1, y1, x2, y2) = _grid(query_grid), query_box
     centre_x = x1 + (np.arange(columns) + 0.5) / columns * (x2 - x1)
     centre_y = y1 + (np.arange(rows) + 0.5) / rows * (y2 - y1)
-    places = true_places(
+    places = ground_truth_points(
         query, target, np.stack(np.meshgrid(centre_x, centre_y), axis=-1), target_shape
     )
     visible = np.isfinite(places[..., 0])
-    partners = np.full((rows, columns, 2), NO_PARTNER)
+    partners = np.full((rows, columns, 2), NO_MATCH)
     partners[visible] = _patch_of(places[visible], target_shape, target_grid)
     return partners
 
 
-def true_places(
+def ground_truth_points(
     query: Geometry, target: Geometry, points: ArrayLike, target_shape: Sequence[int]
 ) -> NDArray[np.float64]:
-    """Where the target shows what the query shows at some points, as `true_partners` sees it.
+    """Where the target shows the surface points that the query shows at some pixels.
 
     Parameters
     ----------
@@ -104,15 +104,15 @@ def true_places(
     >>> wall = np.stack([*np.meshgrid([5.0, 15, 25], [5.0, 15]), np.ones((2, 3))], axis=-1)
     >>> query = Geometry(wall, np.eye(3, 4))
     >>> target = Geometry(wall - [10, 0, 0], np.array([[1, 0, 10, 0], [0, 1, 0, 0], [0, 0, 1, 0]]))
-    >>> true_places(query, target, [(5, 5), (25, 5)], (20, 30)).tolist()
+    >>> ground_truth_points(query, target, [(5, 5), (25, 5)], (20, 30)).tolist()
     [[15.0, 5.0], [nan, nan]]
     """
     height, width = target_shape[:2]
-    seen = _look_up(query, *np.moveaxis(np.asarray(points, dtype=float), -1, 0))
+    seen = _surface_points(query, *np.moveaxis(np.asarray(points, dtype=float), -1, 0))
     with np.errstate(invalid="ignore", divide="ignore"):
         x, y, depth = _project(target.camera, seen)
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        shown = _look_up(target, np.where(inside, x, 0), np.where(inside, y, 0))
+        shown = _surface_points(target, np.where(inside, x, 0), np.where(inside, y, 0))
         behind = depth / _project(target.camera, shown)[2]  # NaN where no landmark is shown
         visible = inside & (behind > 0) & (behind <= 1 + HIDDEN)
     return np.where(visible[..., None], np.stack([x, y], axis=-1), np.nan)
@@ -148,7 +148,7 @@ def patch_match_accuracy(
         Target row and column, query row and column, in falling order of evidence; each target and
         each query patch once at most, as `indiret.evidence.Evidence.matches` gives them.
     partners : numpy.ndarray
-        Shape (m', n', 2), from `true_partners`.
+        Shape (m', n', 2), from `ground_truth_matches`.
     target_grid : sequence of int
         ``(m, n)``.
     first : int
@@ -183,7 +183,7 @@ def patch_match_accuracy(
     return PatchMatches(
         accuracy=float((distance <= 1).sum() / wanted),
         chance=float(chance.mean()),
-        coverage=float((partners[..., 0] != NO_PARTNER).mean()),
+        coverage=float((partners[..., 0] != NO_MATCH).mean()),
     )
 
 
@@ -312,7 +312,7 @@ def _as_points(points: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(points, dtype=float).reshape(-1, 2)
 
 
-def _look_up(
+def _surface_points(
     geometry: Geometry, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Surface points (..., 3) of the cells that hold these pixels."""
@@ -343,7 +343,7 @@ def _patch_of(
 def _chebyshev(patches: NDArray[np.int_], partners: NDArray[np.int_]) -> NDArray[np.float64]:
     """Steps between patches (..., 2), infinite where there is no partner."""
     steps = np.abs(patches - partners).max(axis=-1)
-    return np.where(partners[..., 0] == NO_PARTNER, np.inf, steps)
+    return np.where(partners[..., 0] == NO_MATCH, np.inf, steps)
 
 
 def _check_pairs(pairs: NDArray[np.int_], limits: tuple[int, ...]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from indiret.datasets import Query, RetrievalDataset
 
-SCHEMES = ("query", "landmark")
+SPLIT_PROTOCOLS = ("query", "landmark")
 
 
 class Fold(NamedTuple):
@@ -38,8 +38,8 @@ def folds(
     queries : sequence of Query
         All of them.
     by : str
-        ``"query"``: queries are dealt out freely, but for those that ask with the same photo, so
-        that a landmark is in train and test (most likely the paper's way); ``"landmark"``: all
+        ``"query"``: queries are drawn freely, but for those with the same photo, so that a
+        landmark is in train and test (most likely the paper's way); ``"landmark"``: all
         queries of a landmark stay together.
     n : int
         Number of folds.
@@ -166,12 +166,12 @@ def training_data(dataset: RetrievalDataset, fold: Fold, by: str) -> RetrievalDa
         As `check_fold`, or if no query is left.
     """
     check_fold(fold, by)
-    withheld = held_back((*fold.test, *fold.validation), by)
-    images = {name: path for name, path in dataset.images.items() if name not in withheld}
+    held_out = held_out_images((*fold.test, *fold.validation), by)
+    images = {name: path for name, path in dataset.images.items() if name not in held_out}
     queries = []
     for query in fold.train:
         good, ok, junk = (names & images.keys() for names in (query.good, query.ok, query.junk))
-        if query.image not in withheld and (good | ok) - {query.image}:
+        if query.image not in held_out and (good | ok) - {query.image}:
             queries.append(replace(query, good=good, ok=ok, junk=junk))
     if not queries:
         raise ValueError(f"No query of {dataset.name} is left to learn from in this fold.")
@@ -179,7 +179,7 @@ def training_data(dataset: RetrievalDataset, fold: Fold, by: str) -> RetrievalDa
     return replace(dataset, images=images, queries=tuple(queries), query_images=asked)
 
 
-def held_back(queries: Iterable[Query], by: str) -> set[str]:
+def held_out_images(queries: Iterable[Query], by: str) -> set[str]:
     """The photos that `training_data` takes away where these queries are asked."""
     if by == "query":
         return {query.image for query in queries}
@@ -187,6 +187,6 @@ def held_back(queries: Iterable[Query], by: str) -> set[str]:
 
 
 def _units(queries: Sequence[Query], by: str) -> list[str]:
-    if by not in SCHEMES:
+    if by not in SPLIT_PROTOCOLS:
         raise ValueError(f"by={by!r} is not known; choose 'query' or 'landmark'.")
     return [query.image if by == "query" else query.landmark for query in queries]

@@ -1,7 +1,5 @@
 """How well an evidence map finds a region of interest: IoU measures, pixel AUC, their ceilings.
 
-The names here are to be had from `indiret.evaluation` too.
-
 Chapter: *Ranking and honest evaluation*.
 """
 

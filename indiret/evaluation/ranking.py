@@ -1,9 +1,6 @@
-"""The measures of the protocol: how good a ranked list is, and a door to all the others.
+"""How good a ranked list is: average precision, precision at k, the revisited setups.
 
-Everything is pure arithmetic on names and arrays. How well a map finds its region is measured in
-`indiret.localisation`, patch correspondence in `indiret.correspondence`, how sure a number is
-(intervals, calibration) in `indiret.statistics`, and folds are made in `indiret.crossvalidation`;
-their names are to be had from here too.
+Everything is pure arithmetic on names.
 
 Chapter: *Ranking and honest evaluation*.
 """
@@ -16,61 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from indiret.correspondence import (
-    PatchMatches,
-    PointMatches,
-    patch_match_accuracy,
-    point_match_accuracy,
-    strongest_targets,
-    true_partners,
-)
-from indiret.crossvalidation import Fold, check_fold, folds, training_data
 from indiret.datasets import Query
-from indiret.localisation import (
-    Ceilings,
-    average_to_grid,
-    centre_gaussian,
-    evidence_iou,
-    iou_ceilings,
-    otsu_iou,
-    pixel_auc,
-    scale_map,
-    threshold_ious,
-    upsample_map,
-)
-from indiret.statistics import Interval, fit_calibration, nested_bootstrap
-
-__all__ = [
-    "TITLES",
-    "Ceilings",
-    "Fold",
-    "Interval",
-    "PatchMatches",
-    "PointMatches",
-    "average_precision",
-    "average_to_grid",
-    "centre_gaussian",
-    "check_fold",
-    "evidence_iou",
-    "fit_calibration",
-    "folds",
-    "iou_ceilings",
-    "mean_average_precision",
-    "mean_precision",
-    "nested_bootstrap",
-    "otsu_iou",
-    "patch_match_accuracy",
-    "pixel_auc",
-    "point_match_accuracy",
-    "precision_at",
-    "revisit",
-    "scale_map",
-    "strongest_targets",
-    "threshold_ious",
-    "training_data",
-    "true_partners",
-    "upsample_map",
-]
 
 # How tables call what results name by a key.
 TITLES = {
@@ -257,7 +200,7 @@ def mean_precision(
     return float(np.mean([precision_at(rankings[q.name], q.positives, q.junk, k) for q in queries]))
 
 
-def revisit(queries: Iterable[Query], setup: str) -> list[Query]:
+def select_setup(queries: Iterable[Query], setup: str) -> list[Query]:
     """Queries of a revisited benchmark with the answers of one of its three setups.
 
     ======== =============== ===================
@@ -288,19 +231,19 @@ def revisit(queries: Iterable[Query], setup: str) -> list[Query]:
     Examples
     --------
     >>> query = Query("mill_1", "q", None, "mill", frozenset("e"), frozenset("h"), frozenset("j"))
-    >>> hard, = revisit([query], "hard")
+    >>> hard, = select_setup([query], "hard")
     >>> sorted(hard.positives), sorted(hard.junk)
     (['h'], ['e', 'j'])
     """
     if setup not in SETUPS:
         raise ValueError(f"There is no setup {setup!r}; choose one of {', '.join(SETUPS)}.")
     none: frozenset[str] = frozenset()
-    asked = []
+    selected = []
     for query in queries:
         if setup == "easy":
             query = replace(query, ok=none, junk=query.junk | query.ok)
         elif setup == "hard":
             query = replace(query, good=none, junk=query.junk | query.good)
         if query.positives:
-            asked.append(query)
-    return asked
+            selected.append(query)
+    return selected

@@ -11,11 +11,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Points = NDArray[np.float64]
-Distance = Callable[[Points], Points]
+Array = NDArray[np.float64]
+Distance = Callable[[Array], Array]
 
 
-def fit_ball(points: Points) -> Distance:
+def fit_ball(points: Array) -> Distance:
     """How far places are from the mean of the points: Eq. 6 with μ = 0.
 
     ``points`` is (N, 4); what comes back takes (..., 4) and returns (...).
@@ -30,7 +30,7 @@ def fit_ball(points: Points) -> Distance:
     return lambda places: np.linalg.norm(places - center, axis=-1)
 
 
-def fit_sphere(points: Points) -> Distance:
+def fit_sphere(points: Array) -> Distance:
     """How far places are from the sphere that fits the points best: Eq. 6 with any μ.
 
     Least squares on ‖x‖² = 2 c·x + (r² − ‖c‖²), which is linear in c and the rest.
@@ -48,7 +48,7 @@ def fit_sphere(points: Points) -> Distance:
     return lambda places: np.abs(np.linalg.norm(places - np.array(center), axis=-1) - radius)
 
 
-def fit_gaussian(points: Points) -> Distance:
+def fit_gaussian(points: Array) -> Distance:
     """How far places are from the points' mean in their own standard deviations (Mahalanobis).
 
     Examples
@@ -62,43 +62,43 @@ def fit_gaussian(points: Points) -> Distance:
     floor = 1e-6 * max(float(np.trace(covariance)), 1e-12) * np.eye(len(center))
     precision = np.linalg.inv(covariance + floor)
 
-    def distance(places: Points) -> Points:
+    def distance(places: Array) -> Array:
         away = places - center
         return np.sqrt(np.einsum("...p,pq,...q->...", away, precision, away))
 
     return distance
 
 
-def fit_plane(points: Points) -> Distance:
+def fit_affine_map(points: Array) -> Distance:
     """How far (i, j) is from A(k, l) + t, with A and t fitted by least squares.
 
     Examples
     --------
     >>> k_l = np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]])
-    >>> distance = fit_plane(np.hstack([2 * k_l + 3, k_l]))
+    >>> distance = fit_affine_map(np.hstack([2 * k_l + 3, k_l]))
     >>> np.round(distance(np.array([[3.0, 3, 0, 0], [3, 4, 0, 0]])), 6).tolist()
     [0.0, 1.0]
     """
     query = np.hstack([points[:, 2:], np.ones((len(points), 1))])
     plane = np.linalg.lstsq(query, points[:, :2])[0]
 
-    def distance(places: Points) -> Points:
+    def distance(places: Array) -> Array:
         ahead = places[..., 2:] @ plane[:2] + plane[2]
         return np.linalg.norm(places[..., :2] - ahead, axis=-1)
 
     return distance
 
 
-SHAPES: dict[str, Callable[[Points], Distance]] = {
+SHAPES: dict[str, Callable[[Array], Distance]] = {
     "ball": fit_ball,
     "sphere": fit_sphere,
     "gaussian": fit_gaussian,
-    "plane": fit_plane,
+    "plane": fit_affine_map,
 }
 
 
 def matching_points(partners: NDArray[np.int_]) -> NDArray[np.int_]:
-    """(N, 4): i, j, k, l of every true pair, from `indiret.evaluation.true_partners`.
+    """(N, 4): i, j, k, l of every true pair, from `indiret.evaluation.ground_truth_matches`.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def shape_precision(
     return float((of_points <= thickness).sum()) / int((everywhere <= thickness).sum())
 
 
-def true_inside(
+def shape_recall(
     points: NDArray[np.int_], grid: tuple[int, int, int, int], shape: str, entries: int
 ) -> float:
     """The share of the true pairs that a fitted shape holds when it is made of so many entries.
@@ -180,9 +180,9 @@ def true_inside(
     --------
     >>> k_l = np.stack(np.meshgrid(*[np.arange(6)] * 2), axis=-1).reshape(-1, 2)
     >>> points = np.hstack([k_l + 2, k_l])
-    >>> true_inside(points, (10, 10, 6, 6), "plane", entries=36)
+    >>> shape_recall(points, (10, 10, 6, 6), "plane", entries=36)
     1.0
-    >>> true_inside(points, (10, 10, 6, 6), "ball", entries=36) < 0.3
+    >>> shape_recall(points, (10, 10, 6, 6), "ball", entries=36) < 0.3
     True
     """
     of_points, everywhere = _distances(points, grid, shape)
@@ -194,7 +194,7 @@ def true_inside(
 
 def _distances(
     points: NDArray[np.int_], grid: tuple[int, int, int, int], shape: str
-) -> tuple[Points, Points]:
+) -> tuple[Array, Array]:
     """How far the points and all entries are from a shape fitted to the points."""
     if shape not in SHAPES:
         raise ValueError(f"shape={shape!r} is not known; choose from {', '.join(SHAPES)}.")

@@ -1,0 +1,31 @@
+"""Predictions and exercises of the chapters: guesses to reveal, answers to check.
+
+Chapter: all.
+"""
+
+from indiret.exercises import method, practice  # they register their checks
+from indiret.exercises.checks import (
+    CHECKS,
+    Answer,
+    CheckResult,
+    Guess,
+    Hint,
+    check,
+    exercise,
+    expect,
+    guess,
+)
+
+__all__ = [
+    "CHECKS",
+    "Answer",
+    "CheckResult",
+    "Guess",
+    "Hint",
+    "check",
+    "exercise",
+    "expect",
+    "guess",
+    "method",
+    "practice",
+]

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from indiret.datasets import load_dataset
-from indiret.groundtruth import BENCHMARKS, PARIS_CORRUPT, read_pickled, read_query
+from indiret.datasets.groundtruth import BENCHMARKS, PARIS_CORRUPT, read_pickled, read_query
 from indiret.reproduction import evaluate
 
 SHARED = Path(
-    os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
+    os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")
 )
 TRUTH = SHARED / "groundtruth"
 needs_truth = pytest.mark.skipif(not TRUTH.is_dir(), reason=f"no real ground truth at {TRUTH}")
@@ -103,6 +103,14 @@ def broken(change):
     return data
 
 
+def doublings():
+    """A list that holds one list twice, which holds one list twice, ...: printed, it never ends."""
+    value = []
+    for _ in range(60):
+        value = [value, value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -120,6 +128,8 @@ def broken(change):
         (lambda d: d["gnd"][1].update(easy=None), "all_souls_2 must hold"),
         (lambda d: d["gnd"][1].update(bbx=[1, 2, 3]), "bbx, four numbers"),
         (lambda d: d["gnd"].__setitem__(1, [1]), "all_souls_2 must hold"),
+        (lambda d: d["gnd"][1].update(bbx=[10**400, 3, 60, 40]), "bbx, four numbers"),
+        (lambda d: d["imlist"].__setitem__(5, doublings()), r"\[\[.*cannot be the name of a photo"),
         (lambda d: d["gnd"][1].update(bbx=[-9, 3, 60, 40]), "query all_souls_2: .*outside"),
         (lambda d: d["gnd"][1].update(bbx=[2, 3, 900, 40]), "query all_souls_2: .*outside"),
         (lambda d: d["gnd"][1].update(bbx=[60, 3, 2, 40]), "all_souls_2: .*upside down"),

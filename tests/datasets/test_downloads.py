@@ -1,4 +1,4 @@
-"""`indiret.downloads` against a server that stalls, truncates and lies, and hostile archives."""
+"""`indiret.datasets.downloads`: a server that stalls, truncates and lies, and hostile archives."""
 
 import gzip
 import hashlib
@@ -14,10 +14,18 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 from PIL import Image
 
-from indiret import downloads
 from indiret.cli import main
-from indiret.downloads import SOURCES, Source, describe, download, fetch, unpack, verify
-from tests.test_benchmarks import TRUTH, needs_truth, small_truth, stand_ins, trusted
+from indiret.datasets import downloads
+from indiret.datasets.downloads import (
+    SOURCES,
+    Source,
+    dataset_info,
+    download,
+    fetch_dataset,
+    unpack,
+    verify_dataset,
+)
+from tests.datasets.test_benchmarks import TRUTH, needs_truth, small_truth, stand_ins, trusted
 
 BODY = bytes(range(256)) * 4000  # 1,024,000 bytes
 
@@ -270,7 +278,7 @@ def test_fetch_from_the_command(published, server, capsys):
     assert "Flickr's terms" in out and "blurred" in out and "no checksum published" in out
     assert sorted(os.listdir(published / "images")) == ["query_000000.jpg", "town_000000.jpg"]
     asked = len(server.asked)
-    fetch("roxford5k", published)
+    fetch_dataset("roxford5k", published)
     assert len(server.asked) == asked  # nothing is fetched twice
 
     assert main(["data", "verify", "roxford5k", "--root", str(published)]) == 2
@@ -283,7 +291,7 @@ def test_fetch_leaves_a_foreign_pickle_alone(published):
     published.mkdir()
     (published / "gnd_roxford5k.pkl").write_bytes(b"mine")
     with pytest.raises(ValueError, match="is there already with other content"):
-        fetch("roxford5k", published)
+        fetch_dataset("roxford5k", published)
     assert (published / "gnd_roxford5k.pkl").read_bytes() == b"mine"
 
 
@@ -291,7 +299,7 @@ def test_fetch_leaves_a_foreign_pickle_alone(published):
 def test_descriptions(name, capsys):
     assert main(["data", "info", name]) == 0
     out = capsys.readouterr().out
-    assert out == describe(name) + "\n"
+    assert out == dataset_info(name) + "\n"
     for words in ("Flickr", "withdrawn", "https://www.robots.ox.ac.uk", "Disk: "):
         assert words in out
 
@@ -310,7 +318,7 @@ def test_verify_at_full_size(name, tmp_path, monkeypatch, capsys):
     texts = name == "oxford5k"
     place = "groundtruth" if texts else f"gnd_{name}.pkl"
     (tmp_path / place).symlink_to((TRUTH / (name if texts else place)).resolve())
-    assert verify(name, tmp_path).problems == ()
+    assert verify_dataset(name, tmp_path).problems == ()
     (tmp_path / "images" / "oxford_002904.jpg").unlink()
     assert main(["data", "verify", name, "--root", str(tmp_path)]) == 2
     err = capsys.readouterr().err
@@ -324,7 +332,7 @@ def test_verify_decodes_every_photo_and_knows_the_answers(tmp_path):
     whole = (tmp_path / "images" / "town_000900.jpg").read_bytes()
     (tmp_path / "images" / "town_000900.jpg").unlink()
     (tmp_path / "images" / "town_000900.jpg").write_bytes(whole[:-30])
-    problems = verify("oxford5k", tmp_path).problems
+    problems = verify_dataset("oxford5k", tmp_path).problems
     assert len(problems) == 2
     assert "not those of the published ground truth" in problems[0]
     assert "town_000900.jpg is truncated" in problems[1]

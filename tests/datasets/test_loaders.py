@@ -13,7 +13,7 @@ from indiret.datasets import SPLITS, TOYTOWN, Query, load_clicked_pairs, load_da
 from indiret.images import image_size
 
 SHARED = Path(
-    os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
+    os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")
 )
 OXFORD = SHARED / "oxford5k_sample"
 needs_oxford = pytest.mark.skipif(not OXFORD.is_dir(), reason=f"no real photos at {OXFORD}")

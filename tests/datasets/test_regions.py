@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indiret.datasets import load_dataset, use_regions
-from indiret.images import image_size, pixel_box
-from indiret.regions import (
+from indiret.datasets.regions import (
     PhotoRegions,
     Region,
     RegionFile,
@@ -20,6 +19,7 @@ from indiret.regions import (
     region_mask,
     write_regions,
 )
+from indiret.images import image_size, pixel_box
 
 BOX = Region.from_box((10, 20, 50, 60))
 coordinates = st.floats(-30, 90, allow_nan=False)

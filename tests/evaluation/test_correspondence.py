@@ -1,15 +1,15 @@
-"""`indiret.correspondence`: true partners against a loop over patches and hand-made scenes."""
+"""`indiret.evaluation.correspondence`: true matches against a loop, and hand-made scenes."""
 
 import numpy as np
 import pytest
 
-from indiret.correspondence import (
+from indiret.datasets import TOYTOWN, Geometry, load_dataset
+from indiret.evaluation.correspondence import (
+    ground_truth_matches,
     patch_match_accuracy,
     point_match_accuracy,
     strongest_targets,
-    true_partners,
 )
-from indiret.datasets import TOYTOWN, Geometry, load_dataset
 
 
 def camera(azimuth, width=320, height=240, focal=300.0, distance=4.0, scale=1.0):
@@ -38,7 +38,7 @@ def view(matrix, planes, width=320, height=240):
 
 
 def by_hand(query_view, target_view, box, query_grid, target_grid, shape):
-    """`true_partners` as a loop over query patches."""
+    """`ground_truth_matches` as a loop over query patches."""
     partners = np.full((*query_grid, 2), -1)
     for k, l in np.ndindex(*query_grid):
         x = box[0] + (l + 0.5) * (box[2] - box[0]) / query_grid[1]
@@ -58,6 +58,7 @@ def by_hand(query_view, target_view, box, query_grid, target_grid, shape):
     return partners
 
 
+WHOLE = (0, 0, 320, 240)
 WALL = (0.0, 1.0, True)
 TREE = (-1.5, 0.25, False)  # in front of the wall, not of the landmark
 PORCH = (-1.0, 0.3, True)  # in front, and of the landmark
@@ -65,7 +66,9 @@ PORCH = (-1.0, 0.3, True)  # in front, and of the landmark
 
 def test_partners_of_a_view_with_itself_are_the_patches():
     geometry = view(camera(0.0), [(0.0, 9.0, True)])
-    partners = true_partners(geometry, geometry, (0, 0, 320, 240), (8, 16), (240, 320), (8, 16))
+    partners = ground_truth_matches(
+        geometry, geometry, (0, 0, 320, 240), (8, 16), (240, 320), (8, 16)
+    )
     np.testing.assert_array_equal(partners, np.moveaxis(np.indices((8, 16)), 0, -1))
 
 
@@ -75,7 +78,7 @@ def test_partners_equal_the_loop(planes, scale):
     query_view = view(camera(-0.4), planes)
     target_view = view(camera(0.5, focal=260, scale=scale), planes)
     arguments = (40, 30, 300, 220), (9, 12)
-    fast = true_partners(query_view, target_view, *arguments, (240, 320), (14, 11))
+    fast = ground_truth_matches(query_view, target_view, *arguments, (240, 320), (14, 11))
     slow = by_hand(query_view, target_view, *arguments, (14, 11), (240, 320))
     np.testing.assert_array_equal(fast, slow)
     assert 0.2 < (fast[..., 0] >= 0).mean() < 1
@@ -87,7 +90,9 @@ def test_what_stands_in_front_hides():
         query_view = view(camera(-0.3), [WALL])
         target_view = view(camera(0.3), planes)
         whole = (0, 0, 320, 240)
-        partners = true_partners(query_view, target_view, whole, (24, 32), (240, 320), (24, 32))
+        partners = ground_truth_matches(
+            query_view, target_view, whole, (24, 32), (240, 320), (24, 32)
+        )
         seen[name] = (partners[..., 0] >= 0).sum()
     assert seen["tree"] < seen["bare"] and seen["porch"] < seen["bare"]
 
@@ -96,7 +101,9 @@ def test_what_lies_behind_the_camera_has_no_partner():
     """Mirrored through the camera's eye, a point falls on the same pixel, from behind."""
     target = view(camera(0.0), [(0.0, 9.0, True)])
     mirrored = Geometry([0, 0, -8] - target.positions, target.camera)
-    partners = true_partners(mirrored, target, (0, 0, 320, 240), (8, 16), (240, 320), (8, 16))
+    partners = ground_truth_matches(
+        mirrored, target, (0, 0, 320, 240), (8, 16), (240, 320), (8, 16)
+    )
     assert (partners == -1).all()
 
 
@@ -182,8 +189,8 @@ def test_partners_in_toytown_go_there_and_back():
             shapes = data.read(one.image).shape, data.read(name).shape
             grid = (14, 14)
             boxes = [(0, 0, shape[1], shape[0]) for shape in shapes]
-            there = true_partners(views[0], views[1], boxes[0], grid, shapes[1], grid)
-            home = true_partners(views[1], views[0], boxes[1], grid, shapes[0], grid)
+            there = ground_truth_matches(views[0], views[1], boxes[0], grid, shapes[1], grid)
+            home = ground_truth_matches(views[1], views[0], boxes[1], grid, shapes[0], grid)
             covered.append((there[..., 0] >= 0).mean())
             for k, l in np.argwhere(there[..., 0] >= 0):
                 returned = home[tuple(there[k, l])]

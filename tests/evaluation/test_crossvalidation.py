@@ -1,4 +1,4 @@
-"""`indiret.crossvalidation`: folds of both kinds, and that nothing crosses them."""
+"""`indiret.evaluation.crossvalidation`: folds of both kinds, and that nothing crosses them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,10 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indiret.crossvalidation import SCHEMES, Fold, check_fold, folds, training_data
 from indiret.datasets import Query, RetrievalDataset, load_dataset
-from indiret.groundtruth import BENCHMARKS, read_pickled
-from tests.test_benchmarks import TRUTH, needs_truth
+from indiret.datasets.groundtruth import BENCHMARKS, read_pickled
+from indiret.evaluation.crossvalidation import (
+    SPLIT_PROTOCOLS,
+    Fold,
+    check_fold,
+    folds,
+    training_data,
+)
+from tests.datasets.test_benchmarks import TRUTH, needs_truth
 
 
 def query(name, landmark, image=None, good=(), junk=()):
@@ -137,7 +143,7 @@ def assert_nothing_crosses(dataset, fold, by):
     return part
 
 
-@pytest.mark.parametrize("by", SCHEMES)
+@pytest.mark.parametrize("by", SPLIT_PROTOCOLS)
 def test_toytown_in_ten_folds(by):
     town = load_dataset("toytown")
     for fold in folds(town.queries, by, validation=0.1):
@@ -146,7 +152,7 @@ def test_toytown_in_ten_folds(by):
 
 
 @needs_truth
-@pytest.mark.parametrize("by", SCHEMES)
+@pytest.mark.parametrize("by", SPLIT_PROTOCOLS)
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_the_benchmarks_in_ten_folds(name, by):
     images, queries = read_pickled(TRUTH / f"gnd_{name}.pkl", name)

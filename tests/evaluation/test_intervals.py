@@ -1,4 +1,4 @@
-"""`indiret.statistics`: intervals against a loop, and Platt's minimum."""
+"""`indiret.evaluation.intervals`: intervals against a loop, and Platt's minimum."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from indiret.statistics import fit_calibration, nested_bootstrap, sign_flip_test
+from indiret.evaluation.intervals import fit_calibration, nested_bootstrap, sign_flip_test
 
 
 def slow_bootstrap(values, draws):

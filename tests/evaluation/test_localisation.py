@@ -1,4 +1,4 @@
-"""`indiret.localisation`: each measure of a map against its definition, slowly."""
+"""`indiret.evaluation.localisation`: each measure of a map against its definition, slowly."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from indiret.localisation import (
+from indiret.evaluation.localisation import (
     average_to_grid,
     centre_gaussian,
     evidence_iou,

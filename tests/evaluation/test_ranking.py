@@ -1,4 +1,4 @@
-"""`indiret.evaluation`: average precision against the benchmark's own program."""
+"""`indiret.evaluation.ranking`: average precision against the benchmark's own program."""
 
 import os
 from pathlib import Path
@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indiret.datasets import Query
+from indiret.datasets.groundtruth import read_pickled
 from indiret.evaluation import (
     SETUPS,
     average_precision,
     mean_average_precision,
     mean_precision,
     precision_at,
-    revisit,
+    select_setup,
 )
-from indiret.groundtruth import read_pickled
 
 SHARED = Path(
-    os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
+    os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")
 )
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no reference data at {SHARED}")
 
@@ -157,7 +157,7 @@ def test_setups_equal_the_revisited_program(ranked, kinds):
         "hard": (answers["h"], answers["j"] | answers["e"]),
     }
     for setup, (positives, junk) in expected.items():
-        asked = revisit([one], setup)
+        asked = select_setup([one], setup)
         assert bool(asked) == bool(positives)
         if not asked:
             continue
@@ -178,9 +178,9 @@ def test_precision_counts_to_the_last_positive_only():
 
 def test_unknown_setups_and_queries_without_answers():
     easy = query("m_1", "m")
-    assert revisit([easy], "hard") == [] and revisit([easy], "medium") == [easy]
+    assert select_setup([easy], "hard") == [] and select_setup([easy], "medium") == [easy]
     with pytest.raises(ValueError, match="no setup 'harder'; choose one of easy, medium, hard"):
-        revisit([easy], "harder")
+        select_setup([easy], "harder")
     with pytest.raises(ValueError, match="no queries"):
         mean_precision({}, [], 5)
 
@@ -198,7 +198,7 @@ def test_real_features_in_the_three_setups():
         q.name: [images[place] for place in np.argsort(-database @ row[q.image], kind="stable")]
         for q in queries
     }
-    setups = {setup: revisit(queries, setup) for setup in SETUPS}
+    setups = {setup: select_setup(queries, setup) for setup in SETUPS}
     assert [len(asked) for asked in setups.values()] == [68, 70, 70]
     maps = [mean_average_precision(lists, asked) for asked in setups.values()]
     assert 1 > maps[0] > maps[1] > maps[2] > 0.01

@@ -4,10 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indiret.datasets import load_dataset
-from indiret.evaluation import true_partners
+from indiret.evaluation import ground_truth_matches
+from indiret.evaluation.shapes import (
+    SHAPES,
+    fit_gaussian,
+    fit_sphere,
+    matching_points,
+    shape_precision,
+)
 from indiret.images import image_size, pixel_box
 from indiret.protocol import evidence_pairs
-from indiret.shapes import SHAPES, fit_gaussian, fit_sphere, matching_points, shape_precision
 
 
 @settings(max_examples=20, deadline=None)
@@ -53,7 +59,7 @@ def test_true_pairs_of_toytown_lie_on_a_plane_and_on_no_sphere():
         picture = image_size(town.path(pair.query.image))
         box = pixel_box(pair.query.box, picture)
         sides = town.geometry(pair.query.image), town.geometry(pair.name)
-        partners = true_partners(*sides, box, (10, 10), pair.roi.shape, (14, 14))
+        partners = ground_truth_matches(*sides, box, (10, 10), pair.roi.shape, (14, 14))
         points = matching_points(partners)
         if len(points) >= 20:
             for shape in SHAPES:

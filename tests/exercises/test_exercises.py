@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import indiret.plane_exercises  # noqa: F401  registers its checks
-from indiret.exercises import CHECKS, Hint, Verdict, check, exercise, expect, guess
+from indiret.exercises import CHECKS, CheckResult, Hint, check, exercise, expect, guess
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TASK = re.compile(r"### (★{1,3})☆{0,2} .+")
 
 
@@ -27,13 +27,13 @@ class Exercise:
     solution: str
     mistake: str
 
-    def verdict(self, answer: str) -> Verdict:
+    def verdict(self, answer: str) -> CheckResult:
         """Run code after the chapter's imports, then the starter's call of check."""
         (call,) = re.findall(r"^check\(.*\)$", self.starter, re.MULTILINE)
         names: dict[str, object] = {}
         exec(f"{self.imports}\n{answer}\nverdict = {call}", names)
         verdict = names["verdict"]
-        assert isinstance(verdict, Verdict)
+        assert isinstance(verdict, CheckResult)
         return verdict
 
 

@@ -1,0 +1,303 @@
+"""A data set for retrieval: photos, queries with their boxes, and which photos answer them.
+
+Chapter: *Ranking and honest evaluation*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from indiret.datasets.regions import Region, check_shape, read_regions, region_mask
+from indiret.datasets.toytown import Geometry, read_geometry
+from indiret.images import Box, Picture, image_size, pixel_box, read_image
+from indiret.images import crop as crop_to_box
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query and its answers by name.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``all_souls_1``.
+    image : str
+        The query's photo.
+    box : tuple of float or None
+        ``(x1, y1, x2, y2)`` in pixels; None for the whole photo.
+    landmark : str
+        What the photo shows.
+    good, ok, junk : frozenset of str
+        Database images: clearly visible, partly visible, hardly visible. Junk counts neither for
+        nor against. Of the revisited sets: easy, hard and junk.
+
+    Examples
+    --------
+    >>> query = Query("mill_1", "mill_000001", None, "mill", frozenset({"mill_000001"}))
+    >>> sorted(query.positives)
+    ['mill_000001']
+    """
+
+    name: str
+    image: str
+    box: Box | None
+    landmark: str
+    good: frozenset[str] = frozenset()
+    ok: frozenset[str] = frozenset()
+    junk: frozenset[str] = frozenset()
+
+    @property
+    def positives(self) -> frozenset[str]:
+        """The images that answer the query: good and ok."""
+        return self.good | self.ok
+
+
+@dataclass(frozen=True)
+class RetrievalDataset:
+    """A database of photos, and queries with their answers.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``toytown/test``.
+    root : Path
+        The folder that holds everything.
+    images : mapping of str to Path
+        The database in the order of its names.
+    queries : tuple of Query
+        In the order of their names; empty for a plain folder.
+    query_images : mapping of str to Path
+        The queries' photos: the database's own paths where they lie in it.
+    skipped : tuple of (str, str)
+        What the loader had to leave out: file or query, and the reason.
+    revisited : bool
+        Whether the answers are of the revisited benchmark: ``good`` easy, ``ok`` hard.
+    regions : mapping of str to tuple of Region, or None
+        Regions of interest from a file, see `use_regions`; None for the set's own.
+    regions_used : str
+        Where the regions of interest come from, in words for a report.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from indiret.datasets import load_dataset
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (32, 24)).save(Path(folder, "a.png"))
+    ...     Path(folder, "b.png").write_text("not an image")
+    ...     data = load_dataset("folder", folder)
+    12
+    >>> list(data.images), [name for name, reason in data.skipped]
+    (['a.png'], ['b.png'])
+    """
+
+    name: str
+    root: Path
+    images: Mapping[str, Path]
+    queries: tuple[Query, ...]
+    query_images: Mapping[str, Path]
+    skipped: tuple[tuple[str, str], ...] = ()
+    revisited: bool = False
+    regions: Mapping[str, tuple[Region, ...]] | None = None
+    regions_used: str = "the boxes of the queries"
+
+    @property
+    def landmarks(self) -> tuple[str, ...]:
+        """The landmarks of the queries, in order of name."""
+        return tuple(sorted({query.landmark for query in self.queries}))
+
+    def path(self, name: str) -> Path:
+        """The file of a photo of the database or of a query; a ValueError if there is none."""
+        found = self.images.get(name) or self.query_images.get(name)
+        if found is None:
+            raise ValueError(
+                f"The data set {self.name} has no image named {name!r}; its names are like "
+                f"{next(iter(self.images))!r}."
+            )
+        return found
+
+    def read(self, name: str) -> Picture:
+        """The photo of this name, shape (H, W, 3), uint8; raises as `path` and `read_image`."""
+        return read_image(self.path(name))
+
+    def read_query(self, query: Query, crop: bool = True) -> Picture:
+        """The photo of a query, cut to its box unless `crop` is False; raises as `read`."""
+        picture = self.read(query.image)
+        return crop_to_box(picture, query.box) if crop and query.box else picture
+
+    def roi(self, name: str, landmark: str | None = None) -> NDArray[np.bool_] | None:
+        """The region of interest of a photo: where its landmark is.
+
+        What a file of regions says, if one is used (`use_regions`); otherwise the pixel mask where
+        the set has one (Toytown), or the boxes of the queries on the photo.
+
+        Parameters
+        ----------
+        name : str
+            A photo; raises as `path`.
+        landmark : str, optional
+            Only the file's regions of this landmark, and those that name none.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            Shape (H, W), bool; None where no region is known.
+        """
+        path = self.path(name)
+        if self.regions is not None:
+            chosen = [
+                region
+                for region in self.regions.get(name, ())
+                if landmark is None or region.landmark in ("", landmark)
+            ]
+            return region_mask(chosen, image_size(path)) if chosen else None
+        mask = self.root / "masks" / f"{name}.png"
+        if mask.is_file():
+            with Image.open(mask) as image:
+                return np.asarray(image.convert("1"), dtype=bool)
+        boxes = [query.box for query in self.queries if query.image == name and query.box]
+        if not boxes:
+            return None
+        inside = np.zeros(image_size(path), dtype=bool)
+        for box in boxes:
+            x1, y1, x2, y2 = pixel_box(box, inside.shape)
+            inside[y1:y2, x1:x2] = True
+        return inside
+
+    def geometry(self, name: str) -> Geometry | None:
+        """The surface points and the camera of a Toytown photo; raises as `path`.
+
+        None for a photo without a landmark, and in other data sets.
+        """
+        self.path(name)
+        archive = self.root / "geometry.npz"
+        return read_geometry(archive, name) if archive.is_file() else None
+
+    def manifest_hash(self) -> str:
+        """A SHA-256, 64 hexadecimal digits, that tells which data a result was made with.
+
+        For Toytown, of its frozen manifest, which holds a hash of every file; otherwise of the
+        names and sizes of the photos and of the queries.
+        """
+        manifest = self.root.parent / "MANIFEST.sha256"
+        if self.name.startswith("toytown") and "+" not in self.name and manifest.is_file():
+            return hashlib.sha256(manifest.read_bytes()).hexdigest()
+        photos = {**self.images, **self.query_images}
+        lines = [f"{name} {photos[name].stat().st_size}" for name in sorted(photos)]
+        for query in self.queries:
+            answers = [sorted(names) for names in (query.good, query.ok, query.junk)]
+            lines.append(f"{query.name} {query.image} {query.box} {answers}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def join_datasets(first: RetrievalDataset, second: RetrievalDataset) -> RetrievalDataset:
+    """The photos and queries of two data sets as one, to learn from both.
+
+    Regions of interest are those of the first. A photo of one set answers no query of the other.
+
+    Raises
+    ------
+    ValueError
+        If they share the name of a photo, a query or a landmark.
+
+    Examples
+    --------
+    >>> from indiret.datasets import load_dataset
+    >>> town = load_dataset("toytown", split="validation")
+    >>> len(join_datasets(town, load_dataset("toytown")).landmarks)
+    27
+    """
+    sides = [
+        {*data.images, *data.query_images, *data.landmarks, *(query.name for query in data.queries)}
+        for data in (first, second)
+    ]
+    if shared := sides[0] & sides[1]:
+        raise ValueError(
+            f"{first.name} and {second.name} share {len(shared)} names, {min(shared)} for one; "
+            "data sets that are joined share none."
+        )
+    return replace(
+        first,
+        name=f"{first.name}+{second.name}",
+        images={**first.images, **second.images},
+        queries=(*first.queries, *second.queries),
+        query_images={**first.query_images, **second.query_images},
+        skipped=(*first.skipped, *second.skipped),
+    )
+
+
+def use_regions(
+    dataset: RetrievalDataset, path: str | os.PathLike[str], unreviewed: bool = False
+) -> RetrievalDataset:
+    """The data set with its regions of interest taken from a file, and from nowhere else.
+
+    Parameters
+    ----------
+    dataset : RetrievalDataset
+        Any.
+    path : path
+        A COCO json file; photos in it that the data set lacks are passed over.
+    unreviewed : bool
+        Take proposals that nobody has accepted or rejected, too.
+
+    Returns
+    -------
+    RetrievalDataset
+        ``regions_used`` says what was taken: counts by origin, and the file's SHA-256.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it cannot be read, knows a photo in another size, or has no region for this data set.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from indiret.datasets import PhotoRegions, load_dataset, write_regions
+    >>> town = load_dataset("toytown", split="validation")
+    >>> name = town.queries[0].image
+    >>> region = Region.from_box((10, 20, 110, 120))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "regions.json")
+    ...     write_regions(file, {name: PhotoRegions(image_size(town.path(name)), [region])})
+    ...     drawn = use_regions(town, file)
+    >>> int(drawn.roi(name).sum()), drawn.regions_used
+    (10000, 'regions.json (SHA-256 ...): 1 photos; regions: 1 drawn')
+    """
+    path = Path(path)
+    states = {"accepted", "open"} if unreviewed else {"accepted"}
+    regions: dict[str, tuple[Region, ...]] = {}
+    left = 0
+    for given, photo in read_regions(path).items():
+        name = given if given in dataset.images else Path(given).stem
+        if name not in dataset.images and name not in dataset.query_images:
+            continue
+        check_shape(path, name, photo, image_size(dataset.path(name)))
+        left += sum(region.state == "open" for region in photo.regions)
+        try:
+            chosen = [one.within(photo.shape) for one in photo.regions if one.state in states]
+        except ValueError as error:
+            raise ValueError(f"{path}, photo {given}: {error}") from error
+        if chosen:
+            regions[name] = (*regions.get(name, ()), *chosen)
+    if not regions:
+        remedy = f"; {left} proposals in it wait to be accepted" if left else ""
+        raise ValueError(f"{path} has no region for a photo of {dataset.name}{remedy}.")
+    origins = [
+        ("sift, unreviewed" if region.state == "open" else region.origin)
+        for of_photo in regions.values()
+        for region in of_photo
+    ]
+    counts = ", ".join(f"{origins.count(one)} {one}" for one in sorted(set(origins)))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    used = f"{path.name} (SHA-256 {digest[:16]}): {len(regions)} photos; regions: {counts}"
+    return replace(dataset, regions=regions, regions_used=used)

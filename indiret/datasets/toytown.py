@@ -1,0 +1,50 @@
+"""Toytown, the embedded rendered set: where it lies, its parts, and the geometry of its photos.
+
+Chapter: *The correlation tensor*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+TOYTOWN = Path(__file__).parents[1] / "data" / "toytown"
+SPLITS = ("train", "validation", "test")
+NOT_LANDMARK = 65535  # in geometry.npz, all three coordinates of a cell
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where each coarse cell of a Toytown picture lies on its landmark.
+
+    Attributes
+    ----------
+    positions : numpy.ndarray
+        Shape (rows, columns, 3), float64: the landmark-local surface point seen at the centre of
+        the cell, ``(cell * column + cell / 2, cell * row + cell / 2)`` pixels; NaN where the
+        landmark is not seen. The same physical point has the same coordinates in every view.
+    camera : numpy.ndarray
+        Shape (3, 4), float64: P with ``[u * w, v * w, w] = P @ [x, y, z, 1]``, u and v in pixels.
+    cell : int
+        Side of a cell in pixels.
+    """
+
+    positions: NDArray[np.float64]
+    camera: NDArray[np.float64]
+    cell: int = 10
+
+
+def read_geometry(archive: Path, name: str) -> Geometry | None:
+    """The geometry of a photo out of ``geometry.npz``; None for a photo without a landmark."""
+    with np.load(archive, allow_pickle=False) as stored:
+        if f"positions/{name}" not in stored:
+            return None
+        steps = stored[f"positions/{name}"]
+        low, high = stored["lo"], stored["hi"]
+        camera = stored[f"cameras/{name}"]
+    positions = low + steps / (NOT_LANDMARK - 1) * (high - low)
+    positions[(steps == NOT_LANDMARK).all(axis=-1)] = np.nan
+    return Geometry(positions, camera)
