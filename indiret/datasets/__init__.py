@@ -20,24 +20,8 @@ from indiret.datasets.regions import (
 from indiret.datasets.toytown import SPLITS, TOYTOWN, Geometry
 
 __all__ = [
-    "BENCHMARKS",
-    "LOADERS",
-    "SPLITS",
-    "TOYTOWN",
-    "ClickedPair",
-    "Geometry",
-    "PhotoRegions",
-    "Query",
-    "Region",
-    "RegionFile",
-    "RetrievalDataset",
-    "check_shape",
-    "join_datasets",
-    "load_clicked_pairs",
-    "load_dataset",
-    "read_pickled",
-    "read_regions",
-    "region_mask",
-    "use_regions",
-    "write_regions",
-]
+    "BENCHMARKS", "LOADERS", "SPLITS", "TOYTOWN", "ClickedPair", "Geometry", "PhotoRegions",
+    "Query", "Region", "RegionFile", "RetrievalDataset", "check_shape", "join_datasets",
+    "load_clicked_pairs", "load_dataset", "read_pickled", "read_regions", "region_mask",
+    "use_regions", "write_regions",
+]  # fmt: skip

@@ -84,14 +84,8 @@ SOURCES = {
         *PARIS_PHOTOS,
         Source(f"{VGG}/parisbuildings/paris_120310.tgz", "groundtruth", ".txt"),
     ),
-    "roxford5k": (
-        OXFORD_PHOTOS,
-        Source(f"{REVISITED}/roxford5k/gnd_roxford5k.pkl", "."),
-    ),
-    "rparis6k": (
-        *PARIS_PHOTOS,
-        Source(f"{REVISITED}/rparis6k/gnd_rparis6k.pkl", "."),
-    ),
+    "roxford5k": (OXFORD_PHOTOS, Source(f"{REVISITED}/roxford5k/gnd_roxford5k.pkl", ".")),
+    "rparis6k": (*PARIS_PHOTOS, Source(f"{REVISITED}/rparis6k/gnd_rparis6k.pkl", ".")),
 }
 # Of the answers of all queries (`answers_digest`), from the pickles of the revisited benchmark.
 DIGESTS = {
@@ -117,20 +111,7 @@ NOTES = (
 def dataset_info(name: str) -> str:
     """What a benchmark is, where it comes from, what it needs, and under which terms.
 
-    Parameters
-    ----------
-    name : str
-        One of ``SOURCES``.
-
-    Returns
-    -------
-    str
-        Several lines.
-
-    Raises
-    ------
-    ValueError
-        If the name is not known.
+    ``name`` is one of ``SOURCES``; any other is a ValueError.
 
     Examples
     --------
@@ -138,10 +119,9 @@ def dataset_info(name: str) -> str:
     roxford5k: 4,993 photos to search, 70 queries of 11 landmarks that are no part of them
     """
     sources, benchmark = _sources(name), BENCHMARKS[name]
-    asked = len(benchmark.landmarks)
     outside = " that are no part of them" if benchmark.revisited else ", each its own first answer"
     lines = [
-        f"{name}: {benchmark.photos:,} photos to search, {asked} queries of "
+        f"{name}: {benchmark.photos:,} photos to search, {len(benchmark.landmarks)} queries of "
         f"{len(set(benchmark.landmarks))} landmarks{outside}"
     ]
     if benchmark.corrupt:
@@ -189,12 +169,7 @@ def fetch_dataset(name: str, root: Path) -> None:
 def download(source: Source, target: Path) -> None:
     """Download one file, going on from ``<target>.part`` if there is one.
 
-    Parameters
-    ----------
-    source : Source
-        What to get, and its size and checksum where they are known.
-    target : Path
-        Exists afterwards only if the file came whole.
+    ``target`` exists afterwards only if the file came whole.
 
     Raises
     ------
@@ -296,16 +271,8 @@ class _CarefulGzip(gzip.GzipFile):
 def unpack(archive: Path, folder: Path, suffix: str) -> None:
     """Put the files of a ``.tgz`` into a folder, side by side, once all of them are checked.
 
-    Only contents are taken from the archive; names, rights and owners are our own.
-
-    Parameters
-    ----------
-    archive : Path
-        A gzipped tar archive from anywhere.
-    folder : Path
-        Where the files go, without the archive's own folders.
-    suffix : str
-        Files with another one are passed over.
+    Only the contents of files with this suffix are taken from the archive; folders, rights and
+    owners are our own.
 
     Raises
     ------
@@ -374,22 +341,7 @@ class Verification(NamedTuple):
 def verify_dataset(name: str, root: Path) -> Verification:
     """Compare a folder with the benchmark: counts, answers, and every photo decoded.
 
-    Parameters
-    ----------
-    name : str
-        One of ``SOURCES``.
-    root : Path
-        Its folder, in the official layout.
-
-    Returns
-    -------
-    Verification
-        Without problems if it is the benchmark at full size.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        As `indiret.datasets.load_dataset`.
+    Without problems if it is the benchmark at full size; raises as `indiret.datasets.load_dataset`.
     """
     _sources(name)
     dataset, benchmark = load_dataset(name, root), BENCHMARKS[name]

@@ -61,20 +61,12 @@ BENCHMARKS = {
 
 
 def read_query(path: Path) -> Query:
-    """Read ``<name>_query.txt`` and the three lists beside it.
+    """Read ``<landmark>_<number>_query.txt`` and the three lists beside it.
 
     The query's line is ``image x1 y1 x2 y2``, the image with or without the benchmark's ``oxc1_``;
     a list has one image a line. The official files repeat one name, which does no harm.
 
-    Parameters
-    ----------
-    path : Path
-        The query's file, ``<landmark>_<number>_query.txt``.
-
-    Returns
-    -------
-    Query
-        As written; nothing is compared with the photos.
+    Nothing is compared with the photos.
 
     Raises
     ------
@@ -126,13 +118,6 @@ def read_pickled(path: Path, name: str) -> tuple[list[str], list[Query]]:
     The pickle holds ``imlist`` (the database), ``qimlist`` (a photo for each query) and ``gnd``:
     for each query ``bbx`` and lists of places in ``imlist``, ``ok`` and ``junk``, or of the
     revisited sets ``easy``, ``hard`` and ``junk``. Nothing in it is executed.
-
-    Parameters
-    ----------
-    path : Path
-        The pickle.
-    name : str
-        One of ``BENCHMARKS``.
 
     Returns
     -------

@@ -18,7 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indiret.datasets.dataset import Query, RetrievalDataset
-from indiret.datasets.groundtruth import BENCHMARKS, OFFICIAL_LAYOUT, read_pickled, read_query
+from indiret.datasets.groundtruth import (
+    BENCHMARKS,
+    OFFICIAL_LAYOUT,
+    Benchmark,
+    read_pickled,
+    read_query,
+)
 from indiret.datasets.toytown import SPLITS, TOYTOWN
 from indiret.images import ImageError, check_image, find_images, image_size, pixel_box
 
@@ -95,17 +101,10 @@ def load_dataset(
 class ClickedPair:
     """Two photos of one scene, and points that somebody clicked in both.
 
-    Attributes
-    ----------
-    name : str
-        The scene's folder, such as ``WGABS/kyiv``.
-    query, target : Path
-        The photos.
-    query_points, target_points : numpy.ndarray
-        Shape (N, 2), float64: x and y in pixels; row by row the same point of the scene.
+    The points are (N, 2), float64: x and y in pixels; row by row the same point of the scene.
     """
 
-    name: str
+    name: str  # the scene's folder, such as WGABS/kyiv
     query: Path
     target: Path
     query_points: NDArray[np.float64]
@@ -116,17 +115,8 @@ def load_clicked_pairs(root: str | os.PathLike[str]) -> list[ClickedPair]:
     """Read scenes in the layout of WxBS: ``GROUP/SCENE/{01,02}.jpg`` and ``corrs.txt``.
 
     Each line of ``corrs.txt`` starts with x1 y1 x2 y2, in pixels of the original photos. Where the
-    photos were made smaller, ``root/sizes.json`` gives the original widths and heights.
-
-    Parameters
-    ----------
-    root : path
-        The folder of the groups.
-
-    Returns
-    -------
-    list of ClickedPair
-        In order of name.
+    photos were made smaller, ``root/sizes.json`` gives the original widths and heights. The pairs
+    come in order of name.
 
     Raises
     ------
@@ -219,11 +209,21 @@ def _load_pairs(name: str, root: Path) -> RetrievalDataset:
 
 
 def _load_official(name: str, root: Path) -> RetrievalDataset:
-    folder, truth = _official_places(name, root)
+    benchmark = BENCHMARKS.get(name, Benchmark(0, ()))
+    expected = f"expected in {root} are {OFFICIAL_LAYOUT}."
+    truths = [root / "groundtruth", root / f"gnd_{name}.pkl"]
+    if benchmark.revisited:
+        del truths[0]  # it may be there, of the original set
+        expected = (
+            f"expected in {root} are images/*.jpg or jpg/*.jpg, and gnd_{name}.pkl, as the "
+            "revisited benchmark has them."
+        )
+    folder = _first_there([root / "images", root / "jpg"], expected)
+    truth = _first_there(truths, expected)
     photos: dict[str, Path] = {}
     for path in find_images(folder):
         _add_once(photos, path.stem, path)
-    corrupt = photos.keys() & BENCHMARKS[name].corrupt if name in BENCHMARKS else set()
+    corrupt = photos.keys() & benchmark.corrupt
     images, skipped = _readable({key: photos[key] for key in sorted(photos.keys() - corrupt)})
     skipped += tuple((image, "corrupt in the published archive") for image in sorted(corrupt))
     if truth.is_dir():
@@ -251,7 +251,7 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
     if not queries:
         raise FileNotFoundError(
             f"None of the {len(listed)} queries in {truth} has its photo and an answer among the "
-            f"{len(database)} images in {folder}; expected in {root} are {_official_layout(name)}."
+            f"{len(database)} images in {folder}; {expected}"
         )
     for query in queries:
         try:
@@ -261,34 +261,19 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
             source = f"{truth / query.name}_query.txt" if texts else f"{truth}, query {query.name}"
             raise ValueError(f"{source}: {error}") from error
     query_images = {query.image: images[query.image] for query in queries}
-    revisited = name in BENCHMARKS and BENCHMARKS[name].revisited
-    found = RetrievalDataset(name, root, database, tuple(queries), query_images, skipped, revisited)
+    found = RetrievalDataset(
+        name, root, database, tuple(queries), query_images, skipped, benchmark.revisited
+    )
     own = "the data set's own masks"
     return replace(found, regions_used=own) if (root / "masks").is_dir() else found
 
 
-def _official_places(name: str, root: Path) -> tuple[Path, Path]:
-    """The folder of photos; the folder of texts, or the pickle."""
-    folders = [root / "images", root / "jpg"]
-    truths = [root / "groundtruth", root / f"gnd_{name}.pkl"]
-    if name in BENCHMARKS and BENCHMARKS[name].revisited:
-        del truths[0]  # it may be there, of the original set
-    found = []
-    for places in (folders, truths):
-        there = [place for place in places if place.exists()]
-        if not there:
-            kind = "file" if places[0].suffix else "folder"
-            raise FileNotFoundError(
-                f"There is no {kind} {places[0]}; expected in {root} are {_official_layout(name)}."
-            )
-        found.append(there[0])
-    return found[0], found[1]
-
-
-def _official_layout(name: str) -> str:
-    if name in BENCHMARKS and BENCHMARKS[name].revisited:
-        return f"images/*.jpg or jpg/*.jpg, and gnd_{name}.pkl, as the revisited benchmark has them"
-    return OFFICIAL_LAYOUT
+def _first_there(places: Sequence[Path], expected: str) -> Path:
+    there = [place for place in places if place.exists()]
+    if not there:
+        kind = "file" if places[0].suffix else "folder"
+        raise FileNotFoundError(f"There is no {kind} {places[0]}; {expected}")
+    return there[0]
 
 
 def _readable(

@@ -26,6 +26,7 @@ STATES = ("accepted", "open", "rejected")  # open: nobody has looked at it yet
 MOST_CORNERS = 500
 MOST_BYTES = 200_000_000  # of a file: a thousand bytes a region leaves room for 200,000
 MAKER = "indiret"
+NAMELESS = "region"  # COCO wants a category, and a plain folder has no landmarks
 
 Points = tuple[tuple[float, float], ...]
 
@@ -34,18 +35,8 @@ Points = tuple[tuple[float, float], ...]
 class Region:
     """One region of a photo.
 
-    Attributes
-    ----------
-    points
-        Corners ``(x, y)`` in pixels from the photo's top left corner, in order along the outline.
-    landmark
-        What is seen there; empty if the photo can show one thing only.
-    origin
-        One of ``ORIGINS``.
-    state
-        One of ``STATES``.
-    inliers
-        How many matches speak for a proposal.
+    Its ``points`` are corners ``(x, y)`` in pixels from the photo's top left corner, in order along
+    the outline.
 
     Raises
     ------
@@ -61,10 +52,10 @@ class Region:
     """
 
     points: Points
-    landmark: str = ""
-    origin: str = "drawn"
-    state: str = "accepted"
-    inliers: int | None = None
+    landmark: str = ""  # what is seen there; empty if the photo can show one thing only
+    origin: str = "drawn"  # one of ORIGINS
+    state: str = "accepted"  # one of STATES
+    inliers: int | None = None  # how many matches speak for a proposal
 
     def __post_init__(self) -> None:
         corners = np.array(self.points, dtype=float)
@@ -120,24 +111,12 @@ class Region:
 
 @dataclass
 class PhotoRegions:
-    """All that is known of one photo's regions.
+    """All that is known of one photo's regions."""
 
-    Attributes
-    ----------
-    shape
-        Height and width of the photo.
-    regions
-        In the order in which they came.
-    nothing
-        Somebody looked and there is nothing to mark.
-    tried
-        Proposals were looked for.
-    """
-
-    shape: tuple[int, int]
+    shape: tuple[int, int]  # height and width
     regions: list[Region] = field(default_factory=list)
-    nothing: bool = False
-    tried: bool = False
+    nothing: bool = False  # somebody looked and there is nothing to mark
+    tried: bool = False  # proposals were looked for
 
     @property
     def done(self) -> bool:
@@ -145,11 +124,8 @@ class PhotoRegions:
 
         Examples
         --------
-        >>> photo = PhotoRegions((60, 80))
-        >>> photo.done
-        False
-        >>> photo.regions.append(Region.from_box((1, 1, 9, 9), origin="sift", state="open"))
-        >>> photo.done
+        >>> region = Region.from_box((1, 1, 9, 9), origin="sift", state="open")
+        >>> PhotoRegions((60, 80), [region]).done
         False
         """
         states = {region.state for region in self.regions}
@@ -157,19 +133,9 @@ class PhotoRegions:
 
 
 def region_mask(regions: Iterable[Region], shape: Sequence[int]) -> NDArray[np.bool_]:
-    """The pixels whose centre lies in one of the regions.
+    """The pixels whose centre lies in one of the regions of a photo of this shape, (H, W) bool.
 
-    Parameters
-    ----------
-    regions : iterable of Region
-        Of one photo. Where an outline crosses itself, what it goes round twice is outside.
-    shape : sequence of int
-        The photo's; height and width come first.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (H, W), bool.
+    Where an outline crosses itself, what it goes round twice is outside.
 
     Examples
     --------
@@ -196,22 +162,15 @@ def region_mask(regions: Iterable[Region], shape: Sequence[int]) -> NDArray[np.b
 def read_regions(path: str | os.PathLike[str]) -> dict[str, PhotoRegions]:
     """Read a COCO json file of boxes and polygons, of this program or of another.
 
-    Parameters
-    ----------
-    path : path
-        The file. A region that does not say otherwise counts as drawn and accepted.
-
-    Returns
-    -------
-    dict of str to PhotoRegions
-        By the photo's name: as the data set names it where the file says so, else its file name.
+    What comes back goes by the photo's name: as the data set names it where the file says so, else
+    its file name. A region that does not say otherwise counts as drawn and accepted.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no such file; the sentence says what is wrong with it.
+        If it is no region file; the sentence says what is wrong with it.
     """
     path = Path(path)
     if not path.is_file():
@@ -248,19 +207,11 @@ def read_regions(path: str | os.PathLike[str]) -> dict[str, PhotoRegions]:
             landmark = landmarks[entry["category_id"]]
             photo.regions.append(_region(entry, "" if landmark == NAMELESS else landmark))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = str(error).strip(".") + " is missing or unknown" * isinstance(error, KeyError)
         raise ValueError(
-            f"{path} is not a region file that can be read: {_what(error)}, in {str(entry)[:120]}."
+            f"{path} is not a region file that can be read: {problem}, in {str(entry)[:120]}."
         ) from error
     return photos
-
-
-NAMELESS = "region"  # COCO wants a category, and a plain folder has no landmarks
-
-
-def _what(error: Exception) -> str:
-    return (
-        f"{error} is missing or unknown" if isinstance(error, KeyError) else str(error).strip(".")
-    )
 
 
 def _region(entry: Mapping[str, Any], landmark: str) -> Region:
@@ -286,14 +237,7 @@ def _region(entry: Mapping[str, Any], landmark: str) -> Region:
 
 
 def write_regions(path: str | os.PathLike[str], photos: Mapping[str, PhotoRegions]) -> None:
-    """Write a COCO json file, whole or not at all.
-
-    Parameters
-    ----------
-    path : path
-        The file; its folder is made where it is missing.
-    photos : mapping of str to PhotoRegions
-        As `read_regions` gives them.
+    """Write a COCO json file, whole or not at all; its folder is made where it is missing.
 
     Examples
     --------
@@ -344,21 +288,8 @@ def write_regions(path: str | os.PathLike[str], photos: Mapping[str, PhotoRegion
 class RegionFile:
     """A file of regions that grows as somebody works, and is never lost or mixed up.
 
-    Parameters
-    ----------
-    path
-        Goes on where it was left if it is there.
-
-    Attributes
-    ----------
-    photos
-        By name, as `read_regions` gives them.
-
-    Raises
-    ------
-    ValueError
-        If the file is no region file, or one of another program, whose other contents saving
-        would lose.
+    If it is there, it is gone on with; ``photos`` are as `read_regions` gives them. A file of
+    another program is a ValueError: saving would lose its other contents.
 
     Examples
     --------
@@ -385,13 +316,7 @@ class RegionFile:
         self._seen = self._digest()
 
     def photo(self, name: str, shape: Sequence[int]) -> PhotoRegions:
-        """The entry of a photo, made where it is missing.
-
-        Raises
-        ------
-        ValueError
-            If the file knows the photo in another size: its corners would be elsewhere.
-        """
+        """The entry of a photo, made where it is missing; checked by `check_shape`."""
         height, width = shape[:2]
         known = self.photos.setdefault(name, PhotoRegions((height, width)))
         check_shape(self.path, name, known, (height, width))

@@ -1,8 +1,7 @@
 """Which patch really matches which: exact in Toytown, clicked by hand on real photos.
 
 A Toytown photo tells which surface point each of its cells shows; a point seen at a query patch
-is projected into the target, and the patch there is the true partner. The names here are to be
-had from `indiret.evaluation` too.
+is projected into the target, and the patch there is its true match.
 
 Chapter: *Ranking and honest evaluation*.
 """
@@ -51,12 +50,7 @@ def ground_truth_matches(
     Returns
     -------
     numpy.ndarray
-        Shape (m', n', 2), int: row and column of the partner; −1 where there is none.
-
-    Raises
-    ------
-    ValueError
-        If a grid is not two sides of at least 1.
+        Shape (m', n', 2), int: row and column of the match; `NO_MATCH` where there is none.
 
     Examples
     --------
@@ -75,9 +69,9 @@ def ground_truth_matches(
         query, target, np.stack(np.meshgrid(centre_x, centre_y), axis=-1), target_shape
     )
     visible = np.isfinite(places[..., 0])
-    partners = np.full((rows, columns, 2), NO_MATCH)
-    partners[visible] = _patch_of(places[visible], target_shape, target_grid)
-    return partners
+    matches = np.full((rows, columns, 2), NO_MATCH)
+    matches[visible] = _patch_of(places[visible], target_shape, target_grid)
+    return matches
 
 
 def ground_truth_points(
@@ -85,19 +79,8 @@ def ground_truth_points(
 ) -> NDArray[np.float64]:
     """Where the target shows the surface points that the query shows at some pixels.
 
-    Parameters
-    ----------
-    query, target : Geometry
-        Two views of one landmark.
-    points : array
-        Shape (..., 2), x and y in pixels of the query's photo.
-    target_shape : sequence of int
-        The target picture's shape; height and width come first.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (..., 2), float64: x and y in pixels of the target; NaN where it is not visible.
+    ``points`` are (..., 2), x and y in pixels of the query's photo, and so is what comes back for
+    the target; NaN where a point is not visible, as `ground_truth_matches` defines it.
 
     Examples
     --------
@@ -122,7 +105,7 @@ class PatchMatches(NamedTuple):
     """How well claimed patch pairs agree with the truth.
 
     `accuracy` is the share of hits; `chance` that of a random pair of patches; `coverage` the share
-    of query patches that have a true partner at all.
+    of query patches that have a true match at all.
     """
 
     accuracy: float
@@ -132,14 +115,14 @@ class PatchMatches(NamedTuple):
 
 def patch_match_accuracy(
     matches: Sequence[Sequence[float]],
-    partners: NDArray[np.int_],
+    truth: NDArray[np.int_],
     target_grid: Sequence[int],
     first: int = 20,
 ) -> PatchMatches:
     """Share of the strongest patch pairs that show the same surface, within one patch.
 
-    A hit is a pair whose target patch is the query patch's true partner or one of its eight
-    neighbours (Chebyshev). A query patch without a partner is a miss, and so is each pair that is
+    A hit is a pair whose target patch is the query patch's true match or one of its eight
+    neighbours (Chebyshev). A query patch without a match is a miss, and so is each pair that is
     lacking when fewer than `first` are given.
 
     Parameters
@@ -147,17 +130,12 @@ def patch_match_accuracy(
     matches : sequence of (i, j, k, l, ...)
         Target row and column, query row and column, in falling order of evidence; each target and
         each query patch once at most, as `indiret.evidence.Evidence.matches` gives them.
-    partners : numpy.ndarray
+    truth : numpy.ndarray
         Shape (m', n', 2), from `ground_truth_matches`.
     target_grid : sequence of int
         ``(m, n)``.
     first : int
         How many pairs count; fewer only if a grid has fewer patches.
-
-    Returns
-    -------
-    PatchMatches
-        Each from 0 to 1.
 
     Raises
     ------
@@ -166,8 +144,8 @@ def patch_match_accuracy(
 
     Examples
     --------
-    >>> partners = np.array([[[0, 0], [0, 1]], [[5, 1], [-1, -1]]])
-    >>> result = patch_match_accuracy([(0, 1, 0, 0), (0, 5, 0, 1)], partners, (6, 6), first=2)
+    >>> truth = np.array([[[0, 0], [0, 1]], [[5, 1], [-1, -1]]])
+    >>> result = patch_match_accuracy([(0, 1, 0, 0), (0, 5, 0, 1)], truth, (6, 6), first=2)
     >>> result.accuracy, result.coverage
     (0.5, 0.75)
     """
@@ -175,15 +153,15 @@ def patch_match_accuracy(
     if first < 1:
         raise ValueError(f"first={first} is not at least 1.")
     pairs = np.array([match[:4] for match in matches[:first]], dtype=int).reshape(-1, 4)
-    _check_pairs(pairs, (rows, columns, *partners.shape[:2]))
-    distance = _chebyshev(pairs[:, :2], partners[pairs[:, 2], pairs[:, 3]])
+    _check_pairs(pairs, (rows, columns, *truth.shape[:2]))
+    distance = _chebyshev(pairs[:, :2], truth[pairs[:, 2], pairs[:, 3]])
     everywhere = np.moveaxis(np.indices((rows, columns)), 0, -1).reshape(-1, 2)
-    chance = _chebyshev(everywhere[:, None], partners.reshape(1, -1, 2)) <= 1
-    wanted = min(first, rows * columns, partners[..., 0].size)
+    chance = _chebyshev(everywhere[:, None], truth.reshape(1, -1, 2)) <= 1
+    wanted = min(first, rows * columns, truth[..., 0].size)
     return PatchMatches(
         accuracy=float((distance <= 1).sum() / wanted),
         chance=float(chance.mean()),
-        coverage=float((partners[..., 0] != NO_MATCH).mean()),
+        coverage=float((truth[..., 0] != NO_MATCH).mean()),
     )
 
 
@@ -208,11 +186,6 @@ def strongest_targets(
     -------
     numpy.ndarray
         Shape (N, 2), float64: x and y in pixels of the target picture.
-
-    Raises
-    ------
-    ValueError
-        If `pairs` has not four dimensions, or a point lies outside the query picture.
 
     Examples
     --------
@@ -272,11 +245,6 @@ def point_match_accuracy(
     -------
     PointMatches
         `error` is infinite where fewer than half of the points have a prediction.
-
-    Raises
-    ------
-    ValueError
-        If there are no points, or not as many predictions.
 
     Examples
     --------
@@ -340,10 +308,10 @@ def _patch_of(
     return np.stack([row, column], axis=-1).astype(int)
 
 
-def _chebyshev(patches: NDArray[np.int_], partners: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Steps between patches (..., 2), infinite where there is no partner."""
-    steps = np.abs(patches - partners).max(axis=-1)
-    return np.where(partners[..., 0] == NO_MATCH, np.inf, steps)
+def _chebyshev(patches: NDArray[np.int_], matches: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Steps between patches (..., 2), infinite where there is no match."""
+    steps = np.abs(patches - matches).max(axis=-1)
+    return np.where(matches[..., 0] == NO_MATCH, np.inf, steps)
 
 
 def _check_pairs(pairs: NDArray[np.int_], limits: tuple[int, ...]) -> None:

@@ -31,7 +31,7 @@ def folds(
     seed: int = 0,
     validation: float = 0.0,
 ) -> tuple[Fold, ...]:
-    """Part queries into n folds of (almost) equal size, each the test set once.
+    """Split queries into n folds of (almost) equal size, each the test set once.
 
     Parameters
     ----------
@@ -49,10 +49,7 @@ def folds(
         Share of the other folds' queries or landmarks that is set aside for choices, at least one
         if not 0; drawn anew for each fold.
 
-    Returns
-    -------
-    tuple of Fold
-        Queries in the order given, checked by `check_fold`.
+    Queries come in the order given; each fold has passed `check_fold`.
 
     Raises
     ------
@@ -103,18 +100,8 @@ def folds(
 def check_fold(fold: Fold, by: str) -> None:
     """Make sure that nothing crosses the parts of a fold.
 
-    Parameters
-    ----------
-    fold : Fold
-        From anywhere, a file for instance.
-    by : str
-        ``"query"``: no query, and no photo that asks, is in two parts; ``"landmark"``: no landmark
-        either.
-
-    Raises
-    ------
-    ValueError
-        If something crosses, or `by` is another word.
+    By ``"query"``, no query and no query's photo is in two parts; by ``"landmark"``, no landmark
+    either. What crosses is named in a ValueError.
 
     Examples
     --------
@@ -145,25 +132,9 @@ def training_data(dataset: RetrievalDataset, fold: Fold, by: str) -> RetrievalDa
     Landmarks meet in photos: one of Oxford's shows All Souls and the Radcliffe Camera, and is an
     answer for both. So parting queries is not enough.
 
-    Parameters
-    ----------
-    dataset : RetrievalDataset
-        The whole.
-    fold : Fold
-        Of its queries.
-    by : str
-        ``"query"``: the photos with which a test or validation query asks are taken away;
-        ``"landmark"``: so are all their answers and junk.
-
-    Returns
-    -------
-    RetrievalDataset
-        With the queries of ``fold.train`` that have an answer left beside their own photo.
-
-    Raises
-    ------
-    ValueError
-        As `check_fold`, or if no query is left.
+    By ``"query"``, the photos of the test and validation queries are held out; by ``"landmark"``,
+    so are all their answers and junk. The queries are those of ``fold.train`` that have an answer
+    left beside their own photo; if there is none, or as in `check_fold`, a ValueError.
     """
     check_fold(fold, by)
     held_out = held_out_images((*fold.test, *fold.validation), by)
@@ -180,7 +151,7 @@ def training_data(dataset: RetrievalDataset, fold: Fold, by: str) -> RetrievalDa
 
 
 def held_out_images(queries: Iterable[Query], by: str) -> set[str]:
-    """The photos that `training_data` takes away where these queries are asked."""
+    """The photos that `training_data` leaves out for these test or validation queries."""
     if by == "query":
         return {query.image for query in queries}
     return set().union(*({q.image} | q.positives | q.junk for q in queries))

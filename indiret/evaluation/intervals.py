@@ -1,4 +1,4 @@
-"""How sure a number is: nested bootstrap intervals, and a calibrated probability.
+"""How sure a number is: nested bootstrap intervals, a sign-flip test, a calibrated probability.
 
 Chapter: *Ranking and honest evaluation*.
 """
@@ -145,11 +145,6 @@ def fit_calibration(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float
         Shape (N,), z_relevant − z_irrelevant of validation pairs.
     labels : array of bool
         Shape (N,), whether the pair is relevant.
-
-    Returns
-    -------
-    tuple of float
-        (a, b).
 
     Raises
     ------

@@ -1,5 +1,8 @@
 """How well an evidence map finds a region of interest: IoU measures, pixel AUC, their ceilings.
 
+A map is an array (m, n) on the patch grid or (H, W) in full size, two-dimensional and finite; a
+region of interest (RoI) is (H, W) of bool. Anything else is a ValueError.
+
 Chapter: *Ranking and honest evaluation*.
 """
 
@@ -16,24 +19,7 @@ OTSU_BINS = 256
 
 
 def upsample_map(evidence: ArrayLike, shape: Sequence[int]) -> NDArray[np.float64]:
-    """Resize a map to the picture, bilinearly (align_corners=False).
-
-    Parameters
-    ----------
-    evidence : array
-        Shape (m, n), on the grid or already full size.
-    shape : sequence of int
-        The picture's shape; height and width come first.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (H, W), float64.
-
-    Raises
-    ------
-    ValueError
-        If the map is not two-dimensional and finite.
+    """Resize a map to (H, W), the first two of ``shape``, bilinearly (align_corners=False).
 
     Examples
     --------
@@ -51,24 +37,7 @@ def upsample_map(evidence: ArrayLike, shape: Sequence[int]) -> NDArray[np.float6
 
 
 def average_to_grid(picture: ArrayLike, grid: Sequence[int]) -> NDArray[np.float64]:
-    """Average a full-size map over the cells of a grid, shared pixels in proportion.
-
-    Parameters
-    ----------
-    picture : array
-        Shape (H, W).
-    grid : sequence of int
-        ``(m, n)``.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (m, n), float64.
-
-    Raises
-    ------
-    ValueError
-        If the map is not two-dimensional and finite.
+    """Average an (H, W) map over the cells of an (m, n) grid, shared pixels in proportion.
 
     Examples
     --------
@@ -103,23 +72,6 @@ def threshold_ious(evidence: ArrayLike, roi: ArrayLike) -> NDArray[np.float64]:
 
     The map is upsampled to the RoI's size, then scaled by `scale_map`. At t = 0 the mask is the
     whole picture, which keeps the mean below 1.
-
-    Parameters
-    ----------
-    evidence : array
-        Shape (m, n) or (H, W).
-    roi : array of bool
-        Shape (H, W).
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (10,).
-
-    Raises
-    ------
-    ValueError
-        If either is not two-dimensional, or the map is not finite.
 
     Examples
     --------
@@ -181,23 +133,8 @@ def box_iou(box: Sequence[float], roi: ArrayLike) -> float:
 def evidence_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
     """The paper's mIoU of one pair: the mean of `threshold_ious`.
 
-    It rewards peaky or flat maps by accident, so print the all-ones map, the centre Gaussian and
-    `iou_ceilings` beside it.
-
-    Parameters
-    ----------
-    evidence, roi : array
-        As in `threshold_ious`.
-
-    Returns
-    -------
-    float
-        From 0 to 0.9 + 0.1 · the RoI's share of the picture.
-
-    Raises
-    ------
-    ValueError
-        As `threshold_ious`.
+    From 0 to 0.9 + 0.1 · the RoI's share of the picture. It rewards peaky or flat maps by
+    accident, so print the all-ones map, the centre Gaussian and `iou_ceilings` beside it.
 
     Examples
     --------
@@ -209,21 +146,6 @@ def evidence_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
 
 def otsu_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
     """IoU of the map cut at one threshold, Otsu's over 256 bins, and the RoI.
-
-    Parameters
-    ----------
-    evidence, roi : array
-        As in `threshold_ious`.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        As `threshold_ious`.
 
     Examples
     --------
@@ -239,21 +161,8 @@ def otsu_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
 def pixel_auc(evidence: ArrayLike, roi: ArrayLike) -> float:
     """How often a pixel of the RoI has more evidence than one outside (Mann-Whitney, half ties).
 
-    Parameters
-    ----------
-    evidence, roi : array
-        As in `threshold_ious`.
-
-    Returns
-    -------
-    float
-        From 0 to 1, 0.5 for a constant map; NaN where the RoI is empty or the whole picture (leave
-        these pairs out and count them).
-
-    Raises
-    ------
-    ValueError
-        As `threshold_ious`.
+    0.5 for a constant map; NaN where the RoI is empty or the whole picture (leave these pairs out
+    and count them).
 
     Examples
     --------
@@ -277,24 +186,7 @@ class Ceilings(NamedTuple):
 
 
 def iou_ceilings(roi: ArrayLike, grid: Sequence[int]) -> Ceilings:
-    """The mIoU of the RoI itself as a map, and of the RoI averaged to the patch grid.
-
-    Parameters
-    ----------
-    roi : array of bool
-        Shape (H, W).
-    grid : sequence of int
-        ``(m, n)``.
-
-    Returns
-    -------
-    Ceilings
-        Both as `evidence_iou`.
-
-    Raises
-    ------
-    ValueError
-        As `threshold_ious`.
+    """`evidence_iou` of the RoI itself as a map, and of the RoI averaged to an (m, n) grid.
 
     Examples
     --------
@@ -314,17 +206,12 @@ def centre_gaussian(shape: Sequence[int], sigma: float) -> NDArray[np.float64]:
     shape : sequence of int
         Height and width; x and y run from −1 to 1 over them, (2a + 1) / L − 1 as in Eq. 6.
     sigma : float
-        In those units; its best value is to be chosen on validation pictures.
+        Above 0, in those units; its best value is to be chosen on validation pictures.
 
     Returns
     -------
     numpy.ndarray
         Shape (H, W), float64, at most 1.
-
-    Raises
-    ------
-    ValueError
-        If sigma is not above 0.
 
     Examples
     --------

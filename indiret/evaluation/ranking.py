@@ -51,11 +51,6 @@ def average_precision(
     k : int, optional
         Only the first k ranks; recall is then measured against min(k, positives).
 
-    Returns
-    -------
-    float
-        From 0 to 1.
-
     Raises
     ------
     ValueError
@@ -107,11 +102,6 @@ def mean_average_precision(
         Treat the query's own photo as junk, as if it were not in the database. The official
         protocol keeps it, as a positive that is found for free.
 
-    Returns
-    -------
-    float
-        From 0 to 1.
-
     Raises
     ------
     ValueError
@@ -151,26 +141,8 @@ def precision_at(
     """Share of right answers among the first k, as the revisited benchmark's program counts it.
 
     Junk is taken out first. Where the last positive stands at a rank before k, only the ranks up to
-    it count: a query with three answers, found at once, has precision 1 at ten.
-
-    Parameters
-    ----------
-    ranked : sequence of str
-        Names, best first.
-    positives, junk : collection of str
-        As in `average_precision`.
-    k : int
-        Ranks that count.
-
-    Returns
-    -------
-    float
-        From 0 to 1; 0 if no positive is ranked.
-
-    Raises
-    ------
-    ValueError
-        As `average_precision`.
+    it count: a query with three answers, found at once, has precision 1 at ten; 0 if no positive is
+    ranked. Parameters and errors are those of `average_precision`.
 
     Examples
     --------
@@ -211,22 +183,7 @@ def select_setup(queries: Iterable[Query], setup: str) -> list[Query]:
     hard     hard            junk and easy
     ======== =============== ===================
 
-    Parameters
-    ----------
-    queries : iterable of Query
-        ``good`` easy, ``ok`` hard, as `indiret.datasets.load_dataset` gives them.
-    setup : str
-        ``"easy"``, ``"medium"`` or ``"hard"``.
-
-    Returns
-    -------
-    list of Query
-        Those that have a positive in this setup; the benchmark leaves out the others, too.
-
-    Raises
-    ------
-    ValueError
-        If there is no such setup.
+    Queries without a positive in this setup are left out, as the benchmark does.
 
     Examples
     --------

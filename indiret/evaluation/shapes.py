@@ -18,7 +18,7 @@ Distance = Callable[[Array], Array]
 def fit_ball(points: Array) -> Distance:
     """How far places are from the mean of the points: Eq. 6 with μ = 0.
 
-    ``points`` is (N, 4); what comes back takes (..., 4) and returns (...).
+    ``points`` is (N, 4); what comes back takes (..., 4) and returns (...), as for each shape here.
 
     Examples
     --------
@@ -128,11 +128,6 @@ def shape_precision(
     recall
         Share of the true pairs that have to lie inside.
 
-    Returns
-    -------
-    float
-        0 … 1.
-
     Raises
     ------
     ValueError
@@ -157,24 +152,8 @@ def shape_recall(
 ) -> float:
     """The share of the true pairs that a fitted shape holds when it is made of so many entries.
 
-    Where `shape_precision` gives every shape the same recall, this gives every one the same volume.
-
-    Parameters
-    ----------
-    points, grid, shape
-        As for `shape_precision`.
-    entries
-        The shape is made as thick as this number of entries allows.
-
-    Returns
-    -------
-    float
-        0 … 1.
-
-    Raises
-    ------
-    ValueError
-        As `shape_precision`, or if there are not so many entries.
+    Where `shape_precision` gives every shape the same recall, this gives every one the same volume:
+    it is made as thick as ``entries`` allow. Other parameters and errors are as there.
 
     Examples
     --------

@@ -17,15 +17,6 @@ from indiret.exercises.checks import (
 )
 
 __all__ = [
-    "CHECKS",
-    "Answer",
-    "CheckResult",
-    "Guess",
-    "Hint",
-    "check",
-    "exercise",
-    "expect",
-    "guess",
-    "method",
-    "practice",
-]
+    "CHECKS", "Answer", "CheckResult", "Guess", "Hint", "check", "exercise", "expect", "guess",
+    "method", "practice",
+]  # fmt: skip
