@@ -82,7 +82,8 @@ def _refused_opcode(data: bytes) -> str | None:
     for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name not in PLAIN_OPCODES:
             return opcode.name
-        if opcode.name.endswith("PUT") and argument > number:  # memory would be set aside for all
+        if opcode.name.endswith("PUT") and int(argument or 0) > number:
+            # pickle would set memory aside for as many values
             raise ValueError(f"it numbers value {number} as {argument}")
     return None
 

@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indiret.datasets import Query, RetrievalDataset, load_dataset
-from indiret.datasets.groundtruth import BENCHMARKS, read_pickled
+from indiret.datasets import (
+    BENCHMARKS,
+    Query,
+    RetrievalDataset,
+    load_dataset,
+    read_pickled,
+)
 from indiret.evaluation.crossvalidation import (
     SPLIT_PROTOCOLS,
     Fold,
