@@ -23,21 +23,10 @@ from indiret.images import crop as crop_to_box
 
 @dataclass(frozen=True)
 class Query:
-    """A query and its answers by name.
+    """A query and its answers, database images by name: good, ok and junk.
 
-    Attributes
-    ----------
-    name : str
-        Such as ``all_souls_1``.
-    image : str
-        The query's photo.
-    box : tuple of float or None
-        ``(x1, y1, x2, y2)`` in pixels; None for the whole photo.
-    landmark : str
-        What the photo shows.
-    good, ok, junk : frozenset of str
-        Database images: clearly visible, partly visible, hardly visible. Junk counts neither for
-        nor against. Of the revisited sets: easy, hard and junk.
+    The landmark is clearly, partly or hardly visible in them; junk counts neither for nor against.
+    Of the revisited sets they are easy, hard and junk.
 
     Examples
     --------
@@ -46,10 +35,10 @@ class Query:
     ['mill_000001']
     """
 
-    name: str
-    image: str
-    box: Box | None
-    landmark: str
+    name: str  # such as all_souls_1
+    image: str  # the query's photo
+    box: Box | None  # (x1, y1, x2, y2) in pixels; None for the whole photo
+    landmark: str  # what the photo shows
     good: frozenset[str] = frozenset()
     ok: frozenset[str] = frozenset()
     junk: frozenset[str] = frozenset()
@@ -138,17 +127,8 @@ class RetrievalDataset:
         What a file of regions says, if one is used (`use_regions`); otherwise the pixel mask where
         the set has one (Toytown), or the boxes of the queries on the photo.
 
-        Parameters
-        ----------
-        name : str
-            A photo; raises as `path`.
-        landmark : str, optional
-            Only the file's regions of this landmark, and those that name none.
-
-        Returns
-        -------
-        numpy.ndarray or None
-            Shape (H, W), bool; None where no region is known.
+        (H, W) bool, or None where no region is known; raises as `path`. With a `landmark`, only the
+        file's regions of it count, and those that name none.
         """
         path = self.path(name)
         if self.regions is not None:
@@ -238,19 +218,9 @@ def use_regions(
 ) -> RetrievalDataset:
     """The data set with its regions of interest taken from a file, and from nowhere else.
 
-    Parameters
-    ----------
-    dataset : RetrievalDataset
-        Any.
-    path : path
-        A COCO json file; photos in it that the data set lacks are passed over.
-    unreviewed : bool
-        Take proposals that nobody has accepted or rejected, too.
-
-    Returns
-    -------
-    RetrievalDataset
-        ``regions_used`` says what was taken: counts by origin, and the file's SHA-256.
+    Photos in the COCO json file that the data set lacks are passed over. With `unreviewed`,
+    proposals that nobody has accepted or rejected are taken, too. ``regions_used`` says what was
+    taken: counts by origin, and the file's SHA-256.
 
     Raises
     ------

@@ -136,13 +136,8 @@ def dataset_info(name: str) -> str:
 def fetch_dataset(name: str, root: Path) -> None:
     """Download and unpack a benchmark; what is there already is not fetched again.
 
-    Parameters
-    ----------
-    name : str
-        One of ``SOURCES``.
-    root : Path
-        The folder to fill with ``images`` and ``groundtruth`` or the pickle; archives are kept in
-        ``root/downloads``.
+    ``root`` is filled with ``images`` and ``groundtruth`` or the pickle; archives are kept in
+    ``root/downloads``.
 
     Raises
     ------

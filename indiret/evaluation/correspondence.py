@@ -42,10 +42,8 @@ def ground_truth_matches(
         The part of the query picture that the query grid covers, ``(x1, y1, x2, y2)`` pixels.
     query_grid : sequence of int
         ``(m', n')``.
-    target_shape : sequence of int
-        The target picture's shape; height and width come first. The target grid covers all of it.
-    target_grid : sequence of int
-        ``(m, n)``.
+    target_shape, target_grid : sequence of int
+        Height and width of the target picture; ``(m, n)``, its grid, which covers all of it.
 
     Returns
     -------
@@ -232,19 +230,13 @@ def point_match_accuracy(
     Parameters
     ----------
     predicted : array
-        Shape (N, 2), x and y in pixels: from `strongest_targets`, or points carried over by a
-        homography; NaN where there is no prediction, which is a miss.
+        Shape (N, 2), x and y in pixels: from `strongest_targets`, or points transferred by a
+        homography; NaN where there is no prediction, which is a miss. The error is infinite where
+        fewer than half of the points have one.
     target_points : array
         Shape (N, 2), the clicked points.
-    target_shape : sequence of int
-        The target picture's shape; height and width come first.
-    target_grid : sequence of int
-        ``(m, n)``, the grid in which patches are counted.
-
-    Returns
-    -------
-    PointMatches
-        `error` is infinite where fewer than half of the points have a prediction.
+    target_shape, target_grid : sequence of int
+        Height and width of the target picture; ``(m, n)``, the grid in which patches are counted.
 
     Examples
     --------

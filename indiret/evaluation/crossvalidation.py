@@ -41,10 +41,8 @@ def folds(
         ``"query"``: queries are drawn freely, but for those with the same photo, so that a
         landmark is in train and test (most likely the paper's way); ``"landmark"``: all
         queries of a landmark stay together.
-    n : int
-        Number of folds.
-    seed : int
-        Of the shuffle.
+    n, seed : int
+        Number of folds, and seed of the shuffle.
     validation : float
         Share of the other folds' queries or landmarks that is set aside for choices, at least one
         if not 0; drawn anew for each fold.

@@ -106,20 +106,8 @@ def sign_flip_test(differences: ArrayLike) -> float:
     All 2ᴺ ways to give them signs are tried: if two methods are equally good, either could have
     been the better one in each landmark.
 
-    Parameters
-    ----------
-    differences : array
-        Shape (N,), one for each landmark, 1 ≤ N ≤ 20.
-
-    Returns
-    -------
-    float
-        The share of signs whose mean is at least as far from 0, from 2 / 2ᴺ to 1.
-
-    Raises
-    ------
-    ValueError
-        If there are none, more than 20, or one is not finite.
+    ``differences`` are 1 to 20 finite numbers, one for each landmark; what comes back is the share
+    of signs whose mean is at least as far from 0, from 2 / 2ᴺ to 1.
 
     Examples
     --------
@@ -139,12 +127,8 @@ def fit_calibration(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float
     Logistic regression by Newton's method, with Platt's softened targets (N₊ + 1) / (N₊ + 2) and
     1 / (N₋ + 2), so that margins which part the two classes perfectly stay finite.
 
-    Parameters
-    ----------
-    margins : array
-        Shape (N,), z_relevant − z_irrelevant of validation pairs.
-    labels : array of bool
-        Shape (N,), whether the pair is relevant.
+    ``margins`` (N,) are z_relevant − z_irrelevant of validation pairs, ``labels`` (N,) of bool say
+    whether a pair is relevant.
 
     Raises
     ------

@@ -62,8 +62,6 @@ def average_precision(
     0.7916666666666666
     >>> average_precision(["a", "x", "b"], positives={"a", "b"}, junk={"x"})
     1.0
-    >>> average_precision(["a", "x", "b"], positives={"a", "b"}, k=1)
-    1.0
     """
     positives, junk = frozenset(positives), frozenset(junk)
     if not positives:
@@ -93,11 +91,7 @@ def mean_average_precision(
     Parameters
     ----------
     rankings : mapping of str to sequence of str
-        Ranked names, by the name of the query.
-    queries : iterable of Query
-        All of them count.
-    k : int, optional
-        As in `average_precision`.
+        Ranked names, by the name of the query; all queries count.
     exclude_query : bool
         Treat the query's own photo as junk, as if it were not in the database. The official
         protocol keeps it, as a positive that is found for free.

@@ -42,12 +42,7 @@ class Guess:
 def guess(question: str, answer: object) -> Guess:
     """Ask for a prediction; the answer opens when the question is clicked.
 
-    Parameters
-    ----------
-    question
-        Plain text.
-    answer
-        Anything with a text of its own; best a value that the cell computes.
+    The question is plain text; the answer is best a value that the cell computes.
 
     Examples
     --------
@@ -85,25 +80,10 @@ def exercise(function: Callable[[Answer], None]) -> Callable[[Answer], None]:
 
 
 def check(name: str, answer: Answer) -> CheckResult:
-    """Check an answer to a chapter's exercise.
+    """Check an answer to the exercise of this name: right, or a hint.
 
-    Parameters
-    ----------
-    name
-        The exercise's, as its starter gives it.
-    answer
-        What the task asks for: a number, or a function, which is tried on numbers drawn by a fixed
-        seed.
-
-    Returns
-    -------
-    CheckResult
-        Right, or a hint.
-
-    Raises
-    ------
-    ValueError
-        If there is no such exercise.
+    The answer is what the task asks for: a number, or a function, which is tried on numbers drawn
+    by a fixed seed. An unknown name is a ValueError.
 
     Examples
     --------
