@@ -360,7 +360,7 @@ def verify_dataset(name: str, root: Path) -> Verification:
 
 
 def answers_digest(dataset: RetrievalDataset) -> str:
-    """A SHA-256 of which photo asks and which answer, whether it was read from texts or a pickle.
+    """A SHA-256 of the queries' photos and answers, whether read from texts or a pickle.
 
     The texts part answers into good and ok and the original pickles do not, so only their union
     counts, but for the revisited sets.

@@ -2,8 +2,7 @@
 
 `ranking` has average precision, `localisation` what compares a map with a region, `correspondence`
 what compares matches with the ground truth, `crossvalidation` makes folds, `intervals` has the
-bootstrap, a permutation test and calibration, and `shapes` asks what matches look like in the
-tensor.
+bootstrap, a sign-flip test and calibration, and `shapes` fits shapes to the matches in the tensor.
 
 Chapter: *Ranking and honest evaluation*.
 """

@@ -68,8 +68,8 @@ def folds(
     distinct = sorted(set(units))
     if not 2 <= n <= len(distinct):
         raise ValueError(
-            f"n={n}: queries cannot be dealt into so many folds by {by}; choose from 2 to "
-            f"{len(distinct)}, how many there are to deal."
+            f"n={n}: queries cannot be split into so many folds by {by}; choose from 2 to "
+            f"{len(distinct)}, how many there are to split."
         )
     if not 0 <= validation < 1:
         raise ValueError(f"validation={validation} must be from 0 to 1: a share to set aside.")
@@ -144,8 +144,8 @@ def training_data(dataset: RetrievalDataset, fold: Fold, by: str) -> RetrievalDa
             queries.append(replace(query, good=good, ok=ok, junk=junk))
     if not queries:
         raise ValueError(f"No query of {dataset.name} is left to learn from in this fold.")
-    asked = {query.image: dataset.path(query.image) for query in queries}
-    return replace(dataset, images=images, queries=tuple(queries), query_images=asked)
+    photos = {query.image: dataset.path(query.image) for query in queries}
+    return replace(dataset, images=images, queries=tuple(queries), query_images=photos)
 
 
 def held_out_images(queries: Iterable[Query], by: str) -> set[str]:

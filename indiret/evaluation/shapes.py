@@ -1,7 +1,7 @@
 """What shape do the matching patch pairs have in the tensor: a sphere, a Gaussian or a plane?
 
 The paper looks for a hypersphere (Eq. 6). Where the true pairs are known, each shape can be fitted
-to them and asked how many other entries it takes in as well.
+to them, and how many other entries it takes in as well can be counted.
 
 Chapter: *Hypersphere attention*.
 """
@@ -97,7 +97,7 @@ SHAPES: dict[str, Callable[[Array], Distance]] = {
 }
 
 
-def matching_points(partners: NDArray[np.int_]) -> NDArray[np.int_]:
+def matching_points(matches: NDArray[np.int_]) -> NDArray[np.int_]:
     """(N, 4): i, j, k, l of every true pair, from `indiret.evaluation.ground_truth_matches`.
 
     Examples
@@ -105,8 +105,8 @@ def matching_points(partners: NDArray[np.int_]) -> NDArray[np.int_]:
     >>> matching_points(np.array([[[4, 5], [-1, -1]]])).tolist()
     [[4, 5, 0, 0]]
     """
-    k, l = np.nonzero(partners[..., 0] >= 0)
-    return np.column_stack([partners[k, l], k, l])
+    k, l = np.nonzero(matches[..., 0] >= 0)
+    return np.column_stack([matches[k, l], k, l])
 
 
 def shape_precision(
