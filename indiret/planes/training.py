@@ -1,8 +1,8 @@
-"""Teach the network over plane samples from pairs whose geometry is known.
+"""Train the network over samples along planes, from pairs whose geometry is known.
 
-The vote has nothing to learn, so every pair is voted on and sampled once, and the network then goes
-over the samples many times. Toytown says exactly which patch shows what, and so does a photo that
-was warped by a known affine map: that is a second lesson, which answers along a plane are right.
+Votes have nothing to learn, so every pair is voted on and sampled once, and the network then goes
+over the samples many times. The loss is the cross-entropy of the pairs plus that of the patches:
+Toytown says exactly which patch shows what, and so does a photo warped by a known affine map.
 
 Chapter: *Sphere or plane?*
 """
@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,22 +25,21 @@ from tqdm import tqdm
 
 from indiret.correspondence import true_places
 from indiret.datasets import RetrievalDataset
-from indiret.evaluation import fit_calibration, mean_average_precision
 from indiret.images import Picture, crop
-from indiret.planenet import (
+from indiret.planes.matching import PlaneFeatures, PlaneRetriever, to_float32
+from indiret.planes.network import PlaneNetwork
+from indiret.planes.samples import (
     CHANNELS,
     DIRECTIONS,
-    PlaneNetwork,
-    Sample,
-    pad,
+    PlaneSample,
+    collate,
+    pad_maps,
     sample_pair,
-    stack,
 )
-from indiret.planevote import PHOTO, PlanesMethod, PlaneViews, floats
 from indiret.sampling import relit, roi_box, views_by_landmark
-from indiret.training import TrainingConfig, check_disjoint, learn
+from indiret.training import TrainingConfig, ValidationLook, check_disjoint, learn
 
-RECIPE = TrainingConfig(
+PLANE_TRAINING = TrainingConfig(
     steps=1000,
     batch=64,
     learning_rate=3e-3,
@@ -49,46 +48,46 @@ RECIPE = TrainingConfig(
     validation_queries=24,
     patience=10,
 )  # half a minute of steps, since the samples are made once; see book/decisions/0016
-QUERIES = 4  # photos of a landmark that ask, every second by a small part
+QUERIES = 4  # photos of a landmark that are queries, every second by a small part
 PART = 0.2, 0.4  # sides of a small part, of those of its photo
-SHOWN = 0.5  # of a small part's patches that a photo must show to be an answer
-ANSWERS = 2  # photos that answer each
-CANDIDATES = 24  # photos of other things that the vote looks at for each
-HARD, EASY = 6, 2  # of those it likes best, and of the others, that are learnt from
+SHOWN = 0.5  # of a small part's patches that a photo must show to be relevant
+POSITIVES = 2  # relevant photos of each
+CANDIDATES = 24  # photos of other things that are matched with each
+HARD, EASY = 6, 2  # of those with the highest scores, and of the others, that are learnt from
 NEAR = 0.05  # of the longer side: a place so far from the truth at most is right
-STRUCTURE = CHANNELS.index("structure")
-EVIDENCE = 1.0  # weight of the second lesson
+NORM = CHANNELS.index("norm")
+SUPPORT_WEIGHT = 1.0  # of the cross-entropy of patches
 WARPS = 4  # of each photo of a folder
 
 
-class Pair(NamedTuple):
-    """The samples of both directions, whether the pair is relevant, and which answers are right.
+class LabelledPair(NamedTuple):
+    """The samples of both directions, whether the pair is relevant, and which patches are right.
 
     ``right`` holds (K, L) for either direction: 1 right, 0 wrong, NaN where it is not known.
     """
 
-    samples: tuple[Sample, Sample]
+    samples: tuple[PlaneSample, PlaneSample]
     relevant: bool
     right: tuple[Tensor, Tensor]
 
 
-class Asking(NamedTuple):
-    """A part of a photo that asks: its views, the photo's name, the part's box in pixels."""
+class QueryCrop(NamedTuple):
+    """A part of a photo as a query: its features, the photo's name, the part's box in pixels."""
 
-    views: PlaneViews
+    features: PlaneFeatures
     name: str
     box: NDArray[np.float64]
 
 
 def landmark_pairs(
-    method: PlanesMethod, dataset: RetrievalDataset, seed: int = 0
-) -> Iterator[Pair]:
-    """Pairs of a data set: photos of one landmark, and those of others that the vote likes.
+    retriever: PlaneRetriever, dataset: RetrievalDataset, seed: int = 0
+) -> Iterator[LabelledPair]:
+    """Pairs of a data set: photos of one landmark, and those of others with high scores.
 
     Parameters
     ----------
-    method
-        Votes.
+    retriever
+        Finds the planes.
     dataset
         With landmarks of three photos or more; with its geometry where it has one.
     seed
@@ -102,31 +101,33 @@ def landmark_pairs(
             "training needs at least 2."
         )
     reading = tqdm(dataset.images, desc="preparing", unit="photo", disable=None)
-    views = {name: method.prepare(dataset.read(name)) for name in reading}
+    features = {name: retriever.encode(dataset.read(name)) for name in reading}
     owner = {name: landmark for landmark, names in landmarks.items() for name in names}
     answering = {name for query in dataset.queries for name in query.junk}
     for landmark in tqdm(landmarks, desc="voting", unit="landmark", disable=None):
         shown = landmarks[landmark]
-        strange = [n for n in views if owner.get(n) != landmark and n not in answering]
+        negatives = [n for n in features if owner.get(n) != landmark and n not in answering]
         for number, name in enumerate(
             random.choice(shown, min(QUERIES, len(shown)), replace=False)
         ):
             small = bool(number % 2) and dataset.geometry(name) is not None
-            asking = _asking(method, dataset, name, random, small)
+            query = _query_crop(retriever, dataset, name, random, small)
             others = [other for other in shown if other != name]
-            for answer in random.choice(others, min(ANSWERS, len(others)), replace=False):
-                samples = sample_pair(method, asking.views, views[answer])
-                right = _known_answers(dataset, asking, answer, samples)
+            for positive in random.choice(others, min(POSITIVES, len(others)), replace=False):
+                samples = sample_pair(retriever, query.features, features[positive])
+                right = _true_points(dataset, query, positive, samples)
                 if not small or _shown(right) >= SHOWN:
                     yield _pair(samples, True, right)
-            few = random.choice(strange, min(CANDIDATES, len(strange)), replace=False)
-            liked = [_liked(method, asking.views, views[other]) for other in few]
-            order = few[np.argsort(liked)[::-1]]
+            few = random.choice(negatives, min(CANDIDATES, len(negatives)), replace=False)
+            scores = [_forward_score(retriever, query.features, features[n]) for n in few]
+            order = few[np.argsort(scores)[::-1]]
             for other in [*order[:HARD], *order[HARD : HARD + EASY]]:
-                yield _pair(sample_pair(method, asking.views, views[other]), False, None)
+                yield _pair(sample_pair(retriever, query.features, features[other]), False, None)
 
 
-def warped_pairs(method: PlanesMethod, dataset: RetrievalDataset, seed: int = 0) -> Iterator[Pair]:
+def warped_pairs(
+    retriever: PlaneRetriever, dataset: RetrievalDataset, seed: int = 0
+) -> Iterator[LabelledPair]:
     """Pairs of any folder: part of a photo and the photo warped, and the part and another photo.
 
     Warps are affine: turned by up to 15°, made 0.5 to 1.2 times as large, sheared and stretched a
@@ -141,18 +142,20 @@ def warped_pairs(method: PlanesMethod, dataset: RetrievalDataset, seed: int = 0)
             box = _part(random, photo)
             asked = relit(random, crop(photo, tuple(box)))
             matrix, warped = warp(random, photo, other)
-            query, target, stranger = map(method.prepare, (asked, warped, other))
-            samples = sample_pair(method, query, target)
+            query, target, unrelated = map(retriever.encode, (asked, warped, other))
+            samples = sample_pair(retriever, query, target)
             corner, sides = box[:2], box[2:] - box[:2]
             size, shape = np.array(photo.shape[1::-1]), np.array(warped.shape[1::-1])
-            there = (samples[0].voters.numpy()[..., ::-1] * sides + corner) @ matrix[:, :2].T
+            there = (samples[0].template_points.numpy()[..., ::-1] * sides + corner) @ matrix[
+                :, :2
+            ].T
             truth = (there + matrix[:, 2]) / shape
-            back = (samples[1].voters.numpy()[..., ::-1] * shape - matrix[:, 2]) @ np.linalg.inv(
-                matrix[:, :2]
-            ).T
+            back = (
+                samples[1].template_points.numpy()[..., ::-1] * shape - matrix[:, 2]
+            ) @ np.linalg.inv(matrix[:, :2]).T
             truths = truth, np.where(((back >= 0) & (back < size)), back - corner, np.nan) / sides
             yield _pair(samples, True, truths)
-            yield _pair(sample_pair(method, query, stranger), False, None)
+            yield _pair(sample_pair(retriever, query, unrelated), False, None)
 
 
 def warp(
@@ -198,13 +201,13 @@ def _part(random: np.random.Generator, photo: Picture) -> NDArray[np.float64]:
     return np.concatenate([corner, corner + size])
 
 
-def _asking(
-    method: PlanesMethod,
+def _query_crop(
+    retriever: PlaneRetriever,
     dataset: RetrievalDataset,
     name: str,
     random: np.random.Generator,
     small: bool,
-) -> Asking:
+) -> QueryCrop:
     """A photo cut to its region of interest, or to a small part of it, varied, in other light."""
     photo = dataset.read(name)
     height, width = photo.shape[:2]
@@ -216,29 +219,28 @@ def _asking(
         size = np.minimum(random.uniform(*PART) * np.array([width, height]), box[2:] - box[:2])
         corner = random.uniform(box[:2], box[2:] - size)
         box = np.concatenate([corner, corner + size]).round()
-    views = method.prepare_query(relit(random, crop(photo, tuple(box))))
-    return Asking(floats(views), name, box)
+    features = retriever.encode_query(relit(random, crop(photo, tuple(box))))
+    return QueryCrop(to_float32(features), name, box)
 
 
 @torch.inference_mode()
-def _liked(method: PlanesMethod, query: PlaneViews, target: PlaneViews) -> float:
-    """What the query finds in a target."""
-    return method.ask(query, floats(target, PHOTO)).worth
+def _forward_score(retriever: PlaneRetriever, query: PlaneFeatures, target: PlaneFeatures) -> float:
+    return retriever.match_forward(query, to_float32(target)).score
 
 
-def _known_answers(
-    dataset: RetrievalDataset, asking: Asking, name: str, samples: Sequence[Sample]
+def _true_points(
+    dataset: RetrievalDataset, query: QueryCrop, name: str, samples: Sequence[PlaneSample]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """The true places of either template's patches, x and y from 0 to 1; None if unknown."""
-    here, there = dataset.geometry(asking.name), dataset.geometry(name)
+    here, there = dataset.geometry(query.name), dataset.geometry(name)
     if here is None or there is None:
         return None
-    photo, target = (dataset.read(n).shape for n in (asking.name, name))
-    corner, sides = asking.box[:2], asking.box[2:] - asking.box[:2]
-    asked = samples[0].voters.numpy()[..., ::-1] * sides + corner
-    found = true_places(here, there, asked, target) / np.array(target[1::-1])
-    asked = samples[1].voters.numpy()[..., ::-1] * np.array(target[1::-1])
-    back = (true_places(there, here, asked, photo) - corner) / sides
+    photo, target = (dataset.read(n).shape for n in (query.name, name))
+    corner, sides = query.box[:2], query.box[2:] - query.box[:2]
+    points = samples[0].template_points.numpy()[..., ::-1] * sides + corner
+    found = true_places(here, there, points, target) / np.array(target[1::-1])
+    points = samples[1].template_points.numpy()[..., ::-1] * np.array(target[1::-1])
+    back = (true_places(there, here, points, photo) - corner) / sides
     return found, np.where(((back >= 0) & (back <= 1)).all(-1, keepdims=True), back, np.nan)
 
 
@@ -249,10 +251,10 @@ def _shown(truths: tuple[NDArray[np.float64], NDArray[np.float64]] | None) -> fl
 
 
 def _pair(
-    samples: Sequence[Sample],
+    samples: Sequence[PlaneSample],
     relevant: bool,
     truths: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
-) -> Pair:
+) -> LabelledPair:
     kept = tuple(one._replace(maps=one.maps.half()) for one in samples)
     if not relevant:
         right = tuple(torch.zeros(one.maps.shape[1:]) for one in samples)
@@ -260,23 +262,29 @@ def _pair(
         right = tuple(torch.full(one.maps.shape[1:], torch.nan) for one in samples)
     else:
         right = tuple(
-            (torch.from_numpy(truth[..., ::-1].copy()) - one.places).abs().amax(-1).le(NEAR).float()
+            (torch.from_numpy(truth[..., ::-1].copy()) - one.matched_points)
+            .abs()
+            .amax(-1)
+            .le(NEAR)
+            .float()
             for one, truth in zip(samples, truths, strict=True)
         )  # NaN, no true place, is near nothing
-    return Pair(kept, relevant, right)  # type: ignore[arg-type]
+    return LabelledPair(kept, relevant, right)  # type: ignore[arg-type]
 
 
-class Lesson:
+class BatchLoss:
     """The loss of a step's batch, a function of (seed, step) and the weights.
 
     Half of a batch is relevant. Mirrored samples are samples, too, so either axis is turned round
     in half of the steps.
     """
 
-    def __init__(self, network: PlaneNetwork, pairs: Sequence[Pair], config: TrainingConfig):
+    def __init__(
+        self, network: PlaneNetwork, pairs: Sequence[LabelledPair], config: TrainingConfig
+    ):
         self.network, self.config = network, config
-        self.maps, self.numbers = stack([pair.samples for pair in pairs])
-        right = pad([one for pair in pairs for one in pair.right])
+        self.maps, self.numbers = collate([pair.samples for pair in pairs])
+        right = pad_maps([one for pair in pairs for one in pair.right])
         self.right = right.unflatten(0, (len(pairs), DIRECTIONS))
         self.labels = torch.tensor([int(pair.relevant) for pair in pairs])
 
@@ -291,59 +299,45 @@ class Lesson:
         axes = [axis for axis in (-2, -1) if self.config.augment and random.random() < 0.5]
         maps, right = self.maps[rows].flip(axes), self.right[rows].flip(axes)
         judged = self.network(maps, self.numbers[rows])
-        known = right.isfinite() & (maps[:, :, STRUCTURE] > 0)
-        answers = F.binary_cross_entropy_with_logits(judged.support[known], right[known])
-        return F.cross_entropy(judged.logits, self.labels[rows]) + EVIDENCE * answers
+        known = right.isfinite() & (maps[:, :, NORM] > 0)
+        patches = F.binary_cross_entropy_with_logits(judged.support[known], right[known])
+        return F.cross_entropy(judged.logits, self.labels[rows]) + SUPPORT_WEIGHT * patches
 
 
-class Look:
+class SampleValidator(ValidationLook):
     """Evenly spread queries against a whole database, sampled once."""
 
-    def __init__(self, method: PlanesMethod, dataset: RetrievalDataset, config: TrainingConfig):
+    def __init__(
+        self, retriever: PlaneRetriever, dataset: RetrievalDataset, config: TrainingConfig
+    ):
         count = min(config.validation_queries, len(dataset.queries))
         chosen = np.linspace(0, len(dataset.queries) - 1, count).round().astype(int)
         self.queries = [dataset.queries[number] for number in chosen]
         self.names = list(dataset.images)
-        views = [method.prepare(dataset.read(name)) for name in self.names]
-        self.sampled = []
-        for query in tqdm(self.queries, desc="looking", unit="query", disable=None):
-            asked = floats(method.prepare_query(dataset.read_query(query)))
-            self.sampled.append(stack([sample_pair(method, asked, view) for view in views]))
+        database = [retriever.encode(dataset.read(name)) for name in self.names]
+        self.samples = []
+        for query in tqdm(self.queries, desc="sampling", unit="query", disable=None):
+            features = to_float32(retriever.encode_query(dataset.read_query(query)))
+            self.samples.append(
+                collate([sample_pair(retriever, features, one) for one in database])
+            )
 
     @torch.no_grad()
-    def margins(self, network: PlaneNetwork) -> NDArray[np.float64]:
+    def margins(self, network: Any) -> NDArray[np.float64]:
         """(queries, database)."""
         network.eval()
-        return torch.stack([network.margin(*one) for one in self.sampled]).double().numpy()
-
-    def mean_average_precision(self, network: PlaneNetwork) -> float:
-        """mAP without the queries' own photos, 0 … 1."""
-        rankings = {
-            query.name: [self.names[place] for place in np.argsort(-row, kind="stable")]
-            for query, row in zip(self.queries, self.margins(network), strict=True)
-        }
-        return mean_average_precision(rankings, self.queries, exclude_query=True)
-
-    def calibration(self, network: PlaneNetwork) -> tuple[float, float]:
-        """What `fit_calibration` makes of these margins."""
-        margins, labels = [], []
-        for query, row in zip(self.queries, self.margins(network), strict=True):
-            for name, margin in zip(self.names, row.tolist(), strict=True):
-                if name != query.image and name not in query.junk:
-                    margins.append(margin)
-                    labels.append(name in query.positives)
-        return fit_calibration(np.array(margins), np.array(labels))
+        return torch.stack([network.margin(*one) for one in self.samples]).double().numpy()
 
 
 def fit_plane_network(
     train: RetrievalDataset,
     validation: RetrievalDataset,
-    config: TrainingConfig = RECIPE,
+    config: TrainingConfig = PLANE_TRAINING,
     folder: Path | None = None,
     photos: RetrievalDataset | None = None,
     width: int = 16,
 ) -> tuple[PlaneNetwork, list[dict[str, float]]]:
-    """Teach a `PlaneNetwork`, choosing its best step on validation landmarks.
+    """Train a `PlaneNetwork`, choosing its best step on validation landmarks.
 
     Parameters
     ----------
@@ -371,23 +365,23 @@ def fit_plane_network(
         If the data sets share a landmark or a photo, or the checkpoint is of another run.
     """
     check_disjoint(train, validation)
-    method = PlanesMethod()
+    retriever = PlaneRetriever()
     torch.manual_seed(config.seed)
     network = PlaneNetwork(width)
-    pairs = list(landmark_pairs(method, train))
+    pairs = list(landmark_pairs(retriever, train))
     if photos:
-        pairs += warped_pairs(method, photos)
-    look = Look(method, validation, config)
+        pairs += warped_pairs(retriever, photos)
+    validator = SampleValidator(retriever, validation, config)
     data = {"train": train, "validation": validation} | ({"photos": photos} if photos else {})
-    run = {"training": asdict(config), "width": width, "planes": asdict(method.config)}
+    run = {"training": asdict(config), "width": width, "planes": asdict(retriever.config)}
     run |= {name: dataset.manifest_hash() for name, dataset in data.items()}
     log = learn(
         network,
         config,
-        loss=Lesson(network, pairs, config),
-        look=lambda: look.mean_average_precision(network),
+        loss=BatchLoss(network, pairs, config),
+        look=lambda: validator.mean_average_precision(network),
         recipe=json.dumps(run),
         folder=folder,
     )
-    network.calibration.copy_(torch.tensor(look.calibration(network)))
+    network.calibration.copy_(torch.tensor(validator.calibration(network)))
     return network, log

@@ -1,3 +1,6 @@
+"""The votes and scores of pairs beside loops, on blobs and on Toytown."""
+
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -7,24 +10,22 @@ from PIL import Image
 
 from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision
-from indiret.planevote import (
-    NOTHING,
-    PHOTO,
-    PLANES,
-    PRODUCT,
-    QUARTERS,
-    STRANGERS,
-    Agreement,
-    Found,
-    Landing,
+from indiret.planes.correspondence import PlaneCorrespondence
+from indiret.planes.matching import (
+    IMPOSTORS,
+    NO_MATCH,
+    PLANE_CONFIGS,
+    QUARTER_WEIGHT,
+    PairMatch,
     PlaneConfig,
-    PlanesMethod,
-    PlaneViews,
-    floats,
-    responses,
+    PlaneFeatures,
+    PlaneMatch,
+    PlaneRetriever,
+    to_float32,
 )
 from indiret.protocol import FRAME, box_around, measure_maps
 from indiret.ranking import prepare, rank
+from tools.fit_planes import encode_impostors
 
 SMALL = PlaneConfig(template=48, pyramid=(32, 48, 72), close=24)
 
@@ -43,47 +44,33 @@ def scene(seed: int, height: int = 96, width: int = 120) -> np.ndarray:
 
 def test_a_small_part_is_found_by_the_close_template():
     """A part a fifth as long as the photo, for which no size makes room."""
-    method = PlanesMethod()
+    retriever = PlaneRetriever()
     whole = scene(0, 400, 500)
-    part = floats(method.prepare(np.ascontiguousarray(whole[200:280, 300:400])))
-    views = floats(method.prepare(whole))
-    stranger = floats(method.prepare(scene(1, 400, 500)))
-    agreed = method.agree(part, views)
-    large = method.find(part.templates[0], views.pyramid)
-    close = method.find(part.close[0], views.pyramid[-1:])
-    assert agreed.there.close and not large.close
-    assert agreed.there.votes == pytest.approx(close.votes / 2)
-    assert agreed.there.standing == close.standing
-    assert agreed.there.quarters == large.quarters  # which the close template has not
-    halved = close.votes * close.standing / 2 + QUARTERS * large.quarters
-    assert agreed.there.worth == pytest.approx(halved) and halved > large.worth
-    assert agreed.worth > 2 * method.agree(part, stranger).worth
-    corners = method.carry(part, views, FRAME)
+    part = to_float32(retriever.encode(np.ascontiguousarray(whole[200:280, 300:400])))
+    views = to_float32(retriever.encode(whole))
+    impostor = to_float32(retriever.encode(scene(1, 400, 500)))
+    match = retriever.match_both(part, views)
+    large = retriever.best_plane(part.templates[0], views.pyramid)
+    close = retriever.best_plane(part.close[0], views.pyramid[-1:])
+    assert match.forward.close and not large.close
+    assert match.forward.votes == pytest.approx(close.votes / 2)
+    assert match.forward.z_score == close.z_score
+    assert match.forward.quarters == large.quarters  # which the close template has not
+    halved = close.votes * close.z_score / 2 + QUARTER_WEIGHT * large.quarters
+    assert match.forward.score == pytest.approx(halved) and halved > large.score
+    assert match.score > 2 * retriever.match_both(part, impostor).score
+    corners = retriever.transfer_points(part, views, FRAME)
     np.testing.assert_allclose(box_around(corners), [0.5, 0.6, 0.7, 0.8], atol=0.03)
-    where = method.explain(part, views).pairs.sum((2, 3))  # rows and columns of the target
+    where = retriever.explain(part, views).pairs.sum((2, 3))  # rows and columns of the target
     inside = where[int(0.5 * where.shape[0]) : 10, int(0.6 * where.shape[1]) : 12]
     assert inside.sum() > 0.5 * where.sum()  # all of its own direction, which has half
 
 
-def test_products_in_used_memory_are_those_in_fresh():
-    views = floats(PlanesMethod(SMALL).prepare(scene(0)))
-    fresh = [responses(views.templates[0], level) for level in views.pyramid]
-    for level, once in zip(views.pyramid, fresh, strict=True):
-        assert torch.equal(responses(views.templates[0], level, PRODUCT), once)
-    half = PlanesMethod(SMALL).prepare(scene(1))
-    for used, level in zip(floats(half, PHOTO).pyramid, floats(half).pyramid, strict=True):
-        assert torch.equal(used, level)
-    with torch.inference_mode():
-        big = PRODUCT.of(2 * PRODUCT.numbers.numel() + 1)
-    big.zero_()  # also outside of it
-    assert PRODUCT.of(3, 4).shape == (3, 4)
-
-
 def test_the_best_plane_by_loops():
-    method = PlanesMethod(SMALL)
-    query, target = method.prepare(scene(0)), method.prepare(scene(1, 80, 120))
+    retriever = PlaneRetriever(SMALL)
+    query, target = retriever.encode(scene(0)), retriever.encode(scene(1, 80, 120))
     pyramid = [level.float() for level in target.pyramid]
-    found = method.find(query.templates[0], pyramid)
+    found = retriever.best_plane(query.templates[0], pyramid)
     patches, means = query.templates[0].patches, []
     K, L, _ = patches.shape
     halves = range((K + 1) // 2), range((L + 1) // 2)
@@ -115,50 +102,63 @@ def test_the_best_plane_by_loops():
         means.append(of_size)
     everywhere = np.concatenate(means)
     assert found.votes == pytest.approx(everywhere.max(), rel=1e-4)
-    assert found.standing == pytest.approx(
+    assert found.z_score == pytest.approx(
         (everywhere.max() - everywhere.mean()) / everywhere.std(ddof=1), rel=1e-3
     )
-    assert found.size == int(np.argmax([max(of_size) for of_size in means]))
-    assert found.place == int(np.argmax(means[found.size]))
+    assert found.level == int(np.argmax([max(of_size) for of_size in means]))
+    assert found.index == int(np.argmax(means[found.level]))
     apart = np.array(quarters)
     best, mean, deviation = apart.max(1), apart.mean(1), apart.std(1, ddof=1)
     wanted = (best * (best - mean) / deviation).mean()
     assert found.quarters == pytest.approx(wanted, rel=1e-3)
-    assert found.worth == found.votes * found.standing + QUARTERS * found.quarters
+    assert found.score == found.votes * found.z_score + QUARTER_WEIGHT * found.quarters
 
 
-def test_chance_is_what_strangers_find():
-    method = PlanesMethod(SMALL)
-    town = load_dataset("toytown", split="train")
-    views = method.prepare(scene(7))
-    asking = [town.read_query(query) for query in town.queries[::20]]
-    found = [method.ask(method.prepare_query(one), floats(views)).there.worth for one in asking]
-    assert len(found) == STRANGERS and views.chance == pytest.approx(np.median(found))
-    assert method.prepare_query(scene(7)).chance == 1
-    query = method.prepare_query(scene(7)[20:80, 20:90])
-    score = method.score(query, [views, views._replace(chance=4 * views.chance)])
-    assert score[0] == pytest.approx(2 * score[1])
-    blank = method.prepare(np.full((40, 50, 3), 99, np.uint8))
-    assert blank.chance > 0 and method.score(query, [blank]) == 0
+def test_impostors_are_shipped_and_the_median_of_their_scores_divides():
+    retriever = PlaneRetriever()
+    fresh = encode_impostors(retriever, load_dataset("toytown", split="train"))
+    for shipped, one in zip(retriever.impostors, fresh, strict=True):
+        torch.testing.assert_close(shipped.templates[0].patches, one.templates[0].patches)
+        torch.testing.assert_close(shipped.close[0].patches, one.close[0].patches)
+    target = retriever.encode(scene(7))
+    found = [retriever.match_forward(one, to_float32(target)).forward.score for one in fresh]
+    assert len(found) == IMPOSTORS
+    assert target.background_score == pytest.approx(np.median(found), rel=1e-5)
+    query = retriever.encode_query(scene(7)[20:80, 20:90])
+    assert query.background_score == 1
+    popular = target._replace(background_score=4 * target.background_score)
+    blank = retriever.encode(np.full((40, 50, 3), 99, np.uint8))
+    scores = retriever.score(query, [target, popular, blank])
+    assert scores[0] == pytest.approx(2 * scores[1])
+    assert blank.background_score > 0 and scores[2] == 0
+
+
+def test_four_threads_score_as_one():
+    retriever = PlaneRetriever(SMALL)
+    features = [retriever.encode(scene(seed)) for seed in range(4)]
+    alone = [retriever.score(query, features) for query in features]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda query: retriever.score(query, features), features * 4))
+    np.testing.assert_array_equal(together, alone * 4)
 
 
 @pytest.mark.parametrize("box", [(40, 30, 100, 78), (10, 8, 94, 75)])
 def test_a_part_is_found_where_it_is(box):
-    method = PlanesMethod(SMALL)
+    retriever = PlaneRetriever(SMALL)
     picture = scene(2)
     left, top, right, bottom = box
-    query, target = method.prepare(picture[top:bottom, left:right]), method.prepare(picture)
-    stranger = method.prepare(scene(3))
-    scores = method.score(query, [target, stranger])
+    query, target = retriever.encode(picture[top:bottom, left:right]), retriever.encode(picture)
+    impostor = retriever.encode(scene(3))
+    scores = retriever.score(query, [target, impostor])
     assert scores[0] > scores[1]
 
-    landing = landed(method, query, target)
+    found = landed(retriever, query, target)
     corner, size = torch.tensor([top, left]), torch.tensor([bottom - top, right - left])
-    truth = (corner + landing.voters * size) / torch.tensor(picture.shape[:2])
-    apart = (landing.places - truth).abs() * torch.tensor(picture.shape[:2])  # pixels
+    truth = (corner + found.template_points * size) / torch.tensor(picture.shape[:2])
+    apart = (found.matched_points - truth).abs() * torch.tensor(picture.shape[:2])  # pixels
     assert apart.median() < 3
 
-    evidence = method.explain(query, target)
+    evidence = retriever.explain(query, target)
     assert evidence.score == pytest.approx(scores[0], rel=1e-5)
     assert evidence.pairs.shape[:2] == (11, 14) and evidence.pairs.min() >= 0
     m, n = evidence.target_map.shape
@@ -169,98 +169,102 @@ def test_a_part_is_found_where_it_is(box):
     assert inside > 0.85
 
 
-def test_a_direction_has_the_part_in_the_evidence_that_it_has_in_the_worth(monkeypatch):
-    method = PlanesMethod(SMALL)
+def test_a_direction_has_the_part_in_the_evidence_that_it_has_in_the_score(monkeypatch):
+    retriever = PlaneRetriever(SMALL)
     picture = scene(2)
     query, target = (
-        floats(method.prepare(picture[20:84, 10:100])),
-        floats(method.prepare(picture)),
+        to_float32(retriever.encode(picture[20:84, 10:100])),
+        to_float32(retriever.encode(picture)),
     )
-    agreed = method.agree(query, target)
-    assert agreed.there.worth > 0 and agreed.back.worth > 0
+    match = retriever.match_both(query, target)
+    assert match.forward.score > 0 and match.backward.score > 0
 
-    def alone(**changes: Found) -> torch.Tensor:
-        monkeypatch.setattr(method, "agree", lambda *_: agreed._replace(**changes))
-        return method.explain(query, target).pairs
+    def alone(**changes: PlaneMatch) -> torch.Tensor:
+        monkeypatch.setattr(retriever, "match_both", lambda *_: match._replace(**changes))
+        return retriever.explain(query, target).pairs
 
-    there, back = alone(back=NOTHING), alone(there=NOTHING)
-    assert 0 < there.sum() <= agreed.there.worth * 1.001  # less what lands outside
+    there, back = alone(backward=NO_MATCH), alone(forward=NO_MATCH)
+    assert 0 < there.sum() <= match.forward.score * 1.001  # less what lands outside
     torch.testing.assert_close(alone(), there + back)
 
 
-def test_only_the_better_part_of_many_photos_answers():
-    method = PlanesMethod(SMALL)
-    query = floats(method.prepare(scene(2)[20:84, 10:100]))
-    views = [method.prepare(scene(seed)) for seed in range(40)]
-    scores, agreed = method.survey(query, views)
-    found = np.array([method.ask(query, floats(target)).worth for target in views])
-    assert sorted(agreed) == sorted(np.argsort(-found)[:28].tolist())
-    for place, one in agreed.items():
-        assert one == method.agree(query, floats(views[place]))
-        assert scores[place] == one.worth
-    silent = [place for place in range(40) if place not in agreed]
-    assert max(scores[silent]) < min(one.worth for one in agreed.values())
-    np.testing.assert_array_equal(np.argsort(scores[silent]), np.argsort(found[silent]))
+def test_only_the_better_part_of_many_photos_is_matched_backward():
+    retriever = PlaneRetriever(SMALL)
+    query = to_float32(retriever.encode(scene(2)[20:84, 10:100]))
+    views = [retriever.encode(scene(seed)) for seed in range(40)]
+    scores, matches = retriever.score_all(query, views)
+    found = np.array([retriever.match_forward(query, to_float32(target)).score for target in views])
+    assert sorted(matches) == sorted(np.argsort(-found)[:28].tolist())
+    for place, one in matches.items():
+        assert one == retriever.match_both(query, to_float32(views[place]))
+        assert scores[place] == one.score
+    left = [place for place in range(40) if place not in matches]
+    assert max(scores[left]) < min(one.score for one in matches.values())
+    np.testing.assert_array_equal(np.argsort(scores[left]), np.argsort(found[left]))
     assert scores.argmax() == 2
-    few, all_answer = method.survey(query, views[:20])
-    assert len(all_answer) == 20 and few[7] == method.agree(query, floats(views[7])).worth
-    assert method.score(query, []).shape == (0,)
+    few, both = retriever.score_all(query, views[:20])
+    assert len(both) == 20 and few[7] == retriever.match_both(query, to_float32(views[7])).score
+    assert retriever.score(query, []).shape == (0,)
 
 
-def test_a_pair_is_worth_both_directions_and_more_upright():
-    there, back = Found(0.5, 4.0, 0, 0), Found(0.25, 8.0, 1, 3)
-    assert Agreement(3, there, back).worth == 4.0
-    assert Agreement(0, there, back).worth == 8.0
-    assert Agreement(0, there, back._replace(quarters=4.0), chance=4.0).worth == 6.0
+def test_a_pair_scores_both_directions_and_more_upright():
+    there, back = PlaneMatch(0.5, 4.0, 0, 0), PlaneMatch(0.25, 8.0, 1, 3)
+    assert PairMatch(3, there, back).score == 4.0
+    assert PairMatch(0, there, back).score == 8.0
+    assert PairMatch(0, there, back._replace(quarters=4.0), background_score=4.0).score == 6.0
 
 
-def landed(method: PlanesMethod, query: PlaneViews, target: PlaneViews) -> Landing:
+def landed(
+    retriever: PlaneRetriever, query: PlaneFeatures, target: PlaneFeatures
+) -> PlaneCorrespondence:
     """Where the query's patches lie in the target, by its own direction alone."""
-    query, target = floats(query), floats(target)
-    agreed = method.agree(query, target)
-    return method.land(query.templates[agreed.turn], target, agreed.there)
+    query, target = to_float32(query), to_float32(target)
+    match = retriever.match_both(query, target)
+    return retriever.plane_correspondence(query.templates[match.turn], target, match.forward)
 
 
 def test_a_turned_photo_is_found_turned():
-    method = PlanesMethod(PLANES["planes-turned"])
+    retriever = PlaneRetriever(PLANE_CONFIGS["planes-turned"])
     picture = scene(4, 192, 240)
-    query = method.prepare(picture)
+    query = retriever.encode(picture)
     for number, turn in ((3, 90), (11, -30)):
         turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BICUBIC, expand=turn == 90)
-        target = method.prepare(np.asarray(turned))
-        assert method.agree(floats(query), floats(target)).turn == number
+        target = retriever.encode(np.asarray(turned))
+        assert retriever.match_both(to_float32(query), to_float32(target)).turn == number
         if turn == 90:  # anticlockwise: what was right is above
-            landing = landed(method, query, target)
-            truth = torch.stack([1 - landing.voters[..., 1], landing.voters[..., 0]], -1)
-            assert (landing.places - truth).abs().median() < 0.03
-            back = landed(method, target, query)
-            truth = torch.stack([back.voters[..., 1], 1 - back.voters[..., 0]], -1)
-            assert (back.places - truth).abs().median() < 0.03
+            found = landed(retriever, query, target)
+            y, x = found.template_points.unbind(-1)
+            truth = torch.stack([1 - x, y], -1)
+            assert (found.matched_points - truth).abs().median() < 0.03
+            back = landed(retriever, target, query)
+            y, x = back.template_points.unbind(-1)
+            truth = torch.stack([x, 1 - y], -1)
+            assert (back.matched_points - truth).abs().median() < 0.03
 
 
-def test_patches_beyond_the_edge_of_a_turned_photo_are_silent():
-    method = PlanesMethod(replace(SMALL, turns=8))
-    template = method.prepare(scene(5)).templates[1]
-    outside = ((template.where < 0) | (template.where > 1)).any(-1)
+def test_patches_beyond_the_edge_of_a_turned_photo_are_left():
+    retriever = PlaneRetriever(replace(SMALL, turns=8))
+    template = retriever.encode(scene(5)).templates[1]
+    outside = ((template.points < 0) | (template.points > 1)).any(-1)
     assert outside.any() and (template.patches[outside] == 0).all()
     assert (template.patches.norm(dim=-1)[~outside] > 0.5).any()
 
 
 def test_plain_and_narrow_photos_have_evidence_too():
-    method = PlanesMethod(SMALL)
+    retriever = PlaneRetriever(SMALL)
     pictures = [np.full((16, 16, 3), 99, np.uint8), scene(6, 16, 320), scene(6, 300, 20)]
-    views = [method.prepare(picture) for picture in pictures]
+    views = [retriever.encode(picture) for picture in pictures]
     for view in views:
-        assert np.isfinite(method.score(view, views)).all()
-        evidence = method.explain(view, views[1])
+        assert np.isfinite(retriever.score(view, views)).all()
+        evidence = retriever.explain(view, views[1])
         assert torch.isfinite(evidence.pairs).all() and evidence.pairs.min() >= 0
-    assert method.score(views[0], views).max() == 0
-    assert method.explain(views[0], views[1]).matches() == []
+    assert retriever.score(views[0], views).max() == 0
+    assert retriever.explain(views[0], views[1]).matches() == []
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"template": 8}, {"pyramid": ()}, {"step": 3}, {"step": 0}, {"turns": 0}, {"small": 9}],
+    [{"template": 8}, {"pyramid": ()}, {"turns": 0}, {"coarse": 9}],
 )
 def test_bad_configurations(changes):
     with pytest.raises(ValueError, match="does not make planes: give sides of at least 16"):
@@ -272,26 +276,27 @@ def test_toytown_is_ranked_and_its_evidence_measured():
     query = town.queries[0]
     names = sorted(query.positives) + [n for n in town.images if n not in query.positives][:6]
     few = replace(town, images={n: town.images[n] for n in names}, queries=(query,))
-    method = PlanesMethod()
-    prepared = prepare(method, few)
-    ranked = [hit.name for hit in rank(method, [query], few, prepared)[query.name]]
+    retriever = PlaneRetriever()
+    prepared = prepare(retriever, few)
+    ranked = [hit.name for hit in rank(retriever, [query], few, prepared)[query.name]]
     assert ranked[0] == query.image
     assert average_precision(ranked, query.positives, query.junk) > 0.6
-    rows = measure_maps(method, few, prepared)
+    rows = measure_maps(retriever, few, prepared)
     assert rows["planes"]["pairs"] == len(query.positives - {query.image})
     assert rows["planes"]["pixel_auc"] > rows["all ones"]["pixel_auc"]
     assert rows["planes"]["patch_match"] > 3 * rows["planes"]["chance"]
 
 
-def test_the_frame_of_a_part_is_carried_into_the_whole():
+def test_the_frame_of_a_part_is_transferred_to_the_whole():
     whole = scene(0)
     part = np.ascontiguousarray(whole[10:80, 20:110])
     height, width = whole.shape[:2]
     truth = np.array([10 / height, 20 / width, 80 / height, 110 / width])
-    method = PlanesMethod(SMALL)
-    box = box_around(method.carry(method.prepare(part), method.prepare(whole), FRAME))
+    retriever = PlaneRetriever(SMALL)
+    query, target = retriever.encode(part), retriever.encode(whole)
+    box = box_around(retriever.transfer_points(query, target, FRAME))
     np.testing.assert_allclose(box, truth, atol=0.05)
-    back = box_around(method.carry(method.prepare(whole), method.prepare(part), FRAME))
+    back = box_around(retriever.transfer_points(target, query, FRAME))
     sides = np.array([70 / height, 90 / width] * 2)
     outside = np.array([-10 / height, -20 / width, 1 - 10 / height, 1 - 20 / width]) / sides
     np.testing.assert_allclose(back, outside, atol=0.1)

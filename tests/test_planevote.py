@@ -1,0 +1,2 @@
+# SHIM
+from tests.planes.test_matching import scene  # noqa: F401
