@@ -55,7 +55,7 @@ from indiret.planes import geometry
 PARTS = PATCH_CELLS
 
 
-def sample_plane(responses, plane):  # type: ignore[no-untyped-def]  # noqa: F811
+def sample_plane(responses, plane):  # type: ignore  # noqa: F811
     return geometry.sample_plane(responses.permute(2, 3, 0, 1), plane)
 
 

@@ -135,14 +135,14 @@ class PlaneMatch(NamedTuple):
 
     ``votes`` is its mean response, times `CLOSE_WEIGHT` if a close template found it (``close``),
     and ``z_score`` how far that lies above the mean of all planes, in their standard deviations;
-    ``level`` is the number of the size that it lies in, and ``index`` its number among the planes
+    ``level`` is the number of the size that it lies in, and ``translation`` its number among those
     of that size. ``quarters`` is the mean of votes × z-score over the quarters of the template.
     """
 
     votes: float
     z_score: float
     level: int
-    index: int
+    translation: int
     close: bool = False
     quarters: float = 0.0
 
@@ -278,9 +278,10 @@ class PlaneRetriever:
         z_scores = (highest - mean) / (deviation + 1e-9)
         starts = np.cumsum([0, *(level.shape[1] for level in levels)])
         level = int(np.searchsorted(starts, int(at[0]), side="right")) - 1
-        index = int(at[0]) - int(starts[level])
+        translation = int(at[0]) - int(starts[level])
         of_quarters = float((highest * z_scores)[1:].mean())
-        return PlaneMatch(float(highest[0]), float(z_scores[0]), level, index, quarters=of_quarters)
+        found = float(highest[0]), float(z_scores[0]), level, translation
+        return PlaneMatch(*found, quarters=of_quarters)
 
     def match(self, source: PlaneFeatures, searched: PlaneFeatures, turn: int) -> PlaneMatch:
         """The best plane of one photo in another: of its large template, or of its close one."""
@@ -293,7 +294,7 @@ class PlaneRetriever:
         """A match, or the best plane of the close template if that scores higher."""
         close = self.best_plane(source.close[turn], searched.pyramid[-1:])
         votes, level = CLOSE_WEIGHT * close.votes, len(searched.pyramid) - 1
-        close = PlaneMatch(votes, close.z_score, level, close.index, True, match.quarters)
+        close = PlaneMatch(votes, close.z_score, level, close.translation, True, match.quarters)
         return max(match, close, key=lambda one: one.score)
 
     def coarse_match(self, query: PlaneFeatures, target: PlaneFeatures) -> PairMatch:
@@ -377,14 +378,15 @@ class PlaneRetriever:
         query, target = to_float32(query), to_float32(target)
         match = self.match_both(query, target)
         forward, backward = self.correspondences(query, target, match)
-        ends = (
-            (match.forward, forward, forward.matched_points, forward.template_points),
-            (match.backward, backward, backward.template_points, backward.matched_points),
+        smooth = [smooth_support(one.support) for one in (forward, backward)]
+        weights = [
+            direction.score * support / support.sum().clamp_min(1e-12)
+            for direction, support in zip(match[1:3], smooth, strict=True)
+        ]
+        parts = (
+            (weights[0], forward.matched_points, forward.template_points),
+            (weights[1], backward.template_points, backward.matched_points),
         )
-        parts = []
-        for direction, found, *points in ends:
-            smooth = smooth_support(found.support)
-            parts.append((direction.score * smooth / smooth.sum().clamp_min(1e-12), *points))
         return Evidence(match.score, splat(parts, target.shape, query.shape))
 
     def transfer_points(
@@ -442,7 +444,7 @@ def voted_plane(shape: Sequence[int], match: PlaneMatch) -> Plane:
     """The plane of a match as it was voted for, in responses of a shape (I, J, K, L)."""
     rows, columns, K, L = shape
     _, wide = translation_grid(((rows + 1) // 2, (columns + 1) // 2, K, L))
-    a, b = divmod(match.index, wide)
+    a, b = divmod(match.translation, wide)
     offset = 2.0 * torch.tensor([a - K // 2, b - L // 2])  # every second patch has a response
     return Plane(STEP * torch.eye(2), offset, match.votes)
 
@@ -461,13 +463,11 @@ def shipped_impostors() -> tuple[PlaneFeatures, ...]:
     >>> len(shipped_impostors()), shipped_impostors()[0].templates[0].patches.shape[2]
     (16, 64)
     """
-    fitted = fitted_tensors()
-    return tuple(
-        PlaneFeatures(
-            *((Template(fitted[f"impostor.{number}.{kind}"], torch.empty(0)),) for kind in kinds),
-            coarse=(),
-            pyramid=(),
-            shape=(0, 0),
+    found = []
+    for number in range(IMPOSTORS):
+        large, close = (
+            Template(fitted_tensors()[f"impostor.{number}.{kind}"], torch.empty(0))
+            for kind in ("template", "close")
         )
-        for number, kinds in enumerate([("template", "close")] * IMPOSTORS)
-    )
+        found.append(PlaneFeatures((large,), (close,), coarse=(), pyramid=(), shape=(0, 0)))
+    return tuple(found)

@@ -89,15 +89,7 @@ class PlaneNetwork(nn.Module):
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
 
     def forward(self, maps: Tensor, numbers: Tensor) -> PlaneOutput:
-        """Judge B pairs.
-
-        Parameters
-        ----------
-        maps
-            (B, 2, C, K, L), as `collate` makes them.
-        numbers
-            (B, 2, G).
-        """
+        """Judge B pairs, with ``maps`` (B, 2, C, K, L) and ``numbers`` (B, 2, G) of `collate`."""
         here = (maps[:, :, CHANNELS.index("norm")] > 0).flatten(0, 1)[:, None]
         features = self.convolutions(maps.flatten(0, 1)) * here
         support = self.support(features)

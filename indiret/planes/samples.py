@@ -73,14 +73,8 @@ def sample_along_plane(
 ) -> PlaneSample:
     """T of a template and the size in which a plane was found, sampled along that plane.
 
-    Parameters
-    ----------
-    retriever
-        That found the plane.
-    template, searched, match
-        As for `PlaneRetriever.plane_correspondence`; the pyramid in float32.
-    background_score
-        Of the target, whichever of the two photos that is.
+    Arguments are those of `PlaneRetriever.plane_correspondence`, with the pyramid in float32, and
+    the background score of the target, whichever of the two photos that is.
     """
     cosines = responses(searched.pyramid[match.level], template.patches, PRODUCT)
     rows, columns, K, L = cosines.shape

@@ -84,14 +84,7 @@ def landmark_pairs(
 ) -> Iterator[LabelledPair]:
     """Pairs of a data set: photos of one landmark, and those of others with high scores.
 
-    Parameters
-    ----------
-    retriever
-        Finds the planes.
-    dataset
-        With landmarks of three photos or more; with its geometry where it has one.
-    seed
-        Of the choice, of the crops and of their light.
+    Landmarks have three photos or more. The choice, the crops and their light depend on ``seed``.
     """
     random = np.random.default_rng(seed)
     landmarks = {name: views for name, views in views_by_landmark(dataset).items() if views[2:]}
@@ -261,15 +254,14 @@ def _pair(
     elif truths is None:
         right = tuple(torch.full(one.maps.shape[1:], torch.nan) for one in samples)
     else:
-        right = tuple(
-            (torch.from_numpy(truth[..., ::-1].copy()) - one.matched_points)
-            .abs()
-            .amax(-1)
-            .le(NEAR)
-            .float()
-            for one, truth in zip(samples, truths, strict=True)
-        )  # NaN, no true place, is near nothing
+        both = zip(samples, truths, strict=True)
+        right = tuple(_near(one.matched_points, truth) for one, truth in both)
     return LabelledPair(kept, relevant, right)  # type: ignore[arg-type]
+
+
+def _near(points: Tensor, truth: NDArray[np.float64]) -> Tensor:
+    """1.0 where points, y and x, are near true ones, x and y; NaN, no true place, is near none."""
+    return (torch.from_numpy(truth[..., ::-1].copy()) - points).abs().amax(-1).le(NEAR).float()
 
 
 class BatchLoss:
@@ -379,9 +371,9 @@ def fit_plane_network(
         network,
         config,
         loss=BatchLoss(network, pairs, config),
-        look=lambda: validator.mean_average_precision(network),
+        look=lambda: validator.mean_average_precision(network),  # type: ignore[arg-type]
         recipe=json.dumps(run),
         folder=folder,
     )
-    network.calibration.copy_(torch.tensor(validator.calibration(network)))
+    network.calibration.copy_(torch.tensor(validator.calibration(network)))  # type: ignore[arg-type]
     return network, log

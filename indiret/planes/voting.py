@@ -58,7 +58,7 @@ def responses(target: Tensor, template: Tensor, buffer: ScratchBuffer | None = N
     torch.Size([5, 6, 3, 4])
     """
     shape = *target.shape[:2], *template.shape[:2]
-    out = buffer and buffer.view(shape[0] * shape[1], shape[2] * shape[3])
+    out = None if buffer is None else buffer.view(shape[0] * shape[1], shape[2] * shape[3])
     return torch.mm(target.flatten(0, 1), template.flatten(0, 1).mT, out=out).view(shape)
 
 

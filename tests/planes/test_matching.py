@@ -106,7 +106,7 @@ def test_the_best_plane_by_loops():
         (everywhere.max() - everywhere.mean()) / everywhere.std(ddof=1), rel=1e-3
     )
     assert found.level == int(np.argmax([max(of_size) for of_size in means]))
-    assert found.index == int(np.argmax(means[found.level]))
+    assert found.translation == int(np.argmax(means[found.level]))
     apart = np.array(quarters)
     best, mean, deviation = apart.max(1), apart.mean(1), apart.std(1, ddof=1)
     wanted = (best * (best - mean) / deviation).mean()
