@@ -45,10 +45,15 @@ JUDGED = 0.5  # share of the database; see book/decisions/0016_plane_network
 
 
 class PlaneOutput(NamedTuple):
-    """``logits`` (B, 2), relevant second; ``support`` (B, 2, K, L), logits of right patches."""
+    """``logits`` (B, 2), relevant second; ``support`` (B, 2, K, L), logits of right patches.
+
+    ``margin`` (B,) is z_relevant − z_irrelevant with the scores of both directions' votes. The
+    network is trained by its logits alone: with the votes, it learns less that is new.
+    """
 
     logits: Tensor
     support: Tensor
+    margin: Tensor
 
 
 class PlaneNetwork(nn.Module):
@@ -104,27 +109,10 @@ class PlaneNetwork(nn.Module):
             1,
         )
         both = torch.cat([pooled.unflatten(0, maps.shape[:2]), numbers], 2)
-        return PlaneOutput(self.head(both.flatten(1)), support[:, 0].unflatten(0, maps.shape[:2]))
-
-    def margin(self, maps: Tensor, numbers: Tensor) -> Tensor:
-        """z_relevant − z_irrelevant and the scores of the votes, (B,); see `add_votes`."""
-        return add_votes(self(maps, numbers).logits, numbers)
-
-
-def add_votes(logits: Tensor, numbers: Tensor) -> Tensor:
-    """(B,): the margin, with what both directions score by their votes.
-
-    The network is trained without them: together with them, it learns less that is new.
-
-    Examples
-    --------
-    >>> numbers = torch.zeros(1, 2, len(NUMBERS))
-    >>> numbers[0, :, NUMBERS.index("score")] = torch.tensor([1.0, 0.25])
-    >>> add_votes(torch.tensor([[1.0, 2.5]]), numbers)
-    tensor([2.7500])
-    """
-    scores = numbers[:, :, NUMBERS.index("score")].sum(1)
-    return logits[:, 1] - logits[:, 0] + scores
+        logits = self.head(both.flatten(1))
+        scores = numbers[:, :, NUMBERS.index("score")].sum(1)
+        margin = logits[:, 1] - logits[:, 0] + scores
+        return PlaneOutput(logits, support[:, 0].unflatten(0, maps.shape[:2]), margin)
 
 
 class PlaneNetRetriever(PlaneRetriever):
@@ -189,7 +177,7 @@ class PlaneNetRetriever(PlaneRetriever):
         margins = [torch.empty(0)]
         with torch.inference_mode():
             while few := list(islice(samples, self.BATCH)):
-                margins.append(self.network.margin(*collate(few)))
+                margins.append(self.network(*collate(few)).margin)
         return torch.cat(margins).double().numpy()
 
     def probability(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -207,16 +195,14 @@ class PlaneNetRetriever(PlaneRetriever):
         """
         samples = sample_pair(self, query, target)
         with torch.inference_mode():
-            maps, numbers = collate([samples])
-            output = self.network(maps, numbers)
+            output = self.network(*collate([samples]))
         parts = []
         for number, one in enumerate(samples):
             K, L = one.maps.shape[1:]
             right = output.support[0, number, :K, :L].sigmoid() * (one.maps[6] > 0)
             points = one.matched_points, one.template_points
             parts.append((smooth_support(right), *(points[::-1] if number else points)))
-        margin = float(add_votes(output.logits, numbers))
-        return Evidence(margin, splat(parts, target.shape, query.shape))
+        return Evidence(float(output.margin), splat(parts, target.shape, query.shape))
 
 
 def save_plane_network(

@@ -318,7 +318,7 @@ class SampleValidator(ValidationLook):
     def margins(self, network: Any) -> NDArray[np.float64]:
         """(queries, database)."""
         network.eval()
-        return torch.stack([network.margin(*one) for one in self.samples]).double().numpy()
+        return torch.stack([network(*one).margin for one in self.samples]).double().numpy()
 
 
 def fit_plane_network(

@@ -34,7 +34,7 @@ def test_the_file_is_the_network_and_nothing_else_is(tmp_path, views):
     save_plane_network(network, path, {"seed": "0"})
     maps = collate([sample_pair(RETRIEVER, *views[:2])])
     loaded = load_plane_network(path)
-    assert torch.equal(loaded.margin(*maps), network.margin(*maps))
+    assert torch.equal(loaded(*maps).margin, network(*maps).margin)
     assert loaded.calibration.tolist() == [2.0, -1.0]
     assert is_plane_network(str(path)) and not is_plane_network(str(tmp_path / "none.safetensors"))
     (tmp_path / "bad.safetensors").write_bytes(path.read_bytes()[:-4])

@@ -51,6 +51,6 @@ def test_padding_changes_nothing(views):
     network = PlaneNetwork().eval()
     pairs = [sample_pair(RETRIEVER, query, target), sample_pair(RETRIEVER, unrelated, query)]
     assert pairs[0][0].maps.shape != pairs[1][0].maps.shape
-    together = network.margin(*collate(pairs))
-    alone = torch.cat([network.margin(*collate([pair])) for pair in pairs])
+    together = network(*collate(pairs)).margin
+    alone = torch.cat([network(*collate([pair])).margin for pair in pairs])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
