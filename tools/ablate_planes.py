@@ -141,7 +141,7 @@ SCORES: dict[str, Score] = {  # of the planes forward and backward, and the back
     "z-score of wholes alone": lambda f, b, g: f.z_score + b.z_score,
 }
 BACKWARD = {  # share of the photos that are matched backward, those best by forward alone
-    f"backward for the better {BACKWARD_SHARE:.0%} (as used)": BACKWARD_SHARE,
+    "backward for the better 70 % (as used)": BACKWARD_SHARE,
     "backward for the better half": 0.5,
 }
 CHOSEN = PLANE_CONFIGS["planes"]
@@ -318,7 +318,7 @@ def cascade(task: Task) -> dict[str, Any]:
             cost = float(ms @ [1, voted, judged])
             points.append({"voted": voted, "judged": judged})
             points[-1] |= {"toytown": round(float(np.mean(values)), 4), "ms": round(cost, 2)}
-    names = ("glance", "vote", "network")
+    names = ("coarse", "large", "network")
     return {"points": points, "ms": dict(zip(names, ms.round(2).tolist(), strict=True))}
 
 

@@ -374,7 +374,13 @@ class PlaneRetriever:
 
         Each direction has the part that it has in the score of the pair, and its support is
         averaged by `smooth_support`. The grids have 14 patches along the longer sides.
+
+        Raises
+        ------
+        ValueError
+            If ``kind`` is not one of `evidence_kinds`.
         """
+        self._check_kind(kind)
         query, target = to_float32(query), to_float32(target)
         match = self.match_both(query, target)
         forward, backward = self.correspondences(query, target, match)
@@ -388,6 +394,11 @@ class PlaneRetriever:
             (weights[1], backward.template_points, backward.matched_points),
         )
         return Evidence(match.score, splat(parts, target.shape, query.shape))
+
+    def _check_kind(self, kind: str | None) -> None:
+        if kind not in (None, *self.evidence_kinds):
+            known = ", ".join(self.evidence_kinds)
+            raise ValueError(f"evidence {kind!r} is not known here; choose from {known}.")
 
     def transfer_points(
         self, query: PlaneFeatures, target: PlaneFeatures, points: NDArray[np.float64]

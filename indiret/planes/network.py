@@ -193,6 +193,7 @@ class PlaneNetRetriever(PlaneRetriever):
         Support is the network's probability that a patch is right, averaged by `smooth_support`.
         The grids have 14 patches along the longer sides.
         """
+        self._check_kind(kind)
         samples = sample_pair(self, query, target)
         with torch.inference_mode():
             output = self.network(*collate([samples]))

@@ -63,6 +63,8 @@ def test_the_shipped_network_tells_a_part_from_an_unrelated_photo(views):
     # maps are roots of what supports them
     assert evidence.pairs.sum() > 2 * retriever.explain(query, unrelated).pairs.sum()
     assert torch.equal(retriever.explain(query, target, "support").pairs, evidence.pairs)
+    with pytest.raises(ValueError, match="choose from support"):
+        retriever.explain(query, target, "gradcam")
 
 
 def test_it_ranks_and_its_evidence_can_be_measured():
