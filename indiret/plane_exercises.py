@@ -8,14 +8,15 @@ from __future__ import annotations
 import torch
 
 from indiret.exercises import Answer, Hint, check, exercise, expect
-from indiret.planes import Plane, sample_plane, vote
+from indiret.planes.geometry import Plane, sample_plane
+from indiret.planes.voting import hough_votes
 
 __all__ = ["check"]
 
 
 def _answers() -> torch.Tensor:
-    """(4, 5, 11, 12) answers ≥ 0, as a small template gets them."""
-    return torch.rand(4, 5, 11, 12, generator=torch.Generator().manual_seed(13))
+    """(11, 12, 4, 5) answers ≥ 0, as a small template gets them."""
+    return torch.rand(11, 12, 4, 5, generator=torch.Generator().manual_seed(13))
 
 
 @exercise
@@ -44,7 +45,7 @@ def middle_stays(answer: Answer) -> None:
 def along_the_plane(answer: Answer) -> None:
     answers = _answers()
     plane = Plane(2 * torch.eye(2), torch.tensor([1.0, 2.0]), 0.0)
-    hint = "Mean of answers[k, l, i, j] at (i, j) = A (k, l) + t over all k and l."
+    hint = "Mean of answers[i, j, k, l] at (i, j) = A (k, l) + t over all k and l."
     wanted = sample_plane(answers, plane).mean()
     expect(answer(answers, 2, (1, 2)), wanted, hint)
     far = Plane(2 * torch.eye(2), torch.tensor([6.0, 7.0]), 0.0)
@@ -53,11 +54,11 @@ def along_the_plane(answer: Answer) -> None:
 
 
 @exercise
-def standing(answer: Answer) -> None:
-    votes = vote(_answers(), step=2)
+def z_score(answer: Answer) -> None:
+    votes = hough_votes(_answers(), step=2)
     deviation, mean = torch.std_mean(votes)
     hint = "How far the best vote lies above the mean of all, in their standard deviations."
     expect(answer(votes), (votes.max() - mean) / deviation, hint)
     found = answer(3 * votes + 1)
     if abs(float(found) - float((votes.max() - mean) / deviation)) > 1e-3:
-        raise Hint("Brighter answers all over must change nothing: the standing has no unit.")
+        raise Hint("Brighter answers all over must change nothing: the z-score has no unit.")

@@ -1,53 +1,41 @@
-"""The tool that takes the plane vote apart: what it measures, and that its ways differ."""
+"""The tool that takes the plane votes apart: what it measures, and that its variants differ."""
 
 import numpy as np
+import pytest
 import torch
 
-from indiret import planevote
-from indiret.planevote import PlaneConfig, PlanesMethod
-from tools.ablate_planes import (
-    ROWS,
-    Checkerboard,
-    Exact,
-    Task,
-    Unwhitened,
-    precisions,
-    reciprocal_rank,
-)
+from indiret.planes import PlaneConfig, PlaneRetriever
+from indiret.planes.matching import to_float32
+from tests.planes.test_matching import scene
+from tools.ablate_planes import VARIANTS, Task, ablate, precisions, reciprocal_rank
 
 SMALL = PlaneConfig(template=48, pyramid=(32, 48))
+POOLED = [name for name, (kind, _) in VARIANTS.items() if kind.__name__ == "Pooled"]
 
 
-def picture(seed: int) -> np.ndarray:
-    small = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
-    return small.repeat(10, axis=0).repeat(10, axis=1)
-
-
-def test_precisions_of_many_answers_and_of_one():
+def test_precisions_of_many_positives_and_of_one():
     names = ["a", "b", "c", "d"]
-    task = Task(asked=[("q", {"a", "b"}, names), ("r", {"c"}, names)])
+    task = Task(queries=[("q", {"a", "b"}, names), ("r", {"c"}, names)])
     scores = [np.array([4.0, 3.0, 2.0, 1.0]), np.array([4.0, 1.0, 3.0, 2.0])]
     assert list(precisions(task, scores).values()) == [1.0, 0.25]  # halves of a trapezium
-    assert reciprocal_rank(Task(asked=task.asked[1:]), scores[1:]) == 0.5
+    assert reciprocal_rank(Task(queries=task.queries[1:]), scores[1:]) == 0.5
 
 
-def test_a_way_changes_the_answers_that_its_name_says():
-    views = planevote.floats(PlanesMethod(SMALL).prepare(picture(0)))
-    template, patches = views.templates[0], views.pyramid[1]
-    whole = PlanesMethod(SMALL).answers(template, patches)
-    for kind in (Exact, Checkerboard):
-        fewer = kind(SMALL).answers(template, patches)
-        assert fewer.shape == whole.shape and not torch.equal(fewer, whole)
+@pytest.mark.parametrize("name", POOLED)
+def test_a_variant_changes_the_responses(name):
+    features = to_float32(PlaneRetriever(SMALL).encode(scene(0)))
+    template, patches = features.templates[0], features.pyramid[1]
+    whole = PlaneRetriever(SMALL).pooled_responses(template, patches)
+    changed = VARIANTS[name][0](SMALL).pooled_responses(template, patches)
+    assert changed.shape == whole.shape and not torch.equal(changed, whole)
 
 
-def test_patches_are_whitened_again_afterwards():
-    before = planevote.whiten
-    raw = Unwhitened(SMALL).prepare(picture(1)).pyramid[0]
-    assert planevote.whiten is before
-    assert raw.shape[-1] == 128 and torch.isfinite(raw).all()
-
-
-def test_the_first_row_is_the_method():
-    name, (kind, config, _) = next(iter(ROWS.items()))
-    assert name == "as it is"
-    assert kind is PlanesMethod and config == planevote.PLANES["planes"]
+def test_every_row_is_measured_and_the_first_is_the_retriever(monkeypatch):
+    monkeypatch.setattr("tools.ablate_planes.encode_impostors", lambda *_: [])
+    monkeypatch.setattr(PlaneRetriever, "background_score", lambda self, features: 1.0)
+    whole = scene(0)
+    pictures = {"part": whole[10:80, 20:110], "whole": whole, "other": scene(1)}
+    task = Task(pictures, [("part", {"whole"}, ["whole", "other"])])
+    rows = ablate({"toytown": task, "crops": task})
+    assert rows[0]["name"] == "as it is" and rows[0]["gain"] == [0, 0, 0]
+    assert len(rows) == 24 and all(0 < row["crops"] <= 1 for row in rows)

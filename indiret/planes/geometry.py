@@ -1,0 +1,144 @@
+"""Planes of the tensor, (i, j) = A (k, l) + t: read T along one, and fit one to T.
+
+A roughly flat surface seen from afar by two cameras is the same picture twice but for an affine
+map, so its pairs of patches fill a two-dimensional plane in the four dimensions of T, not a sphere.
+``responses[i, j, k, l]`` is target patch (i, j) against query patch (k, l), as everywhere.
+
+Chapter: *Sphere or plane?*
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Plane(NamedTuple):
+    """Query patch (k, l) lies at (i, j) = ``matrix`` (k, l) + ``offset`` of the target.
+
+    ``matrix`` is (2, 2) and ``offset`` (2,), float; places are patch indices and may lie between
+    patches. ``votes`` is the plane's mean response.
+    """
+
+    matrix: Tensor
+    offset: Tensor
+    votes: float
+
+    def places(self, rows: int, columns: int) -> Tensor:
+        """Where the plane puts each patch of a query grid: (rows, columns, 2).
+
+        Examples
+        --------
+        >>> Plane(2 * torch.eye(2), torch.tensor([0.5, 0.0]), 1.0).places(1, 2).tolist()
+        [[[0.5, 0.0], [0.5, 2.0]]]
+        """
+        return grid_places(rows, columns) @ self.matrix.mT + self.offset
+
+
+@cache
+def grid_places(rows: int, columns: int) -> Tensor:
+    """(rows, columns, 2): the indices of every patch of a grid, float."""
+    return torch.stack(
+        torch.meshgrid(torch.arange(float(rows)), torch.arange(float(columns)), indexing="ij"), -1
+    )
+
+
+def sample_plane(responses: Tensor, plane: Plane) -> Tensor:
+    """The responses along a plane as a picture of the query grid: (K, L).
+
+    Between patches they are read bilinearly; outside the target they are 0.
+
+    Examples
+    --------
+    >>> responses = torch.arange(4.0).view(1, 4, 1, 1).expand(3, 4, 1, 2)
+    >>> sample_plane(responses, Plane(torch.eye(2), torch.tensor([1.0, 0.5]), 0.0)).tolist()
+    [[0.5, 1.5]]
+    """
+    places = plane.places(*responses.shape[2:])
+    sampled = responses.new_zeros(responses.shape[2:])
+    low = places.floor()
+    for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        at = low + torch.tensor(corner)
+        weight = (1 - (places - at).abs()).prod(-1)
+        sampled += weight * read_at(responses, at.long())
+    return sampled
+
+
+def read_at(responses: Tensor, at: Tensor) -> Tensor:
+    """responses[at[k, l], k, l], 0 outside the target; ``at`` is (K, L, ..., 2) whole numbers.
+
+    Examples
+    --------
+    >>> responses = torch.arange(6.0).view(2, 3, 1, 1)
+    >>> read_at(responses, torch.tensor([[[[1, 2], [0, 3]]]])).tolist()
+    [[[5.0, 0.0]]]
+    """
+    rows, columns, K, L = responses.shape
+    i, j = at.unbind(-1)
+    row, column = i.clamp(0, rows - 1), j.clamp(0, columns - 1)
+    inside = (row == i) & (column == j)
+    patch = torch.arange(K * L).view(K, L, *[1] * (i.ndim - 2))
+    return responses.flatten().take((row * columns + column) * (K * L) + patch) * inside
+
+
+def refine_plane(
+    responses: Tensor, plane: Plane, reach: int = 2, rounds: int = 3, floor: float = 0.0
+) -> Plane:
+    """Fit a plane to the responses near it: shear, stretch and places between patches.
+
+    Around the place where the plane puts a query patch, the centroid of the squared responses is
+    where it should lie, and their maximum its weight; A and t follow by weighted least squares. A
+    ridge of a tenth of all weight holds A near what it was, so that a few patches in a row do not
+    tilt it.
+
+    Parameters
+    ----------
+    responses
+        (I, J, K, L) float.
+    plane
+        Where to start.
+    reach
+        Target patches, up and down and aside, among which the centroid is taken.
+    rounds
+        How often.
+    floor
+        Responses count by how much they lie above this.
+
+    Returns
+    -------
+    Plane
+        ``votes`` is the mean over query patches of the best response within reach.
+
+    Examples
+    --------
+    >>> responses = torch.zeros(9, 9, 4, 4)
+    >>> for k in range(4):
+    ...     for l in range(4):
+    ...         responses[2 * k, 1 + 2 * l, k, l] = 1.0
+    >>> plane = refine_plane(responses, Plane(2 * torch.eye(2), torch.zeros(2), 0.0))
+    >>> plane.offset.round().tolist()
+    [0.0, 1.0]
+    """
+    K, L = responses.shape[2:]
+    places = grid_places(K, L)
+    middle = torch.tensor([K - 1.0, L - 1.0]) / 2
+    x = torch.cat([places - middle, torch.ones(K, L, 1)], -1).flatten(0, 1)
+    held = torch.diag(0.1 * x.square().mean(0) * torch.tensor([1.0, 1.0, 0.0]) + 1e-6)
+    around = grid_places(2 * reach + 1, 2 * reach + 1).flatten(0, 1) - reach
+    for _ in range(rounds):
+        start = plane.places(K, L).round()
+        near = start.long()[:, :, None] + around.long()
+        found = (read_at(responses, near) - floor).clamp_min(0)
+        pull = found.square()
+        centre = start + pull @ around / pull.sum(2, keepdim=True).clamp_min(1e-12)
+        weight = found.amax(2).flatten()
+        if weight.sum() <= 0:
+            return plane._replace(votes=0.0)
+        y = centre.flatten(0, 1)
+        weighted = (x * (weight / weight.sum())[:, None]).mT
+        before = torch.cat([plane.matrix.mT, (plane.matrix @ middle + plane.offset)[None]])
+        fitted = torch.linalg.solve(weighted @ x + held, weighted @ y + held @ before)
+        matrix = fitted[:2].mT.contiguous()
+        plane = Plane(matrix, fitted[2] - matrix @ middle, float(weight.mean()))
+    return plane

@@ -1,0 +1,133 @@
+"""Oriented gradients of a whole picture at once, dense RootSIFT, and their whitening.
+
+Each patch of 4 × 4 cells of 4 pixels holds a histogram of eight directions for every cell, 128
+numbers r. Its whitened form is |r| · u / |u| with u = (r − mean) matrix, 64 numbers.
+
+Chapter: *Sphere or plane?*
+"""
+
+import math
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from indiret.correlation import DIRECTIONS, FLAT_SLOPE
+from indiret.patches import patch_grid
+
+CELL = 4  # pixels along a cell of gradients
+PATCH_CELLS = 4  # cells along a patch
+FITTED = Path(__file__).parents[1] / "data" / "weights" / "planes.safetensors"
+
+
+@cache
+def fitted_tensors() -> dict[str, Tensor]:
+    """What ``python -m tools.fit_planes`` has made of Toytown's training photos.
+
+    ``mean`` (128,) and ``matrix`` (128, 64) of `whiten`, and patches of impostors; see
+    `indiret.planes.matching.shipped_impostors`.
+    """
+    return load_file(FITTED)
+
+
+def cell_grid(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Rows and columns of 4-pixel cells of a picture made ``long_side`` pixels long.
+
+    Proportions are kept, but for a picture so long that its short side would not hold a patch.
+
+    Examples
+    --------
+    >>> cell_grid(300, 400, 112)
+    (21, 28)
+    """
+    most = long_side // CELL
+    rows, columns = patch_grid(height, width, (most, most), aspect="keep")
+    return max(rows, PATCH_CELLS), max(columns, PATCH_CELLS)
+
+
+def dense_rootsift(picture: np.ndarray, long_side: int) -> Tensor:
+    """Oriented gradients of every patch of 4 × 4 cells, one patch a cell (RootSIFT).
+
+    What `indiret.correlation.oriented_gradients` gives for patches cut one by one, computed for
+    overlapping patches at once: the gradients of each cell are summed in eight directions, and a
+    patch takes the sums of its cells. A gradient counts in two directions and, unlike there, in the
+    neighbouring cells too, so that sums change smoothly when the picture moves.
+
+    Parameters
+    ----------
+    picture
+        (H, W, 3) uint8.
+    long_side
+        Pixels of the longer side after resizing; the aspect ratio is kept.
+
+    Returns
+    -------
+    Tensor
+        (rows, columns, 128) float32 ≥ 0, each of length 1 at most, less on flat ground.
+
+    Examples
+    --------
+    >>> dense_rootsift(np.zeros((300, 400, 3), dtype=np.uint8), 112).shape
+    torch.Size([18, 25, 128])
+    """
+    height, width = picture.shape[:2]
+    rows, columns = cell_grid(height, width, long_side)
+    size = (CELL * columns, CELL * rows)
+    small = Image.fromarray(picture).convert("L").resize(size, Image.Resampling.BILINEAR)
+    grey = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
+    wide = F.pad(grey[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+    right = (wide[1:-1, 2:] - wide[1:-1, :-2]) / 2
+    down = (wide[2:, 1:-1] - wide[:-2, 1:-1]) / 2
+    angle = torch.atan2(down, right) * (DIRECTIONS / math.tau)
+    distance = (angle - torch.arange(DIRECTIONS).view(-1, 1, 1)).remainder(DIRECTIONS)
+    weight = (1 - torch.minimum(distance, DIRECTIONS - distance)).clamp_min(0)
+    gradients = weight * torch.hypot(down, right)
+    cells = F.unfold(_cell_sums(gradients)[None], PATCH_CELLS)[0].T
+    flat = FLAT_SLOPE * (PATCH_CELLS * CELL) ** 2  # what noise alone would sum to is no structure
+    roots = (cells / (cells.sum(1, keepdim=True) + flat)).sqrt()
+    return roots.view(rows - PATCH_CELLS + 1, columns - PATCH_CELLS + 1, -1)
+
+
+def whiten(patches: Tensor) -> Tensor:
+    """Patches without what most patches share.
+
+    Gradients of neighbouring cells are correlated, and edges along walls are everywhere. Each of
+    the 64 principal directions is divided by its standard deviation, so that unrelated patches are
+    nearly orthogonal.
+
+    Parameters
+    ----------
+    patches
+        (..., 128) from `dense_rootsift`.
+
+    Returns
+    -------
+    Tensor
+        (..., 64) float32, as long as the patches were: 1 at most, less on flat ground.
+
+    Examples
+    --------
+    >>> patches = dense_rootsift(torch.randint(0, 256, (40, 60, 3)).byte().numpy(), 60)
+    >>> whiten(patches).shape
+    torch.Size([7, 12, 64])
+    >>> torch.allclose(whiten(patches).norm(dim=-1), patches.norm(dim=-1))
+    True
+    """
+    fitted = fitted_tensors()
+    whitened = F.normalize((patches - fitted["mean"]) @ fitted["matrix"], dim=-1)
+    return whitened * patches.norm(dim=-1, keepdim=True)
+
+
+def _cell_sums(gradients: Tensor) -> Tensor:
+    """(8, H, W) → (8, H / 4, W / 4): sums over cells, weights falling off to their neighbours'."""
+    ramp = torch.arange(0.5, CELL) / CELL  # over one cell: 1/8, 3/8, 5/8, 7/8
+    weights = torch.cat([ramp, ramp.flip(0)])
+    edges = (CELL // 2,) * 4
+    sums = F.pad(gradients[:, None], edges, mode="replicate")
+    sums = F.conv2d(sums, weights.view(1, 1, -1, 1), stride=(CELL, 1))
+    return F.conv2d(sums, weights.view(1, 1, 1, -1), stride=(1, CELL))[:, 0]

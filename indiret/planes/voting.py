@@ -1,0 +1,222 @@
+"""Hough voting for planes: T of two photos, and the mean of T along every plane of one A.
+
+T[i, j, k, l] = max(0, cos(x_ij, y_kl) − 0.3) of target patches x and template patches y, divided by
+the root of its mean over (k, l). A plane (i, j) = A (k, l) + t has the mean of T along it as votes;
+with A = step · 1 these are counted for all translations t at once.
+
+A function whose name ends in ``_`` works in place.
+
+Chapter: *Sphere or plane?*
+"""
+
+import math
+import threading
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from indiret.planes.geometry import Plane, grid_places, read_at
+
+COSINE_THRESHOLD = 0.3  # a cosine of whitened patches that says nothing yet
+POPULARITY_FLOOR = 0.001  # added to a target patch's mean response before the division
+
+
+class ScratchBuffer(threading.local):
+    """Memory that is used again, of each thread its own.
+
+    Fresh memory of the size of T comes from the system page by page, which takes as long as the
+    product that fills it, and ten times as long as `indiret.planes.matching.to_float32`.
+    """
+
+    numbers = torch.empty(0)
+
+    def view(self, *shape: int) -> Tensor:
+        """Numbers of a shape, to be written over; those of the last call are lost.
+
+        Examples
+        --------
+        >>> ScratchBuffer().view(2, 3).shape
+        torch.Size([2, 3])
+        """
+        size = math.prod(shape)
+        if self.numbers.numel() < size:
+            with torch.inference_mode(False):  # so that it may be written to outside of it, too
+                self.numbers = torch.empty(size)
+        return self.numbers[:size].view(shape)
+
+
+def responses(target: Tensor, template: Tensor, buffer: ScratchBuffer | None = None) -> Tensor:
+    """Cosines of the patches of a target (I, J, D) and of a template (K, L, D): (I, J, K, L).
+
+    In fresh memory, or in that of ``buffer``.
+
+    Examples
+    --------
+    >>> responses(torch.rand(5, 6, 64), torch.rand(3, 4, 64)).shape
+    torch.Size([5, 6, 3, 4])
+    """
+    shape = *target.shape[:2], *template.shape[:2]
+    out = None if buffer is None else buffer.view(shape[0] * shape[1], shape[2] * shape[3])
+    return torch.mm(target.flatten(0, 1), template.flatten(0, 1).mT, out=out).view(shape)
+
+
+def threshold_relu_(responses: Tensor) -> Tensor:
+    """What is above `COSINE_THRESHOLD`, and 0 for the rest. In place.
+
+    Examples
+    --------
+    >>> threshold_relu_(torch.tensor([-1.0, 0.25, 0.75]))
+    tensor([0.0000, 0.0000, 0.4500])
+    """
+    return responses.sub_(COSINE_THRESHOLD).clamp_min_(0)
+
+
+def normalise_by_popularity_(responses: Tensor) -> Tensor:
+    """(I, J, K, L) ≥ 0: responses divided by the root of each target patch's mean. In place.
+
+    A patch of foliage or of a row of windows responds to many template patches, and tells little
+    about each.
+
+    Examples
+    --------
+    >>> normalise_by_popularity_(torch.tensor([[1.0, 0.0], [1.0, 1.0]]).view(1, 2, 2, 1)).flatten(2)
+    tensor([[[1.4128, 0.0000],
+             [0.9995, 0.9995]]])
+    """
+    return responses.mul_((responses.mean((2, 3), keepdim=True) + POPULARITY_FLOOR).rsqrt_())
+
+
+def max_pool_stride2(responses: Tensor) -> Tensor:
+    """Maxima of 3 × 3 target patches around every second one: (I, J, ...) to halves, rounded up.
+
+    A plane may then miss by one patch, and planes that lie one patch apart need not be told apart:
+    three quarters of the votes need not be counted. `torch.nn.functional.max_pool2d` of the last
+    two dimensions does the same in twice the time.
+
+    Examples
+    --------
+    >>> max_pool_stride2(torch.arange(20.0).view(4, 5))
+    tensor([[ 6.,  8.,  9.],
+            [16., 18., 19.]])
+    """
+    for _ in range(2):  # the rows, then the same of the columns
+        pooled, odd = responses[0::2].clone(), responses[1::2]
+        above, below = pooled[: len(odd)], pooled[1:]
+        torch.maximum(above, odd, out=above)
+        torch.maximum(below, odd[: len(below)], out=below)
+        responses = pooled.transpose(0, 1)
+    return responses
+
+
+def hough_votes(responses: Tensor, step: int = 1) -> Tensor:
+    """Mean responses along all planes (i, j) = step · (k, l) + t, by strides of one memory.
+
+    Parameters
+    ----------
+    responses
+        (I, J, K, L).
+    step
+        Target patches from one template patch to the next.
+
+    Returns
+    -------
+    Tensor
+        (I', J'): entry (a, b) belongs to t = (a − K', b − L') with K' = step · K // 2 and
+        L' = step · L // 2, so that up to half the template may lie outside the target, where
+        responses are 0. See `translation_grid` for I' and J'.
+
+    Raises
+    ------
+    ValueError
+        If the responses are not 4-D or the step is below 1.
+
+    Examples
+    --------
+    >>> responses = torch.zeros(5, 5, 2, 2)
+    >>> for k, l in ((0, 0), (0, 1), (1, 0), (1, 1)):
+    ...     responses[1 + 2 * k, 2 * l, k, l] = 1.0
+    >>> a, b = (hough_votes(responses, step=2) == 1).nonzero()[0].tolist()
+    >>> a - 2, b - 2
+    (1, 0)
+    """
+    return hough_votes_by_quarter(responses, step, split=1)[0, 0]
+
+
+def hough_votes_by_quarter(responses: Tensor, step: int = 1, split: int = 2) -> Tensor:
+    """What each part of the template has in the votes of the whole: (split, split, I', J').
+
+    First along each row k of the template, then over the rows. The sum over all parts is
+    `hough_votes`, whose parameters and errors these are.
+
+    Examples
+    --------
+    >>> responses = torch.rand(12, 9, 6, 5)
+    >>> quarters = hough_votes_by_quarter(responses)
+    >>> quarters.shape, torch.allclose(quarters.sum((0, 1)), hough_votes(responses))
+    (torch.Size([2, 2, 13, 9]), True)
+    """
+    if responses.ndim != 4 or step < 1:
+        raise ValueError(
+            f"responses of shape {tuple(responses.shape)} and step={step} do not fit: give "
+            "(I, J, K, L) and a whole number of at least 1."
+        )
+    rows, columns, K, L = responses.shape
+    above, aside = step * K // 2, step * L // 2
+    many, wide = translation_grid(responses.shape, step)
+    padded = responses.new_zeros(rows, columns + 2 * aside, K, L)
+    padded[:, aside : aside + columns].copy_(responses)
+    i, j, k, l = padded.stride()
+    # entry [i, b, k, l] of this view is padded[i, b + step l, k, l]
+    shifted = padded.as_strided((rows, wide, K, L), (i, j, k, l + step * j))
+    along = torch.stack([part.sum(3) for part in shifted.tensor_split(split, 3)])
+    lines = F.pad(along, (0, 0, 0, 0, above, above))
+    part, i, j, k = lines.stride()
+    # and entry [., a, b, k] of this one is lines[., a + step k, b, k]
+    shifted = lines.as_strided((split, many, wide, K), (part, i, j, k + step * i))
+    return torch.stack([part.sum(3) for part in shifted.tensor_split(split, 3)]) / (K * L)
+
+
+def translation_grid(shape: Sequence[int], step: int = 1) -> tuple[int, int]:
+    """(I', J'): the translations that `hough_votes` tries for responses of shape (I, J, K, L).
+
+    Examples
+    --------
+    >>> translation_grid((20, 30, 4, 4), step=2)
+    (22, 32)
+    """
+    rows, columns = (
+        target + 2 * (step * template // 2) - step * (template - 1)
+        for target, template in zip(shape[:2], shape[2:], strict=True)
+    )
+    return rows, columns
+
+
+def sample_pooled(cosines: Tensor, plane: Plane) -> tuple[Tensor, Tensor]:
+    """Maxima of 3 × 3 thresholded responses along a plane, and the cosines there: (K, L) each.
+
+    Both are bilinear between patches, as `indiret.planes.geometry.sample_plane` of T after
+    max-pooling and of the cosines, of which only these places are read.
+
+    Examples
+    --------
+    >>> cosines = torch.zeros(5, 5, 1, 1)
+    >>> cosines[1, 1] = 1.0
+    >>> sample_pooled(cosines, Plane(torch.eye(2), torch.tensor([2.0, 2.5]), 0.0))
+    (tensor([[0.3500]]), tensor([[0.]]))
+    """
+    rows, columns, K, L = cosines.shape
+    places = plane.places(K, L)
+    low = places.floor()
+    first = low.long()[:, :, None]
+    around = grid_places(4, 4).long().flatten(0, 1) - 1
+    window = read_at(cosines, first + around).view(K * L, 1, 4, 4)
+    exact = window[:, 0, 1:3, 1:3]  # the four patches around each place
+    pooled = F.max_pool2d(threshold_relu_(window.clone()), 3, 1)[:, 0]
+    past = (places - low).view(K * L, 2, 1)
+    corners = first.view(K * L, 2, 1) + torch.arange(2)
+    inside = (corners >= 0) & (corners < torch.tensor([rows, columns])[:, None])
+    shares = torch.cat([1 - past, past], 2) * inside
+    weights = shares[:, 0, :, None] * shares[:, 1, None, :]
+    return (pooled * weights).sum((1, 2)).view(K, L), (exact * weights).sum((1, 2)).view(K, L)

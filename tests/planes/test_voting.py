@@ -1,0 +1,135 @@
+"""Votes beside loops over all planes, and what is done to T before them."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from indiret.planes.geometry import Plane, sample_plane
+from indiret.planes.voting import (
+    ScratchBuffer,
+    hough_votes,
+    hough_votes_by_quarter,
+    max_pool_stride2,
+    normalise_by_popularity_,
+    responses,
+    sample_pooled,
+    threshold_relu_,
+    translation_grid,
+)
+
+SIDES = st.integers(1, 5)
+
+
+def random_responses(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=40, deadline=None)
+@given(SIDES, SIDES, st.integers(1, 7), st.integers(1, 7), st.integers(1, 3))
+def test_votes_by_loops(K, L, rows, columns, step):
+    responses = random_responses(rows, columns, K, L)
+    votes = hough_votes(responses, step)
+    above, aside = step * K // 2, step * L // 2
+    assert votes.shape == translation_grid(responses.shape, step)
+    for a in range(votes.shape[0]):
+        for b in range(votes.shape[1]):
+            expected = 0.0
+            for k in range(K):
+                for l in range(L):
+                    i, j = a - above + step * k, b - aside + step * l
+                    if 0 <= i < rows and 0 <= j < columns:
+                        expected += responses[i, j, k, l].item() / (K * L)
+            assert votes[a, b].item() == pytest.approx(expected, abs=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SIDES, SIDES, st.integers(1, 7), st.integers(1, 7), st.integers(1, 3), st.integers(1, 3))
+def test_votes_of_a_part_are_those_of_the_whole_without_the_others(
+    K, L, rows, columns, step, parts
+):
+    responses = random_responses(rows, columns, K, L)
+    votes = hough_votes_by_quarter(responses, step, parts)
+    assert votes.shape == (parts, parts, *translation_grid(responses.shape, step))
+    for y, down in enumerate(torch.arange(K).tensor_split(parts)):
+        for x, across in enumerate(torch.arange(L).tensor_split(parts)):
+            alone = torch.zeros_like(responses)
+            alone[:, :, down[:, None], across] = responses[:, :, down[:, None], across]
+            torch.testing.assert_close(votes[y, x], hough_votes(alone, step))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 6), st.integers(0, 6), st.integers(1, 2), st.integers(0, 99))
+def test_a_planted_plane_has_most_votes(i, j, step, seed):
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.randn(14, 14, 32, generator=generator)
+    query = target[i : i + 4 * step : step, j : j + 4 * step : step]
+    K, L = query.shape[:2]
+    responses = torch.einsum("ijc,klc->ijkl", target, query).clamp_min(0)
+    votes = hough_votes(responses, step)
+    a, b = divmod(int(votes.argmax()), votes.shape[1])
+    assert (a - step * K // 2, b - step * L // 2) == (i, j)
+
+
+def test_a_moved_target_moves_the_votes():
+    responses = torch.zeros(12, 12, 3, 3)
+    responses[2:8, 3:8] = random_responses(6, 5, 3, 3)
+    moved = responses.roll((2, 1), (0, 1))
+    torch.testing.assert_close(hough_votes(responses, 2)[:-2, :-1], hough_votes(moved, 2)[2:, 1:])
+
+
+@pytest.mark.parametrize(("shape", "step"), [((2, 2, 5), 1), ((2, 2, 5, 5), 0)])
+def test_votes_of_bad_input(shape, step):
+    with pytest.raises(ValueError, match=r"do not fit: give \(I, J, K, L\)"):
+        hough_votes(torch.zeros(shape), step)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (4, 5), (1, 1), (2, 1), (3, 3)])
+def test_pooling_by_loops(shape):
+    responses = random_responses(*shape, 2, 1)
+    pooled = max_pool_stride2(responses)
+    assert pooled.shape == ((shape[0] + 1) // 2, (shape[1] + 1) // 2, 2, 1)
+    for i in range(0, shape[0], 2):
+        for j in range(0, shape[1], 2):
+            near = responses[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2]
+            assert torch.equal(pooled[i // 2, j // 2], near.amax((0, 1)))
+
+
+def test_only_functions_with_an_underscore_change_what_they_are_given():
+    cosines = 2 * random_responses(6, 7, 3, 2) - 1
+    before = cosines.clone()
+    plane = Plane(torch.eye(2), torch.tensor([1.5, 2.0]), 0.0)
+    max_pool_stride2(cosines), hough_votes(cosines), sample_pooled(cosines, plane)
+    assert torch.equal(cosines, before)
+    threshold_relu_(cosines)
+    torch.testing.assert_close(cosines, (before - 0.3).clamp_min(0))
+    popular = cosines.mean((2, 3), keepdim=True)
+    wanted = cosines / (popular + 0.001).sqrt()
+    torch.testing.assert_close(normalise_by_popularity_(cosines), wanted)
+
+
+@pytest.mark.parametrize("offset", [(3.3, 2.7), (-1.2, -0.6), (20.0, 15.5), (4.0, 4.0)])
+def test_the_best_near_a_place_is_that_of_a_pooled_tensor(offset):
+    cosines = 2 * random_responses(11, 12, 4, 5) - 1
+    plane = Plane(torch.tensor([[2.1, 0.1], [-0.1, 1.9]]), torch.tensor(offset), 0.0)
+    query_first = threshold_relu_(cosines.clone()).permute(2, 3, 0, 1)
+    pooled = sample_plane(F.max_pool2d(query_first, 3, 1, 1).permute(2, 3, 0, 1), plane)
+    found = sample_pooled(cosines, plane)
+    torch.testing.assert_close(found, (pooled, sample_plane(cosines, plane)))
+
+
+def test_scratch_memory_is_of_a_thread_and_changes_no_product():
+    target, template = torch.rand(5, 6, 8), torch.rand(3, 2, 8)
+    buffer = ScratchBuffer()
+    fresh = responses(target, template)
+    assert torch.equal(responses(target, template, buffer), fresh)
+    held = buffer.view(4)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(buffer.view, 4).result()
+    assert held.data_ptr() == buffer.view(4).data_ptr() != other.data_ptr()
+    with torch.inference_mode():
+        larger = buffer.view(2 * buffer.numbers.numel() + 1)
+    larger.zero_()  # also outside of it
