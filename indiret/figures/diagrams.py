@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from indiret.figures import BAD, INK, STYLE
+from indiret.figures.style import BAD, INK, subplots
 
 
 def heat_table(
@@ -37,9 +36,9 @@ def heat_table(
     table = np.asarray(values, dtype=np.float64)
     low, high = limits or (table.min(1, keepdims=True), table.max(1, keepdims=True))
     shade = (table - low) / np.maximum(np.subtract(high, low), 1e-12)
-    with plt.rc_context({**STYLE, "axes.grid": False, "axes.spines.left": False}):
-        size = 2 + 1.15 * len(columns), 0.6 + 0.42 * len(rows)
-        figure, ax = plt.subplots(figsize=size, layout="constrained")
+    size = 2 + 1.15 * len(columns), 0.6 + 0.42 * len(rows)
+    style = {"axes.grid": False, "axes.spines.left": False}
+    with subplots(style=style, figsize=size) as (figure, ((ax,),)):
         ax.imshow(shade, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")  # ink stays readable
         ax.set_xticks(range(len(columns)), columns)
         ax.set_yticks(range(len(rows)), rows)
@@ -48,7 +47,6 @@ def heat_table(
         ax.spines["bottom"].set_visible(False)
         for (row, column), value in np.ndenumerate(table):
             ax.text(column, row, format(value, form), ha="center", va="center")
-        plt.close(figure)
     return figure
 
 
@@ -62,8 +60,8 @@ def bars(
     >>> bars({"cosine": 0.1, "zncc": 0.2}, "share of hits", chance=0.05).axes[0].get_xlabel()
     'share of hits'
     """
-    with plt.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        figure, ax = plt.subplots(figsize=(7.5, 0.8 + 0.34 * len(values)), layout="constrained")
+    size = 7.5, 0.8 + 0.34 * len(values)
+    with subplots(style={"axes.grid.axis": "x"}, figsize=size) as (figure, ((ax,),)):
         drawn = ax.barh(list(values), list(values.values()), height=0.7, zorder=2)
         ax.bar_label(drawn, fmt=f"{{:{form}}}", padding=4)
         if chance is not None:
@@ -74,11 +72,10 @@ def bars(
         ax.set_xlabel(label)
         ax.margins(x=0.12)
         ax.invert_yaxis()
-        plt.close(figure)
     return figure
 
 
-def planes(points: ArrayLike, fitted: ArrayLike | None = None) -> Figure:
+def plane_fit(points: ArrayLike, fitted: ArrayLike | None = None) -> Figure:
     """Matching patch pairs (i, j, k, l): i over k, and j over l.
 
     Parameters
@@ -91,15 +88,14 @@ def planes(points: ArrayLike, fitted: ArrayLike | None = None) -> Figure:
 
     Examples
     --------
-    >>> figure = planes([[2, 3, 0, 0], [3, 4, 1, 1]], [[1, 0], [0, 1], [2, 3]])
+    >>> figure = plane_fit([[2, 3, 0, 0], [3, 4, 1, 1]], [[1, 0], [0, 1], [2, 3]])
     >>> [ax.get_ylabel() for ax in figure.axes]
     ['i, target row', 'j, target column']
     """
     pairs = np.asarray(points, dtype=np.float64)
     names = ("i, target row", "k, query row"), ("j, target column", "l, query column")
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
-        for axis, (ax, (up, along)) in enumerate(zip(axes, names, strict=True)):
+    with subplots(1, 2, figsize=(8, 3.6)) as (figure, axes):
+        for axis, (ax, (up, along)) in enumerate(zip(axes[0], names, strict=True)):
             places, counts = np.unique(pairs[:, [axis + 2, axis]], axis=0, return_counts=True)
             ax.scatter(*places.T, s=12 * counts, alpha=0.75, label="true pairs")
             if fitted is not None:
@@ -109,7 +105,6 @@ def planes(points: ArrayLike, fitted: ArrayLike | None = None) -> Figure:
                 ax.plot(query[:, axis], line[:, axis], color="#d55e00", label="plane")
             ax.set(xlabel=along, ylabel=up)
             ax.legend(loc="upper left")
-        plt.close(figure)
     return figure
 
 
@@ -125,8 +120,7 @@ def histograms(samples: Mapping[str, ArrayLike], label: str) -> Figure:
     arrays = {name: np.asarray(values, dtype=np.float64) for name, values in samples.items()}
     bins = int(np.clip(min(map(len, arrays.values())), 12, 40))  # no spikes of single values
     edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins)
-    with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(7.5, 2.8), layout="constrained")
+    with subplots(figsize=(7.5, 2.8)) as (figure, ((ax,),)):
         for name, values in arrays.items():
             share = np.full(len(values), 1 / len(values))
             ax.hist(
@@ -134,37 +128,32 @@ def histograms(samples: Mapping[str, ArrayLike], label: str) -> Figure:
             )
         ax.set(xlabel=label, ylabel="share")
         ax.legend()
-        plt.close(figure)
     return figure
 
 
-def views(pictures: Mapping[str, ArrayLike], label: str) -> Figure:
+def matrices(pictures: Mapping[str, ArrayLike], label: str) -> Figure:
     """Matrices side by side in one scale of colours, such as tensors seen flat.
 
     Examples
     --------
-    >>> len(views({"match": np.eye(3), "none": np.zeros((3, 3))}, "similarity").axes)
+    >>> len(matrices({"match": np.eye(3), "none": np.zeros((3, 3))}, "similarity").axes)
     3
     """
     arrays = {title: np.asarray(values, dtype=np.float64) for title, values in pictures.items()}
     low, high = (
         np.quantile(np.concatenate([a.ravel() for a in arrays.values()]), q) for q in (0.02, 0.998)
     )
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        size = min(10, 3.6 * len(arrays) + 0.6), 3.7
-        figure, axes = plt.subplots(
-            1, len(arrays), figsize=size, layout="constrained", squeeze=False
-        )
+    size = min(10, 3.6 * len(arrays) + 0.6), 3.7
+    with subplots(1, len(arrays), {"axes.grid": False}, figsize=size) as (figure, axes):
         for ax, (title, values) in zip(axes[0], arrays.items(), strict=True):
             drawn = ax.imshow(values, cmap="inferno", vmin=low, vmax=high, interpolation="nearest")
             ax.set_title(title)
             ax.axis("off")
         figure.colorbar(drawn, ax=axes, label=label, shrink=0.85)
-        plt.close(figure)
     return figure
 
 
-def intervals(
+def interval_rows(
     rows: Mapping[str, tuple[float, float, float]], label: str, zero: bool = False
 ) -> Figure:
     """Means and their intervals, one a row, first on top.
@@ -180,33 +169,61 @@ def intervals(
 
     Examples
     --------
-    >>> intervals({"Base": (0.5, 0.4, 0.6)}, "mAP").axes[0].get_xlabel()
+    >>> interval_rows({"Base": (0.5, 0.4, 0.6)}, "mAP").axes[0].get_xlabel()
     'mAP'
     """
     names, values = list(rows), np.array(list(rows.values()))
     height = np.arange(len(rows))[::-1]
-    with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(8, 0.8 + 0.27 * len(rows)), layout="constrained")
+    with subplots(figsize=(8, 0.8 + 0.27 * len(rows))) as (figure, ((ax,),)):
         ax.hlines(height, values[:, 1], values[:, 2], color=INK, linewidth=1.4)
         ax.plot(values[:, 0], height, "o", markersize=6)
         if zero:
             ax.axvline(0, color=BAD, linewidth=1, linestyle="--")
         ax.set_yticks(height, names)
         ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
-        plt.close(figure)
     return figure
 
 
-def trajectories(
-    runs: Mapping[str, Sequence[Mapping[str, float]]], readings: Sequence[str]
-) -> Figure:
-    """What was learnt, reading by reading, over the steps of several runs.
+def training_curves(log: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss, and mAP on validation, over the steps of a training run.
+
+    Parameters
+    ----------
+    log
+        Rows as `indiret.training.fit` returns them, each with ``step`` and ``loss``; rows where
+        the validation was measured have ``validation_map``.
+
+    Raises
+    ------
+    ValueError
+        If the log has no row.
+
+    Examples
+    --------
+    >>> log = [{"step": 10, "loss": 0.7}, {"step": 20, "loss": 0.5, "validation_map": 0.3}]
+    >>> [ax.get_ylabel() for ax in training_curves(log).axes]
+    ['loss', 'validation mAP']
+    """
+    if not log:
+        raise ValueError("the log has no row to plot; train for at least one logged step.")
+    labels = {"loss": "loss", "validation_map": "validation mAP"}
+    with subplots(1, 2, figsize=(9, 3)) as (figure, axes):
+        for ax, (key, label) in zip(axes[0], labels.items(), strict=True):
+            rows = [row for row in log if key in row]
+            ax.plot([row["step"] for row in rows], [row[key] for row in rows], marker=".")
+            ax.set(xlabel="step", ylabel=label)
+            ax.set_ylim(bottom=0)
+    return figure
+
+
+def trajectories(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> Figure:
+    """What was learnt, value by value, over the steps of several runs.
 
     Parameters
     ----------
     runs
         Logs as `indiret.training.fit` returns them, by name.
-    readings
+    names
         Which entries of their rows, one panel each.
 
     Examples
@@ -215,24 +232,18 @@ def trajectories(
     >>> [ax.get_title() for ax in trajectories({"har": log}, ["mu"]).axes]
     ['mu']
     """
-    with plt.rc_context(STYLE):
-        columns = min(len(readings), 3)
-        figure, axes = plt.subplots(
-            -(-len(readings) // columns),
-            columns,
-            figsize=(3.5 * columns + 1.5 * (len(runs) > 1), 2.5 * -(-len(readings) // columns)),
-            squeeze=False,
-            layout="constrained",
-        )
-        for ax, reading in zip(axes.flat, readings, strict=False):
-            for name, log in runs.items():
-                ax.plot([row["step"] for row in log], [row[reading] for row in log], label=name)
-            ax.set(title=reading, xlabel="step")
-        for ax in axes.flat[len(readings) :]:
+    columns = min(len(names), 3)
+    rows = -(-len(names) // columns)
+    size = 3.5 * columns + 1.5 * (len(runs) > 1), 2.5 * rows
+    with subplots(rows, columns, figsize=size) as (figure, axes):
+        for ax, name in zip(axes.flat, names, strict=False):
+            for run, log in runs.items():
+                ax.plot([row["step"] for row in log], [row[name] for row in log], label=run)
+            ax.set(title=name, xlabel="step")
+        for ax in axes.flat[len(names) :]:
             ax.remove()
         if len(runs) > 1:
             figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
-        plt.close(figure)
     return figure
 
 
@@ -262,11 +273,8 @@ def curves(
     """
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    with plt.rc_context(STYLE):
-        size = 3.1 * columns, 2.5 * rows + 0.4
-        figure, axes = plt.subplots(
-            rows, columns, figsize=size, layout="constrained", sharey=True, squeeze=False
-        )
+    size = 3.1 * columns, 2.5 * rows + 0.4
+    with subplots(rows, columns, figsize=size, sharey=True) as (figure, axes):
         for ax, (panel, lines) in zip(axes.flat, panels.items(), strict=False):
             for name, points in lines.items():
                 mean, low, high = np.asarray(points, dtype=np.float64).T
@@ -279,5 +287,4 @@ def curves(
             ax.set_ylabel(height)
         names = axes[0, 0].get_legend_handles_labels()
         figure.legend(*names, loc="outside upper center", ncols=len(names[1]))
-        plt.close(figure)
     return figure

@@ -127,7 +127,7 @@ def test_a_response_marks_the_patch_its_partner_and_the_best(pictures):
     query, target, _ = pictures
     similarity = np.zeros((4, 5))
     similarity[3, 1] = 2
-    figure = figures.responses(query, target, {"zncc": similarity}, (2, 0), (6, 3), (1, 4))
+    figure = figures.patch_responses(query, target, {"zncc": similarity}, (2, 0), (6, 3), (1, 4))
     asked, answered = figure.axes
     frame, partner = asked.patches[-1], answered.patches[-1]
     assert (frame.get_x(), frame.get_y()) == pytest.approx((-0.5, 2 * 90 / 6 - 0.5))
