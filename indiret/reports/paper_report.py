@@ -5,21 +5,18 @@ Written as Markdown and as one HTML page that loads nothing and runs no script.
 Chapter: *Reproducing the tables*.
 """
 
-import base64
+from __future__ import annotations
+
 import io
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from indiret import diagrams, figures
 from indiret.claims import (
     HONEST,
     PAPER_SCHEME,
@@ -35,24 +32,19 @@ from indiret.claims import (
 from indiret.crossvalidation import SCHEMES
 from indiret.evidence import explain
 from indiret.feedback import query_weights, refine_query, weight_tensor
+from indiret.figures import base64_text, interval_rows, map_strip, subplots
 from indiret.localisation import THRESHOLDS
 from indiret.networks import load_network
 from indiret.protocol import EVIDENCE
-from indiret.report import html_page
+from indiret.reports.pages import render, write_bytes, write_page
 from indiret.runs import FEEDBACK, LITERAL, RunConfig
 
 TABLE = ("mAP", "mAP@5", "mAP@10", "mAP@20", "mIoU")
-WIDE = """
-body { max-width: 75rem; } table { border-collapse: collapse; font-size: .9rem; }
-div.table { overflow-x: auto; } th, td { padding: .2rem .6rem; text-align: left;
-border-bottom: 1px solid var(--line); vertical-align: top; } img { max-width: 100%; height: auto;
-background: #fbfaf7; } figure { margin: 1rem 0; }
-"""
 
 
 @dataclass
 class Page:
-    """Headings, paragraphs, tables and figures in order, to be written in two forms.
+    """Headings, paragraphs, tables and figures in order, for a template in Markdown or HTML.
 
     Examples
     --------
@@ -70,58 +62,36 @@ class Page:
     """
 
     title: str
-    blocks: list[tuple[str, str]] = field(default_factory=list)  # as Markdown, as HTML
-    pictures: dict[str, bytes] = field(default_factory=dict)
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+    pictures: dict[str, bytes] = field(default_factory=dict)  # PNG by name
 
     def heading(self, text: str) -> None:
         """A section's."""
-        self.blocks.append((f"## {_plain(text)}", f"<h2>{escape(text)}</h2>"))
+        self.blocks.append({"kind": "heading", "text": text})
 
     def text(self, text: str) -> None:
         """A paragraph."""
-        self.blocks.append((_plain(text), f"<p>{escape(text)}</p>"))
+        self.blocks.append({"kind": "text", "text": text})
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table of texts."""
-        lines = ["| " + " | ".join(_cell(text) for text in row) + " |" for row in (head, *rows)]
-        lines.insert(1, "|---" * len(head) + "|")
-        body = "".join(
-            "<tr>" + "".join(f"<{tag}>{escape(text)}</{tag}>" for text in row) + "</tr>"
-            for tag, row in (("th", head), *(("td", row) for row in rows))
-        )
-        table = f'<div class="table"><table>{body}</table></div>'
-        self.blocks.append(("\n".join(lines), table))
+        self.blocks.append({"kind": "table", "head": head, "rows": rows})
 
     def figure(self, name: str, figure: Figure, alt: str, caption: str) -> None:
         """A figure with its description, and a caption that says what to see."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
-        self.pictures[f"{name}.png"] = buffer.getvalue()
-        inside = base64.b64encode(buffer.getvalue()).decode()
-        self.blocks.append(
-            (
-                f"![{_plain(alt)}]({name}.png)\n\n*{_plain(caption)}*",
-                f'<figure><img alt="{escape(alt)}" src="data:image/png;base64,{inside}">'
-                f"<figcaption>{escape(caption)}</figcaption></figure>",
-            )
-        )
+        self.pictures[name] = buffer.getvalue()
+        block = {"kind": "figure", "name": name, "png": base64_text(buffer.getvalue())}
+        self.blocks.append(block | {"alt": alt, "caption": caption})
 
     def markdown(self) -> str:
         """The page as Markdown, its pictures beside it."""
-        return "\n\n".join([f"# {_plain(self.title)}", *(one for one, _ in self.blocks)]) + "\n"
+        return render("paper_report.md.j2", title=self.title, blocks=self.blocks)
 
     def html(self) -> str:
         """The page as one HTML file, its pictures inside."""
-        return html_page(self.title, "\n".join(one for _, one in self.blocks), WIDE)
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown takes for text."""
-    return re.sub(r"([*_`\[\]])", r"\\\1", escape(text, quote=False).replace("\n", " "))
-
-
-def _cell(text: str) -> str:
-    return _plain(text).replace("|", "\\|")
+        return render("paper_report.html.j2", title=self.title, blocks=self.blocks)
 
 
 def write_paper_report(folder: Path, out: Path) -> list[Path]:
@@ -145,14 +115,12 @@ def write_paper_report(folder: Path, out: Path) -> list[Path]:
         If no run has finished in the folder.
     """
     page = make_page(read_measured(folder))
-    out.mkdir(parents=True, exist_ok=True)
-    files: dict[str, bytes] = dict(page.pictures)
-    files |= {"report.md": page.markdown().encode(), "report.html": page.html().encode()}
-    for name, content in files.items():
-        unfinished = out / f"{name}.part"
-        unfinished.write_bytes(content)
-        os.replace(unfinished, out / name)
-    return [out / "report.md", out / "report.html"]
+    for name, content in page.pictures.items():
+        write_bytes(out / f"{name}.png", content)
+    pages = [out / "report.md", out / "report.html"]
+    for path in pages:
+        write_page(path, f"paper_{path.name}.j2", title=page.title, blocks=page.blocks)
+    return pages
 
 
 def make_page(settings: Sequence[Measured]) -> Page:
@@ -259,7 +227,7 @@ def _figures(page: Page, measured: Measured) -> None:
                     rows[f"{name}, {measure}, by {by}"] = (found.mean, found.low, found.high)
     if rows:
         page.figure(
-            "depth", diagrams.intervals(rows, "mean average precision"),
+            "depth", interval_rows(rows, "mean average precision"),
             "Means and 95 % intervals of mAP at 5, at 20 and of the whole list, for each variant "
             "and fold scheme.",
             "Precision by depth. Where intervals of two rows lie over each other, look at the "
@@ -292,7 +260,7 @@ def _figures(page: Page, measured: Measured) -> None:
             if found := measured.interval(PAPER_SCHEME, *place, "mAP"):
                 among[f"{name}, ours"] = (found.mean, found.low, found.high)
         page.figure(
-            "among", diagrams.intervals(among, "mAP"),
+            "among", interval_rows(among, "mAP"),
             "The paper's mAP of each method with its deviation, and ours with intervals.",
             "Reported and measured. The paper's bars are deviations over folds, ours intervals.",
         )  # fmt: skip
@@ -304,13 +272,11 @@ def _spread(row: dict[str, float]) -> tuple[float, float, float]:
 
 
 def _threshold_figure(curves: dict[str, np.ndarray]) -> Figure:
-    with plt.rc_context(figures.STYLE):
-        figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    with subplots(figsize=(6, 3.4)) as (figure, ((ax,),)):
         for name, values in curves.items():
             ax.plot(THRESHOLDS, values, marker="o", label=name)
         ax.set(xlabel="threshold", ylabel="IoU", ylim=(0, None))
         ax.legend()
-        plt.close(figure)
     return figure
 
 
@@ -348,7 +314,7 @@ def _evidence_figure(measured: Measured) -> Figure | None:
                     again = weight_tensor(tensor, weights, feedback.strength)
                     found = explain(network, again, **literal)  # type: ignore[arg-type]
                     maps[f"HAR + PRF {kind}"] = found[0].target_map
-                return figures.map_strip(dataset.read(name), maps)
+                return map_strip(dataset.read(name), maps)
     return None
 
 
@@ -356,16 +322,8 @@ def _origin(page: Page, settings: Sequence[Measured]) -> None:
     page.heading("Where the numbers come from")
     origins = [run["provenance"] for measured in settings for run in measured.runs]
     rows = []
-    for name in (
-        "commit",
-        "lock",
-        "data_manifest",
-        "python",
-        "torch",
-        "numpy",
-        "machine",
-        "device",
-    ):
+    same = "commit", "lock", "data_manifest"
+    for name in (*same, "python", "torch", "numpy", "machine", "device"):
         rows.append([name, ", ".join(sorted({str(origin[name]) for origin in origins}))])
     hours = sum(origin["processor_seconds"] for origin in origins) / 3600
     each = mean(origin["seconds"] for origin in origins)
@@ -375,6 +333,6 @@ def _origin(page: Page, settings: Sequence[Measured]) -> None:
         text = "not readable here" if None in joules else f"{sum(joules) / 3.6e6:.3f} kWh"
         rows.append([f"energy of the {part}", text])
     page.table(["", ""], rows)
-    for name in ("commit", "lock", "data_manifest"):
+    for name in same:
         if len({origin[name] for origin in origins}) > 1:
             page.text(f"The runs differ in {name}; make them anew before you publish.")
