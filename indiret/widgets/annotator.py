@@ -8,22 +8,16 @@ Chapter: *Your own photos*.
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from indiret.datasets import RetrievalDataset
+from indiret.figures import Picture, base64_text, jpeg, shrink
 from indiret.images import ImageError
 from indiret.regions import PhotoRegions, Region, RegionFile, check_shape
-from indiret.report import jpeg, shrink
-from indiret.widgets import PageWidget, traitlets
+from indiret.widgets.base import PageWidget, module_source, traitlets
 
-MODULE = (Path(__file__).parent / "annotate.js").read_text(encoding="utf-8")
 LONG_SIDE = 1120  # pixels of a photo that is shown; twice what the widget draws at most
 PAGE_SIDE = 480  # in a page
 MOST_REGIONS = 500  # of one photo
@@ -59,16 +53,18 @@ class Annotator(PageWidget):
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> from indiret.datasets import load_dataset
     >>> town = load_dataset("toytown", split="validation")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     annotator = Annotator(town, Path(folder, "regions.json"))
-    ...     annotator.keep([Region.from_box((10, 20, 200, 150))])
+    ...     annotator.save_regions([Region.from_box((10, 20, 200, 150))])
     ...     annotator.progress
     {'done': 1, 'total': 142}
     """
 
-    _esm = MODULE
+    _esm = module_source("annotator_regions", "annotator")
+    kind = "annotator"
     view = traitlets.Dict().tag(sync=True)
     picture = traitlets.Bytes().tag(sync=True)
     progress = traitlets.Dict().tag(sync=True)
@@ -87,16 +83,16 @@ class Annotator(PageWidget):
             raise ValueError("there is no photo to annotate; give one or more names.")
         for name in self._names:
             dataset.path(name)
-        self._turn = 0
+        self._shown = 0
         super().__init__()
-        self.on_msg(self._hear)
-        self.turn_to(self._next_not_done(0))
+        self.on_msg(self._on_message)
+        self.show_photo(self._next_not_done(0))
 
     @property
     def photos(self) -> dict[str, PhotoRegions]:
         return self._file.photos
 
-    def turn_to(self, number: int) -> None:
+    def show_photo(self, number: int) -> None:
         """Show a photo by its number, from 0.
 
         Raises
@@ -109,12 +105,12 @@ class Annotator(PageWidget):
                 f"photo {number} does not exist; there are {len(self._names)}, from 0."
             )
         view, picture = self._view(number, LONG_SIDE)
-        self._turn += 1
+        self._shown += 1
         with self.hold_sync():
             self.picture, self.progress = picture, self._progress()
-            self.view = view | {"turn": self._turn}
+            self.view = view | {"shown": self._shown}
 
-    def keep(self, regions: Sequence[Region], nothing: bool = False) -> None:
+    def save_regions(self, regions: Sequence[Region], nothing: bool = False) -> None:
         """Replace the regions of the photo shown, and save.
 
         Parameters
@@ -129,10 +125,10 @@ class Annotator(PageWidget):
         ValueError
             If a region is hardly in the photo, or the file was changed by somebody else.
         """
-        self._keep(self.view["number"], regions, nothing)
-        self.turn_to(self.view["number"])
+        self._save(self.view["number"], regions, nothing)
+        self.show_photo(self.view["number"])
 
-    def _keep(self, number: int, regions: Sequence[Region], nothing: bool) -> None:
+    def _save(self, number: int, regions: Sequence[Region], nothing: bool) -> None:
         if len(regions) > MOST_REGIONS:
             raise ValueError(f"{len(regions)} regions are too many; {MOST_REGIONS} is the most.")
         shape = self._shape(self._names[number])
@@ -147,21 +143,21 @@ class Annotator(PageWidget):
             raise
         self.progress = self._progress()
 
-    def _hear(self, _: Any, message: dict[str, Any], buffers: Any) -> None:
-        """What the page tells: ``open`` a photo, ``jump`` to one not done, or ``keep`` regions."""
+    def _on_message(self, _: Any, message: dict[str, Any], buffers: Any) -> None:
+        """What the page asks for: ``open`` a photo, the ``next`` not done, or ``save`` regions."""
         try:
             self.message = ""
-            if message["do"] == "keep":
+            if message["action"] == "save":
                 regions = [Region(**region) for region in message["regions"]]
-                self._keep(_number(message["number"]), regions, message["nothing"] is True)
-            elif message["do"] == "open":
-                self.turn_to(_number(message["number"]))
-            elif message["do"] == "jump":
-                self.turn_to(self._next_not_done(self.view["number"] + 1))
+                self._save(_number(message["number"]), regions, message["nothing"] is True)
+            elif message["action"] == "open":
+                self.show_photo(_number(message["number"]))
+            elif message["action"] == "next":
+                self.show_photo(self._next_not_done(self.view["number"] + 1))
         except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
-            failed = "Not saved" if message.get("do") == "keep" else "That cannot be done"
+            failed = "Not saved" if message.get("action") == "save" else "That cannot be done"
             self.message = f"{failed}: {error}"
-            self.turn_to(self.view["number"])  # as it was
+            self.show_photo(self.view["number"])  # as it was
 
     def to_html(self, photos: int = 3) -> str:
         """A piece of HTML in which a few photos, from the one shown on, can be tried."""
@@ -170,12 +166,12 @@ class Annotator(PageWidget):
         for place in range(number, min(number + photos, len(self._names))):
             view, picture = self._view(place, PAGE_SIDE)
             if view["size"]:
-                encoded = base64.b64encode(picture).decode()
+                encoded = base64_text(picture)
                 views.append(view | {"number": len(views), "jpeg": encoded})
         if not views:
             return "<p>None of these photos can be shown.</p>"
         state = {"photos": views, "number": 0, "message": "", "notice": PAGE_NOTICE}
-        return self._inlined("annotator", state=json.dumps(state))
+        return self._inlined(state)
 
     def _view(self, number: int, long_side: int) -> tuple[dict[str, Any], bytes]:
         name = self._names[number]
@@ -214,7 +210,7 @@ class Annotator(PageWidget):
         return next(todo, places[0] if start < len(self._names) else 0)
 
 
-def _size(picture: np.ndarray) -> tuple[int, int]:
+def _size(picture: Picture) -> tuple[int, int]:
     return picture.shape[0], picture.shape[1]
 
 

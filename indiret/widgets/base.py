@@ -1,45 +1,67 @@
-"""Widgets that live in a notebook with a kernel, and as plain HTML in a page without one.
+"""What every widget is: live in a notebook with a kernel, and plain HTML in a page without one.
 
-One ES module serves both: a live notebook loads it beside its model, a page has it inlined behind
-its data and needs no server and no other file.
+One ES module serves both: ``shared.js`` and the widget's own sources, one behind the other. A live
+notebook loads it beside its model; a page has it inlined behind its data and needs no server, no
+other file and no build step.
 
 Chapters: *Quick tour*, *Your own photos*.
 """
 
 from __future__ import annotations
 
+import json
 from html import escape
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
+
+from indiret.figures import base64_text
 
 try:
     import anywidget
     import traitlets
 except ImportError as error:
     raise ImportError(
-        "The explorer and the annotator need anywidget, which is not installed; install the extra "
-        "book: pip install 'indiret[book]'."
+        "The widgets need anywidget, which is not installed; install the extra book: "
+        "pip install 'indiret[book]'."
     ) from error
 
-__all__ = ["PageWidget", "traitlets"]
+__all__ = ["PageWidget", "module_source", "traitlets"]
+
+
+def module_source(*names: str) -> str:
+    """The ES module of a widget: what all share, and its own sources in this order.
+
+    Examples
+    --------
+    >>> module_source("explorer_channels", "explorer").endswith("export default { render };\\n")
+    True
+    """
+    folder = Path(__file__).parent
+    sources = [folder / f"{name}.js" for name in ("shared", *names)]
+    return "\n".join(path.read_text(encoding="utf-8") for path in sources)
 
 
 class PageWidget(anywidget.AnyWidget):
     """A live widget that also knows what a page shows in its place.
 
-    The module of a subclass, ``_esm``, exports ``render`` for anywidget and defines
-    ``renderPage()``, which brings the elements of its class in a page to life.
+    A subclass has ``kind``, which its sources give to ``defineWidget``, and ``_esm`` from
+    `module_source`. In a page its state is that of ``page_state``, and its ``payload``.
     """
 
-    def to_html(self) -> str:
-        """A piece of HTML, whole and working by itself."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what a page shows.")
+    kind: ClassVar[str]
+    page_state: ClassVar[tuple[str, ...]] = ()
+    payload = traitlets.Bytes().tag(sync=True)
 
-    def _inlined(self, kind: str, **data: str) -> str:
-        """The module behind an element of class ``indiret-<kind>`` with ``data-`` attributes."""
-        attributes = "".join(f' data-{name}="{escape(value)}"' for name, value in data.items())
+    def to_html(self) -> str:
+        """The widget in its present state as a piece of HTML, whole and working by itself."""
+        return self._inlined({name: getattr(self, name) for name in self.page_state})
+
+    def _inlined(self, state: dict[str, Any]) -> str:
+        """The module behind an element with its data."""
+        payload = f' data-payload="{base64_text(self.payload)}"' if self.payload else ""
         return (
-            f'<div class="indiret-{kind}"{attributes}>'
-            f"<noscript>The {kind} needs JavaScript.</noscript></div>\n"
+            f'<div class="indiret-{self.kind}" data-state="{escape(json.dumps(state))}"{payload}>'
+            f"<noscript>The {self.kind} needs JavaScript.</noscript></div>\n"
             f'<script type="module">\n{self._esm}\nrenderPage();\n</script>\n'
         )
 

@@ -1,18 +1,13 @@
-"""The evidence explorer: point at a patch of one picture, see which patches of the other answer.
+"""The evidence explorer: point at a patch of one picture, see which patches of the other match.
 
-In a live notebook it is a widget that tells Python what is pointed at, pinned and chosen. In a
-page, the same ES module (``explorer.js``) is inlined with its data, packed into a few hundred
-kilobytes: no server, no other file, and it works from a disk.
+A live widget tells Python what is pointed at, pinned and chosen.
 
 Chapter: *From Grad-CAM to evidence*.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,18 +17,17 @@ from torch import Tensor
 
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evidence import ON_TENSOR, explain
+from indiret.figures import Picture
 from indiret.networks import IndicativeNetwork
-from indiret.payload import Answer, Channels, channel_names, grid_of, pack
 from indiret.protocol import known_partners
 from indiret.ranking import Hit, NetworkMethod
-from indiret.report import Picture
-from indiret.widgets import PageWidget, traitlets
+from indiret.widgets.base import PageWidget, module_source, traitlets
+from indiret.widgets.payload import Candidate, Channels, channel_names, grid_of, pack_channels
 
-MODULE = (Path(__file__).parent / "explorer.js").read_text(encoding="utf-8")
 METHODS = ("combined", "hirescam", "gradcam", "input_gradient")
 
 
-def _place() -> Any:  # the stubs of traitlets know no tuple that may be None
+def _patch_trait() -> Any:  # the stubs of traitlets know no tuple that may be None
     return traitlets.Tuple(
         traitlets.Enum(("query", "target")),
         *(traitlets.CInt(min=0), traitlets.CInt(min=0)),
@@ -43,17 +37,17 @@ def _place() -> Any:  # the stubs of traitlets know no tuple that may be None
 
 
 class Explorer(PageWidget):
-    """Two pictures with their grids, and a strip of answers above them if there are several.
+    """Two pictures with their grids, and a strip of candidates above them if there are several.
 
-    Pointing at a patch by mouse, finger or arrow keys shows where the other picture answers and
+    Pointing at a patch by mouse, finger or arrow keys shows where the other picture matches it and
     joins the strongest pairs; a click or Enter pins it. With nothing pointed at, both maps of
-    Eq. 4 and the strongest pairs of all are shown (of a view: each patch's best answer).
+    Eq. 4 and the strongest pairs of all are shown (of a view: each patch's best value).
 
     Parameters
     ----------
     query_name, query
         The query's name and (H, W, 3) uint8 picture, as it was compared (cropped to its box).
-    answers
+    candidates
         One, or a ranked list, best first; all with channels of the same names.
     pairs
         How many pairs are joined at first, 0 … 30.
@@ -65,44 +59,45 @@ class Explorer(PageWidget):
     channel
         ``(group, name)`` shown; can be set.
     opened
-        Number of the answer shown, from 0; can be set.
+        Number of the candidate shown, from 0; can be set.
     pairs, truth
         How many pairs are joined, and whether the true correspondence is shown; can be set.
 
     Raises
     ------
     ValueError
-        If there is no answer, or a channel has not one grid or is not finite.
+        If there is no candidate, or a channel has not one grid or is not finite.
     traitlets.TraitError
-        If a patch, channel, answer or number of pairs that is set does not exist.
+        If a patch, channel, candidate or number of pairs that is set does not exist.
 
     Examples
     --------
     >>> grey = np.full((60, 80, 3), 128, dtype=np.uint8)
     >>> evidence = {"combined": {"tensor": np.random.default_rng(0).random((4, 5, 3, 3))}}
-    >>> explorer = Explorer("q.jpg", grey, [Answer("a.jpg", grey, evidence)])
+    >>> explorer = Explorer("q.jpg", grey, [Candidate("a.jpg", grey, evidence)])
     >>> explorer.pinned = ("query", 0, 2)
     >>> "<script" in explorer.to_html(), explorer.channel
     (True, ('combined', 'tensor'))
     """
 
-    _esm = MODULE
-    payload = traitlets.Bytes().tag(sync=True)
+    _esm = module_source("explorer_channels", "explorer")
+    kind = "explorer"
+    page_state = ("opened", "channel", "pairs", "truth", "pinned")
     opened = traitlets.Int(0).tag(sync=True)
     channel = traitlets.Tuple(traitlets.Unicode(), traitlets.Unicode(), default_value=("", "")).tag(
         sync=True
     )
     pairs = traitlets.Int(10, min=0, max=30).tag(sync=True)
     truth = traitlets.Bool(False).tag(sync=True)
-    hovered = _place().tag(sync=True)
-    pinned = _place().tag(sync=True)
+    hovered = _patch_trait().tag(sync=True)
+    pinned = _patch_trait().tag(sync=True)
 
     def __init__(
-        self, query_name: str, query: Picture, answers: Sequence[Answer], pairs: int = 10
+        self, query_name: str, query: Picture, candidates: Sequence[Candidate], pairs: int = 10
     ) -> None:
-        payload = pack(query_name, query, answers)  # looks at the answers first
-        self._channels = channel_names(answers[0].channels)
-        self._grids = [grid_of(answer.channels) for answer in answers]
+        payload = pack_channels(query_name, query, candidates)  # checks the candidates first
+        self._channels = channel_names(candidates[0].channels)
+        self._grids = [grid_of(candidate.channels) for candidate in candidates]
         super().__init__(payload=payload, channel=self._channels[0], pairs=pairs)
 
     @traitlets.validate("hovered", "pinned")
@@ -126,26 +121,19 @@ class Explorer(PageWidget):
         return proposal["value"]
 
     @traitlets.validate("opened")
-    def _valid_answer(self, proposal: dict[str, Any]) -> int:
+    def _valid_candidate(self, proposal: dict[str, Any]) -> int:
         if proposal["value"] not in range(len(self._grids)):
             raise traitlets.TraitError(
-                f"answer {proposal['value']} does not exist; there are {len(self._grids)}, from 0."
+                f"candidate {proposal['value']} does not exist; there are {len(self._grids)}, "
+                "from 0."
             )
         return proposal["value"]
 
     @traitlets.observe("opened")
-    def _let_go(self, change: dict[str, Any]) -> None:
-        """A patch of another answer means nothing here; one of the query may be asked again."""
+    def _unpin(self, change: dict[str, Any]) -> None:
+        """A patch of another candidate means nothing here; one of the query keeps its meaning."""
         if self.pinned and self.pinned[0] == "target":
             self.set_trait("pinned", None)
-
-    def to_html(self) -> str:
-        """The explorer in its present state as a piece of HTML, whole and working by itself."""
-        names = ("opened", "channel", "pairs", "truth", "pinned")
-        state = json.dumps({name: getattr(self, name) for name in names})
-        return self._inlined(
-            "explorer", state=state, payload=base64.b64encode(self.payload).decode()
-        )
 
 
 def explore(
@@ -155,7 +143,7 @@ def explore(
     query_name: str = "the query",
     target_name: str = "the target",
     methods: Sequence[str] = METHODS,
-    partners: NDArray[np.int_] | None = None,
+    true_matches: NDArray[np.int_] | None = None,
     more: Channels | None = None,
     pairs: int = 10,
 ) -> Explorer:
@@ -171,8 +159,8 @@ def explore(
         Above the pictures.
     methods
         Of `indiret.evidence.explain`, on every layer.
-    partners
-        The true correspondence, as for `Answer`.
+    true_matches
+        The true correspondence, as for `Candidate`.
     more
         Other groups of channels, which are offered before these: evidence of the same pair
         without attention, with it, and after feedback, for instance.
@@ -190,8 +178,9 @@ def explore(
     with torch.no_grad():
         tensor = network.correlate(network.describe(query, query=True), [network.describe(target)])
     channels = {**evidence_channels(network, tensor, methods), **view_channels(network, tensor)}
-    answer = Answer(target_name, target, {**(more or {}), **channels}, partners=partners)
-    return Explorer(query_name, query, [answer], pairs)
+    channels = {**(more or {}), **channels}
+    candidate = Candidate(target_name, target, channels, true_matches=true_matches)
+    return Explorer(query_name, query, [candidate], pairs)
 
 
 def explore_ranked(
@@ -226,14 +215,14 @@ def explore_ranked(
     0
     """
     picture = database.read_query(query)
-    asked = method.prepare_query(picture)
-    answers = []
+    encoded = method.prepare_query(picture)
+    candidates = []
     for hit in hits:
         found = database.read(hit.name)
         with torch.no_grad():
-            tensor = method.tensor(asked, [method.prepare(found)])
-        answers.append(
-            Answer(
+            tensor = method.tensor(encoded, [method.prepare(found)])
+        candidates.append(
+            Candidate(
                 hit.name,
                 found,
                 evidence_channels(method.network, tensor, methods, ["all"]),
@@ -242,7 +231,7 @@ def explore_ranked(
                 known_partners(database, query, hit.name, tensor.shape[2:]),
             )
         )
-    return Explorer(query.name, picture, answers, pairs)
+    return Explorer(query.name, picture, candidates, pairs)
 
 
 def evidence_channels(

@@ -1,18 +1,24 @@
-"""What both widgets share: a live one, and HTML for a page."""
+"""What all widgets share: a live one, HTML for a page, and modules that load nothing."""
+
+import json
+import re
+import subprocess
+import sys
 
 import pytest
 
-from indiret.widgets import PageWidget
-from tests.test_explorer import Page
+from indiret.widgets import Annotator, Explorer, PlaneExplorer
+from indiret.widgets.base import PageWidget
+from tests.widgets.pages import Tags
 
-MODULE = "export default { render() {} }; function renderPage() {}"
+SOURCE = "export default { render() {} }; function renderPage() {}"
 
 
 class Plain(PageWidget):
-    _esm = MODULE
-
-    def to_html(self) -> str:
-        return self._inlined("plain", state='<b a="1">&</b>', more="x")
+    _esm = SOURCE
+    kind = "plain"
+    page_state = ("layout_name",)
+    layout_name = '<b a="1">&</b>'
 
 
 def test_a_notebook_gets_the_live_widget_and_a_page_the_html():
@@ -22,17 +28,26 @@ def test_a_notebook_gets_the_live_widget_and_a_page_the_html():
 
 
 def test_data_are_attributes_behind_which_the_module_stands():
-    text = Plain().to_html()
-    (tag, attributes), *others = Page(text).tags
+    text = Plain(payload=b"ab").to_html()
+    (tag, attributes), *others = Tags(text).tags
     assert tag == "div" and [name for name, _ in others] == ["noscript", "script"]
-    assert attributes == {
-        "class": "indiret-plain",
-        "data-state": '<b a="1">&</b>',
-        "data-more": "x",
-    }
-    assert text.count(f"\n{MODULE}\nrenderPage();\n") == 1
+    state = json.dumps({"layout_name": '<b a="1">&</b>'})
+    expected = {"class": "indiret-plain", "data-state": state, "data-payload": "YWI="}
+    assert attributes == expected
+    assert text.count(f"\n{SOURCE}\nrenderPage();\n") == 1
 
 
-def test_a_widget_without_a_page_says_so():
-    with pytest.raises(NotImplementedError, match="PageWidget does not say"):
-        PageWidget().to_html()
+@pytest.mark.parametrize("widget", [Annotator, Explorer, PlaneExplorer])
+def test_a_module_loads_nothing_and_reads_no_text_as_markup(widget):
+    source = widget._esm
+    assert set(re.findall(r"https?:[^\"\s]+", source)) == {"http://www.w3.org/2000/svg"}
+    words = ["innerHTML", "outerHTML", "insertAdjacent", "</script"]
+    words += ["fetch(", "import ", "import(", "eval("]
+    assert [word for word in words if word in source] == []
+    assert source.count("export default") == 1
+
+
+def test_the_wing_is_imported_without_anywidget_and_knows_its_names():
+    code = "import sys, indiret.widgets as w; print('anywidget' in sys.modules, hasattr(w, 'x'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"

@@ -4,58 +4,44 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import traitlets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indiret.datasets import load_dataset
-from indiret.plane_explorer import (
-    MODULE,
-    Board,
-    PlaneExplorer,
-    compose,
-    decompose,
-    lay_out,
-    lay_out_known,
-    pack,
-)
 from indiret.planes import Plane
-from tests.test_book import BOOK, CHROMIUM_FLAGS, absent
+from indiret.widgets import PlaneExplorer, PlaneResponses, known_plane_responses, plane_responses
+from indiret.widgets.plane_explorer import compose, decompose, pack_planes
+from tests.test_book import BOOK, absent
+from tests.widgets.pages import NASTY, OVERFLOW, Opened, page_of
+from tests.widgets.test_payload import noise
 
-traitlets = pytest.importorskip("traitlets")
-
-NASTY = """</script><script>alert("x")</script>'&"><img src=x onerror=alert(1)>"""
 STEP = np.array([[0.1, 0.1], [0.2, 0.2]])
 CHAPTER = BOOK / "notebooks" / "13_sphere_or_plane.html"
 
 
-def noise(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def board(seed: int = 0) -> Board:
-    """A true plane with step 2 among weak answers; half of the true places are known."""
+def given_responses(seed: int = 0) -> PlaneResponses:
+    """A true plane with step 2 among weak responses; half of the true places are known."""
     random = torch.Generator().manual_seed(seed)
-    answers = 0.2 * torch.rand(4, 5, 12, 14, generator=random)
+    values = 0.2 * torch.rand(4, 5, 12, 14, generator=random)
     truth = np.full((4, 5, 2), np.nan)
     for k in range(4):
         for l in range(5):
-            answers[k, l, 2 * k + 1, 2 * l + 3] = 1.0
+            values[k, l, 2 * k + 1, 2 * l + 3] = 1.0
             if k % 2:
                 truth[k, l] = 2 * k + 1, 2 * l + 3
     best = Plane(2 * torch.eye(2), torch.tensor([1.0, 3.0]), 1.0)
-    return Board(answers, STEP, STEP / [[2], [4]], best, truth)
+    return PlaneResponses(values, STEP, STEP / [[2], [4]], best, truth)
 
 
 def explorer(**others) -> PlaneExplorer:
-    made = PlaneExplorer("a query", noise(), "a target", noise(seed=1), board())
+    made = PlaneExplorer("a query", noise(), "a target", noise(seed=1), given_responses())
     for name, value in others.items():
         setattr(made, name, value)
     return made
@@ -99,26 +85,26 @@ def test_a_mirror_is_no_view():
 
 
 def test_what_is_packed_is_what_was_given():
-    given_board = board()
-    header, answers = unpack(pack("q", noise(), "t", noise(), given_board))
-    assert np.abs(answers - given_board.answers.numpy()).max() <= header["high"] / 255 * 0.501
+    given = given_responses()
+    header, answers = unpack(pack_planes("q", noise(), "t", noise(), given))
+    assert np.abs(answers - given.values.numpy()).max() <= header["high"] / 255 * 0.501
     assert header["truth"][0] is None and header["truth"][5] == [3.0, 3.0]
     assert header["best"]["middle"] == [1 + 2 * 1.5, 3 + 2 * 2.0]
     assert header["best"]["size"] == pytest.approx(2)
 
 
-@pytest.mark.parametrize("answers", [-torch.ones(2, 2, 3, 3), torch.full((2, 2, 3, 3), torch.nan)])
-def test_answers_that_cannot_be_shown_are_refused(answers):
+@pytest.mark.parametrize("values", [-torch.ones(2, 2, 3, 3), torch.full((2, 2, 3, 3), torch.nan)])
+def test_responses_that_cannot_be_shown_are_refused(values):
     with pytest.raises(ValueError, match="cannot be shown"):
-        pack("q", noise(), "t", noise(), board()._replace(answers=answers))
+        pack_planes("q", noise(), "t", noise(), given_responses()._replace(values=values))
 
 
 def test_the_vote_is_the_one_by_loops_and_the_best_plane_has_more():
     made = explorer(size=1.4, turn=20, shear=0.2, middle=(5.3, 6.1))
     plane = made.plane
-    expected = numpy_vote(made.board.answers.numpy(), plane.matrix.numpy(), plane.offset.numpy())
+    expected = numpy_vote(made.responses.values.numpy(), plane.matrix.numpy(), plane.offset.numpy())
     assert made.vote == pytest.approx(expected, abs=1e-5)
-    made.take(made.board.best)
+    made.set_plane(made.responses.best)
     assert made.vote == pytest.approx(1.0)
     assert made.middle == (4.0, 7.0)
 
@@ -130,83 +116,46 @@ def test_what_does_not_exist_cannot_be_set():
             setattr(made, name, value)
 
 
-def test_a_board_knows_the_true_places_of_a_landmark_only():
+def test_responses_know_the_true_places_of_a_landmark_only():
     town = load_dataset("toytown", split="validation")
     query = town.queries[0]
     good = min(query.good - {query.image})
-    made = lay_out_known(town, query, good)
+    made = known_plane_responses(town, query, good)
     known = np.isfinite(made.truth).all(-1)
     off = np.linalg.norm(made.truth - made.best.places(*known.shape).numpy(), axis=-1)
     assert known.sum() > 50 and np.median(off[known]) < 1.5
     stranger = next(n for n in town.images if n not in query.positives | query.junk)
-    assert np.isnan(lay_out_known(town, query, stranger).truth).all()
+    assert np.isnan(known_plane_responses(town, query, stranger).truth).all()
 
 
 def test_the_best_plane_is_that_of_the_vote():
     picture = noise(12, 16).repeat(10, axis=0).repeat(10, axis=1)
-    made = lay_out(picture, picture)
-    places = made.best.places(*made.answers.shape[:2]) * torch.from_numpy(made.answering[1])
-    wanted = torch.from_numpy(made.asked[0]) + torch.stack(
+    made = plane_responses(picture, picture)
+    places = made.best.places(*made.values.shape[:2]) * torch.from_numpy(made.target_grid[1])
+    wanted = torch.from_numpy(made.query_grid[0]) + torch.stack(
         torch.meshgrid(torch.arange(9), torch.arange(13), indexing="ij"), -1
-    ) * torch.from_numpy(made.asked[1])
-    found = places + torch.from_numpy(made.answering[0])
+    ) * torch.from_numpy(made.query_grid[1])
+    found = places + torch.from_numpy(made.target_grid[0])
     assert (found - wanted).abs().max() < 0.02  # a picture lies on itself
 
 
 def test_names_are_data_and_never_markup():
-    text = PlaneExplorer(NASTY, noise(), NASTY, noise(), board()).to_html()
+    text = PlaneExplorer(NASTY, noise(), NASTY, noise(), given_responses()).to_html()
     assert "<script>" not in text and "<img" not in text and text.count("</script") == 1
-
-
-def test_the_module_loads_nothing_and_reads_no_text_as_markup():
-    assert set(re.findall(r"https?:[^\"\s]+", MODULE)) == {"http://www.w3.org/2000/svg"}
-    words = ["innerHTML", "outerHTML", "insertAdjacent", "</script"]
-    words += ["fetch(", "import ", "import(", "eval("]
-    assert [word for word in words if word in MODULE] == []
-
-
-def test_a_notebook_gets_the_widget_and_the_page():
-    data, _ = explorer()._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in data
-    assert data["text/html"].startswith('<div class="indiret-planes"')
 
 
 # ---------------------------------------------------------------------------------- in a browser
 
 
-@pytest.fixture(scope="module")
-def browser():
-    chromium = next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
-    if chromium is None:
-        absent("chromium", "install it, in Debian with `apt-get install chromium`.")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
+class OpenedPlanes(Opened):
+    """A plane explorer in a page."""
 
-
-class Opened:
-    """A page with an explorer, and what it did that it should not do."""
-
-    def __init__(self, browser, path: Path, width: int = 1000, scheme: str = "light"):
-        size = {"width": width, "height": 900}
-        self.page = browser.new_page(viewport=size, color_scheme=scheme)
-        self.page.set_default_timeout(120_000)  # a busy machine is slow, and not wrong
-        self.troubles: list[str] = []
-        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.page.on("console", self._note)
-        self.page.goto(path.as_uri())
-        self.page.wait_for_selector(".indiret-planes > div[data-ready]")
-
-    def _note(self, message) -> None:
-        if message.type in ("error", "warning"):
-            self.troubles.append(message.text)
+    kind = "planes"
 
     @property
     def vote(self) -> float:
         """As shown, before it is rounded to be read."""
-        return float(self.page.locator(".indiret-planes > div").get_attribute("data-vote"))
+        return float(self.host.get_attribute("data-vote"))
 
     @property
     def readout(self) -> str:
@@ -221,25 +170,18 @@ class Opened:
         return np.array([float(x) for x in re.split(r"[ ;,]+", " ".join(numbers.groups()))])
 
 
-def page_of(made: PlaneExplorer, folder: Path) -> Path:
-    path = folder / "page.html"
-    path.write_text(
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<title>Plane</title><style>:root { color-scheme: light dark }</style>"
-        f"<body>{made.to_html()}</body></html>",
-        encoding="utf-8",
-    )
-    return path
+@pytest.fixture
+def opened(open_page, tmp_path):
+    return lambda made, **more: open_page(OpenedPlanes, page_of(made.to_html(), tmp_path), **more)
 
 
-def test_the_page_counts_the_votes_that_numpy_counts(browser, tmp_path):
+def test_the_page_counts_the_votes_that_numpy_counts(opened):
     made = explorer()
     _, answers = unpack(made.payload)
-    opened = Opened(browser, page_of(made, tmp_path))
+    one = opened(made)
     for settings_ in ({}, {"size": 0.5, "shear": 0.2}, {"turn (degrees)": 12, "stretch": 0.5}):
         for label, value in settings_.items():
-            opened.set(label, value)
+            one.set(label, value)
         state = {"size": 2**0.5 if settings_ else 1.0, "shear": 0.2 if settings_ else 0.0}
         if "stretch" in settings_:
             state |= {"turn": 12, "stretch": 2**0.5}
@@ -247,69 +189,67 @@ def test_the_page_counts_the_votes_that_numpy_counts(browser, tmp_path):
             setattr(made, name, value)
         plane = made.plane
         wanted = numpy_vote(answers, plane.matrix.numpy(), plane.offset.numpy())
-        assert opened.vote == pytest.approx(wanted, abs=1e-5)
-        assert f"Vote {wanted:.3f}" in opened.readout
-    assert opened.troubles == []
+        assert one.vote == pytest.approx(wanted, abs=1e-5)
+        assert f"Vote {wanted:.3f}" in one.readout
 
 
-def test_the_best_shift_and_the_best_plane_are_a_press_away(browser, tmp_path):
-    opened = Opened(browser, page_of(explorer(size=2.0), tmp_path))
-    opened.page.get_by_role("button", name="best t for this A").click()
-    assert opened.vote == pytest.approx(1.0, abs=0.01)
-    np.testing.assert_allclose(opened.middle(), [2, 0, 0, 2, 1, 3])
-    assert "10 of 10 true pairs" in opened.readout
-    opened.page.get_by_role("button", name="start again").click()
-    assert opened.vote < 0.5
-    opened.page.get_by_role("button", name="best plane").click()
-    assert opened.vote == pytest.approx(1.0, abs=0.01)
-    assert opened.page.locator("circle.true").count() == 0
-    opened.page.get_by_label("true places").check()
-    assert opened.page.locator("circle.true").count() == 10
+def test_the_best_shift_and_the_best_plane_are_a_press_away(opened):
+    one = opened(explorer(size=2.0))
+    one.page.get_by_role("button", name="best t for this A").click()
+    assert one.vote == pytest.approx(1.0, abs=0.01)
+    np.testing.assert_allclose(one.middle(), [2, 0, 0, 2, 1, 3])
+    assert "10 of 10 true pairs" in one.readout
+    one.page.get_by_role("button", name="start again").click()
+    assert one.vote < 0.5
+    one.page.get_by_role("button", name="best plane").click()
+    assert one.vote == pytest.approx(1.0, abs=0.01)
+    assert one.page.locator("circle.true").count() == 0
+    one.page.get_by_label("true places").check()
+    assert one.page.locator("circle.true").count() == 10
 
 
-def test_keys_and_the_mouse_move_the_plane(browser, tmp_path):
-    opened = Opened(browser, page_of(explorer(), tmp_path))
-    before, pad = opened.middle(), opened.page.get_by_role("application")
+def test_keys_and_the_mouse_move_the_plane(opened):
+    one = opened(explorer())
+    before, pad = one.middle(), one.page.get_by_role("application")
     pad.focus()
     for key, down, right in (("ArrowDown", 1, 0), ("Shift+ArrowLeft", 1, -0.2)):
-        opened.page.keyboard.press(key)
-        np.testing.assert_allclose(opened.middle()[4:] - before[4:], [down, right], atol=0.11)
-    opened.page.keyboard.press("Tab")
+        one.page.keyboard.press(key)
+        np.testing.assert_allclose(one.middle()[4:] - before[4:], [down, right], atol=0.11)
+    one.page.keyboard.press("Tab")
     assert (
-        opened.page.evaluate(
+        one.page.evaluate(
             "document.querySelector('.indiret-planes > div').shadowRoot.activeElement.type"
         )
         == "range"
     )
-    opened.page.keyboard.press("ArrowRight")
-    assert opened.middle()[0] > before[0]
+    one.page.keyboard.press("ArrowRight")
+    assert one.middle()[0] > before[0]
     box = pad.bounding_box()
     pad.click(position={"x": box["width"] * 0.4, "y": box["height"] * 0.4})
-    matrix, t = opened.middle()[:4].reshape(2, 2), opened.middle()[4:]
+    matrix, t = one.middle()[:4].reshape(2, 2), one.middle()[4:]
     first, step = STEP / [[2], [4]]
     landed = first + step * (matrix @ [1.5, 2] + t)  # where the query's middle now is
     np.testing.assert_allclose(landed, [0.4, 0.4], atol=0.02)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_telephone_and_every_control_has_a_name(browser, tmp_path, scheme):
-    opened = Opened(browser, page_of(explorer(), tmp_path), width=375, scheme=scheme)
-    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 375
-    for control in opened.page.locator("input, button, [role=application]").all():
+def test_it_fits_a_telephone_and_every_control_has_a_name(opened, scheme):
+    one = opened(explorer(), width=375, scheme=scheme)
+    assert one.page.evaluate(OVERFLOW) <= 0
+    for control in one.page.locator("input, button, [role=application]").all():
         name = control.evaluate(
             "e => e.ariaLabel || e.getAttribute('aria-label') || e.textContent ||"
             " (e.labels && e.labels[0].textContent)"
         )
         assert name and name.strip()
-    assert opened.page.locator(".indiret-planes img").count() == 2
-    assert all(i.get_attribute("alt") for i in opened.page.locator(".indiret-planes img").all())
+    assert one.page.locator(".indiret-planes img").count() == 2
+    assert all(i.get_attribute("alt") for i in one.page.locator(".indiret-planes img").all())
 
 
-def test_the_chapters_plane_is_alive_in_the_book(browser):
+def test_the_chapters_plane_is_alive_in_the_book(open_page):
     if not CHAPTER.is_file():
         absent("the built chapter", "run `make book` first.")
-    opened = Opened(browser, CHAPTER, width=1440)
-    before = opened.vote
-    opened.page.get_by_role("button", name="best plane").click()
-    assert opened.vote > 2 * before
-    assert opened.troubles == []
+    one = open_page(OpenedPlanes, CHAPTER.as_uri(), width=1440)
+    before = one.vote
+    one.page.get_by_role("button", name="best plane").click()
+    assert one.vote > 2 * before

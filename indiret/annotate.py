@@ -1,0 +1,2 @@
+# SHIM
+from indiret.widgets.annotator import Annotator as Annotator
