@@ -28,11 +28,11 @@ CASCADE = Path(__file__).parents[1] / "data" / "planes" / "cascade.json"
 
 
 class RankedPicture(NamedTuple):
-    """One place of a ranked list: the picture, its evidence map or None, and if it is right."""
+    """One place of a ranked list: the picture, its evidence map or None, and if it is relevant."""
 
     picture: Picture
     evidence: ArrayLike | None
-    right: bool
+    relevant: bool
 
 
 def ranked_lists(query: Picture, lists: Mapping[str, Sequence[RankedPicture]]) -> Figure:
@@ -67,11 +67,11 @@ def ranked_lists(query: Picture, lists: Mapping[str, Sequence[RankedPicture]]) -
         grid = figure.add_gridspec(len(lists), columns + 1, width_ratios=[1.3, *[1] * columns])
         show_picture(figure.add_subplot(grid[:, 0]), query, "query")
         for row, (name, listed) in enumerate(lists.items()):
-            for column, (picture, evidence, right) in enumerate(listed):
+            for column, (picture, evidence, relevant) in enumerate(listed):
                 ax = figure.add_subplot(grid[row, column + 1])
                 shown = picture if evidence is None else overlay(picture, evidence)
                 rank = f"{column + 1}" if column else f"{name}   {column + 1}"
-                show_picture(ax, shown, rank, right)
+                show_picture(ax, shown, rank, relevant)
         plt.close(figure)
     return figure
 

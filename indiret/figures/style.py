@@ -5,7 +5,7 @@ Chapter: all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,7 +49,7 @@ STYLE: Any = {
 
 @contextmanager
 def subplots(
-    rows: int = 1, columns: int = 1, style: Mapping[str, Any] | None = None, **options: Any
+    rows: int = 1, columns: int = 1, style: Any = None, **options: Any
 ) -> Iterator[tuple[Figure, Any]]:
     """A figure and its (rows, columns) array of axes in the style, closed for pyplot at the end.
 
@@ -71,13 +71,13 @@ def subplots(
             plt.close(figure)
 
 
-def show_picture(ax: Axes, picture: Picture, title: str, correct: bool | None = None) -> None:
-    """A picture under its title: framed green and ticked if correct, red and crossed if not."""
+def show_picture(ax: Axes, picture: Picture, title: str, relevant: bool | None = None) -> None:
+    """A picture under its title: framed green and ticked if relevant, red and crossed if not."""
     ax.imshow(picture, aspect="equal")
     ax.axis("off")
-    ax.set_title(title + {True: " ✓", False: " ✗", None: ""}[correct])
-    if correct is not None:
-        colour, (height, width) = GOOD if correct else BAD, picture.shape[:2]
+    ax.set_title(title + {True: " ✓", False: " ✗", None: ""}[relevant])
+    if relevant is not None:
+        colour, (height, width) = GOOD if relevant else BAD, picture.shape[:2]
         ax.title.set_color(colour)
         frame = Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3)
         ax.add_patch(frame)

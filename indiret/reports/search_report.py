@@ -107,9 +107,9 @@ def _hit(rank: int, query: Picture, hit: ReportHit, pairs: int) -> dict[str, Any
     pictures = [shrink(picture, LONG_SIDE) for picture in (query, hit.picture)]
     maps = hit.evidence.query_map, hit.evidence.target_map
     symbols = []
-    for side, picture, values in zip(("query", "target"), pictures, maps, strict=True):
+    for side, picture, evidence_map in zip(("query", "target"), pictures, maps, strict=True):
         height, width = picture.shape[:2]
-        shown = base64_text(jpeg(overlay(picture, values.detach().cpu().numpy())))
+        shown = base64_text(jpeg(overlay(picture, evidence_map.detach().cpu().numpy())))
         symbols.append({"id": f"{side}{rank}", "width": width, "height": height, "jpeg": shown})
     layouts = [_layout(name, symbols, hit.evidence, pairs) for name in ("wide", "tall")]
     values = {"name": hit.name, "score": hit.score, "probability": hit.probability}

@@ -178,8 +178,8 @@ def explore(
     with torch.no_grad():
         tensor = network.correlate(network.describe(query, query=True), [network.describe(target)])
     channels = {**evidence_channels(network, tensor, methods), **view_channels(network, tensor)}
-    channels = {**(more or {}), **channels}
-    candidate = Candidate(target_name, target, channels, true_matches=true_matches)
+    shown: Channels = {**(more or {}), **channels}
+    candidate = Candidate(target_name, target, shown, true_matches=true_matches)
     return Explorer(query_name, query, [candidate], pairs)
 
 

@@ -123,8 +123,8 @@ def known_plane_responses(
     """
     pictures = dataset.read_query(query), dataset.read(name)
     query_geometry, target_geometry = dataset.geometry(query.image), dataset.geometry(name)
-    known = query_geometry is not None and target_geometry is not None
-    if not known or name not in query.positives | query.junk:
+    of_landmark = name in query.positives | query.junk
+    if query_geometry is None or target_geometry is None or not of_landmark:
         return plane_responses(*pictures, method=method)
     height, width = image_size(dataset.path(query.image))
     x1, y1, x2, y2 = pixel_box(query.box or (0, 0, width, height), (height, width))

@@ -331,6 +331,7 @@ def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
 # ---------------------------------------------------------------------------------- in JupyterLab
 
 LIVE = """from indiret import load_dataset
+from indiret.widgets import Annotator
 annotator = Annotator(load_dataset("folder", "album"), "regions.json")
 annotator"""
 
