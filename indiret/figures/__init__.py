@@ -19,10 +19,9 @@ from indiret.figures.diagrams import (
     interval_rows,
     matrices,
     plane_fit,
-    training_curves,
     trajectories,
 )
-from indiret.figures.encoding import base64_text, jpeg, shrink
+from indiret.figures.encoding import jpeg, shrink
 from indiret.figures.pictures import (
     evidence_columns,
     evidence_pairs,
@@ -37,8 +36,8 @@ from indiret.figures.style import BAD, GOOD, INK, LINE, PAPER, STYLE, Picture, s
 
 __all__ = [
     "BAD", "GOOD", "INK", "LINE", "PAPER", "STYLE", "Picture", "RankedPicture", "bars",
-    "base64_text", "cascade_curve", "curves", "evidence_columns", "evidence_pairs", "heat_table",
+    "cascade_curve", "curves", "evidence_columns", "evidence_pairs", "heat_table",
     "histograms", "interval_rows", "jpeg", "map_strip", "matrices", "overlay", "patch_centre",
     "patch_mosaic", "patch_responses", "plane_fit", "ranked_lists", "ranked_strip",
-    "reported_and_measured", "shrink", "subplots", "training_curves", "trajectories",
+    "reported_and_measured", "shrink", "subplots", "trajectories",
 ]  # fmt: skip

@@ -184,53 +184,21 @@ def interval_rows(
     return figure
 
 
-def training_curves(log: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss, and mAP on validation, over the steps of a training run.
-
-    Parameters
-    ----------
-    log
-        Rows as `indiret.training.fit` returns them, each with ``step`` and ``loss``; rows where
-        the validation was measured have ``validation_map``.
-
-    Raises
-    ------
-    ValueError
-        If the log has no row.
-
-    Examples
-    --------
-    >>> log = [{"step": 10, "loss": 0.7}, {"step": 20, "loss": 0.5, "validation_map": 0.3}]
-    >>> [ax.get_ylabel() for ax in training_curves(log).axes]
-    ['loss', 'validation mAP']
-    """
-    if not log:
-        raise ValueError("the log has no row to plot; train for at least one logged step.")
-    labels = {"loss": "loss", "validation_map": "validation mAP"}
-    with subplots(1, 2, figsize=(9, 3)) as (figure, axes):
-        for ax, (key, label) in zip(axes[0], labels.items(), strict=True):
-            rows = [row for row in log if key in row]
-            ax.plot([row["step"] for row in rows], [row[key] for row in rows], marker=".")
-            ax.set(xlabel="step", ylabel=label)
-            ax.set_ylim(bottom=0)
-    return figure
-
-
 def trajectories(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> Figure:
-    """What was learnt, value by value, over the steps of several runs.
+    """What was logged, value by value, over the steps of several runs.
 
     Parameters
     ----------
     runs
-        Logs as `indiret.training.fit` returns them, by name.
+        Logs as `indiret.training.fit` returns them, by name; a row need not have every value.
     names
         Which entries of their rows, one panel each.
 
     Examples
     --------
-    >>> log = [{"step": 1, "mu": 0.0}, {"step": 2, "mu": 0.1}]
-    >>> [ax.get_title() for ax in trajectories({"har": log}, ["mu"]).axes]
-    ['mu']
+    >>> log = [{"step": 10, "loss": 0.7}, {"step": 20, "loss": 0.5, "validation_map": 0.3}]
+    >>> [ax.get_title() for ax in trajectories({"har": log}, ["loss", "validation_map"]).axes]
+    ['loss', 'validation_map']
     """
     columns = min(len(names), 3)
     rows = -(-len(names) // columns)
@@ -238,7 +206,10 @@ def trajectories(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Seque
     with subplots(rows, columns, figsize=size) as (figure, axes):
         for ax, name in zip(axes.flat, names, strict=False):
             for run, log in runs.items():
-                ax.plot([row["step"] for row in log], [row[name] for row in log], label=run)
+                known = [row for row in log if name in row]
+                marker = "." if len(known) < 20 else None  # a value or two is no line
+                steps, values = ([row[key] for row in known] for key in ("step", name))
+                ax.plot(steps, values, label=run, marker=marker)
             ax.set(title=name, xlabel="step")
         for ax in axes.flat[len(names) :]:
             ax.remove()

@@ -3,7 +3,6 @@
 Chapter: *Quick tour*.
 """
 
-import base64
 import io
 
 import numpy as np
@@ -32,14 +31,3 @@ def jpeg(picture: Picture) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
-
-
-def base64_text(data: bytes) -> str:
-    """Bytes as text that an attribute or a data: address holds.
-
-    Examples
-    --------
-    >>> base64_text(b"ab")
-    'YWI='
-    """
-    return base64.b64encode(data).decode()

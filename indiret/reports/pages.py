@@ -5,6 +5,7 @@ Chapters: *Quick tour*, *Reproducing the tables*.
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Iterable
@@ -29,6 +30,7 @@ TEMPLATES = Environment(
     keep_trailing_newline=True,
 )
 TEMPLATES.filters["markdown_text"] = _markdown_text
+TEMPLATES.filters["base64"] = lambda data: base64.b64encode(data).decode()
 
 
 def render(template: str, **values: Any) -> str:

@@ -32,7 +32,7 @@ from indiret.claims import (
 from indiret.crossvalidation import SCHEMES
 from indiret.evidence import explain
 from indiret.feedback import query_weights, refine_query, weight_tensor
-from indiret.figures import base64_text, interval_rows, map_strip, subplots
+from indiret.figures import interval_rows, map_strip, subplots
 from indiret.localisation import THRESHOLDS
 from indiret.networks import load_network
 from indiret.protocol import EVIDENCE
@@ -63,7 +63,6 @@ class Page:
 
     title: str
     blocks: list[dict[str, Any]] = field(default_factory=list)
-    pictures: dict[str, bytes] = field(default_factory=dict)  # PNG by name
 
     def heading(self, text: str) -> None:
         """A section's."""
@@ -81,8 +80,7 @@ class Page:
         """A figure with its description, and a caption that says what to see."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
-        self.pictures[name] = buffer.getvalue()
-        block = {"kind": "figure", "name": name, "png": base64_text(buffer.getvalue())}
+        block = {"kind": "figure", "name": name, "png": buffer.getvalue()}
         self.blocks.append(block | {"alt": alt, "caption": caption})
 
     def markdown(self) -> str:
@@ -115,8 +113,9 @@ def write_paper_report(folder: Path, out: Path) -> list[Path]:
         If no run has finished in the folder.
     """
     page = make_page(read_measured(folder))
-    for name, content in page.pictures.items():
-        write_bytes(out / f"{name}.png", content)
+    for block in page.blocks:
+        if block["kind"] == "figure":
+            write_bytes(out / f"{block['name']}.png", block["png"])
     pages = [out / "report.md", out / "report.html"]
     for path in pages:
         write_page(path, f"paper_{path.name}.j2", title=page.title, blocks=page.blocks)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from indiret.evidence import Evidence
-from indiret.figures import Picture, base64_text, jpeg, overlay, patch_centre, shrink
+from indiret.figures import Picture, jpeg, overlay, patch_centre, shrink
 from indiret.reports.pages import write_page
 
 LONG_SIDE = 480  # pixels; two pictures a hit at this size keep ten hits below 2 MB
@@ -109,7 +109,7 @@ def _hit(rank: int, query: Picture, hit: ReportHit, pairs: int) -> dict[str, Any
     symbols = []
     for side, picture, evidence_map in zip(("query", "target"), pictures, maps, strict=True):
         height, width = picture.shape[:2]
-        shown = base64_text(jpeg(overlay(picture, evidence_map.detach().cpu().numpy())))
+        shown = jpeg(overlay(picture, evidence_map.detach().cpu().numpy()))
         symbols.append({"id": f"{side}{rank}", "width": width, "height": height, "jpeg": shown})
     layouts = [_layout(name, symbols, hit.evidence, pairs) for name in ("wide", "tall")]
     values = {"name": hit.name, "score": hit.score, "probability": hit.probability}

@@ -8,12 +8,13 @@ Chapter: *Your own photos*.
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from indiret.datasets import RetrievalDataset
-from indiret.figures import Picture, base64_text, jpeg, shrink
+from indiret.figures import Picture, jpeg, shrink
 from indiret.images import ImageError
 from indiret.regions import PhotoRegions, Region, RegionFile, check_shape
 from indiret.widgets.base import PageWidget, module_source, traitlets
@@ -166,7 +167,7 @@ class Annotator(PageWidget):
         for place in range(number, min(number + photos, len(self._names))):
             view, picture = self._view(place, PAGE_SIDE)
             if view["size"]:
-                encoded = base64_text(picture)
+                encoded = base64.b64encode(picture).decode()
                 views.append(view | {"number": len(views), "jpeg": encoded})
         if not views:
             return "<p>None of these photos can be shown.</p>"

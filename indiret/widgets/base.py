@@ -9,12 +9,11 @@ Chapters: *Quick tour*, *Your own photos*.
 
 from __future__ import annotations
 
+import base64
 import json
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
-
-from indiret.figures import base64_text
 
 try:
     import anywidget
@@ -58,7 +57,8 @@ class PageWidget(anywidget.AnyWidget):
 
     def _inlined(self, state: dict[str, Any]) -> str:
         """The module behind an element with its data."""
-        payload = f' data-payload="{base64_text(self.payload)}"' if self.payload else ""
+        encoded = base64.b64encode(self.payload).decode()
+        payload = f' data-payload="{encoded}"' if encoded else ""
         return (
             f'<div class="indiret-{self.kind}" data-state="{escape(json.dumps(state))}"{payload}>'
             f"<noscript>The {self.kind} needs JavaScript.</noscript></div>\n"

@@ -72,3 +72,10 @@ def test_curves_draw_means_in_bands_panel_by_panel():
     assert (heights.min(), heights.max()) == (0.2, 1.0)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["base", "planes"]
+
+
+def test_trajectories_leave_out_steps_without_a_value():
+    log = [{"step": 1, "loss": 0.7}, {"step": 2, "loss": 0.6, "validation_map": 0.2}]
+    loss, validation = diagrams.trajectories({"run": log}, ["loss", "validation_map"]).axes
+    assert loss.lines[0].get_xdata().tolist() == [1, 2]
+    assert validation.lines[0].get_xdata().tolist() == [2]

@@ -3,7 +3,6 @@
 import json
 import re
 
-import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +11,6 @@ from indiret.datasets import load_dataset
 from indiret.regions import PhotoRegions, Region, read_regions, write_regions
 from indiret.widgets import Annotator
 from tests.widgets.pages import OVERFLOW, Opened, Tags, page_of
-from tests.widgets.test_explorer import start_lab
 
 NASTY = """</script><img src=x onerror=alert(1)>'&".jpg"""
 BOX = Region.from_box((10, 20, 110, 90))
@@ -326,34 +324,3 @@ def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
     assert one.page.get_by_text("A page keeps nothing").is_visible()
     small = "e => parseFloat(getComputedStyle(e).fontSize)"
     assert one.page.locator(".keys").evaluate(small) >= 13
-
-
-# ---------------------------------------------------------------------------------- in JupyterLab
-
-LIVE = """from indiret import load_dataset
-from indiret.widgets import Annotator
-annotator = Annotator(load_dataset("folder", "album"), "regions.json")
-annotator"""
-
-
-def test_a_live_notebook_saves_what_is_drawn(browser, album, tmp_path):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LIVE, id="live")])
-    with start_lab(notebook, tmp_path) as address:
-        page = browser.new_page(viewport={"width": 1300, "height": 1500})
-        page.set_default_timeout(120_000)
-        page.goto(address)
-        page.get_by_text("| Idle").wait_for()
-        page.locator(".jp-Cell .cm-content").first.click()
-        page.keyboard.press("Shift+Enter")
-        pad = page.locator(".pad")
-        pad.wait_for()
-        pad.focus()
-        for key in ("Enter", *["ArrowRight"] * 5, *["ArrowDown"] * 5, "Enter", "n"):
-            page.keyboard.press(key)
-        page.get_by_text("photo 2 of 4, 1 done").wait_for()
-        page.keyboard.press("0")
-        page.get_by_text("photo 2 of 4, 2 done").wait_for()
-        page.close()
-    saved = read_regions(tmp_path / "regions.json")
-    assert saved["photo_0.jpg"].regions[0].box == (160, 100, 190, 130)
-    assert saved["photo_1.jpg"].nothing

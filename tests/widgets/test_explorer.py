@@ -1,16 +1,7 @@
 """The explorer in a page and in a live notebook, driven in a browser and compared with numpy."""
 
 import json
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -22,7 +13,6 @@ from indiret.networks import build_network
 from indiret.protocol import known_partners
 from indiret.ranking import Hit, NetworkMethod
 from indiret.widgets import Candidate, Explorer, explore, explore_ranked
-from tests.test_book import absent
 from tests.widgets.pages import NASTY, OVERFLOW, Opened, Tags, page_of
 from tests.widgets.test_payload import TARGET_GRIDS, candidate, noise, unpack
 
@@ -412,106 +402,3 @@ def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
     assert min(box["width"] / 6 for box in boxes) >= 24  # a finger's least target
     small = "e => parseFloat(getComputedStyle(e).fontSize)"
     assert one.page.locator(".keys").evaluate(small) >= 13
-
-
-# ---------------------------------------------------------------------------------- in JupyterLab
-
-LIVE = """import sys
-sys.path.insert(0, {root!r})
-from tests.widgets.test_explorer import Explorer, candidate, noise
-explorer = Explorer("q", noise(), [candidate(), candidate(1)])
-
-def hear(change):
-    with open("heard.txt", "a") as file:
-        print(change.name, change.new, file=file)
-
-explorer.observe(hear, ["hovered", "pinned", "channel", "pairs", "truth", "opened"])
-explorer"""
-TELL = 'explorer.pinned = ("target", 2, 1)'
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@contextmanager
-def start_lab(notebook, folder: Path) -> Iterator[str]:
-    """JupyterLab with one notebook, at an address of its own."""
-    if not (Path(sys.executable).parent / "jupyter-lab").is_file():
-        absent("JupyterLab", "install it with `pip install -e .[lab]`.")
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "language": "python",
-        "display_name": "Python 3",
-    }
-    nbformat.write(notebook, folder / "live.ipynb")
-    port, token = free_port(), "explorer"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
-            *(f"--port={port}", "--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}"),
-            *(f"--notebook-dir={folder}", "--LabApp.news_url=None"),
-            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{address}/api?token={token}", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None, "JupyterLab has ended"
-                time.sleep(0.5)
-        yield f"{address}/lab/tree/live.ipynb?token={token}"
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-@pytest.fixture
-def lab(tmp_path):
-    cells = [
-        nbformat.v4.new_code_cell(LIVE.format(root=str(Path(__file__).parents[2])), id="live"),
-        nbformat.v4.new_code_cell(TELL, id="tell"),
-    ]
-    with start_lab(nbformat.v4.new_notebook(cells=cells), tmp_path) as address:
-        yield address
-
-
-def test_a_live_notebook_hears_and_answers(browser, lab, tmp_path):
-    page = browser.new_page(viewport={"width": 1300, "height": 1500})
-    page.set_default_timeout(120_000)
-    page.goto(lab)
-    page.get_by_text("| Idle").wait_for()  # a kernel that is still starting may lose the cell
-    page.locator(".jp-Cell .cm-content").first.click()
-    page.keyboard.press("Shift+Enter")
-    pad = page.locator(".pad[data-side=query]")
-    pad.wait_for()
-    box = pad.bounding_box()
-    page.mouse.click(box["x"] + 4.5 / 6 * box["width"], box["y"] + 1.5 / 3 * box["height"])
-    page.locator(".show").get_by_text("none / HAR / PRF").click()
-    page.locator(".of").get_by_text("HAR", exact=True).click()
-    page.get_by_label("pairs").fill("3")
-    page.get_by_label("true correspondence").check()
-    page.get_by_role("img", name="candidate 1").first.click()
-    expected = {
-        *("hovered ('query', 1, 4)", "pinned ('query', 1, 4)"),
-        *("channel ('none / HAR / PRF', 'HAR')", "pairs 3", "truth True", "opened 1"),
-    }
-    heard: set[str] = set()
-    for _ in range(240):  # the front end sends one change after the other
-        page.wait_for_timeout(500)
-        if (tmp_path / "heard.txt").is_file():
-            heard = set((tmp_path / "heard.txt").read_text().splitlines())
-        if expected <= heard:
-            break
-    assert expected <= heard
-    page.locator(".jp-Cell .cm-content").last.click()
-    page.keyboard.press("Shift+Enter")
-    page.get_by_text("target (2, 1), pinned").first.wait_for()
-    page.close()
