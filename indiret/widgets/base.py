@@ -61,7 +61,7 @@ class PageWidget(anywidget.AnyWidget):
         payload = f' data-payload="{encoded}"' if encoded else ""
         return (
             f'<div class="indiret-{self.kind}" data-state="{escape(json.dumps(state))}"{payload}>'
-            f"<noscript>The {self.kind} needs JavaScript.</noscript></div>\n"
+            "<noscript>This widget needs JavaScript.</noscript></div>\n"
             f'<script type="module">\n{self._esm}\nrenderPage();\n</script>\n'
         )
 

@@ -172,7 +172,7 @@ function defineWidget(kind, create, Model = PageModel) {
       host.dataset.ready = Math.round(performance.now()); // ms since the page was asked for
       return () => view.remove();
     } catch (error) {
-      root.append(`The ${kind} cannot be shown: ${error.message}`);
+      root.append(`This widget cannot be shown: ${error.message}`);
       throw error;
     }
   }
