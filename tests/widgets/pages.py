@@ -93,4 +93,4 @@ def open_page(browser):
     yield opened
     for one in pages:
         one.page.close()
-        assert one.troubles == []
+        assert not one.troubles, one.troubles
