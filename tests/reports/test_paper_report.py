@@ -1,12 +1,12 @@
-"""`indiret.paper_report`: whole pages from whole and unfinished grids, with every text escaped."""
+"""The paper report: whole pages from whole and unfinished grids, with every text escaped."""
 
 import json
 from html.parser import HTMLParser
 
 import pytest
 
-from indiret.claims import read_claims
-from indiret.paper_report import Page, make_page, write_paper_report
+from indiret.claims import read_claims, read_measured
+from indiret.reports.paper_report import Page, make_page, write_paper_report
 from indiret.runs import RunConfig
 
 ORIGIN = {
@@ -90,8 +90,6 @@ def test_origins_that_differ_are_told(tmp_path):
     fill(tmp_path, [RunConfig(dataset="oxford5k", seed=seed) for seed in (0, 1)])
     file = next(tmp_path.glob("*seed1*/results.json"))
     file.write_text(file.read_text().replace('"abc"', '"other"'))
-    from indiret.claims import read_measured
-
     text = make_page(read_measured(tmp_path)).markdown()
     assert "The runs differ in commit;" in text and "The runs differ in lock" not in text
 

@@ -2,17 +2,15 @@
 
 import json
 import re
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 from PIL import Image
 
-from indiret.annotate import MODULE, Annotator
 from indiret.datasets import load_dataset
 from indiret.regions import PhotoRegions, Region, read_regions, write_regions
-from tests.test_explorer import Page, browser, start_lab  # noqa: F401  (browser is a fixture)
+from indiret.widgets import Annotator
+from tests.widgets.pages import OVERFLOW, Opened, Tags, page_of
 
 NASTY = """</script><img src=x onerror=alert(1)>'&".jpg"""
 BOX = Region.from_box((10, 20, 110, 90))
@@ -44,65 +42,65 @@ def test_it_saves_as_it_goes_and_resumes(album, tmp_path):
     path = tmp_path / "regions.json"
     annotator = Annotator(album, path)
     assert annotator.view["number"] == 0 and annotator.progress == {"done": 0, "total": 4}
-    tell(annotator, do="keep", number=0, regions=[plain(BOX)], nothing=False)
+    tell(annotator, action="save", number=0, regions=[plain(BOX)], nothing=False)
     assert read_regions(path) == {"photo_0.jpg": PhotoRegions((200, 320), [BOX])}
-    tell(annotator, do="open", number=1)
+    tell(annotator, action="open", number=1)
     assert annotator.view["name"] == "photo_1.jpg" and annotator.view["regions"] == []
-    tell(annotator, do="keep", number=1, regions=[], nothing=True)
+    tell(annotator, action="save", number=1, regions=[], nothing=True)
     assert annotator.progress == {"done": 2, "total": 4} and annotator.message == ""
     again = Annotator(album, path)
     assert again.view["number"] == 2 and again.progress == {"done": 2, "total": 4}
     assert again.view["size"] is None and "truncated" in again.view["problem"]
-    again.turn_to(0)
+    again.show_photo(0)
     assert [plain(Region(**region)) for region in again.view["regions"]] == [plain(BOX)]
 
 
 def test_next_not_done_goes_round(album, tmp_path):
     annotator = Annotator(album, tmp_path / "regions.json")
-    annotator.turn_to(3)
-    tell(annotator, do="jump")
+    annotator.show_photo(3)
+    tell(annotator, action="next")
     assert annotator.view["number"] == 0
     for number in range(4):
         if number != 2:
-            tell(annotator, do="keep", number=number, regions=[], nothing=True)
-    tell(annotator, do="jump")
+            tell(annotator, action="save", number=number, regions=[], nothing=True)
+    tell(annotator, action="next")
     assert annotator.view["number"] == 2
 
 
 def test_what_reaches_outside_is_clipped_and_what_is_nothing_is_refused(album, tmp_path):
     path = tmp_path / "regions.json"
     annotator = Annotator(album, path)
-    annotator.keep([Region.from_box((-50, -10, 400, 90))])
+    annotator.save_regions([Region.from_box((-50, -10, 400, 90))])
     (region,) = read_regions(path)["photo_0.jpg"].regions
     assert region.box == (0, 0, 320, 90)
     before = path.read_bytes()
-    turn = annotator.view["turn"]
+    shown = annotator.view["shown"]
     for points in ([[400, 0], [500, 0], [500, 50], [400, 50]], [[0, 0], [1, 1]], [[0, "a"]] * 3):
         sent = plain(BOX) | {"points": points}
-        tell(annotator, do="keep", number=0, regions=[sent], nothing=False)
+        tell(annotator, action="save", number=0, regions=[sent], nothing=False)
         assert annotator.message.startswith("Not saved: ") and path.read_bytes() == before
-        assert annotator.view["turn"] > turn and len(annotator.view["regions"]) == 1
+        assert annotator.view["shown"] > shown and len(annotator.view["regions"]) == 1
     for message in (
-        {"do": "open", "number": 99},
-        {"do": "open", "number": "1"},
-        {"do": "keep"},
+        {"action": "open", "number": 99},
+        {"action": "open", "number": "1"},
+        {"action": "save"},
         {},
     ):
         tell(annotator, **message)
-        failed = "Not saved: " if message.get("do") == "keep" else "That cannot be done: "
+        failed = "Not saved: " if message.get("action") == "save" else "That cannot be done: "
         assert annotator.message.startswith(failed), message
-    tell(annotator, do="keep", number=2, regions=[], nothing=True)
+    tell(annotator, action="save", number=2, regions=[], nothing=True)
     assert "truncated" in annotator.message and path.read_bytes() == before
     with pytest.raises(ValueError, match="501 regions"):
-        annotator.keep([BOX] * 501)
+        annotator.save_regions([BOX] * 501)
 
 
 def test_a_file_that_somebody_else_changed_is_left_alone(album, tmp_path):
     path = tmp_path / "regions.json"
     one, other = Annotator(album, path), Annotator(album, path)
-    one.keep([BOX])
+    one.save_regions([BOX])
     before = path.read_bytes()
-    tell(other, do="keep", number=0, regions=[], nothing=True)
+    tell(other, action="save", number=0, regions=[], nothing=True)
     assert "changed by somebody else" in other.message and path.read_bytes() == before
     assert other.progress["done"] == 0
 
@@ -110,7 +108,7 @@ def test_a_file_that_somebody_else_changed_is_left_alone(album, tmp_path):
 def test_regions_of_other_photos_in_the_file_are_kept(album, tmp_path):
     path = tmp_path / "regions.json"
     write_regions(path, {"elsewhere.jpg": PhotoRegions((60, 80), [BOX])})
-    Annotator(album, path, ["photo_3.jpg"]).keep([PROPOSAL])
+    Annotator(album, path, ["photo_3.jpg"]).save_regions([PROPOSAL])
     assert list(read_regions(path)) == ["elsewhere.jpg", "photo_3.jpg"]
 
 
@@ -126,7 +124,7 @@ def test_foreign_files_and_photos_are_refused(album, tmp_path):
         Annotator(album, tmp_path / "new.json", ["x"])
     write_regions(tmp_path / "sizes.json", {"photo_0.jpg": PhotoRegions((60, 80), [BOX])})
     annotator = Annotator(album, tmp_path / "sizes.json")
-    annotator.turn_to(0)
+    annotator.show_photo(0)
     assert "belongs to other photos" in annotator.view["problem"]
 
 
@@ -147,26 +145,17 @@ def test_names_are_data_and_never_markup(album, tmp_path):
     (folder / name).write_bytes(album.path("photo_0.jpg").read_bytes())
     annotator = Annotator(load_dataset("folder", folder), tmp_path / "regions.json")
     text = annotator.to_html()
-    tags = Page(text).tags
+    tags = Tags(text).tags
     assert [tag for tag, _ in tags] == ["div", "noscript", "script"]
     assert json.loads(tags[0][1]["data-state"])["photos"][0]["name"] == name
-    data, _ = annotator._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in data and "text/html" in data
-
-
-def test_the_module_loads_nothing_and_reads_no_text_as_markup():
-    assert set(re.findall(r"https?:[^\"\s]+", MODULE)) == {"http://www.w3.org/2000/svg"}
-    words = ["innerHTML", "outerHTML", "insertAdjacent", "</script"]
-    words += ["fetch(", "import ", "import(", "eval("]
-    assert [word for word in words if word in MODULE] == []
 
 
 def test_photos_that_cannot_be_read_are_left_out_of_a_page(album, tmp_path):
     annotator = Annotator(album, tmp_path / "regions.json")
-    annotator.turn_to(1)
-    state = json.loads(Page(annotator.to_html(3)).tags[0][1]["data-state"])
+    annotator.show_photo(1)
+    state = json.loads(Tags(annotator.to_html(3)).tags[0][1]["data-state"])
     assert [photo["name"] for photo in state["photos"]] == ["photo_1.jpg", "photo_3.jpg"]
-    annotator.turn_to(2)
+    annotator.show_photo(2)
     assert "None of these photos" in annotator.to_html(1)
 
 
@@ -185,30 +174,10 @@ SHOWN = """() => {
 }"""
 
 
-class Opened:
-    """An annotator in a page on the disk, and what the page did that it should not do."""
+class OpenedAnnotator(Opened):
+    """An annotator in a page on the disk."""
 
-    def __init__(self, chromium, path: Path, html: str, width=1000, scheme="light", **more):
-        path.write_text(
-            '<!doctype html><html lang="en"><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            "<title>Annotator</title><style>:root { color-scheme: light dark }</style>"
-            f"<body>{html}</body></html>",
-            encoding="utf-8",
-        )
-        size = {"width": width, "height": 1000}
-        self.page = chromium.new_page(viewport=size, color_scheme=scheme, **more)
-        self.page.set_default_timeout(120_000)
-        self.troubles: list[str] = []
-        self.page.on("console", lambda m: m.type == "error" and self.troubles.append(m.text))
-        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.page.on("request", self.note)
-        self.page.goto(path.as_uri())
-        self.page.wait_for_selector(".indiret-annotator > div[data-ready]")
-
-    def note(self, request) -> None:
-        if not request.url.startswith(("file:", "blob:")):
-            self.troubles.append(request.url)
+    kind = "annotator"
 
     def shown(self):
         return self.page.evaluate(SHOWN)
@@ -224,28 +193,19 @@ class Opened:
         self.page.mouse.move(*self.at(*end), steps=3)
         self.page.mouse.up()
 
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-
 
 @pytest.fixture
-def opened(browser, tmp_path, album):  # noqa: F811
-    pages: list[Opened] = []
+def opened(open_page, tmp_path, album):
+    """Open an annotator whose first photo has some regions."""
 
-    def open_page(*regions: Region, **settings) -> Opened:
-        path = tmp_path / f"{len(pages)}.json"
+    def opened(*regions: Region, **settings) -> OpenedAnnotator:
+        path = tmp_path / "regions.json"
         if regions:
             write_regions(path, {"photo_0.jpg": PhotoRegions((200, 320), list(regions))})
         annotator = Annotator(album, path, ["photo_0.jpg", "photo_1.jpg", "photo_3.jpg"])
-        html = annotator.to_html()
-        pages.append(Opened(browser, tmp_path / "page.html", html, **settings))
-        return pages[-1]
+        return open_page(OpenedAnnotator, page_of(annotator.to_html(), tmp_path), **settings)
 
-    yield open_page
-    for one in pages:
-        one.page.close()
-        assert one.troubles == []
+    return opened
 
 
 def corners(path: str) -> np.ndarray:
@@ -347,8 +307,7 @@ def test_keys_alone_do_everything(opened):
 @pytest.mark.parametrize(("width", "scheme"), [(375, "light"), (375, "dark"), (1440, "dark")])
 def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
     one = opened(PROPOSAL, BOX, width=width, scheme=scheme)
-    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert one.page.evaluate(overflow) <= 0
+    assert one.page.evaluate(OVERFLOW) <= 0
     pad = one.page.get_by_role("application")
     assert pad.get_attribute("aria-label") == "photo_0.jpg, 320 by 200 pixels, 2 regions"
     box = pad.bounding_box()
@@ -365,34 +324,3 @@ def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
     assert one.page.get_by_text("A page keeps nothing").is_visible()
     small = "e => parseFloat(getComputedStyle(e).fontSize)"
     assert one.page.locator(".keys").evaluate(small) >= 13
-
-
-# ---------------------------------------------------------------------------------- in JupyterLab
-
-LIVE = """from indiret import load_dataset
-from indiret.annotate import Annotator
-annotator = Annotator(load_dataset("folder", "album"), "regions.json")
-annotator"""
-
-
-def test_a_live_notebook_saves_what_is_drawn(browser, album, tmp_path):  # noqa: F811
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LIVE, id="live")])
-    with start_lab(notebook, tmp_path) as address:
-        page = browser.new_page(viewport={"width": 1300, "height": 1500})
-        page.set_default_timeout(120_000)
-        page.goto(address)
-        page.get_by_text("| Idle").wait_for()
-        page.locator(".jp-Cell .cm-content").first.click()
-        page.keyboard.press("Shift+Enter")
-        pad = page.locator(".pad")
-        pad.wait_for()
-        pad.focus()
-        for key in ("Enter", *["ArrowRight"] * 5, *["ArrowDown"] * 5, "Enter", "n"):
-            page.keyboard.press(key)
-        page.get_by_text("photo 2 of 4, 1 done").wait_for()
-        page.keyboard.press("0")
-        page.get_by_text("photo 2 of 4, 2 done").wait_for()
-        page.close()
-    saved = read_regions(tmp_path / "regions.json")
-    assert saved["photo_0.jpg"].regions[0].box == (160, 100, 190, 130)
-    assert saved["photo_1.jpg"].nothing

@@ -1,47 +1,20 @@
 """The explorer in a page and in a live notebook, driven in a browser and compared with numpy."""
 
 import json
-import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from html.parser import HTMLParser
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import torch
+import traitlets
 
 from indiret.datasets import load_dataset
 from indiret.evidence import Evidence, explain
-from indiret.explorer import MODULE, Explorer, explore, explore_ranked
 from indiret.networks import build_network
-from indiret.payload import Answer
 from indiret.protocol import known_partners
 from indiret.ranking import Hit, NetworkMethod
-from tests.test_book import CHROMIUM_FLAGS, absent
-from tests.test_payload import TARGET_GRIDS, answer, noise, unpack
-
-traitlets = pytest.importorskip("traitlets")
-
-NASTY = """</script><script>alert("x")</script>'&"><img src=x onerror=alert(1)>"""
-
-
-class Page(HTMLParser):
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
+from indiret.widgets import Candidate, Explorer, explore, explore_ranked
+from tests.widgets.pages import NASTY, OVERFLOW, Opened, Tags, page_of
+from tests.widgets.test_payload import TARGET_GRIDS, candidate, noise, unpack
 
 # ---------------------------------------------------------------------------------- what is shown
 
@@ -58,7 +31,7 @@ def test_a_large_explorer_stays_below_a_megabyte():
     channels = {"views": maps("cosine", "zncc", "mutual", "colour")}
     channels |= {f"method {n}": maps("stem", "stage1", "stage2") for n in range(3)}
     channels |= {"attention and feedback": maps("none", "HAR", "PRF")}
-    one = Answer("a", town.read(query.image), channels)
+    one = Candidate("a", town.read(query.image), channels)
     explorer = Explorer("q", town.read(query.image), [one])
     print(f"{len(explorer.to_html())} bytes of HTML")
     assert len(explorer.to_html().encode()) <= 1_000_000
@@ -77,7 +50,7 @@ def test_what_is_shown_of_a_pair_is_what_explain_and_the_tensor_say():
         expected["hirescam", layer] = explain(network, tensor, "hirescam", layer)[0].pairs
     expected["attention and feedback", "PRF"] = torch.ones(14, 14, 10, 10)
     assert set(numbers) == set(expected)
-    for channel in header["answers"][0]["channels"]:
+    for channel in header["candidates"][0]["channels"]:
         key, step = (channel["group"], channel["name"]), (channel["high"] - channel["low"]) / 255
         assert np.abs(numbers[key] - expected[key].numpy()).max() <= 0.501 * step
 
@@ -91,50 +64,39 @@ def test_a_ranked_list_knows_what_is_right_and_only_then_the_truth():
     method = NetworkMethod(build_network("base"))
     explorer = explore_ranked(method, town, query, hits, methods=["combined"])
     header, _ = unpack(explorer.payload)
-    entries = header["answers"]
+    entries = header["candidates"]
     assert [entry["name"] for entry in entries] == [good, stranger]
-    assert [entry["right"] for entry in entries] == [True, False]
+    assert [entry["relevant"] for entry in entries] == [True, False]
     assert [entry["caption"] for entry in entries] == ["95%", "-1.0"]
     partners = known_partners(town, query, good, (14, 14, 10, 10))
     flat = np.where(partners[..., 0] < 0, -1, partners[..., 0] * 14 + partners[..., 1])
-    assert entries[0]["partners"] == flat.ravel().tolist() and (flat >= 0).any()
+    assert entries[0]["true_matches"] == flat.ravel().tolist() and (flat >= 0).any()
     assert town.geometry(stranger) is not None  # of another landmark, in its own coordinates
-    assert entries[1]["partners"] is None
+    assert entries[1]["true_matches"] is None
 
 
 # ---------------------------------------------------------------------------------- the HTML
 
 
 def test_names_are_data_and_never_markup():
-    one = answer(channels={NASTY: {NASTY: np.ones((2, 2, 2, 2))}}, partners=None, caption=NASTY)
+    one = candidate(
+        channels={NASTY: {NASTY: np.ones((2, 2, 2, 2))}}, true_matches=None, caption=NASTY
+    )
     text = Explorer(NASTY, noise(), [one]).to_html()
-    tags = Page(text).tags
+    tags = Tags(text).tags
     assert [tag for tag, _ in tags] == ["div", "noscript", "script"]
     assert json.loads(tags[0][1]["data-state"])["channel"] == [NASTY, NASTY]
     assert "<script>" not in text and "<img" not in text
     assert text.count("</script") == 1
 
 
-def test_the_module_loads_nothing_and_reads_no_text_as_markup():
-    assert set(re.findall(r"https?:[^\"\s]+", MODULE)) == {"http://www.w3.org/2000/svg"}
-    words = ["innerHTML", "outerHTML", "insertAdjacent", "</script"]
-    words += ["fetch(", "import ", "import(", "eval("]
-    assert [word for word in words if word in MODULE] == []
-
-
 def test_the_same_input_gives_the_same_page_and_the_state_goes_into_it():
-    first, second = (Explorer("q", noise(), [answer(), answer(1)]) for _ in range(2))
+    first, second = (Explorer("q", noise(), [candidate(), candidate(1)]) for _ in range(2))
     assert first.to_html() == second.to_html()
     second.pinned, second.opened, second.channel = ("target", 4, 3), 0, ("views", "colour")
-    state = json.loads(Page(second.to_html()).tags[0][1]["data-state"])
+    state = json.loads(Tags(second.to_html()).tags[0][1]["data-state"])
     assert state["pinned"] == ["target", 4, 3] and state["channel"] == ["views", "colour"]
     assert first.to_html() != second.to_html()
-
-
-def test_a_notebook_gets_the_widget_and_the_page():
-    data, _ = Explorer("q", noise(), [answer()])._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in data
-    assert data["text/html"].startswith('<div class="indiret-explorer"')
 
 
 # ---------------------------------------------------------------------------------- bad input
@@ -155,15 +117,15 @@ def test_a_notebook_gets_the_widget_and_the_page():
     ],
 )
 def test_what_does_not_exist_cannot_be_set(trait, value):
-    explorer = Explorer("q", noise(), [answer()])
+    explorer = Explorer("q", noise(), [candidate()])
     before = getattr(explorer, trait)
     with pytest.raises(traitlets.TraitError):
         setattr(explorer, trait, value)
     assert getattr(explorer, trait) == before
 
 
-def test_a_pin_of_the_query_stays_when_another_answer_is_opened():
-    explorer = Explorer("q", noise(), [answer(), answer(1, TARGET_GRIDS[1])])
+def test_a_pin_of_the_query_stays_when_another_candidate_is_opened():
+    explorer = Explorer("q", noise(), [candidate(), candidate(1, TARGET_GRIDS[1])])
     for pinned, kept in ((("query", 2, 5), ("query", 2, 5)), (("target", 0, 0), None)):
         explorer.opened, explorer.pinned = 0, pinned
         explorer.opened = 1
@@ -193,42 +155,14 @@ SHOWN = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def browser():
-    chromium = next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
-    if chromium is None:
-        absent("chromium", "install it, in Debian with `apt-get install chromium`.")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
+class OpenedExplorer(Opened):
+    """An explorer in a page, and the numbers that it was given."""
 
+    kind = "explorer"
 
-class Opened:
-    """An explorer in a page, and what the page did that it should not do."""
-
-    def __init__(self, browser, address: str, payload: bytes, width=1000, scheme="light", **more):
+    def __init__(self, browser, address: str, payload: bytes, **settings):
         self.header, self.numbers = unpack(payload)
-        size = {"width": width, "height": 900}
-        self.page = browser.new_page(viewport=size, color_scheme=scheme, **more)
-        self.page.set_default_timeout(120_000)  # a busy machine is slow, and not wrong
-        self.troubles: list[str] = []
-        self.page.on("console", self.note_message)
-        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.page.on("request", self.note)
-        self.home = address.partition("//")[0], address.split("/")[2]
-        self.page.goto(address)
-        self.page.wait_for_selector(".indiret-explorer > div[data-ready]")
-
-    def note_message(self, message) -> None:
-        if message.type == "error":
-            self.troubles.append(message.text)
-
-    def note(self, request) -> None:
-        scheme, _, rest = request.url.partition("//")
-        if not scheme.startswith(("data:", "blob:")) and (scheme, rest.split("/")[0]) != self.home:
-            self.troubles.append(request.url)
+        super().__init__(browser, address, **settings)
 
     def shown(self):
         return self.page.evaluate(SHOWN)
@@ -246,7 +180,7 @@ class Opened:
         """
         pad = self.page.locator(f".pad[data-side={side}]")
         pad.evaluate("pad => pad.scrollIntoView({block: 'center', behavior: 'instant'})")
-        picture = self.header["query"] if side == "query" else self.header["answers"][0]
+        picture = self.header["query"] if side == "query" else self.header["candidates"][0]
         rows, columns = picture["grid"]
         box = pad.bounding_box()
         x, y = (column + 0.5) / columns * box["width"], (row + 0.5) / rows * box["height"]
@@ -254,36 +188,14 @@ class Opened:
 
 
 @pytest.fixture
-def opened_at(browser):
-    """Open an address that shows an explorer."""
-    pages: list[Opened] = []
-
-    def open_page(address: str, payload: bytes, **settings) -> Opened:
-        pages.append(Opened(browser, address, payload, **settings))
-        return pages[-1]
-
-    yield open_page
-    for one in pages:
-        one.page.close()
-        assert one.troubles == []
-
-
-@pytest.fixture
-def opened(opened_at, tmp_path):
+def opened(open_page, tmp_path):
     """Open an explorer in a page on the disk."""
 
-    def open_page(explorer: Explorer, **settings) -> Opened:
-        path = tmp_path / "page.html"
-        path.write_text(
-            '<!doctype html><html lang="en"><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            "<title>Explorer</title><style>:root { color-scheme: light dark }</style>"
-            f"<body>{explorer.to_html()}</body></html>",
-            encoding="utf-8",
-        )
-        return opened_at(path.as_uri(), explorer.payload, **settings)
+    def opened(explorer: Explorer, **settings) -> OpenedExplorer:
+        address = page_of(explorer.to_html(), tmp_path)
+        return open_page(OpenedExplorer, address, payload=explorer.payload, **settings)
 
-    return open_page
+    return opened
 
 
 def alpha(strength: np.ndarray) -> np.ndarray:
@@ -295,8 +207,8 @@ def strength(numbers: np.ndarray) -> np.ndarray:
     return np.maximum(0, numbers / numbers.max())
 
 
-def assert_answers(shown, numbers: np.ndarray, side: str, row: int, column: int, pairs=10) -> None:
-    """The page shows what numpy says that the other picture answers to this patch."""
+def assert_matches(shown, numbers: np.ndarray, side: str, row: int, column: int, pairs=10) -> None:
+    """The page shows what numpy says of the other picture's matches with this patch."""
     of_patch = numbers[row, column] if side == "target" else numbers[:, :, row, column]
     other = "query" if side == "target" else "target"
     drawn = alpha(np.maximum(0, of_patch / numbers.max()))
@@ -325,28 +237,28 @@ def assert_whole(shown, numbers: np.ndarray, pairs: int = 10) -> None:
 
 
 def test_hovering_shows_the_right_patches(opened):
-    one = opened(Explorer("q", noise(), [answer()]))
+    one = opened(Explorer("q", noise(), [candidate()]))
     numbers = one.numbers[0]["combined", "tensor"]
     assert_whole(one.shown(), numbers)
     for place in (("query", 0, 0), ("query", 2, 5), ("target", 4, 3), ("target", 1, 2)):
         one.point("hover", *place)
-        assert_answers(one.shown(), numbers, *place)
+        assert_matches(one.shown(), numbers, *place)
     one.page.mouse.move(2, 2)
     assert_whole(one.shown(), numbers)
 
 
 def test_a_click_pins_and_reset_lets_go(opened):
-    one = opened(Explorer("q", noise(), [answer()]))
+    one = opened(Explorer("q", noise(), [candidate()]))
     numbers = one.numbers[0]["combined", "tensor"]
     one.point("click", "query", 1, 4)
     one.point("hover", "target", 3, 1)
     shown = one.shown()
     assert ["box pinned", "query", 10] in shown["boxes"]
-    assert ["box looked", "target", 13] in shown["boxes"]
+    assert ["box hovered", "target", 13] in shown["boxes"]
     share = round(100 * strength(numbers)[3, 1, 1, 4])
     assert f"query (1, 4), pinned × target (3, 1): {share} %" in shown["readout"]
     one.page.mouse.move(2, 2)
-    assert_answers(one.shown(), numbers, "query", 1, 4)
+    assert_matches(one.shown(), numbers, "query", 1, 4)
     one.page.get_by_label("pairs").fill("3")
     one.page.get_by_label("true correspondence").check()
     one.choose("views", "colour")
@@ -357,36 +269,36 @@ def test_a_click_pins_and_reset_lets_go(opened):
 
 
 def test_touch_shows_and_pins(opened):
-    one = opened(Explorer("q", noise(), [answer()]), width=375, has_touch=True)
+    one = opened(Explorer("q", noise(), [candidate()]), width=375, has_touch=True)
     numbers = one.numbers[0]["combined", "tensor"]
     for place in (("query", 2, 1), ("target", 0, 3)):
         one.point("tap", *place)
-        assert_answers(one.shown(), numbers, *place)
+        assert_matches(one.shown(), numbers, *place)
     one.point("tap", "target", 0, 3)
     assert_whole(one.shown(), numbers)
 
 
 def test_the_keyboard_does_all_that_a_mouse_does(opened):
-    one = opened(Explorer("q", noise(), [answer(), answer(1, TARGET_GRIDS[1])]))
+    one = opened(Explorer("q", noise(), [candidate(), candidate(1, TARGET_GRIDS[1])]))
     press = one.page.keyboard.press
     focused = "() => document.activeElement.shadowRoot.activeElement"
     numbers = one.numbers[0]["combined", "tensor"]
-    for expected in ("answers", "show"):
+    for expected in ("candidates", "show"):
         press("Tab")
         assert one.page.evaluate(f"({focused})().name") == expected
     press("Tab")
     assert one.page.evaluate(f"({focused})().dataset.side") == "query"
-    assert_answers(one.shown(), numbers, "query", 0, 0)
+    assert_matches(one.shown(), numbers, "query", 0, 0)
     for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowUp", "ArrowUp", "ArrowDown"):
         press(key)
-    assert_answers(one.shown(), numbers, "query", 1, 2)
+    assert_matches(one.shown(), numbers, "query", 1, 2)
     press("Enter")
     press("Tab")
     boxes = one.shown()["boxes"]
-    assert ["box pinned", "query", 8] in boxes and ["box looked", "target", 0] in boxes
+    assert ["box pinned", "query", 8] in boxes and ["box hovered", "target", 0] in boxes
     press("Escape")
     press("ArrowDown")
-    assert_answers(one.shown(), numbers, "target", 1, 0)
+    assert_matches(one.shown(), numbers, "target", 1, 0)
     for key, value in (("ArrowRight", "11"), ("Home", "0")):
         one.page.locator("[type=range]").press(key)
         assert one.page.locator(".count").inner_text() == value
@@ -407,68 +319,72 @@ def test_the_keyboard_does_all_that_a_mouse_does(opened):
     assert_whole(one.shown(), one.numbers[1]["gradcam", "stem"])
 
 
-def test_channels_pairs_and_answers_can_be_chosen(opened):
-    answers = [answer(caption="95%", right=True), answer(1, TARGET_GRIDS[1], right=False)]
-    one = opened(Explorer("q", noise(), answers))
+def test_channels_pairs_and_candidates_can_be_chosen(opened):
+    candidates = [
+        candidate(caption="95%", relevant=True),
+        candidate(1, TARGET_GRIDS[1], relevant=False),
+    ]
+    one = opened(Explorer("q", noise(), candidates))
     numbers = one.choose("gradcam", "stage1")
     assert_whole(one.shown(), numbers)
     one.page.locator(".show").get_by_text("views").click()  # which has no stage1
     assert_whole(one.shown(), one.numbers[0]["views", "stem"])
     one.point("hover", "query", 1, 1)
-    assert_answers(one.shown(), one.numbers[0]["views", "stem"], "query", 1, 1)
+    assert_matches(one.shown(), one.numbers[0]["views", "stem"], "query", 1, 1)
     assert "similarity" in one.shown()["readout"]
     one.page.get_by_label("pairs").fill("3")
     one.page.mouse.move(2, 2)
     assert_whole(one.shown(), one.numbers[0]["views", "stem"], pairs=3)
     one.point("click", "query", 2, 2)
-    one.page.get_by_role("img", name="answer 1 wrong").click()  # and the pin of the query stays
-    assert_answers(one.shown(), one.numbers[1]["views", "stem"], "query", 2, 2, pairs=3)
+    one.page.get_by_role("img", name="candidate 1 wrong").click()  # and the pin of the query stays
+    assert_matches(one.shown(), one.numbers[1]["views", "stem"], "query", 2, 2, pairs=3)
 
 
 def test_a_pinned_patch_stays_while_none_har_and_prf_are_compared(opened):
-    one = opened(Explorer("q", noise(), [answer()]))
+    one = opened(Explorer("q", noise(), [candidate()]))
     one.point("click", "query", 1, 4)
     one.page.mouse.move(2, 2)
     for name in ("none", "HAR", "PRF"):
         numbers = one.choose("none / HAR / PRF", name)
-        assert_answers(one.shown(), numbers, "query", 1, 4)
+        assert_matches(one.shown(), numbers, "query", 1, 4)
 
 
 def test_the_true_correspondence_is_laid_over(opened):
-    known = answer()
+    known = candidate()
     one = opened(Explorer("q", noise(), [known]))
     one.page.get_by_label("true correspondence").check()
-    flat = known.partners[..., 0] * 4 + known.partners[..., 1]
+    flat = known.true_matches[..., 0] * 4 + known.true_matches[..., 1]
     shown = one.shown()
 
     def right(target: int, query: int) -> bool:
         k, l = divmod(query, 6)
-        steps = np.abs(known.partners[k, l] - divmod(target, 4)).max()
-        return known.partners[k, l, 0] >= 0 and steps <= 1
+        steps = np.abs(known.true_matches[k, l] - divmod(target, 4)).max()
+        return known.true_matches[k, l, 0] >= 0 and steps <= 1
 
     judged = [right(*line[:2]) for line in shown["lines"]]
     assert [line[2] == "pair good" for line in shown["lines"]] == judged
     assert f"{sum(judged)} of them right" in shown["readout"]
     one.point("hover", "query", 2, 3)
     shown = one.shown()
-    assert ["box partner", "target", flat[2, 3]] in shown["boxes"]
-    assert "True partner: target ({}, {})".format(*known.partners[2, 3]) in shown["readout"]
+    assert ["box true", "target", flat[2, 3]] in shown["boxes"]
+    assert "True match: target ({}, {})".format(*known.true_matches[2, 3]) in shown["readout"]
     one.point("hover", "query", 0, 1)
-    assert "no true partner" in one.shown()["readout"]
-    i, j = known.partners[2, 3]
+    assert "no true match" in one.shown()["readout"]
+    i, j = known.true_matches[2, 3]
     one.point("hover", "target", i, j)
-    asking = [patch for kind, _, patch in one.shown()["boxes"] if kind == "box partner"]
-    sought = (known.partners == (i, j)).all(axis=-1).ravel()
+    asking = [patch for kind, _, patch in one.shown()["boxes"] if kind == "box true"]
+    sought = (known.true_matches == (i, j)).all(axis=-1).ravel()
     assert asking == np.flatnonzero(sought).tolist() and len(asking) >= 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1440])
 def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
-    explorer = Explorer("a_long_name_" * 12, noise(), [answer(n, caption="95%") for n in range(12)])
+    explorer = Explorer(
+        "a_long_name_" * 12, noise(), [candidate(n, caption="95%") for n in range(12)]
+    )
     one = opened(explorer, width=width, scheme=scheme)
-    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert one.page.evaluate(overflow) <= 0
+    assert one.page.evaluate(OVERFLOW) <= 0
     assert one.page.locator("img").count() == 14
     for image in one.page.locator("img").all():
         assert image.get_attribute("alt")
@@ -486,106 +402,3 @@ def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
     assert min(box["width"] / 6 for box in boxes) >= 24  # a finger's least target
     small = "e => parseFloat(getComputedStyle(e).fontSize)"
     assert one.page.locator(".keys").evaluate(small) >= 13
-
-
-# ---------------------------------------------------------------------------------- in JupyterLab
-
-LIVE = """import sys
-sys.path.insert(0, {tests!r})
-from tests.test_explorer import Explorer, answer, noise
-explorer = Explorer("q", noise(), [answer(), answer(1)])
-
-def hear(change):
-    with open("heard.txt", "a") as file:
-        print(change.name, change.new, file=file)
-
-explorer.observe(hear, ["hovered", "pinned", "channel", "pairs", "truth", "opened"])
-explorer"""
-TELL = 'explorer.pinned = ("target", 2, 1)'
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@contextmanager
-def start_lab(notebook, folder: Path) -> Iterator[str]:
-    """JupyterLab with one notebook, at an address of its own."""
-    if not (Path(sys.executable).parent / "jupyter-lab").is_file():
-        absent("JupyterLab", "install it with `pip install -e .[lab]`.")
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "language": "python",
-        "display_name": "Python 3",
-    }
-    nbformat.write(notebook, folder / "live.ipynb")
-    port, token = free_port(), "explorer"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
-            *(f"--port={port}", "--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}"),
-            *(f"--notebook-dir={folder}", "--LabApp.news_url=None"),
-            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{address}/api?token={token}", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None, "JupyterLab has ended"
-                time.sleep(0.5)
-        yield f"{address}/lab/tree/live.ipynb?token={token}"
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-@pytest.fixture
-def lab(tmp_path):
-    cells = [
-        nbformat.v4.new_code_cell(LIVE.format(tests=str(Path(__file__).parent)), id="live"),
-        nbformat.v4.new_code_cell(TELL, id="tell"),
-    ]
-    with start_lab(nbformat.v4.new_notebook(cells=cells), tmp_path) as address:
-        yield address
-
-
-def test_a_live_notebook_hears_and_answers(browser, lab, tmp_path):
-    page = browser.new_page(viewport={"width": 1300, "height": 1500})
-    page.set_default_timeout(120_000)
-    page.goto(lab)
-    page.get_by_text("| Idle").wait_for()  # a kernel that is still starting may lose the cell
-    page.locator(".jp-Cell .cm-content").first.click()
-    page.keyboard.press("Shift+Enter")
-    pad = page.locator(".pad[data-side=query]")
-    pad.wait_for()
-    box = pad.bounding_box()
-    page.mouse.click(box["x"] + 4.5 / 6 * box["width"], box["y"] + 1.5 / 3 * box["height"])
-    page.locator(".show").get_by_text("none / HAR / PRF").click()
-    page.locator(".of").get_by_text("HAR", exact=True).click()
-    page.get_by_label("pairs").fill("3")
-    page.get_by_label("true correspondence").check()
-    page.get_by_role("img", name="answer 1").first.click()
-    expected = {
-        *("hovered ('query', 1, 4)", "pinned ('query', 1, 4)"),
-        *("channel ('none / HAR / PRF', 'HAR')", "pairs 3", "truth True", "opened 1"),
-    }
-    heard: set[str] = set()
-    for _ in range(240):  # the front end sends one change after the other
-        page.wait_for_timeout(500)
-        if (tmp_path / "heard.txt").is_file():
-            heard = set((tmp_path / "heard.txt").read_text().splitlines())
-        if expected <= heard:
-            break
-    assert expected <= heard
-    page.locator(".jp-Cell .cm-content").last.click()
-    page.keyboard.press("Shift+Enter")
-    page.get_by_text("target (2, 1), pinned").first.wait_for()
-    page.close()

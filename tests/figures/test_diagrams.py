@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 
-from indiret import diagrams
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_open():
-    yield
-    assert plt.get_fignums() == []
+from indiret.figures import diagrams
 
 
 def test_a_table_is_coloured_within_its_rows_or_its_limits():
@@ -40,7 +33,7 @@ def test_bars_say_their_numbers_and_chance():
 
 def test_planes_join_the_points_along_the_plane():
     points = [[2, 5, 0, 0], [4, 5, 1, 0], [6, 6, 2, 1]]
-    rows, columns = diagrams.planes(points, [[2, 0], [0, 1], [2, 5]]).axes
+    rows, columns = diagrams.plane_fit(points, [[2, 0], [0, 1], [2, 5]]).axes
     (line,) = rows.lines
     np.testing.assert_allclose(line.get_xdata(), [0, 2])
     np.testing.assert_allclose(line.get_ydata(), [2, 6])
@@ -58,7 +51,9 @@ def test_histograms_give_each_sample_its_own_total():
 
 
 def test_views_share_one_scale():
-    figure = diagrams.views({"low": np.zeros((3, 4)), "high": np.full((3, 4), 7.0)}, "similarity")
+    figure = diagrams.matrices(
+        {"low": np.zeros((3, 4)), "high": np.full((3, 4), 7.0)}, "similarity"
+    )
     low, high = (ax.images[0] for ax in figure.axes[:2])
     assert low.get_clim() == high.get_clim()
     assert figure.axes[-1].get_ylabel() == "similarity"
@@ -77,3 +72,10 @@ def test_curves_draw_means_in_bands_panel_by_panel():
     assert (heights.min(), heights.max()) == (0.2, 1.0)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["base", "planes"]
+
+
+def test_trajectories_leave_out_steps_without_a_value():
+    log = [{"step": 1, "loss": 0.7}, {"step": 2, "loss": 0.6, "validation_map": 0.2}]
+    loss, validation = diagrams.trajectories({"run": log}, ["loss", "validation_map"]).axes
+    assert loss.lines[0].get_xdata().tolist() == [1, 2]
+    assert validation.lines[0].get_xdata().tolist() == [2]

@@ -1,4 +1,4 @@
-"""Pictures for chapters and reports, in one style that reads on light and dark pages.
+"""Pictures under evidence, ranked lists, patches and matched pairs.
 
 Every function returns a matplotlib ``Figure`` that is closed for pyplot: as the last line of a
 notebook cell it is shown once, and nothing is left open.
@@ -8,12 +8,12 @@ Chapter: all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -23,36 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from indiret.evaluation import upsample_map
 from indiret.evidence import Evidence
-
-Picture = NDArray[np.uint8]
-
-INK = "#22252b"
-PAPER = "#fbfaf7"  # figures bring their own ground, so they need no second, dark version
-GOOD, BAD, LINE = "#1b8a5a", "#b3402e", "#ffb000"
-STYLE: Any = {
-    "figure.facecolor": PAPER,
-    "axes.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
-    "figure.dpi": 110,
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dcd8cf",
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    # Okabe and Ito's colours, told apart by colour-blind readers too.
-    "axes.prop_cycle": plt.cycler(
-        color=["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"]
-    ),
-}
+from indiret.figures.style import GOOD, INK, LINE, PAPER, Picture, show_picture, subplots
 
 
 def overlay(picture: Picture, evidence_map: ArrayLike) -> Picture:
@@ -135,24 +106,10 @@ def ranked_strip(
             f"there are {len(hits)} hits, {len(captions)} captions and {len(relevant)} judgements; "
             "give at least one hit, and one of each for it."
         )
-    with plt.rc_context(STYLE):
-        widths = [1.25 * _proportion(query), *(_proportion(hit) for hit in hits)]
-        figure, axes = plt.subplots(
-            1,
-            len(widths),
-            figsize=_fitted(sum(widths), width=11, height=4.6),
-            width_ratios=widths,
-            squeeze=False,
-            layout="constrained",
-        )
-        _show(axes[0, 0], query, "query")
-        for ax, hit, caption, right in zip(axes[0, 1:], hits, captions, relevant, strict=True):
-            mark = {True: " ✓", False: " ✗", None: ""}[right]
-            _show(ax, hit, caption + mark)
-            if right is not None:
-                ax.title.set_color(GOOD if right else BAD)
-                _frame(ax, hit, GOOD if right else BAD)
-        plt.close(figure)
+    with _row([query, *hits], width=11, height=4.6, first=1.25) as (figure, axes):
+        show_picture(axes[0], query, "query")
+        for ax, hit, caption, right in zip(axes[1:], hits, captions, relevant, strict=True):
+            show_picture(ax, hit, caption, right)
     return figure
 
 
@@ -185,17 +142,9 @@ def evidence_pairs(
     ['query', 'target']
     """
     matches = evidence.matches(k)
-    with plt.rc_context(STYLE):
-        widths = [_proportion(query), _proportion(target)]
-        figure, axes = plt.subplots(
-            1,
-            2,
-            figsize=_fitted(sum(widths), width=10, height=4.6),
-            width_ratios=widths,
-            layout="constrained",
-        )
-        _show(axes[0], overlay(query, _numpy(evidence.query_map)), titles[0])
-        _show(axes[1], overlay(target, _numpy(evidence.target_map)), titles[1])
+    with _row([query, target], width=10, height=4.6) as (figure, axes):
+        show_picture(axes[0], overlay(query, _numpy(evidence.query_map)), titles[0])
+        show_picture(axes[1], overlay(target, _numpy(evidence.target_map)), titles[1])
         query_grid, target_grid = evidence.query_map.shape, evidence.target_map.shape
         lines, dots = [], []
         for match in reversed(matches):
@@ -221,42 +170,6 @@ def evidence_pairs(
         for artist in (*lines, *dots):  # dots on top, and neither moves the pictures
             artist.set_in_layout(False)
             figure.add_artist(artist)
-        plt.close(figure)
-    return figure
-
-
-def training_curves(log: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss, and mAP on validation, over the steps of a training run.
-
-    Parameters
-    ----------
-    log
-        Rows as `indiret.training.fit` returns them, each with ``step`` and ``loss``; rows where
-        the validation was measured have ``validation_map``.
-
-    Raises
-    ------
-    ValueError
-        If the log has no row.
-
-    Examples
-    --------
-    >>> log = [{"step": 10, "loss": 0.7}, {"step": 20, "loss": 0.5, "validation_map": 0.3}]
-    >>> [ax.get_ylabel() for ax in training_curves(log).axes]
-    ['loss', 'validation mAP']
-    """
-    if not log:
-        raise ValueError("the log has no row to plot; train for at least one logged step.")
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-        for ax, key, label in zip(
-            axes, ("loss", "validation_map"), ("loss", "validation mAP"), strict=True
-        ):
-            rows = [row for row in log if key in row]
-            ax.plot([row["step"] for row in rows], [row[key] for row in rows], marker=".")
-            ax.set(xlabel="step", ylabel=label)
-            ax.set_ylim(bottom=0)
-        plt.close(figure)
     return figure
 
 
@@ -284,22 +197,13 @@ def patch_mosaic(picture: Picture, patches: ArrayLike) -> Figure:
     apart[:] = to_rgb(PAPER)
     apart[:, :, :size, :size] = cells.reshape(m, n, size, size, 3)
     sheet = (255 * apart.swapaxes(1, 2).reshape(m * (size + gap), n * (size + gap), 3)).astype("u1")
-    with plt.rc_context(STYLE):
-        widths = [_proportion(picture), _proportion(sheet)]
-        figure, axes = plt.subplots(
-            1,
-            2,
-            figsize=_fitted(sum(widths), width=9, height=4),
-            width_ratios=widths,
-            layout="constrained",
-        )
-        _show(axes[0], picture, f"{picture.shape[0]} × {picture.shape[1]} pixels")
-        _show(axes[1], sheet, f"{m} × {n} patches of {size} × {size} pixels")
-        plt.close(figure)
+    with _row([picture, sheet], width=9, height=4) as (figure, axes):
+        show_picture(axes[0], picture, f"{picture.shape[0]} × {picture.shape[1]} pixels")
+        show_picture(axes[1], sheet, f"{m} × {n} patches of {size} × {size} pixels")
     return figure
 
 
-def responses(
+def patch_responses(
     query: Picture,
     target: Picture,
     maps: Mapping[str, ArrayLike],
@@ -326,31 +230,22 @@ def responses(
     Examples
     --------
     >>> grey = np.full((60, 80, 3), 128, dtype=np.uint8)
-    >>> figure = responses(grey, grey, {"zncc": np.eye(4)}, (0, 0), (3, 3), partner=(1, 1))
+    >>> figure = patch_responses(grey, grey, {"zncc": np.eye(4)}, (0, 0), (3, 3), partner=(1, 1))
     >>> [ax.get_title() for ax in figure.axes]
     ['query patch (0, 0)', 'zncc']
     """
-    with plt.rc_context(STYLE):
-        widths = [_proportion(query), *[_proportion(target)] * len(maps)]
-        figure, axes = plt.subplots(
-            1,
-            len(widths),
-            figsize=_fitted(sum(widths), width=10, height=4),
-            width_ratios=widths,
-            layout="constrained",
-        )
-        _show(axes[0], query, f"query patch ({patch[0]}, {patch[1]})")
+    with _row([query, *[target] * len(maps)], width=10, height=4) as (figure, axes):
+        show_picture(axes[0], query, f"query patch ({patch[0]}, {patch[1]})")
         _cell(axes[0], query, patch, query_grid, LINE)
         for ax, (title, values) in zip(axes[1:], maps.items(), strict=True):
             values = np.asarray(values, dtype=np.float64)
-            _show(ax, overlay(target, (values - np.median(values)).clip(0)), title)
+            show_picture(ax, overlay(target, (values - np.median(values)).clip(0)), title)
             if partner is not None:
                 _cell(ax, target, partner, values.shape, GOOD)
             best = np.unravel_index(values.argmax(), values.shape)
             x, y = patch_centre(int(best[0]), int(best[1]), values.shape, target.shape)
             for colour, edge in ((INK, 4.0), (LINE, 2.0)):
                 ax.plot(x, y, "o", mfc="none", mec=colour, mew=edge, ms=13)
-        plt.close(figure)
     return figure
 
 
@@ -372,14 +267,10 @@ def evidence_columns(query: Picture, target: Picture, evidences: Mapping[str, Ev
     >>> len(evidence_columns(grey, grey, two).axes)
     4
     """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            2, len(evidences), figsize=(11, 5.2), squeeze=False, layout="constrained"
-        )
+    with subplots(2, len(evidences), figsize=(11, 5.2)) as (figure, axes):
         for column, (name, evidence) in zip(axes.T, evidences.items(), strict=True):
-            _show(column[0], overlay(target, _numpy(evidence.target_map)), name)
-            _show(column[1], overlay(query, _numpy(evidence.query_map)), "")
-        plt.close(figure)
+            show_picture(column[0], overlay(target, _numpy(evidence.target_map)), name)
+            show_picture(column[1], overlay(query, _numpy(evidence.query_map)), "")
     return figure
 
 
@@ -399,30 +290,10 @@ def map_strip(picture: Picture, maps: Mapping[str, ArrayLike]) -> Figure:
     >>> len(map_strip(grey, {"mean": np.eye(4), "max": np.ones((4, 4))}).axes)
     2
     """
-    with plt.rc_context(STYLE):
-        proportion = len(maps) * _proportion(picture)
-        figure, axes = plt.subplots(
-            1,
-            len(maps),
-            figsize=_fitted(proportion, width=11, height=4.0),
-            squeeze=False,
-            layout="constrained",
-        )
-        for ax, (title, values) in zip(axes[0], maps.items(), strict=True):
-            _show(ax, overlay(picture, np.asarray(values, dtype=np.float64)), title)
-        plt.close(figure)
+    with _row([picture] * len(maps), width=11, height=4) as (figure, axes):
+        for ax, (title, values) in zip(axes, maps.items(), strict=True):
+            show_picture(ax, overlay(picture, np.asarray(values, dtype=np.float64)), title)
     return figure
-
-
-def _show(ax: Axes, picture: Picture, title: str) -> None:
-    ax.imshow(picture, aspect="equal")
-    ax.set_title(title)
-    ax.axis("off")
-
-
-def _frame(ax: Axes, picture: Picture, colour: str) -> None:
-    height, width = picture.shape[:2]
-    ax.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3))
 
 
 def _cell(
@@ -435,14 +306,17 @@ def _cell(
         ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=edge, linewidth=line))
 
 
-def _fitted(proportion: float, width: float, height: float) -> tuple[float, float]:
-    """Size in inches of a row of pictures below a line of titles, within width and height."""
-    inner = min(height - 0.35, width / proportion)
-    return inner * proportion, inner + 0.35
-
-
-def _proportion(picture: Picture) -> float:
-    return float(np.clip(picture.shape[1] / picture.shape[0], 0.4, 2.5))
+@contextmanager
+def _row(
+    pictures: Sequence[Picture], width: float, height: float, first: float = 1.0
+) -> Iterator[tuple[Figure, Sequence[Axes]]]:
+    """Axes for a row of pictures below a line of titles, within a width and a height in inches."""
+    shares = [float(np.clip(one.shape[1] / one.shape[0], 0.4, 2.5)) for one in pictures]
+    shares[0] *= first
+    inner = min(height - 0.35, width / sum(shares))
+    size = inner * sum(shares), inner + 0.35
+    with subplots(1, len(shares), figsize=size, width_ratios=shares) as (figure, axes):
+        yield figure, axes[0]
 
 
 def _numpy(values: Any) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What the explorer is given, and how it is packed: pictures, and channels of patch pairs.
+"""What the explorers are given, and how it is packed: pictures, and channels of patch pairs.
 
 Two photos and two dozen channels become a few hundred kilobytes, which a page holds as text.
 
@@ -17,16 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from indiret.correspondence import NO_PARTNER
-from indiret.report import Picture, jpeg, shrink
+from indiret.figures import Picture, jpeg, shrink
 
-LONG_SIDE = 400  # pixels of a packed picture, as large as the explorer draws it
+LONG_SIDE = 400  # pixels of a packed picture, as large as the explorers draw it
 STEPS = 255  # a channel is packed in bytes
 
 Channels = Mapping[str, Mapping[str, ArrayLike]]
 
 
 @dataclass(frozen=True)
-class Answer:
+class Candidate:
     """A picture beside the query, and what is known of all their patch pairs.
 
     Attributes
@@ -40,10 +40,10 @@ class Answer:
         tensor (with negative values, of which only the positive ones are shown). The explorer
         switches between groups, and between the names of a group.
     caption
-        Under the picture in the strip of answers, such as its probability.
-    right
+        Under the picture in the strip of candidates, such as its probability.
+    relevant
         Whether it shows what the query shows; None if unknown.
-    partners
+    true_matches
         (m', n', 2) int, the true target patch of each query patch, −1 where there is none, as
         `indiret.protocol.known_partners` gives it; None if unknown.
     """
@@ -52,58 +52,74 @@ class Answer:
     picture: Picture
     channels: Channels
     caption: str = ""
-    right: bool | None = None
-    partners: NDArray[np.int_] | None = None
+    relevant: bool | None = None
+    true_matches: NDArray[np.int_] | None = None
 
 
-def pack(query_name: str, query: Picture, answers: Sequence[Answer]) -> bytes:
-    """Pictures and channels as ``explorer.js`` unpacks them.
+def pack_channels(query_name: str, query: Picture, candidates: Sequence[Candidate]) -> bytes:
+    """Pictures and channels as ``explorer_channels.js`` unpacks them.
 
-    Deflated as a whole: the length of the header (uint32, little-endian), the header (JSON), the
-    query's JPEG, and of each answer the JPEG and its channels in C order, a byte for each pair:
-    ``low + (high − low) · byte / 255``. A channel's ``low`` is its minimum, but 0 if that is
-    larger, so no evidence stays none.
+    After the header come the query's JPEG, and of each candidate the JPEG and its channels in C
+    order, a byte for each pair: ``low + (high − low) · byte / 255``. A channel's ``low`` is its
+    minimum, but 0 if that is larger, so no evidence stays none.
 
     Raises
     ------
     ValueError
-        If there is no answer, or a channel has not one grid or is not finite.
+        If there is no candidate, or a channel has not one grid or is not finite.
     """
-    if not answers:
-        raise ValueError("there is no answer to explore; give one or more.")
-    names, query_grid = channel_names(answers[0].channels), grid_of(answers[0].channels)[2:]
-    header: dict[str, Any] = {"query": _picture(query_name, query, query_grid), "answers": []}
-    blobs = [header["query"].pop("bytes")]
-    for answer in answers:
-        grid = grid_of(answer.channels)
-        if channel_names(answer.channels) != names or grid[2:] != query_grid:
+    if not candidates:
+        raise ValueError("there is no candidate to explore; give one or more.")
+    first = candidates[0]
+    names, query_grid = channel_names(first.channels), grid_of(first.channels)[2:]
+    entry, encoded = pack_picture(query_name, query)
+    header: dict[str, Any] = {"query": entry | {"grid": query_grid}, "candidates": []}
+    parts = [encoded]
+    for candidate in candidates:
+        grid = grid_of(candidate.channels)
+        if channel_names(candidate.channels) != names or grid[2:] != query_grid:
             raise ValueError(
-                f"answer {answer.name!r} has the channels {channel_names(answer.channels)} on the "
-                f"query's grid {grid[2:]}; the first has {names} on {query_grid}. Give all the "
-                "same."
+                f"candidate {candidate.name!r} has the channels "
+                f"{channel_names(candidate.channels)} on the query's grid {grid[2:]}; the first "
+                f"has {names} on {query_grid}. Give all the same."
             )
-        entry = _picture(answer.name, answer.picture, grid[:2])
-        blobs.append(entry.pop("bytes"))
-        entry |= {"caption": answer.caption, "right": answer.right, "channels": []}
-        entry["partners"] = _flat_partners(answer.partners, grid)
-        for group, channels in answer.channels.items():
+        entry, encoded = pack_picture(candidate.name, candidate.picture)
+        parts.append(encoded)
+        entry |= {"grid": grid[:2], "caption": candidate.caption, "relevant": candidate.relevant}
+        entry |= {"channels": [], "true_matches": _flat_matches(candidate.true_matches, grid)}
+        for group, channels in candidate.channels.items():
             for name, values in channels.items():
                 low, high, steps = _quantised(_array(values), f"{group} / {name}")
                 entry["channels"].append({"group": group, "name": name, "low": low, "high": high})
-                blobs.append(steps.tobytes())
-        header["answers"].append(entry)
-    text = json.dumps(header).encode()
-    return zlib.compress(b"".join([struct.pack("<I", len(text)), text, *blobs]), level=9)
+                parts.append(steps.tobytes())
+        header["candidates"].append(entry)
+    return pack(header, parts)
 
 
-def _picture(name: str, picture: Picture, grid: tuple[int, ...]) -> dict[str, Any]:
+def pack(header: dict[str, Any], parts: Sequence[bytes]) -> bytes:
+    """A header and what follows it as ``shared.js`` unpacks them.
+
+    Deflated as a whole: the length of the header (uint32, little-endian), the header (JSON), and
+    the parts.
+    """
+    text = json.dumps(header, allow_nan=False).encode()
+    return zlib.compress(b"".join([struct.pack("<I", len(text)), text, *parts]), level=9)
+
+
+def pack_picture(name: str, picture: Picture) -> tuple[dict[str, Any], bytes]:
+    """What a header says of a picture, and its JPEG.
+
+    Raises
+    ------
+    ValueError
+        If the picture is not uint8, (H, W, 3).
+    """
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise ValueError(
             f"picture {name!r} is {picture.dtype} of shape {picture.shape}; give uint8, (H, W, 3)."
         )
     encoded = jpeg(shrink(picture, LONG_SIDE))
-    size = list(picture.shape[:2])
-    return {"name": name, "grid": grid, "size": size, "jpeg": len(encoded), "bytes": encoded}
+    return {"name": name, "size": picture.shape[:2], "jpeg": len(encoded)}, encoded
 
 
 def _array(values: Any) -> NDArray[np.float64]:
@@ -137,18 +153,18 @@ def _quantised(values: NDArray[np.float64], label: str) -> tuple[float, float, N
     return low, high, np.rint((values - low) / (high - low) * STEPS).astype(np.uint8)
 
 
-def _flat_partners(partners: NDArray[np.int_] | None, grid: tuple[int, ...]) -> list[int] | None:
+def _flat_matches(matches: NDArray[np.int_] | None, grid: tuple[int, ...]) -> list[int] | None:
     """The number of each query patch's true target patch, row by row; −1 where there is none."""
-    if partners is None:
+    if matches is None:
         return None
     m, n, rows, columns = grid
-    known = partners[..., 0] != NO_PARTNER
+    known = matches[..., 0] != NO_PARTNER
     if (
-        partners.shape != (rows, columns, 2)
-        or not ((partners[known] >= 0) & (partners[known] < (m, n))).all()
+        matches.shape != (rows, columns, 2)
+        or not ((matches[known] >= 0) & (matches[known] < (m, n))).all()
     ):
         raise ValueError(
-            f"partners has shape {partners.shape}; give {(rows, columns, 2)}, places on the "
+            f"true_matches has shape {matches.shape}; give {(rows, columns, 2)}, places on the "
             f"target's grid {(m, n)}, −1 for none."
         )
-    return np.where(known, partners[..., 0] * n + partners[..., 1], NO_PARTNER).ravel().tolist()
+    return np.where(known, matches[..., 0] * n + matches[..., 1], NO_PARTNER).ravel().tolist()

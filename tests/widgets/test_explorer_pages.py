@@ -18,13 +18,9 @@ from indiret.networks import load_network
 from indiret.protocol import known_partners
 from indiret.ranking import NetworkMethod, prepare, rank
 from tests.test_book import BOOK, FIRST_PAGE, absent, served  # noqa: F401  (a fixture)
-from tests.test_explorer import (  # noqa: F401  (the last two are fixtures)
-    assert_answers,
-    assert_whole,
-    browser,
-    opened_at,
-)
-from tests.test_payload import unpack
+from tests.widgets.pages import OVERFLOW
+from tests.widgets.test_explorer import OpenedExplorer, assert_matches, assert_whole
+from tests.widgets.test_payload import unpack
 
 CHAPTER_8 = "08_indicative_feedback"
 EXPLORER = re.compile(
@@ -73,7 +69,7 @@ ONE_FIT = """window.ResizeObserver = class extends ResizeObserver {
 
 
 @pytest.mark.parametrize("chapter", WITH_EXPLORER)
-def test_a_narrowed_page_does_not_scroll_until_its_explorer_fits(browser, chapter):  # noqa: F811
+def test_a_narrowed_page_does_not_scroll_until_its_explorer_fits(browser, chapter):
     """On a busy machine the observer called late, and the page was 100 px too wide till then."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     page.add_init_script(ONE_FIT)
@@ -84,12 +80,11 @@ def test_a_narrowed_page_does_not_scroll_until_its_explorer_fits(browser, chapte
     wide = pads.evaluate_all(fitted)
     page.set_viewport_size({"width": 375, "height": 900})
     assert pads.evaluate_all(fitted) == wide != []  # not fitted again
-    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert page.evaluate(overflow) <= 0
+    assert page.evaluate(OVERFLOW) <= 0
     page.close()
 
 
-def test_chapter_8_computes_little_until_its_explorer_is_there(browser):  # noqa: F811
+def test_chapter_8_computes_little_until_its_explorer_is_there(browser):
     """In the page's main thread, which a busy machine does not change; the best of three."""
     computed = []
     for _ in range(3):
@@ -115,30 +110,31 @@ def test_chapter_8_computes_little_until_its_explorer_is_there(browser):  # noqa
         ("http", 375, "light"), ("http", 1440, "dark"),
     ],
 )  # fmt: skip
-def test_it_reacts_on_its_page(opened_at, served, chapter, over, width, scheme):  # noqa: F811
+def test_it_reacts_on_its_page(open_page, served, chapter, over, width, scheme):  # noqa: F811
     """To mouse, finger and keys, and shows the patches that numpy says."""
     _, state, payload = explorer_of(chapter)
     home = BOOK.as_uri() if over == "file" else served
     address = f"{home}/{built(chapter).relative_to(BOOK)}"
-    one = opened_at(address, payload, width=width, scheme=scheme, has_touch=True)
+    settings = {"width": width, "scheme": scheme, "has_touch": True}
+    one = open_page(OpenedExplorer, address, payload=payload, **settings)
     numbers = one.numbers[0][tuple(state["channel"])]
     assert_whole(one.shown(), numbers)
     for side, (row, column) in strongest_places(numbers).items():
         one.point("hover", side, row, column)
-        assert_answers(one.shown(), numbers, side, row, column)
+        assert_matches(one.shown(), numbers, side, row, column)
         one.page.mouse.move(2, 2)
         one.point("tap", side, row, column)
-        assert_answers(one.shown(), numbers, side, row, column)
+        assert_matches(one.shown(), numbers, side, row, column)
         one.page.keyboard.press("Escape")
         one.page.keyboard.press("ArrowUp")
-        assert_answers(one.shown(), numbers, side, max(0, row - 1), column)
+        assert_matches(one.shown(), numbers, side, max(0, row - 1), column)
         one.page.keyboard.press("Escape")
         one.page.locator("button", has_text="reset").focus()
         assert_whole(one.shown(), numbers)
-    for opened, of_answer in enumerate(one.numbers[1:], start=1):  # the strip of a ranked list
-        one.page.locator(".answers img").nth(opened).click()
+    for opened, of_candidate in enumerate(one.numbers[1:], start=1):  # the strip of a ranked list
+        one.page.locator(".candidates img").nth(opened).click()
         one.page.mouse.move(2, 2)
-        assert_whole(one.shown(), of_answer[tuple(state["channel"])])
+        assert_whole(one.shown(), of_candidate[tuple(state["channel"])])
 
 
 def strongest_places(numbers: np.ndarray) -> dict[str, tuple[int, int]]:
@@ -148,9 +144,10 @@ def strongest_places(numbers: np.ndarray) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (375, "dark")])
-def test_chapter_8_switches_between_none_har_and_prf(opened_at, width, scheme):  # noqa: F811
+def test_chapter_8_switches_between_none_har_and_prf(open_page, width, scheme):
     _, state, payload = explorer_of(CHAPTER_8)
-    one = opened_at(built(CHAPTER_8).as_uri(), payload, width=width, scheme=scheme)
+    settings = {"payload": payload, "width": width, "scheme": scheme}
+    one = open_page(OpenedExplorer, built(CHAPTER_8).as_uri(), **settings)
     names = [name for group, name in one.numbers[0] if group == SWITCH]
     assert state["channel"] == [SWITCH, names[0]] and len(names) == 5
     row, column = strongest_places(one.numbers[0][SWITCH, names[0]])["query"]
@@ -160,16 +157,16 @@ def test_chapter_8_switches_between_none_har_and_prf(opened_at, width, scheme): 
     for name in names:
         numbers = one.choose(SWITCH, name)
         shown = one.shown()
-        assert_answers(shown, numbers, "query", row, column)
+        assert_matches(shown, numbers, "query", row, column)
         seen.add(json.dumps(shown["target"]))
     assert len(seen) == len(names), "each network answers in its own way"
     other = one.choose("gradcam", "stem")
-    assert_answers(one.shown(), other, "query", row, column)
+    assert_matches(one.shown(), other, "query", row, column)
 
 
 def test_chapter_8_packs_what_numpy_computes():
     """The pair by its rule; each network on it; feedback by the answers that HAR itself gave."""
-    notebook = Path(__file__).parents[1] / "notebooks" / f"{CHAPTER_8}.ipynb"
+    notebook = Path(__file__).parents[2] / "notebooks" / f"{CHAPTER_8}.ipynb"
     cells = {cell.id: cell.source for cell in nbformat.read(notebook, as_version=4).cells}
     values: dict = {}
     exec(cells["parameters"], values)
@@ -178,7 +175,7 @@ def test_chapter_8_packs_what_numpy_computes():
     query, prepared = town.queries[values["query_number"]], prepare(method, town)
     _, _, payload = explorer_of(CHAPTER_8)
     header, (numbers,) = unpack(payload)
-    (entry,) = header["answers"]
+    (entry,) = header["candidates"]
 
     def answers(network) -> list[str]:
         ranked = rank(NetworkMethod(network), [query], town, prepared)[query.name]
@@ -190,7 +187,7 @@ def test_chapter_8_packs_what_numpy_computes():
     pair = method.tensor(asked, [prepared.features[right]])
     partners = known_partners(town, query, right, pair.shape[2:])
     flat = np.where(partners[..., 0] < 0, -1, partners[..., 0] * pair.shape[3] + partners[..., 1])
-    assert entry["partners"] == flat.ravel().tolist() and (flat >= 0).any()
+    assert entry["true_matches"] == flat.ravel().tolist() and (flat >= 0).any()
 
     networks = {name: load_network(path) for name, path in study.stored_networks().items()}
     judged = {study.NAMES[name]: (network, pair) for name, network in networks.items()}

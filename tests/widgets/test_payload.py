@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from indiret.payload import Answer, pack
+from indiret.widgets.payload import Candidate, pack_channels
 
 QUERY_GRID, TARGET_GRIDS = (3, 6), ((5, 4), (4, 5))
 
@@ -20,30 +20,30 @@ def noise(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def answer(seed: int = 0, grid: tuple[int, int] = TARGET_GRIDS[0], **others) -> Answer:
+def candidate(seed: int = 0, grid: tuple[int, int] = TARGET_GRIDS[0], **others) -> Candidate:
     """Evidence with many zeros, and a view with both signs."""
     random = np.random.default_rng(seed)
     shape = (*grid, *QUERY_GRID)
-    partners = np.stack([random.integers(0, side, QUERY_GRID) for side in grid], axis=-1)
-    partners[0, :3] = -1
+    matches = np.stack([random.integers(0, side, QUERY_GRID) for side in grid], axis=-1)
+    matches[0, :3] = -1
     channels = {
         "combined": {"tensor": np.maximum(0, random.normal(size=shape))},
         "gradcam": {"stem": random.random(shape), "stage1": random.random(shape)},
         "none / HAR / PRF": {name: random.random(shape) for name in ("none", "HAR", "PRF")},
         "views": {"stem": random.normal(size=shape), "colour": random.normal(size=shape)},
     }
-    given = {"partners": partners, "channels": channels} | others
-    return Answer(f"answer {seed}", noise(120, 90, seed), **given)
+    given = {"true_matches": matches, "channels": channels} | others
+    return Candidate(f"candidate {seed}", noise(120, 90, seed), **given)
 
 
 def unpack(payload: bytes):
-    """The header, and each answer's channels: a second reader in numpy."""
+    """The header, and each candidate's channels: a second reader in numpy."""
     whole = zlib.decompress(payload)
     (length,) = struct.unpack("<I", whole[:4])
     header, at = json.loads(whole[4 : 4 + length]), 4 + length
     at += header["query"]["jpeg"]
     numbers = []
-    for entry in header["answers"]:
+    for entry in header["candidates"]:
         at += entry["jpeg"]
         shape = *entry["grid"], *header["query"]["grid"]
         numbers.append({})
@@ -62,8 +62,10 @@ def unpack(payload: bytes):
     arrays.arrays(np.float64, (2, 3, 1, 2), elements=st.floats(-1e6, 1e6, allow_subnormal=False))
 )
 def test_channels_decode_to_within_half_a_step(values):
-    header, numbers = unpack(pack("q", noise(), [Answer("a", noise(), {"g": {"n": values}})]))
-    (channel,) = header["answers"][0]["channels"]
+    header, numbers = unpack(
+        pack_channels("q", noise(), [Candidate("a", noise(), {"g": {"n": values}})])
+    )
+    (channel,) = header["candidates"][0]["channels"]
     step = (channel["high"] - channel["low"]) / 255
     assert channel["low"] == min(0, values.min())
     assert np.abs(numbers[0]["g", "n"] - values).max() <= step * 0.5001
@@ -71,39 +73,42 @@ def test_channels_decode_to_within_half_a_step(values):
         assert (numbers[0]["g", "n"][values == 0] == 0).all()
 
 
-def test_names_grids_and_partners_are_packed():
-    one = answer(caption="90%", right=True)
-    header, _ = unpack(pack("q", noise(), [one]))
-    (entry,) = header["answers"]
+def test_names_grids_and_true_matches_are_packed():
+    one = candidate(caption="90%", relevant=True)
+    header, _ = unpack(pack_channels("q", noise(), [one]))
+    (entry,) = header["candidates"]
     assert header["query"]["grid"] == [3, 6] and header["query"]["size"] == [90, 120]
-    assert (entry["name"], entry["caption"], entry["right"]) == ("answer 0", "90%", True)
+    assert (entry["name"], entry["caption"], entry["relevant"]) == ("candidate 0", "90%", True)
     assert (entry["grid"], entry["size"]) == ([5, 4], [120, 90])
-    assert entry["partners"][:3] == [-1, -1, -1]
-    i, j = one.partners[2, 5]
-    assert entry["partners"][2 * 6 + 5] == i * 4 + j
+    assert entry["true_matches"][:3] == [-1, -1, -1]
+    i, j = one.true_matches[2, 5]
+    assert entry["true_matches"][2 * 6 + 5] == i * 4 + j
 
 
 @pytest.mark.parametrize(
-    ("answers", "message"),
+    ("candidates", "message"),
     [
-        ([], "no answer"),
-        ([answer(channels={})], "one channel or more"),
-        ([answer(channels={"g": {"a": np.ones((2, 2, 2))}})], "m, n, m', n'"),
+        ([], "no candidate"),
+        ([candidate(channels={})], "one channel or more"),
+        ([candidate(channels={"g": {"a": np.ones((2, 2, 2))}})], "m, n, m', n'"),
         (
-            [answer(channels={"g": {"a": np.ones((2, 2, 2, 2)), "b": np.ones((2, 2, 2, 3))}})],
+            [candidate(channels={"g": {"a": np.ones((2, 2, 2, 2)), "b": np.ones((2, 2, 2, 3))}})],
             "all of one shape",
         ),
-        ([answer(channels={"g": {"a": np.full((5, 4, 3, 6), np.nan)}})], "g / a holds NaN"),
-        ([answer(partners=np.zeros((3, 5, 2), int))], "partners has shape"),
-        ([answer(partners=np.full((3, 6, 2), 5))], "target's grid"),
-        ([answer(), answer(channels={"g": {"a": np.ones((5, 4, 3, 6))}})], "Give all the same"),
+        ([candidate(channels={"g": {"a": np.full((5, 4, 3, 6), np.nan)}})], "g / a holds NaN"),
+        ([candidate(true_matches=np.zeros((3, 5, 2), int))], "true_matches has shape"),
+        ([candidate(true_matches=np.full((3, 6, 2), 5))], "target's grid"),
+        (
+            [candidate(), candidate(channels={"g": {"a": np.ones((5, 4, 3, 6))}})],
+            "Give all the same",
+        ),
     ],
 )
-def test_wrong_answers_are_refused(answers, message):
+def test_wrong_candidates_are_refused(candidates, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        pack("q", noise(), answers)
+        pack_channels("q", noise(), candidates)
 
 
 def test_a_picture_of_another_kind_is_refused():
     with pytest.raises(ValueError, match=r"float64 of shape .* give uint8"):
-        pack("q", noise() / 255, [answer()])
+        pack_channels("q", noise() / 255, [candidate()])

@@ -1,3 +1,5 @@
+"""The page of a search: text stays text, nothing is loaded, and it is written whole."""
+
 import re
 import shutil
 from html.parser import HTMLParser
@@ -7,7 +9,7 @@ import pytest
 import torch
 
 from indiret.evidence import Evidence
-from indiret.report import ReportHit, write_report
+from indiret.reports import ReportHit, write_search_report
 
 NASTY = """<script>alert("x")</script>'&"><img src=x onerror=alert(1)>.jpg"""
 
@@ -38,8 +40,15 @@ def hit(name: str = "hit.jpg", shape=(300, 400), probability: float | None = 0.9
     return ReportHit(name, noise(*shape), 2.5, probability, Evidence(2.5, torch.rand(7, 7, 5, 6)))
 
 
+def text_of(folder, *hits: ReportHit, **options) -> str:
+    path = write_search_report(folder / "r.html", "q.jpg", noise(200, 300), hits, **options)
+    return path.read_text(encoding="utf-8")
+
+
 def test_names_are_text_and_never_markup(tmp_path):
-    path = write_report(tmp_path / "report.html", NASTY, noise(200, 300), [hit(NASTY)], note=NASTY)
+    path = write_search_report(
+        tmp_path / "report.html", NASTY, noise(200, 300), [hit(NASTY)], note=NASTY
+    )
     page = Page(path.read_text(encoding="utf-8"))
     assert page.text.count(NASTY) == 4  # title, heading, note, hit
     assert "script" not in page.tags and "img" not in page.tags
@@ -47,7 +56,9 @@ def test_names_are_text_and_never_markup(tmp_path):
 
 
 def test_the_page_loads_nothing(tmp_path):
-    text = write_report(tmp_path / "r.html", "q", noise(200, 300), [hit(), hit()]).read_text()
+    text = write_search_report(
+        tmp_path / "r.html", "q", noise(200, 300), [hit(), hit()]
+    ).read_text()
     page = Page(text)
     links = [value for name, value in page.attributes if name in ("src", "href", "srcset")]
     assert len(links) == 2 * (2 + 4)
@@ -57,12 +68,14 @@ def test_the_page_loads_nothing(tmp_path):
 
 def test_ten_large_noisy_hits_stay_small(tmp_path):
     hits = (hit(f"{n}.jpg", (2000, 3000)) for n in range(10))
-    path = write_report(tmp_path / "report.html", "q.jpg", noise(3000, 2000), hits)
+    path = write_search_report(tmp_path / "report.html", "q.jpg", noise(3000, 2000), hits)
     assert path.stat().st_size < 5_000_000
 
 
 def test_every_drawing_is_described(tmp_path):
-    text = write_report(tmp_path / "r.html", "q.jpg", noise(200, 300), [hit("b.jpg")]).read_text()
+    text = write_search_report(
+        tmp_path / "r.html", "q.jpg", noise(200, 300), [hit("b.jpg")]
+    ).read_text()
     drawings = re.findall(r"<svg class=[^>]*>", text)
     assert len(drawings) == 2
     assert all(
@@ -74,7 +87,7 @@ def test_lines_join_matched_patches_in_both_layouts(tmp_path):
     pairs = torch.zeros(4, 4, 2, 2)
     pairs[3, 0, 0, 1] = 1.0
     found = ReportHit("b.jpg", noise(200, 200), 1.0, None, Evidence(1.0, pairs))
-    text = write_report(tmp_path / "r.html", "q.jpg", noise(200, 200), [found]).read_text()
+    text = write_search_report(tmp_path / "r.html", "q.jpg", noise(200, 200), [found]).read_text()
     ends = re.findall(r'class="pair" x1="([^"]*)" y1="([^"]*)" x2="([^"]*)" y2="([^"]*)"', text)
     assert [tuple(map(float, end)) for end in ends] == [
         (225.0, 75.0, 324 + 37.5, 262.5),
@@ -83,14 +96,12 @@ def test_lines_join_matched_patches_in_both_layouts(tmp_path):
 
 
 def test_probability_is_left_out_where_there_is_none(tmp_path):
-    with_one = write_report(tmp_path / "a.html", "q", noise(100, 100), [hit(probability=0.25)])
-    without = write_report(tmp_path / "b.html", "q", noise(100, 100), [hit(probability=None)])
-    assert "25.0% likely relevant" in with_one.read_text()
-    assert "likely relevant" not in without.read_text()
+    assert "25.0% likely relevant" in text_of(tmp_path, hit(probability=0.25))
+    assert "likely relevant" not in text_of(tmp_path, hit(probability=None))
 
 
 def test_no_hit_and_a_name_outside_unicode(tmp_path):
-    path = write_report(
+    path = write_search_report(
         tmp_path / "r.html", "q\udcff.jpg", noise(60, 60), [], note="Nothing found."
     )
     assert "Nothing found." in path.read_text(encoding="utf-8")
@@ -101,10 +112,10 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path):
         yield hit()
         raise OSError("a photo is gone")
 
-    path = write_report(tmp_path / "new" / "r.html", "q", noise(60, 60), [])
+    path = write_search_report(tmp_path / "new" / "r.html", "q", noise(60, 60), [])
     before = path.read_bytes()
     with pytest.raises(OSError, match="is gone"):
-        write_report(path, "q", noise(60, 60), hits())
+        write_search_report(path, "q", noise(60, 60), hits())
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["r.html"]
 
@@ -113,7 +124,7 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path):
 def test_the_page_fits_and_stays_quiet_in_a_browser(tmp_path, width):
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or pytest.skip("chromium is not installed")
-    path = write_report(
+    path = write_search_report(
         tmp_path / "r.html", "a_long_name_" * 12, noise(200, 300), [hit("b" * 200, (400, 200))]
     )
     with playwright.sync_playwright() as driver:

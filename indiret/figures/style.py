@@ -1,0 +1,83 @@
+"""One style for all figures: colours, a canvas that is closed for pyplot, pictures with frames.
+
+Chapter: all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+
+INK = "#22252b"
+PAPER = "#fbfaf7"  # figures bring their own ground, so they need no second, dark version
+GOOD, BAD, LINE = "#1b8a5a", "#b3402e", "#ffb000"
+STYLE: Any = {
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "figure.dpi": 110,
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dcd8cf",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    # Okabe and Ito's colours, told apart by colour-blind readers too.
+    "axes.prop_cycle": plt.cycler(
+        color=["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"]
+    ),
+}
+
+
+@contextmanager
+def subplots(
+    rows: int = 1, columns: int = 1, style: Any = None, **options: Any
+) -> Iterator[tuple[Figure, Any]]:
+    """A figure and its (rows, columns) array of axes in the style, closed for pyplot at the end.
+
+    As the last line of a notebook cell the figure is shown once, and nothing is left open.
+
+    Examples
+    --------
+    >>> with subplots(1, 2) as (figure, axes):
+    ...     axes.shape
+    (1, 2)
+    >>> plt.get_fignums()
+    []
+    """
+    with plt.rc_context({**STYLE, **(style or {})}):
+        figure, axes = plt.subplots(rows, columns, squeeze=False, layout="constrained", **options)
+        try:
+            yield figure, axes
+        finally:
+            plt.close(figure)
+
+
+def show_picture(ax: Axes, picture: Picture, title: str, relevant: bool | None = None) -> None:
+    """A picture under its title: framed green and ticked if relevant, red and crossed if not."""
+    ax.imshow(picture, aspect="equal")
+    ax.axis("off")
+    ax.set_title(title + {True: " ✓", False: " ✗", None: ""}[relevant])
+    if relevant is not None:
+        colour, (height, width) = GOOD if relevant else BAD, picture.shape[:2]
+        ax.title.set_color(colour)
+        frame = Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3)
+        ax.add_patch(frame)

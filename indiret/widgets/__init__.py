@@ -1,0 +1,40 @@
+"""Widgets to point, move and draw with, live in a notebook and as HTML in a page.
+
+anywidget is loaded with the first widget that is asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from indiret.widgets.annotator import Annotator
+    from indiret.widgets.explorer import Explorer, explore, explore_ranked
+    from indiret.widgets.payload import Candidate
+    from indiret.widgets.plane_explorer import (
+        PlaneExplorer,
+        PlaneResponses,
+        known_plane_responses,
+        plane_responses,
+    )
+
+__all__ = [
+    "Annotator",
+    "Candidate",
+    "Explorer",
+    "PlaneExplorer",
+    "PlaneResponses",
+    "explore",
+    "explore_ranked",
+    "known_plane_responses",
+    "plane_responses",
+]
+
+MODULES = {"Annotator": "annotator", "Candidate": "payload"}
+MODULES |= dict.fromkeys(("Explorer", "explore", "explore_ranked"), "explorer")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{MODULES.get(name, 'plane_explorer')}")
+    return getattr(module, name)

@@ -1,0 +1,4 @@
+"""The browser, and pages in it, for all tests of widgets."""
+
+from tests.widgets.pages import browser as browser
+from tests.widgets.pages import open_page as open_page
