@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from indiret.comparison import STORED, Result, read_results
+from indiret.experiments.comparison import STORED, Result, read_results
 from tools.store_study import rounded
 
 

@@ -14,7 +14,7 @@ import json
 import shutil
 from pathlib import Path
 
-from indiret.claims import STORED_GRID, read_measured
+from indiret.experiments.claims import STORED_GRID, read_measured
 from tools.store_study import rounded
 
 

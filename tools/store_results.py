@@ -13,7 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
-from indiret import ablation, audit, robustness
+from indiret.experiments import ablation, audit, robustness
 from tools.store_study import rounded
 
 PLACES = {

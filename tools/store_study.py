@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from indiret import study
+from indiret.experiments import study
 
 SHOWN = (study.BASE, "har")
 

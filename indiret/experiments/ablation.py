@@ -20,10 +20,11 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from indiret.audit import QUICK, Values, rounded_interval
 from indiret.correlation import initial_metric_state
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import average_precision
+from indiret.experiments.audit import QUICK, Values, rounded_interval
+from indiret.experiments.evaluate import keep_settings, provenance, write_json
 from indiret.networks import (
     CONFIGS,
     IndicativeNetwork,
@@ -32,7 +33,6 @@ from indiret.networks import (
     parameter_count,
 )
 from indiret.ranking import rank
-from indiret.reproduction import keep_settings, provenance, write_json
 from indiret.sampling import Lessons, PairSampler
 from indiret.training import PAPER_RECIPE, TrainingConfig, fit
 
@@ -62,7 +62,7 @@ ROWS: dict[str, NetworkConfig] = {
     "layout: flat": QUICK.replace(conv="flat"),
     "layout: flat, width 16": QUICK.replace(conv="flat", width=16),
 }
-STORED = Path(__file__).parent / "data" / "ablation"
+STORED = Path(__file__).parents[1] / "data" / "ablation"
 Record = dict[str, Any]
 
 

@@ -37,9 +37,9 @@ from indiret.evaluation import (
     nested_bootstrap,
     training_data,
 )
+from indiret.experiments.evaluate import keep_settings, provenance, write_json
 from indiret.networks import CONFIGS, IndicativeNetwork, NetworkConfig, build_network
 from indiret.ranking import NetworkMethod, prepare
-from indiret.reproduction import keep_settings, provenance, write_json
 from indiret.sampling import Lessons, PairSampler
 from indiret.statistics import sign_flip_test
 from indiret.training import TrainingConfig, ValidationLook, fit
@@ -57,7 +57,7 @@ COMPARISONS = {
     "of it, knowing the photos": ("same photos", "other photos"),
     "knowing photos under wrong labels": ("shuffled labels", "without"),
 }
-STORED = Path(__file__).parent / "data" / "audit"
+STORED = Path(__file__).parents[1] / "data" / "audit"
 Record = dict[str, Any]
 Values = dict[tuple[str, str, int], float]  # by landmark, query and seed
 

@@ -21,11 +21,11 @@ import torch
 from indiret.attention import coordinates, hypersphere
 from indiret.datasets import load_dataset
 from indiret.evaluation import Interval, nested_bootstrap
+from indiret.experiments.evidence_protocol import known_partners
 from indiret.networks import build_network, parameter_count
-from indiret.protocol import known_partners
 from indiret.shapes import matching_points, shape_precision
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 STORED_GRID = DATA / "reproduction"  # runs of Toytown that the book reports
 STORED_PAPER = DATA / "paper-base"  # the one of the paper's network at full width
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"

@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import subprocess
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -33,15 +32,14 @@ from indiret.evaluation import (
     nested_bootstrap,
     revisit,
 )
+from indiret.experiments.evidence_protocol import measure_evidence, measure_maps
 from indiret.networks import VERIFIER, load_network, read_metadata
 from indiret.planenet import is_plane_network
-from indiret.protocol import measure_evidence, measure_maps
 from indiret.ranking import Hit, Method, NetworkMethod, Prepared, prepare, rank
 from indiret.reranking import Shortlist
 from indiret.verification import build_verifier_method
 
 TIMED = 8  # queries whose time is taken
-BETWEEN = 5.0  # seconds from one look at energy to the next
 
 
 def list_methods() -> dict[str, str]:
@@ -269,89 +267,8 @@ def _commit() -> str:
 
 def _lock() -> str:
     """A SHA-256 of the pinned versions; ``unknown`` outside a checkout."""
-    pins = Path(__file__).parents[1] / "constraints.txt"
+    pins = Path(__file__).parents[2] / "constraints.txt"
     return hashlib.sha256(pins.read_bytes()).hexdigest() if pins.is_file() else "unknown"
-
-
-def gpu_watts() -> float | None:
-    """What all GPUs of this machine draw now, as ``nvidia-smi`` says; None where it cannot."""
-    command = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-        return sum(map(float, found.stdout.split())) if found.stdout.strip() else None
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-
-
-class EnergyMeter:
-    """Joules that the machine took, all of its programs together, where it tells.
-
-    Parameters
-    ----------
-    root
-        Of Linux's counters of the processors (RAPL). Each starts again at zero now and then, so
-        they are read over and over.
-    gpus
-        Whether to ask ``nvidia-smi`` for the power of the GPUs, too, every few seconds.
-
-    Examples
-    --------
-    >>> with EnergyMeter(Path("no/counters/here")) as meter:
-    ...     pass
-    >>> meter.joules() is None
-    True
-    """
-
-    def __init__(self, root: Path = Path("/sys/class/powercap"), gpus: bool = False):
-        self.counters = sorted(root.glob("intel-rapl:[0-9]"))
-        self._last = {counter: self._read(counter, "energy_uj") for counter in self.counters}
-        self._known = None not in self._last.values() and bool(self._last)
-        self._spent, self._done = 0, threading.Event()
-        self._watts = gpu_watts() if gpus else None
-        self._gpu_spent, self._asked = 0.0, time.monotonic()
-
-    def __enter__(self) -> "EnergyMeter":
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._watcher.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._watcher.join()
-        self._add()
-
-    def joules(self) -> float | None:
-        """The processors', since the start; None where no counter can be read."""
-        return self._spent / 1e6 if self._known else None
-
-    def gpu_joules(self) -> float | None:
-        """The GPUs', since the start; None where they were not asked or do not tell."""
-        return None if self._watts is None else self._gpu_spent
-
-    def _watch(self) -> None:
-        while not self._done.wait(BETWEEN):
-            self._add()
-
-    def _add(self) -> None:
-        if self._watts is not None:
-            before, since = self._watts, self._asked
-            self._watts, self._asked = gpu_watts(), time.monotonic()
-            self._gpu_spent += (before + (self._watts or 0.0)) / 2 * (self._asked - since)
-        for counter in self.counters:
-            now, last = self._read(counter, "energy_uj"), self._last[counter]
-            if now is None or last is None:
-                self._known = False
-                return
-            turn = self._read(counter, "max_energy_range_uj") or 0
-            self._spent += now - last + (turn if now < last else 0)
-            self._last[counter] = now
-
-    @staticmethod
-    def _read(counter: Path, name: str) -> int | None:
-        try:
-            return int((counter / name).read_text())
-        except (OSError, ValueError):  # usually only root may read it
-            return None
 
 
 def write_json(path: Path, data: Any) -> None:

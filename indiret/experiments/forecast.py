@@ -22,16 +22,23 @@ import torch
 
 from indiret.datasets import RetrievalDataset
 from indiret.evaluation import training_data
+from indiret.experiments.evaluate import find_method
+from indiret.experiments.evidence_protocol import evidence_pairs
+from indiret.experiments.reproduction import (
+    EXPLAINED,
+    JUDGED_AGAIN,
+    TRAINED,
+    Asked,
+    RunConfig,
+    validation_data,
+)
 from indiret.networks import build_network
-from indiret.protocol import evidence_pairs
 from indiret.ranking import Method, NetworkMethod, prepare_query
-from indiret.reproduction import find_method
-from indiret.runs import EXPLAINED, JUDGED_AGAIN, TRAINED, Asked, RunConfig, validation_data
 from indiret.sampling import VERSIONS, Lessons, PairSampler
 from indiret.training import batch_loss, build_optimiser, fitted_state, take_step
 
 SECONDS = 30.0  # of measurement
-STORED = Path(__file__).parent / "data" / "forecast.json"  # from benchmarks/forecast.py
+STORED = Path(__file__).parents[1] / "data" / "forecast.json"  # from benchmarks/forecast.py
 PROGRAM = 5 * 10**8  # bytes of a process with torch
 NOTEBOOK = 10**5  # bytes of an executed notebook with its results, roughly
 KERNEL = 25 * 10**7  # bytes of memory of a notebook's kernel, beside the process that waits for it
@@ -289,7 +296,7 @@ def estimate_grid(
     Parameters
     ----------
     configs
-        From `indiret.grid.read_grid`.
+        From `indiret.experiments.runner.read_grid`.
     processes
         That share the runs; more than there are processors do not make it faster.
     seconds

@@ -33,6 +33,15 @@ from indiret.evaluation import (
     training_data,
 )
 from indiret.evidence import explain
+from indiret.experiments.evaluate import find_method, provenance, write_json
+from indiret.experiments.evidence_protocol import (
+    DEFAULT_EVIDENCE,
+    EVIDENCE,
+    EvidencePair,
+    evidence_pairs,
+    known_partners,
+    pair_measures,
+)
 from indiret.feedback import query_weights, refine_query, weight_tensor
 from indiret.networks import (
     CONFIGS,
@@ -43,16 +52,7 @@ from indiret.networks import (
     save_network,
 )
 from indiret.parallel import Team, local_device
-from indiret.protocol import (
-    DEFAULT_EVIDENCE,
-    EVIDENCE,
-    EvidencePair,
-    evidence_pairs,
-    known_partners,
-    pair_measures,
-)
 from indiret.ranking import FeedbackConfig, Method, NetworkMethod, Prepared, rank_in_blocks
-from indiret.reproduction import EnergyMeter, find_method, provenance, write_json
 from indiret.training import ALONE, PAPER_RECIPE, TrainingConfig, fit
 
 LITERAL = "gradcam (Eq. 3, literal)"
@@ -257,20 +257,19 @@ def finished(config: RunConfig, folder: Path) -> dict[str, Any] | None:
 
 def _run(config: RunConfig, folder: Path, team: Team) -> dict[str, Any]:
     began, used = time.monotonic(), time.process_time()
-    with EnergyMeter(gpus=config.device.startswith("cuda")) as meter:
-        dataset = config.load()
-        origin = provenance(dataset)  # before anything is edited meanwhile
-        fold = config.part(dataset)
-        log: list[dict[str, float]] = []
-        if config.method == TRAINED:
-            network, log = train_in_fold(config, dataset, fold, folder, team)
-            method: Method = NetworkMethod(network)
-        else:
-            method = find_method(config.method)
-        if not team.first:
-            team.wait()
-            return {}
-        records, skipped = measure(config, method, dataset, fold)
+    dataset = config.load()
+    origin = provenance(dataset)  # before anything is edited meanwhile
+    fold = config.part(dataset)
+    log: list[dict[str, float]] = []
+    if config.method == TRAINED:
+        network, log = train_in_fold(config, dataset, fold, folder, team)
+        method: Method = NetworkMethod(network)
+    else:
+        method = find_method(config.method)
+    if not team.first:
+        team.wait()
+        return {}
+    records, skipped = measure(config, method, dataset, fold)
     results: dict[str, Any] = {
         "config": config.plain,
         "fold": {part: len(queries) for part, queries in fold._asdict().items()},
@@ -284,8 +283,6 @@ def _run(config: RunConfig, folder: Path, team: Team) -> dict[str, Any]:
             "processes": team.size,
             "seconds": round(time.monotonic() - began, 2),
             "processor_seconds": round(time.process_time() - used, 2),
-            "joules": meter.joules(),
-            "gpu_joules": meter.gpu_joules(),
         },
     }
     write_json(folder / "results.json", results)

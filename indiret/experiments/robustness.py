@@ -25,15 +25,15 @@ from indiret.correspondence import NO_PARTNER
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import nested_bootstrap, patch_match_accuracy
 from indiret.evidence import Evidence, explain
+from indiret.experiments.evaluate import find_method, keep_settings, provenance, write_json
+from indiret.experiments.evidence_protocol import DEFAULT_EVIDENCE
 from indiret.images import Picture, pixel_box
-from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import Method, NetworkMethod, prepare_query
-from indiret.reproduction import find_method, keep_settings, provenance, write_json
 
 FINER = 3  # pixels drawn for each pixel kept, so that what shrinks does not flicker
 MEASURES = ("reciprocal_rank", "patch_match")
 METHODS = ("base", "planes", "sift-ransac", "colour-histogram")
-STORED = Path(__file__).parent / "data" / "robustness"
+STORED = Path(__file__).parents[1] / "data" / "robustness"
 Matrix = NDArray[np.float64]
 
 
@@ -188,7 +188,7 @@ def run_robustness(
     dataset
         With regions of interest.
     methods
-        As `indiret.reproduction.find_method` takes them.
+        As `indiret.experiments.evaluate.find_method` takes them.
     queries
         Of each landmark.
     others

@@ -23,10 +23,10 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from indiret.experiments.reproduction import RunConfig, finished, run
 from indiret.parallel import Team
-from indiret.runs import RunConfig, finished, run
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "reproduce.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "reproduce.ipynb"
 FAILURE = "failure.txt"
 TRIES = 3  # rounds of workers after some were killed
 
@@ -235,7 +235,7 @@ def _by_processes(
     kinds = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
     if "forkserver" in kinds:
-        context.set_forkserver_preload(["indiret.grid"])  # torch is loaded once
+        context.set_forkserver_preload(["indiret.experiments.runner"])  # torch is loaded once
 
     def left() -> list[RunConfig]:
         return [

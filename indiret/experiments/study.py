@@ -34,6 +34,14 @@ from indiret.evaluation import (
     strongest_targets,
 )
 from indiret.evidence import explain
+from indiret.experiments.evaluate import keep_settings, provenance, write_json
+from indiret.experiments.evidence_protocol import (
+    DEFAULT_EVIDENCE,
+    EvidencePair,
+    evidence_pairs,
+    known_partners,
+    pair_measures,
+)
 from indiret.feedback import query_weights, refine_query, weight_tensor
 from indiret.images import pixel_box, read_image
 from indiret.networks import (
@@ -45,15 +53,7 @@ from indiret.networks import (
     load_network,
     save_network,
 )
-from indiret.protocol import (
-    DEFAULT_EVIDENCE,
-    EvidencePair,
-    evidence_pairs,
-    known_partners,
-    pair_measures,
-)
 from indiret.ranking import FeedbackConfig, NetworkMethod, answer_votes, prepare
-from indiret.reproduction import keep_settings, provenance, write_json
 from indiret.sampling import Lessons, PairSampler
 from indiret.training import TrainingConfig, ValidationLook, fit
 
@@ -70,7 +70,7 @@ NAMES = {
     "gaussian": "full Gaussian",
     "plane": "plane",
 }
-STORED = Path(__file__).parent / "data" / "study"
+STORED = Path(__file__).parents[1] / "data" / "study"
 Record = dict[str, Any]  # variant, seed, scheme, and a value for each measure
 Networks = Mapping[tuple[str, int], IndicativeNetwork]  # by variant and seed
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from indiret import ablation
-from indiret.ablation import KEPT, REFERENCE, ROWS, row_costs, run_ablation
+from indiret.experiments import ablation
+from indiret.experiments.ablation import KEPT, REFERENCE, ROWS, row_costs, run_ablation
 from indiret.networks import build_network
 from tests.tiny_town import make_tiny_town
 

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from indiret import audit
-from indiret.audit import AuditConfig, Exam, arrange, run_audit
 from indiret.datasets import load_dataset
 from indiret.evaluation import mean_average_precision
+from indiret.experiments import audit
+from indiret.experiments.audit import AuditConfig, Exam, arrange, run_audit
 from indiret.networks import CONFIGS, build_network
 from indiret.ranking import rank
 from tests.tiny_town import make_tiny_town

@@ -1,12 +1,12 @@
-"""`indiret.claims`: every kind of claim can come out either way, and says why."""
+"""`indiret.experiments.claims`: every kind of claim can come out either way, and says why."""
 
 import json
 from collections import Counter
 
 import pytest
 
-from indiret import claims
-from indiret.claims import (
+from indiret.experiments import claims
+from indiret.experiments.claims import (
     NOT_REPRODUCED,
     NOT_RUN,
     NOT_TESTABLE,
@@ -18,7 +18,7 @@ from indiret.claims import (
     read_claims,
     read_measured,
 )
-from indiret.runs import RunConfig
+from indiret.experiments.reproduction import RunConfig
 from tools.store_grid import store
 
 GAIN = {

@@ -1,13 +1,15 @@
-"""`indiret.cost`: what is predicted, beside what a small run then needs."""
+"""`indiret.experiments.forecast`: what is predicted, beside what a small run then needs."""
 
 import json
 
 import numpy as np
 import pytest
 
-from indiret import cost
 from indiret.baselines import build_method
-from indiret.cost import (
+from indiret.datasets import load_dataset
+from indiret.evaluation import training_data
+from indiret.experiments import forecast as cost
+from indiret.experiments.forecast import (
     Rates,
     RunRates,
     distinct,
@@ -17,11 +19,9 @@ from indiret.cost import (
     in_words,
     measure_rates,
 )
-from indiret.datasets import load_dataset
-from indiret.evaluation import training_data
+from indiret.experiments.reproduction import RunConfig
 from indiret.networks import build_network
 from indiret.ranking import prepare, rank
-from indiret.runs import RunConfig
 from indiret.sampling import PairSampler
 from tests.tiny_town import make_tiny_town
 from tools.scale_page import tables

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indiret import robustness
 from indiret.correspondence import NO_PARTNER
-from indiret.robustness import FACTORS, Changed, moved_partners, run_robustness
+from indiret.experiments import robustness
+from indiret.experiments.robustness import FACTORS, Changed, moved_partners, run_robustness
 from tests.tiny_town import make_tiny_town
 from tools.store_results import store
 

@@ -1,4 +1,4 @@
-"""`indiret.grid`: runs of a file, killed at any moment, on processes and on a cluster."""
+"""`indiret.experiments.runner`: runs that are killed at any moment, by processes or a cluster."""
 
 import json
 import multiprocessing
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from indiret import grid
-from indiret.grid import is_done, read_grid, run_grid
-from indiret.runs import RunConfig
+from indiret.experiments import runner as grid
+from indiret.experiments.reproduction import RunConfig
+from indiret.experiments.runner import is_done, read_grid, run_grid
 from tests.tiny_town import make_tiny_town
 
 # What two runs of the same settings may differ in; who edits meanwhile changes the commit.
-TIMES = ("seconds", "processor_seconds", "joules", "gpu_joules", "commit")
+TIMES = ("seconds", "processor_seconds", "commit")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_a_wrong_file_is_named(tmp_path, text, sentence):
 def test_kill_9_at_ten_moments_loses_nothing(configs, wanted, tmp_path):
     """Nothing that finished is touched again, and nothing half-written is taken for finished."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["indiret.grid"])
+    context.set_forkserver_preload(["indiret.experiments.runner"])
 
     def started():
         process = context.Process(target=run_grid, args=(configs, tmp_path, 1, None, False))

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from indiret import study
 from indiret.attention import MASKS
 from indiret.datasets import load_clicked_pairs, load_dataset
 from indiret.evaluation import average_precision
+from indiret.experiments import study
+from indiret.experiments.study import StudyConfig, query_region, run_study
 from indiret.networks import CONFIGS, load_network
 from indiret.ranking import NetworkMethod, rank
-from indiret.study import StudyConfig, query_region, run_study
 from tests.tiny_town import make_tiny_town
 from tools.store_study import store
 

@@ -1,0 +1,2 @@
+# SHIM
+from indiret.experiments.ablation import *  # noqa: F403

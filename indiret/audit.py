@@ -1,0 +1,2 @@
+# SHIM
+from indiret.experiments.audit import *  # noqa: F403

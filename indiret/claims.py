@@ -1,0 +1,2 @@
+# SHIM
+from indiret.experiments.claims import *  # noqa: F403

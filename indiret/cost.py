@@ -1,0 +1,2 @@
+# SHIM
+from indiret.experiments.forecast import *  # noqa: F403

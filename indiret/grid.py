@@ -1,0 +1,2 @@
+# SHIM
+from indiret.experiments.runner import *  # noqa: F403

@@ -1,0 +1,2 @@
+# SHIM
+from indiret.experiments.evidence_protocol import *  # noqa: F403

@@ -1,0 +1,2 @@
+# SHIM
+from indiret.experiments.evaluate import *  # noqa: F403

@@ -1,0 +1,2 @@
+# SHIM
+from indiret.experiments.robustness import *  # noqa: F403

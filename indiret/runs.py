@@ -1,0 +1,2 @@
+# SHIM
+from indiret.experiments.reproduction import *  # noqa: F403

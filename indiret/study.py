@@ -1,0 +1,2 @@
+# SHIM
+from indiret.experiments.study import *  # noqa: F403
