@@ -1,2 +1,2 @@
 # SHIM
-from indiret.experiments.runner import *  # noqa: F403
+from indiret.experiments.grid import *  # noqa: F403

@@ -10,24 +10,24 @@ Chapter: *Ranking and honest evaluation*.
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from indiret.correlation import initial_metric_state
-from indiret.datasets import Query, RetrievalDataset
-from indiret.evaluation import average_precision
-from indiret.experiments.audit import QUICK, Values, rounded_interval
-from indiret.experiments.evaluate import keep_settings, provenance, write_json
+from indiret.datasets import RetrievalDataset
+from indiret.experiments.audit import QUICK
+from indiret.experiments.evaluate import provenance
+from indiret.experiments.query_evaluator import HONEST, precisions
+from indiret.experiments.records import Row, long_rows, rounded_interval, select_values, write_json
+from indiret.experiments.runner import collect_rows, keep_settings
 from indiret.networks import (
     CONFIGS,
-    IndicativeNetwork,
     NetworkConfig,
     build_network,
     parameter_count,
@@ -106,29 +106,30 @@ def run_ablation(
         raise ValueError(f"seeds={seeds} is not at least 1.")
     settings: Record = {"rows": {name: asdict(config) for name, config in rows.items()}}
     settings |= {"steps": steps, "data": train.manifest_hash()}
-    keep_settings(out / "ablation.json", settings)
-    origin = provenance(train)
+    origin = keep_settings(out / "ablation.json", settings, provenance(train))
     samplers: dict[NetworkConfig, PairSampler] = {}
-    todo = [(name, seed) for seed in range(seeds) for name in rows]
-    for name, seed in tqdm(todo, desc="ablation", unit="row", disable=None):
-        path = _record_path(out, name, seed)
-        if not path.exists():
-            record = _row(rows[name], train, validation, steps, seed, samplers, name == REFERENCE)
-            write_json(path, record | {"provenance": origin})
+
+    def records(one: Trained) -> list[Row]:
+        keep = one.name == REFERENCE
+        return _records(one, rows[one.name], train, validation, steps, samplers, keep)
+
+    todo = [Trained(name, seed) for seed in range(seeds) for name in rows]
+    table = collect_rows("ablation", todo, records, out)
     costs = out / "costs.json"
     if not costs.exists():
         write_json(costs, row_costs({**rows, "paper-base": CONFIGS["paper-base"]}, train))
-    records = {
-        name: [json.loads(_record_path(out, name, seed).read_text()) for seed in range(seeds)]
-        for name in rows
-    }
     spent: dict[str, Record] = json.loads(costs.read_text())
-    table = _table(records, validation)
-    for name, row in table.items():
-        row |= spent[REFERENCE if name == KEPT else name]
-    results = {"steps": steps, "seeds": seeds, "rows": table}
-    results |= {"queries": len(records[REFERENCE][0]["AP"]), "paper-base": spent["paper-base"]}
-    results |= {"provenance": records[REFERENCE][0]["provenance"]}
+    base = select_values(table, HONEST, variant=REFERENCE)
+    summary: dict[str, Record] = {}
+    for name in [*rows, KEPT]:
+        own = REFERENCE if name == KEPT else name
+        parameters = table[(table["variant"] == own) & (table["measure"] == "parameters")]
+        values = select_values(table, HONEST, variant=name)
+        summary[name] = {"mAP": rounded_interval(values), "gain": rounded_interval(values, base)}
+        summary[name] |= {"parameters": int(parameters["value"].iloc[0]), **spent[own]}
+    asked = len({query for _, query, _ in base})
+    results = {"steps": steps, "seeds": seeds, "rows": summary, "queries": asked}
+    results |= {"paper-base": spent["paper-base"], "provenance": origin}
     write_json(out / "results.json", results)
     return results
 
@@ -175,16 +176,27 @@ def row_costs(
     }
 
 
-def _row(
+class Trained(NamedTuple):
+    """One network of the table."""
+
+    name: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{re.sub('[^a-z0-9]+', '-', self.name)}-{self.seed}"
+
+
+def _records(
+    one: Trained,
     config: NetworkConfig,
     train: RetrievalDataset,
     validation: RetrievalDataset,
     steps: int,
-    seed: int,
     samplers: dict[NetworkConfig, PairSampler],
     keep: bool,
-) -> Record:
-    recipe = TrainingConfig(steps=steps, validate_every=-(-steps // 2), seed=seed)
+) -> list[Row]:
+    recipe = TrainingConfig(steps=steps, validate_every=-(-steps // 2), seed=one.seed)
     lessons = None
     if not initial_metric_state(config.metrics, 12):  # else patches are described by what is fitted
         alike = config.replace(
@@ -193,61 +205,20 @@ def _row(
         if alike not in samplers:
             samplers.clear()  # 0.1 GB each
             samplers[alike] = PairSampler(train, build_network(alike), replace(recipe, seed=0))
-        lessons = Lessons(samplers[alike], first=seed * steps)
+        lessons = Lessons(samplers[alike], first=one.seed * steps)
     choosing = replace(validation, queries=validation.queries[::3])
     asked = [query for query in validation.queries if query not in choosing.queries]
     network, _ = fit(config, train, choosing, recipe, lessons=lessons)
-    record: Record = {"AP": _precisions(network, asked, validation)}
-    record |= {"parameters": parameter_count(network)}
+    place = {"variant": one.name, "seed": one.seed}
+    rows = long_rows({"parameters": parameter_count(network)}, landmark="", query="", **place)
+    networks = {one.name: network}
     if keep:
-        kept = build_network(config.replace(aspect="keep")).eval()
-        kept.load_state_dict(network.state_dict())
-        record["AP_kept"] = _precisions(kept, asked, validation)
-    return record
-
-
-def _precisions(
-    network: IndicativeNetwork, asked: Sequence[Query], dataset: RetrievalDataset
-) -> dict[str, float]:
-    """Average precision by query, its own photo left out."""
-    found = {}
-    for query in asked:
-        found[query.name] = query.positives - {query.image}, query.junk | {query.image}
-    ranked = rank(network, asked, dataset)
-    return {
-        name: average_precision([hit.name for hit in ranked[name]], positives, junk)
-        for name, (positives, junk) in found.items()
-    }
-
-
-def _table(
-    records: Mapping[str, Sequence[Record]], validation: RetrievalDataset
-) -> dict[str, Record]:
-    landmark = {query.name: query.landmark for query in validation.queries}
-
-    def values(name: str, kind: str = "AP") -> Values:
-        return {
-            (landmark[query], query, seed): value
-            for seed, record in enumerate(records[name])
-            for query, value in record[kind].items()
-        }
-
-    base = values(REFERENCE)
-    table: dict[str, Record] = {}
-    for name, of_seeds in records.items():
-        own = values(name)
-        table[name] = {"mAP": rounded_interval(own)}
-        table[name]["gain"] = rounded_interval(own, base)
-        table[name]["parameters"] = of_seeds[0]["parameters"]
-    if all("AP_kept" in record for record in records[REFERENCE]):
-        own = values(REFERENCE, "AP_kept")
-        table[KEPT] = {
-            "mAP": rounded_interval(own),
-            "gain": rounded_interval(own, base),
-            "parameters": table[REFERENCE]["parameters"],
-        }
-    return table
-
-
-def _record_path(out: Path, name: str, seed: int) -> Path:
-    return out / f"{re.sub('[^a-z0-9]+', '-', name)}-{seed}.json"
+        networks[KEPT] = build_network(config.replace(aspect="keep")).eval()
+        networks[KEPT].load_state_dict(network.state_dict())
+    for name, trained in networks.items():
+        ranked = rank(trained, asked, validation)
+        for query in asked:
+            value = precisions([hit.name for hit in ranked[query.name]], query)[HONEST]
+            at = place | {"variant": name, "landmark": query.landmark, "query": query.name}
+            rows += long_rows({HONEST: value}, **at)
+    return rows

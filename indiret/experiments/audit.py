@@ -19,25 +19,37 @@ Chapter: *Ranking and honest evaluation*.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
+from pandas import DataFrame
 
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import (
     Fold,
-    average_precision,
     check_fold,
     folds,
-    nested_bootstrap,
     training_data,
 )
-from indiret.experiments.evaluate import keep_settings, provenance, write_json
+from indiret.experiments.evaluate import provenance
+from indiret.experiments.query_evaluator import HONEST, QueryEvaluator, best_first, precisions
+from indiret.experiments.records import (
+    Row,
+    Values,
+    long_rows,
+    markdown_table,
+    mean_by_landmark,
+    rounded_interval,
+    select_values,
+    show_interval,
+    write_json,
+)
+from indiret.experiments.runner import collect_rows, keep_settings
 from indiret.networks import CONFIGS, IndicativeNetwork, NetworkConfig, build_network
 from indiret.ranking import NetworkMethod, prepare
 from indiret.sampling import Lessons, PairSampler
@@ -49,7 +61,7 @@ QUICK = CONFIGS["base"].replace(
     name="quick", grid=(8, 8), query_grid=(6, 6), scales=(1.0,), shifts=1
 )
 MEASURES = ("mAP", "mAP_without_query", "fold_mAP", "fold_mAP_without_query")
-HONEST = "mAP_without_query"
+BEST_EPOCH = "best_epoch"
 COMPARISONS = {
     "query folds instead of landmark folds": ("query folds", "landmark folds"),
     "the whole leak": ("same photos", "without"),
@@ -59,7 +71,6 @@ COMPARISONS = {
 }
 STORED = Path(__file__).parents[1] / "data" / "audit"
 Record = dict[str, Any]
-Values = dict[tuple[str, str, int], float]  # by landmark, query and seed
 
 
 @dataclass(frozen=True)
@@ -222,48 +233,29 @@ def _fold_database(
     return frozenset(named | set(rest[number::n].tolist()))
 
 
-class Exam:
-    """The whole database and all queries, described once for all networks that look alike."""
-
-    def __init__(self, dataset: RetrievalDataset, network: IndicativeNetwork):
-        method = NetworkMethod(network)
-        self.database = prepare(method, dataset).features
-        self.described = {
-            query.name: method.prepare_query(dataset.read_query(query)) for query in dataset.queries
-        }
-
-    def take(
-        self, network: IndicativeNetwork, asked: Sequence[Query], nearby: frozenset[str]
-    ) -> dict[str, Record]:
-        """`MEASURES` of each query by its name; those of the fold rank only ``nearby`` photos."""
-        method, names = NetworkMethod(network), list(self.database)
-        found = {}
-        for query in asked:
-            scores = method.score(self.described[query.name], list(self.database.values()))
-            ranked = [names[at] for at in np.lexsort((np.array(names), -scores))]
-            near = [name for name in ranked if name in nearby]
-            found[query.name] = {
-                prefix + name: round(average_precision(ranking, query.positives - own, junk), 5)
-                for prefix, ranking in (("", ranked), ("fold_", near))
-                for name, own, junk in (
-                    ("mAP", set[str](), query.junk),
-                    (HONEST, {query.image}, query.junk | {query.image}),
-                )
-            }
-        return found
+def fold_precisions(
+    asked: QueryEvaluator, network: IndicativeNetwork, names: Sequence[str], nearby: frozenset[str]
+) -> dict[str, float]:
+    """`MEASURES` of a query; those of the fold rank only ``nearby`` photos."""
+    ranked = best_first(names, asked.scores(network, names))
+    near = [name for name in ranked if name in nearby]
+    found: dict[str, float] = {}
+    for prefix, ranking in (("", ranked), ("fold_", near)):
+        values = precisions(ranking, asked.query)
+        found |= {prefix + name: round(values[name], 5) for name in ("mAP", HONEST)}
+    return found
 
 
 class _WatchedLook:
     """Chooses by validation, and notes how the test queries stand at the same steps."""
 
-    def __init__(self, validation: ValidationLook, exam: Exam, training: Training):
-        self.validation, self.exam, self.training = validation, exam, training
+    def __init__(self, validation: ValidationLook, measure: Callable[[IndicativeNetwork], Record]):
+        self.validation, self.measure = validation, measure
         self.looks: list[Record] = []
 
     def mean_average_precision(self, network: IndicativeNetwork) -> float:
         validation = self.validation.mean_average_precision(network)
-        found = self.exam.take(network, self.training.asked, self.training.nearby)
-        self.looks.append({"validation_map": validation, "queries": found})
+        self.looks.append({"validation_map": validation, "queries": self.measure(network)})
         return validation
 
     def calibration(self, network: IndicativeNetwork) -> tuple[float, float]:
@@ -300,45 +292,68 @@ def run_audit(
         one for seed in range(config.seeds) for one in arrange(dataset, config.folds, seed)
     ]
     own = {"data": dataset.manifest_hash(), "dataset": dataset.name}
-    keep_settings(out / "audit.json", _plain(config) | own)
-    left = [one for one in trainings if not (out / f"{one.key}.json").exists()]
-    origin = provenance(dataset)
-    if left:
+    origin = keep_settings(out / "audit.json", _plain(config) | own, provenance(dataset))
+
+    @cache
+    def shared() -> tuple[PairSampler, ValidationLook, dict[str, QueryEvaluator], list[str]]:
+        """What all trainings have in common, for networks that describe pictures alike."""
         describer = build_network(config.network)
-        sampler = PairSampler(dataset, describer, config.recipe(seed=0))
-        look = ValidationLook(validation, describer, config.recipe(seed=0), keep=True)
-        exam = Exam(dataset, describer)
-    done = len(trainings) - len(left)
-    for training in tqdm(
-        left, desc="audit", unit="training", initial=done, total=len(trainings), disable=None
-    ):
-        watched = _WatchedLook(look, exam, training)
+        method = NetworkMethod(describer)
+        database = prepare(method, dataset).features
+        asked = {
+            query.name: QueryEvaluator(method, dataset, query, database.__getitem__)
+            for query in dataset.queries
+        }
+        recipe = config.recipe(seed=0)
+        look = ValidationLook(validation, describer, recipe, keep=True)
+        return PairSampler(dataset, describer, recipe), look, asked, list(database)
+
+    def rows(training: Training) -> list[Row]:
+        sampler, look, asked, names = shared()
+
+        def measure(network: IndicativeNetwork) -> Record:
+            found = {}
+            for query in training.asked:
+                one = asked[query.name].of(query)
+                found[query.name] = fold_precisions(one, network, names, training.nearby)
+            return found
+
+        watched = _WatchedLook(look, measure)
         lessons = Lessons(sampler.only(training.train), first=training.seed * config.steps)
         recipe = config.recipe(training.seed)
         _, log = fit(
             config.network, training.train, validation, recipe, lessons=lessons, look=watched
         )
-        record = {"arrangement": training.arrangement, "seed": training.seed}
-        record |= {"fold": training.number, "landmarks": len(lessons.sampler.landmarks)}
-        record |= {"photos": sum(map(len, lessons.sampler.landmarks)), "looks": watched.looks}
-        record |= {"seconds": log[-1]["seconds"], "provenance": origin}
-        write_json(out / f"{training.key}.json", record)
-    records = [json.loads((out / f"{one.key}.json").read_text()) for one in trainings]
-    results = {"config": _plain(config), "provenance": records[0]["provenance"]}
-    results |= summarise(records, dataset)
+        landmarks = lessons.sampler.landmarks
+        counts: Record = {"landmarks": len(landmarks), "photos": sum(map(len, landmarks))}
+        counts |= {"seconds": log[-1]["seconds"]}
+        return _records(training, watched.looks, counts)
+
+    table = collect_rows("audit", trainings, rows, out)
+    results = {"config": _plain(config), "provenance": origin, **summarise(table)}
     write_json(out / "results.json", results)
     return results
 
 
-def summarise(records: Sequence[Record], dataset: RetrievalDataset) -> dict[str, Any]:
+def _records(training: Training, looks: Sequence[Record], counts: Mapping[str, float]) -> list[Row]:
+    """Of the step that validation chooses, of the best on the test itself, and what it took."""
+    place = {"variant": training.arrangement, "seed": training.seed}
+    chosen = max(looks, key=lambda look: look["validation_map"])["queries"]
+    best = max((look["queries"] for look in looks), key=_honest_mean)
+    rows = long_rows(counts, landmark="", query="", **place)
+    for query in training.asked:
+        measures = chosen[query.name] | {BEST_EPOCH: best[query.name][HONEST]}
+        rows += long_rows(measures, landmark=query.landmark, query=query.name, **place)
+    return rows
+
+
+def summarise(table: DataFrame) -> dict[str, Any]:
     """Means with intervals, and paired differences.
 
     Parameters
     ----------
-    records
-        Of all trainings.
-    dataset
-        Tells the landmark of each query.
+    table
+        Records of all trainings.
 
     Returns
     -------
@@ -350,29 +365,19 @@ def summarise(records: Sequence[Record], dataset: RetrievalDataset) -> dict[str,
         counting the own photo, fold-only databases and choosing the epoch on the test add, in
         query folds and in landmark folds. ``seconds``: of all trainings.
     """
-    landmark = {query.name: query.landmark for query in dataset.queries}
-    values: dict[str, dict[str, Values]] = {}
-    for record in records:
-        cell = values.setdefault(record["arrangement"], {})
-        looks = record["looks"]
-        chosen = max(looks, key=lambda look: look["validation_map"])["queries"]
-        best = max((look["queries"] for look in looks), key=_honest_mean)
-        for query in chosen:
-            key = landmark[query], query, record["seed"]
-            for measure in MEASURES:
-                cell.setdefault(measure, {})[key] = chosen[query][measure]
-            cell.setdefault("best_epoch", {})[key] = best[query][HONEST]
     arrangements: dict[str, Record] = {}
-    for name, cell in values.items():
-        own = [record for record in records if record["arrangement"] == name]
-        counts = {what: float(np.mean([r[what] for r in own])) for what in ("landmarks", "photos")}
-        arrangements[name] = {
-            m: rounded_interval(of_measure) for m, of_measure in cell.items()
-        } | counts
+    values: dict[str, dict[str, Values]] = {}
+    for name in table["variant"].unique():
+        own = table[table["variant"] == name]
+        values[name] = {m: select_values(own, m) for m in (*MEASURES, BEST_EPOCH)}
+        arrangements[name] = {m: rounded_interval(cell) for m, cell in values[name].items()} | {
+            what: float(own.loc[own["measure"] == what, "value"].mean())
+            for what in ("landmarks", "photos")
+        }
     comparisons = {}
     for text, (one, other) in COMPARISONS.items():
         pair = values[one][HONEST], values[other][HONEST]
-        apart = _by_landmark(*pair)
+        apart = mean_by_landmark(*pair)
         comparisons[text] = rounded_interval(*pair) | {
             "p": sign_flip_test(list(apart.values())),
             "landmarks": apart,
@@ -383,11 +388,11 @@ def summarise(records: Sequence[Record], dataset: RetrievalDataset) -> dict[str,
         protocol[by] = {
             "own photo counted": rounded_interval(cell["mAP"], cell[HONEST]),
             "fold-only database": rounded_interval(cell[f"fold_{HONEST}"], cell[HONEST]),
-            "epoch chosen on the test": rounded_interval(cell["best_epoch"], cell[HONEST]),
+            "epoch chosen on the test": rounded_interval(cell[BEST_EPOCH], cell[HONEST]),
         }
-    seconds = sum(record["seconds"] for record in records)
+    seconds = table.loc[table["measure"] == "seconds", "value"]
     found = {"arrangements": arrangements, "comparisons": comparisons, "protocol": protocol}
-    return found | {"trainings": len(records), "seconds": round(seconds)}
+    return found | {"trainings": len(seconds), "seconds": round(seconds.sum())}
 
 
 def stored_audit() -> dict[str, Any]:
@@ -396,31 +401,17 @@ def stored_audit() -> dict[str, Any]:
     return results
 
 
-def tell(results: Mapping[str, Any]) -> str:
-    """The comparisons and the protocol's effects as lines of text."""
+def summary(results: Mapping[str, Any]) -> str:
+    """The comparisons and the protocol's effects as a Markdown table."""
     rows = dict(results["comparisons"])
     for by, effects in results["protocol"].items():
         rows |= {f"{by}: {name}": figures for name, figures in effects.items()}
-    return "\n".join(
-        f"{name:40} {row['mean']:+.3f}  ({row['low']:+.3f} … {row['high']:+.3f})"
-        for name, row in rows.items()
-    )
+    cells = [[name, show_interval(figures, signed=True)] for name, figures in rows.items()]
+    return markdown_table(["", "difference"], cells)
 
 
 def _honest_mean(queries: Mapping[str, Record]) -> float:
     return float(np.mean([of_query[HONEST] for of_query in queries.values()]))
-
-
-def _by_landmark(one: Values, other: Values) -> dict[str, float]:
-    apart: dict[str, list[float]] = {}
-    for key, value in one.items():
-        apart.setdefault(key[0], []).append(value - other[key])
-    return {name: round(float(np.mean(values)), 5) for name, values in sorted(apart.items())}
-
-
-def rounded_interval(values: Values, other: Values | None = None) -> Record:
-    """`nested_bootstrap` for a file: mean, low and high to five digits."""
-    return {k: round(v, 5) for k, v in nested_bootstrap(values, other)._asdict().items()}
 
 
 def _plain(config: AuditConfig) -> dict[str, Any]:

@@ -22,6 +22,15 @@ from indiret.attention import coordinates, hypersphere
 from indiret.datasets import load_dataset
 from indiret.evaluation import Interval, nested_bootstrap
 from indiret.experiments.evidence_protocol import known_partners
+from indiret.experiments.query_evaluator import HONEST
+from indiret.experiments.records import (
+    Values,
+    complete,
+    markdown_table,
+    paired_difference,
+    show_interval,
+    side_of_zero,
+)
 from indiret.networks import build_network, parameter_count
 from indiret.shapes import matching_points, shape_precision
 
@@ -32,7 +41,7 @@ REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 NOT_TESTABLE, NOT_RUN = "not testable here", "not run"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_RUN)
 PAPER_SCHEME = "query"  # most likely the paper's folds
-HONEST = "mAP_without_query"
+SUPPORT = {1: "supported", 0: "not supported", -1: "contradicted"}
 ENOUGH = 12  # true pairs of patches from which a shape is fitted
 ROWS = {  # of Tables 1 and 2 that a grid can hold: variant and scheme
     "Base": ("none", "none"),
@@ -40,7 +49,6 @@ ROWS = {  # of Tables 1 and 2 that a grid can hold: variant and scheme
     "Base+HAR+PRF-avg": ("har", "mean"),
     "Base+HAR+PRF-max": ("har", "max"),
 }
-Values = dict[tuple[str, str, int], float]  # by landmark, query and seed
 
 
 @dataclass
@@ -56,7 +64,7 @@ class Measured:
 
     def interval(self, by: str, variant: str, scheme: str, measure: str) -> Interval | None:
         """Mean and interval; None where nothing was measured."""
-        values = _whole(self.cells.get((by, variant, scheme), {}).get(measure, {}))
+        values = complete(self.cells.get((by, variant, scheme), {}).get(measure, {}))
         return nested_bootstrap(values) if values else None
 
     def lacks(self, *places: tuple[str, str, str]) -> str:
@@ -71,7 +79,9 @@ class Measured:
         self, one: tuple[str, str, str], other: tuple[str, str, str], measure: str
     ) -> Interval | None:
         """Paired, over the queries that both were asked."""
-        return paired(*(self.cells.get(place, {}).get(measure, {}) for place in (one, other)))
+        return paired_difference(
+            *(self.cells.get(place, {}).get(measure, {}) for place in (one, other))
+        )
 
 
 class Verdict(NamedTuple):
@@ -80,21 +90,6 @@ class Verdict(NamedTuple):
     ours: str  # the number, with its interval
     verdict: str  # one of `VERDICTS`
     reason: str
-
-
-def paired(one: Values, other: Values) -> Interval | None:
-    """Interval of a difference over the keys that both have; None if there is none."""
-    shared = _whole({key: value for key, value in one.items() if key in other})
-    return nested_bootstrap(shared, {key: other[key] for key in shared}) if shared else None
-
-
-def _whole(values: Values) -> Values:
-    """Without queries that lack a seed, as an unfinished grid leaves them."""
-    seeds: dict[tuple[str, str], set[int]] = {}
-    for landmark, query, seed in values:
-        seeds.setdefault((landmark, query), set()).add(seed)
-    all_seeds = {seed for _, _, seed in values}
-    return {key: value for key, value in values.items() if seeds[key[:2]] == all_seeds}
 
 
 def read_measured(folder: Path) -> list[Measured]:
@@ -178,33 +173,21 @@ def judge(measured: Measured) -> list[Verdict]:
 Found = tuple[str, str, str]  # our number, verdict, reason
 
 
-def show(interval: Interval | Mapping[str, float] | None, signed: bool = False) -> str:
-    """A number with its interval.
-
-    Examples
-    --------
-    >>> show(Interval(0.5, 0.4, 0.6)), show(Interval(0.1, -0.02, 0.2), signed=True), show(None)
-    ('0.500 (0.400 … 0.600)', '+0.100 (-0.020 … +0.200)', '')
-    """
-    if interval is None:
-        return ""
-    found = interval if isinstance(interval, Mapping) else interval._asdict()
-    mean, low, high = (format(found[name], "+.3f" if signed else ".3f")
-                       for name in ("mean", "low", "high"))  # fmt: skip
-    return f"{mean} ({low} … {high})"
-
-
 def _value(claim: Mapping[str, Any], measured: Measured) -> Found:
     place = PAPER_SCHEME, claim["variant"], claim["scheme"]
     ours = measured.interval(*place, claim["measure"])
     if measured.dataset != claim["dataset"] or measured.queries < 55:
         reason = f"needs all 55 queries of {claim['dataset']}; this grid has {measured.queries}"
-        return show(ours), NOT_TESTABLE, f"{reason} of {measured.dataset}"
+        return show_interval(ours), NOT_TESTABLE, f"{reason} of {measured.dataset}"
     if ours is None or measured.lacks(place):
-        return show(ours), NOT_RUN, measured.lacks(place) or f"no {claim['measure']} was measured"
+        return (
+            show_interval(ours),
+            NOT_RUN,
+            measured.lacks(place) or f"no {claim['measure']} was measured",
+        )
     if ours.high >= claim["published"] / 100:
-        return show(ours), REPRODUCED, "our interval reaches the published number"
-    return show(ours), NOT_REPRODUCED, "the published number lies above our interval"
+        return show_interval(ours), REPRODUCED, "our interval reaches the published number"
+    return show_interval(ours), NOT_REPRODUCED, "the published number lies above our interval"
 
 
 def _gain(claim: Mapping[str, Any], measured: Measured) -> Found:
@@ -213,25 +196,22 @@ def _gain(claim: Mapping[str, Any], measured: Measured) -> Found:
     if claim["against"] == "feedback_gain":
         other = (PAPER_SCHEME, claim["variant"], "none")
     here: Any = measured.difference(place, other, claim["measure"])
-    ours, reason = show(here, signed=True), "this grid"
+    ours, reason = show_interval(here, signed=True), "this grid"
     lacking = measured.lacks(place, other)
     study = stored("study") if measured.dataset == "toytown" else None
     for row in study["toytown"]["rows"] if study else ():
         if (row["variant"], row["scheme"]) == place[1:]:
             mine = ours and f"; in this grid {ours}"
             here, lacking = row[claim["measure"]][claim["against"]], ""
-            ours = show(here, signed=True) + mine
+            ours = show_interval(here, signed=True) + mine
             reason = "the study of five seeds on landmarks not met in training"
     if here is None or lacking:
         return ours, NOT_RUN, lacking or "neither this grid nor the stored study has it"
-    found = here if isinstance(here, Mapping) else here._asdict()
-    low, high = found["low"], found["high"]
-    if not claim["rises"]:
-        low, high = -high, -low
-    if low > 0:
+    side = side_of_zero(here, claim["rises"])
+    if side > 0:
         return ours, REPRODUCED, reason
-    side = "the interval lies on the other side" if high < 0 else "the interval holds zero"
-    return ours, NOT_REPRODUCED, f"{reason}: {side}"
+    where = "the interval lies on the other side" if side else "the interval holds zero"
+    return ours, NOT_REPRODUCED, f"{reason}: {where}"
 
 
 def _beats(claim: Mapping[str, Any], measured: Measured) -> Found:
@@ -246,39 +226,54 @@ def _beats(claim: Mapping[str, Any], measured: Measured) -> Found:
     for method in claim["methods"]:
         rival = {query: value for (_, query, _), value in rivals.get(method, {}).items()}
         same = {key: rival[key[1]] for key in base if key[1] in rival}
-        if (found := paired(base, same)) is None:
+        if (found := paired_difference(base, same)) is None:
             return "", NOT_RUN, f"{method} is in no run of this grid and in no stored result"
-        texts.append(f"{method} {show(found, signed=True)}")
+        texts.append(f"{method} {show_interval(found, signed=True)}")
         low = min(low, found.low)
     verdict = REPRODUCED if low > 0 else NOT_REPRODUCED
     return "; ".join(texts), verdict, f"paired difference in mAP, folds by {claim['by']}"
+
+
+def judge_gains(results: Mapping[str, Any], dataset: str = "toytown") -> str:
+    """Each claim about a gain with the difference that a study measured, as a Markdown table.
+
+    A claim is supported if the whole 95 % interval lies on its side of zero, contradicted if it
+    lies on the other, and not supported if it holds zero.
+    """
+    rows = {(row["variant"], row["scheme"]): row for row in results[dataset]["rows"]}
+    cells = []
+    for claim in (claim for claim in read_claims() if claim["kind"] == "gain"):
+        found = rows[claim["variant"], claim["scheme"]][claim["measure"]][claim["against"]]
+        verdict = SUPPORT[side_of_zero(found, claim["rises"])]
+        cells.append([claim["text"], show_interval(found, signed=True), verdict])
+    return markdown_table(["the paper's tables say", "here, paired difference", "verdict"], cells)
 
 
 def _above(claim: Mapping[str, Any], measured: Measured) -> Found:
     ours = measured.interval(PAPER_SCHEME, claim["variant"], claim["scheme"], claim["measure"])
     lacking = measured.lacks((PAPER_SCHEME, claim["variant"], claim["scheme"]))
     if ours is None or lacking:
-        return show(ours), NOT_RUN, lacking or "the data have no regions of interest"
+        return show_interval(ours), NOT_RUN, lacking or "the data have no regions of interest"
     verdict = REPRODUCED if ours.low > claim["bound"] else NOT_REPRODUCED
-    return show(ours), verdict, f"literal Eq. 3, against {claim['bound']}"
+    return show_interval(ours), verdict, f"literal Eq. 3, against {claim['bound']}"
 
 
 def _leak(claim: Mapping[str, Any], measured: Measured) -> Found:
     audit = stored("audit") if measured.dataset == "toytown" else None
     places = ("query", "none", "none"), ("landmark", "none", "none")
     here = measured.difference(*places, HONEST)
-    ours = here and f"folds by query less folds by landmark, this grid: {show(here, True)}"
+    ours = here and f"folds by query less folds by landmark, this grid: {show_interval(here, True)}"
     found: Any = here
     if audit:
         found = audit["comparisons"]["the whole leak"]
-        ours = f"the audit: {show(found, True)}" + (f"; {ours}" if ours else "")
+        ours = f"the audit: {show_interval(found, True)}" + (f"; {ours}" if ours else "")
     lacking = "" if audit else measured.lacks(*places)
     if found is None or lacking:
         return ours or "", NOT_RUN, lacking or "neither the audit nor both fold schemes are there"
-    low, high = (found["low"], found["high"]) if audit else (found.low, found.high)
-    if low > 0:
+    side = side_of_zero(found)
+    if side > 0:
         return str(ours), NOT_REPRODUCED, "having met the test landmarks raises the figure"
-    if high < 0:
+    if side < 0:
         return str(ours), REPRODUCED, "having met the test landmarks does not raise the figure"
     return str(ours), NOT_TESTABLE, "the interval holds zero: neither a leak nor its absence shown"
 
@@ -326,13 +321,14 @@ def _hypersphere() -> Found:
 def judge_shapes(found: Mapping[str, Values]) -> Found:
     """Whether the better of ball and sphere takes in fewer wrong pairs than a plane does."""
     rounder = max(("ball", "sphere"), key=lambda shape: sum(found[shape].values()))
-    difference = paired(found[rounder], found["plane"])
+    difference = paired_difference(found[rounder], found["plane"])
     assert difference is not None  # Toytown has pairs enough
-    ours = f"{rounder} {show(nested_bootstrap(found[rounder]))}, "
-    ours += f"plane {show(nested_bootstrap(found['plane']))}"
+    ours = f"{rounder} {show_interval(nested_bootstrap(found[rounder]))}, "
+    ours += f"plane {show_interval(nested_bootstrap(found['plane']))}"
     reason = (
         "share of true pairs in a shape fitted to the true pairs of two photos of Toytown and just "
-        f"thick enough for 90 % of them; less that of a plane {show(difference, signed=True)}"
+        "thick enough for 90 % of them; less that of a plane "
+        f"{show_interval(difference, signed=True)}"
     )
     return ours, REPRODUCED if difference.low > 0 else NOT_REPRODUCED, reason
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from indiret.descriptor_methods import AGAIN, second_look
-from indiret.evaluation import TITLES
+from indiret.evaluation import Interval
+from indiret.experiments.records import markdown_table, show_interval
 
 DATA = Path(__file__).parents[1] / "data"
 PUBLISHED = DATA / "published.csv"
@@ -149,7 +150,7 @@ def ranking_table(
         + [format(result[cost], form) for cost, form in COST.items()]
         for name, result in lists.items()
     ]
-    return _markdown(["method", *measures, *(f"mAP, +{look}" for look in shown), *COST], rows)
+    return markdown_table(["method", *measures, *(f"mAP, +{look}" for look in shown), *COST], rows)
 
 
 def second_look_table(results: Iterable[Result], measure: str = "mAP") -> str:
@@ -172,7 +173,7 @@ def second_look_table(results: Iterable[Result], measure: str = "mAP") -> str:
         + [_cell(found.get(column, {}), measure) for column in columns]
         for name, found in several.items()
     ]
-    return _markdown(["method", "as it is", *columns], rows)
+    return markdown_table(["method", "as it is", *columns], rows)
 
 
 def verifier_table(path: Path = VERIFIED) -> str:
@@ -190,15 +191,12 @@ def verifier_table(path: Path = VERIFIED) -> str:
     """
     found = json.loads(path.read_text(encoding="utf-8"))
 
-    def shown(row: Mapping[str, float], form: str) -> str:
-        return f"{row['mean']:{form}} ({row['low']:{form}} … {row['high']:{form}})"
-
     rows = []
     for pair, gain in found["gains"].items():
         names = pair.split(" − ")
-        values = (shown(found["rows"][name]["mAP"], ".3f") for name in names)
-        rows.append([*names, *values, shown(gain, "+.3f")])
-    return _markdown(["network", "against", "mAP", "mAP of the other", "gain"], rows)
+        values = (show_interval(found["rows"][name]["mAP"]) for name in names)
+        rows.append([*names, *values, show_interval(gain, signed=True)])
+    return markdown_table(["network", "against", "mAP", "mAP of the other", "gain"], rows)
 
 
 def is_second_look(method: str) -> bool:
@@ -238,7 +236,7 @@ def evidence_table(results: Iterable[Result], measures: Sequence[str] = EVIDENCE
     for kind in TRIVIAL:
         if kind in trivial:
             rows.append(["", kind, *(_cell(trivial[kind], name) for name in measures)])
-    return _markdown(["method", "map", *measures], rows)
+    return markdown_table(["method", "map", *measures], rows)
 
 
 def _second_looks(
@@ -264,12 +262,6 @@ def _cell(row: Mapping[str, Any], measure: str) -> str:
     return f"{shown} ({interval[0]:.2f} … {interval[1]:.2f})" if interval else shown
 
 
-def _markdown(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = [TITLES.get(name, name) for name in names]
-    lines = ["|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|" for row in rows]
-    return "\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *lines])
-
-
 def ablation_table(path: Path = ABLATION) -> str:
     """What each part of the plane vote is worth, in Markdown.
 
@@ -291,8 +283,7 @@ def ablation_table(path: Path = ABLATION) -> str:
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     cells = []
     for number, row in enumerate(rows):
-        mean, low, high = row["gain"]
-        gain = f"{mean:+.3f} ({low:+.3f} … {high:+.3f})" if number else ""
+        gain = show_interval(Interval(*row["gain"]), signed=True) if number else ""
         ranks = [f"{row[name]:.3f}" for name in ("landmarks", "paintings", "crops")]
         cells.append([row["name"], f"{row['toytown']:.3f}", gain, *ranks, f"{row['ms']:.1f}"])
     titles = [
@@ -303,4 +294,4 @@ def ablation_table(path: Path = ABLATION) -> str:
         "parts, MRR",
         "ms a pair",
     ]
-    return _markdown(["what is changed", *titles], cells)
+    return markdown_table(["what is changed", *titles], cells)

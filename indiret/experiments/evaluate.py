@@ -33,6 +33,7 @@ from indiret.evaluation import (
     revisit,
 )
 from indiret.experiments.evidence_protocol import measure_evidence, measure_maps
+from indiret.experiments.records import write_json
 from indiret.networks import VERIFIER, load_network, read_metadata
 from indiret.planenet import is_plane_network
 from indiret.ranking import Hit, Method, NetworkMethod, Prepared, prepare, rank
@@ -128,7 +129,7 @@ def evaluate(name: str, dataset: RetrievalDataset, evidence: bool = True) -> dic
     results |= {"database": len(prepared.features), **ranking_measures(hits, dataset)}
     results |= {"ms_per_query": milliseconds}
     results |= {"ms_per_pair": milliseconds / len(prepared.features)}
-    results |= {"mb_per_image": mean(map(_bytes, prepared.features.values())) / 1e6}
+    results |= {"mb_per_image": mean(map(kept_bytes, prepared.features.values())) / 1e6}
     results |= {"skipped": prepared.skipped, "regions": dataset.regions_used}
     if not evidence:
         results["evidence"] = None
@@ -232,13 +233,13 @@ def revisited_measures(
     return {"mAP": mean_average_precision(lists, queries), **precisions, "queries": len(queries)}
 
 
-def _bytes(features: Any) -> int:
+def kept_bytes(features: Any) -> int:
     """Memory of the arrays and tensors in what a method keeps of a picture."""
     if hasattr(features, "nbytes"):
         return int(features.nbytes)
     if isinstance(features, Mapping):
         features = tuple(features.values())
-    return sum(map(_bytes, features)) if isinstance(features, tuple) else 0
+    return sum(map(kept_bytes, features)) if isinstance(features, tuple) else 0
 
 
 def provenance(dataset: RetrievalDataset) -> dict[str, str]:
@@ -269,38 +270,3 @@ def _lock() -> str:
     """A SHA-256 of the pinned versions; ``unknown`` outside a checkout."""
     pins = Path(__file__).parents[2] / "constraints.txt"
     return hashlib.sha256(pins.read_bytes()).hexdigest() if pins.is_file() else "unknown"
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write json whole or not at all, with the folders above it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
-    os.replace(unfinished, path)
-
-
-def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write down what a folder's results are of, or make sure that they are of the same.
-
-    Raises
-    ------
-    ValueError
-        If the folder has results of other settings or data.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 2)})
-    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 2)})
-    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 3)})
-    Traceback (most recent call last):
-    ValueError: ... holds another audit: other settings or data; name another folder.
-    """
-    plain = json.loads(json.dumps(settings))
-    if not path.exists():
-        write_json(path, plain)
-    elif json.loads(path.read_text()) != plain:
-        raise ValueError(
-            f"{path.parent} holds another {path.stem}: other settings or data; name another folder."
-        )

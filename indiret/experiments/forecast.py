@@ -1,37 +1,26 @@
-"""What a ranking or a grid of runs will cost, from half a minute of measurement on this machine.
+"""What a ranking or a grid of runs will cost: one photo, pair and step timed here, and multiplied.
 
-Seconds are measured on a few photos and batches, everything else is counted. Of a grid it is the
-processor's seconds, threads included, that are measured, so that neither what else the machine does
-nor how far one run's threads overlap falsifies them.
+Of a grid it is the processor's seconds that are timed, threads included, so that what else the
+machine does hardly falsifies them. Training is taken not to stop early, a version of a photo to
+learn from to cost as much as a photo to rank, and the evidence of a pair as much as four lessons.
 
 Chapter: *Reproducing the tables*.
 """
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from indiret.datasets import RetrievalDataset
 from indiret.evaluation import training_data
-from indiret.experiments.evaluate import find_method
-from indiret.experiments.evidence_protocol import evidence_pairs
-from indiret.experiments.reproduction import (
-    EXPLAINED,
-    JUDGED_AGAIN,
-    TRAINED,
-    Asked,
-    RunConfig,
-    validation_data,
-)
+from indiret.experiments.evaluate import find_method, kept_bytes
+from indiret.experiments.query_evaluator import EXPLAINED, JUDGED_AGAIN
+from indiret.experiments.reproduction import TRAINED, RunConfig, validation_data
 from indiret.networks import build_network
 from indiret.ranking import Method, NetworkMethod, prepare_query
 from indiret.sampling import VERSIONS, Lessons, PairSampler
@@ -39,20 +28,21 @@ from indiret.training import batch_loss, build_optimiser, fitted_state, take_ste
 
 SECONDS = 30.0  # of measurement
 STORED = Path(__file__).parents[1] / "data" / "forecast.json"  # from benchmarks/forecast.py
-PROGRAM = 5 * 10**8  # bytes of a process with torch
-NOTEBOOK = 10**5  # bytes of an executed notebook with its results, roughly
-KERNEL = 25 * 10**7  # bytes of memory of a notebook's kernel, beside the process that waits for it
+PROGRAM = 5 * 10**8  # bytes of memory of a process with torch
+START = 3.0  # processor seconds of a process or a notebook that starts
+NOTEBOOK = 10**5  # bytes of an executed notebook with its results
 BLOCK = 256  # photos that a run ranks at a time
-clock = time.monotonic
-busy = time.process_time
+clock, busy = time.monotonic, time.process_time
 
 
 class Rates(NamedTuple):
     """What the machine at hand needs, in seconds, and what it keeps, in bytes."""
 
-    photo: float  # read and prepare one photo of the database
+    photo: float  # read and prepare one photo
     pair: float  # score one pair of prepared photos
-    kept: int  # of one prepared photo
+    kept: int = 0  # of one prepared photo
+    step: float = 0.0  # learn from a batch of prepared photos
+    weights: int = 0  # of the network
 
 
 class Estimate(NamedTuple):
@@ -66,101 +56,6 @@ class Estimate(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.pairs:,} pairs, {in_words(self.hours)}, {self.memory / 1e9:.1f} GB of memory"
-
-
-def measure_rates(method: Method, dataset: RetrievalDataset, seconds: float = SECONDS) -> Rates:
-    """Time a method on photos and pairs of a data set.
-
-    Parameters
-    ----------
-    method : Method
-        A network or a baseline.
-    dataset : RetrievalDataset
-        With at least one query.
-    seconds : float
-        About how long; half for photos, half for pairs, at least one of each.
-
-    Returns
-    -------
-    Rates
-        For `estimate`.
-
-    Raises
-    ------
-    ValueError
-        If the data set has no query.
-
-    Examples
-    --------
-    >>> from indiret.baselines import build_method
-    >>> from indiret.datasets import load_dataset
-    >>> rates = measure_rates(build_method("thumbnail"), load_dataset("toytown"), seconds=0.2)
-    >>> 0 < rates.pair < rates.photo < 1
-    True
-    """
-    if not dataset.queries:
-        raise ValueError(f"data set {dataset.name!r} has no query to measure a pair with.")
-    names = list(dataset.images)
-    spread = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
-    prepared: list[Any] = [method.prepare(dataset.read(spread[0]))]  # not timed: caches fill
-    photo = _time_each(lambda i: prepared.append(method.prepare(dataset.read(spread[i]))),
-                       1, len(spread), seconds / 2)  # fmt: skip
-    query = prepare_query(method, dataset, dataset.queries[0])
-    method.score(query, prepared[:8])
-    part = prepared[: 8 * (len(prepared) // 8) or len(prepared)]
-    rounds = _time_each(lambda _: method.score(query, part), 0, 10**6, seconds / 2)
-    return Rates(photo, rounds / len(part), _bytes(prepared[0]))
-
-
-def estimate(rates: Rates, photos: int, queries: int, rounds: int = 1) -> Estimate:
-    """What ranking will need on the machine where the rates were measured.
-
-    Parameters
-    ----------
-    rates : Rates
-        From `measure_rates`.
-    photos, queries : int
-        Of the database; each query is ranked against all of it.
-    rounds : int
-        How often: 2 with feedback, and so on for every seed.
-
-    Returns
-    -------
-    Estimate
-        For one process.
-
-    Examples
-    --------
-    >>> print(estimate(Rates(photo=0.012, pair=0.004, kept=800_000), photos=5063, queries=55))
-    278,465 pairs, 20 min, 4.1 GB of memory
-    """
-    pairs = photos * queries * rounds
-    seconds = (photos + queries) * rates.photo + pairs * rates.pair
-    return Estimate(pairs, seconds / 3600, photos * rates.kept)
-
-
-class RunRates(NamedTuple):
-    """What the parts of a run need, in processor seconds, and what they keep, in bytes."""
-
-    photo: float  # read and prepare one photo of the database
-    pair: float  # score one pair
-    read: float = 0.0  # one photo to learn from
-    target: float = 0.0  # prepare one version of it, as a target
-    query: float = 0.0  # or as a query
-    step: float = 0.0  # make a batch of such versions into tensors, and learn from it
-    explained: float = 0.0  # measure the evidence of one pair
-    kept: int = 0  # of one prepared photo
-    pixels: int = 0  # of one photo to learn from
-    weights: int = 0  # of the network
-
-
-class RunEstimate(NamedTuple):
-    """Pairs learnt from, looked at and scored; processor seconds; bytes of memory and of disk."""
-
-    pairs: int
-    seconds: float
-    memory: int
-    disk: int
 
 
 class GridEstimate(NamedTuple):
@@ -181,107 +76,131 @@ class GridEstimate(NamedTuple):
         )
 
 
-def measure_run_rates(
-    config: RunConfig, dataset: RetrievalDataset, seconds: float = SECONDS
-) -> RunRates:
-    """Time the parts of a run on some photos, batches and pairs.
+def measure_rates(
+    method: Method,
+    dataset: RetrievalDataset,
+    seconds: float = SECONDS,
+    by: Callable[[], float] | None = None,
+) -> Rates:
+    """Time a method on photos and pairs of a data set.
 
     Parameters
     ----------
-    config
-        Of the run.
+    method
+        A network or a baseline.
     dataset
-        Its data set.
+        With at least one query.
     seconds
-        About how long; a fifth for each part, at least one of each.
+        About how long; half for photos, half for pairs, at least one of each.
+    by
+        The clock; by default that of the wall.
 
-    Returns
-    -------
-    RunRates
-        For `estimate_run`.
+    Raises
+    ------
+    ValueError
+        If the data set has no query.
+
+    Examples
+    --------
+    >>> from indiret.baselines import build_method
+    >>> from indiret.datasets import load_dataset
+    >>> rates = measure_rates(build_method("thumbnail"), load_dataset("toytown"), seconds=0.2)
+    >>> 0 < rates.pair < rates.photo < 1
+    True
     """
-    share, fold = seconds / 5, config.part(dataset)
+    if not dataset.queries:
+        raise ValueError(f"data set {dataset.name!r} has no query to measure a pair with.")
+    names = np.random.default_rng(0).permutation(list(dataset.images)).tolist()
+    prepared: list[Any] = [method.prepare(dataset.read(names[0]))]  # not timed: caches fill
+    photo = _time_each(
+        lambda i: prepared.append(method.prepare(dataset.read(names[1 + i]))),
+        len(names) - 1, seconds / 2, by,
+    )  # fmt: skip
+    query = prepare_query(method, dataset, dataset.queries[0])
+    part = prepared[: 8 * (len(prepared) // 8) or len(prepared)]
+    method.score(query, part)
+    rounds = _time_each(lambda _: method.score(query, part), 10**6, seconds / 2, by)
+    return Rates(photo, rounds / len(part), kept_bytes(prepared[0]))
+
+
+def estimate(rates: Rates, photos: int, queries: int, rounds: int = 1) -> Estimate:
+    """What ranking will need on the machine where the rates were measured, in one process.
+
+    Parameters
+    ----------
+    rates
+        From `measure_rates`.
+    photos, queries
+        Of the database; each query is ranked against all of it.
+    rounds
+        How often: 2 with feedback, and so on for every seed.
+
+    Examples
+    --------
+    >>> print(estimate(Rates(photo=0.012, pair=0.004, kept=800_000), photos=5063, queries=55))
+    278,465 pairs, 20 min, 4.1 GB of memory
+    """
+    pairs = photos * queries * rounds
+    seconds = (photos + queries) * rates.photo + pairs * rates.pair
+    return Estimate(pairs, seconds / 3600, photos * rates.kept)
+
+
+def measure_run_rates(config: RunConfig, dataset: RetrievalDataset, seconds: float) -> Rates:
+    """Time the parts of a run on some photos, pairs and batches, for about so many seconds."""
     if config.method != TRAINED:
-        rates = measure_rates(find_method(config.method), dataset, seconds)
-        return RunRates(rates.photo, rates.pair, kept=rates.kept)
-    train = _few_landmarks(training_data(dataset, fold, config.by))
+        return measure_rates(find_method(config.method), dataset, seconds, busy)
+    train = _few_photos(training_data(dataset, config.part(dataset), config.by))
     network = build_network(config.shape).to(config.device)
     network.set_metric_state(fitted_state(config.shape, train))
-    began = busy()
+    rates = measure_rates(NetworkMethod(network), dataset, seconds / 2, busy)
     sampler = PairSampler(train, network, config.recipe)
-    read = (busy() - began) / len(sampler.pictures)
-    names = list(sampler.pictures)
-    views = [(name, version) for version in range(VERSIONS) for name in names]
-    shown = [(name, v) for name, v in views if name in sampler.boxes]
-    sampler._view(*views[0])  # not timed: caches fill
-    target = _time_each(lambda i: sampler._view(*views[i]), 1, len(views), share / 2, busy)
-    query = _time_each(lambda i: sampler._view(*shown[i], True), 0, len(shown), share / 2, busy)
-    lessons, steps = Lessons(sampler, keep=1), list[float]()
-    network.train()
-    optimiser = build_optimiser(network, config.recipe)
-    loss = batch_loss(network, lessons.make)
-    since = clock()
-    while len(steps) < 5 or clock() - since < 2 * share:
-        sampler.batch(len(steps))  # not timed: its photos are described
+    optimiser, spent, since = (
+        build_optimiser(network.train(), config.recipe),
+        list[float](),
+        clock(),
+    )
+    loss = batch_loss(network, Lessons(sampler, keep=1).make)
+    while len(spent) < 4 or clock() - since < seconds / 2:
+        sampler.batch(len(spent))  # not timed: its photos are described
         began = busy()
-        take_step(network, optimiser, loss, len(steps), config.recipe)
-        steps.append(busy() - began)
-    method = NetworkMethod(network)
-    pictures = list(dataset.images)[:: max(1, len(dataset.images) // 64)]
-    prepared = [method.prepare(dataset.read(pictures[0]))]
-    photo = _time_each(
-        lambda i: prepared.append(method.prepare(dataset.read(pictures[i]))),
-        0, len(pictures), share / 2, busy,
-    )  # fmt: skip
-    asked = prepare_query(method, dataset, fold.test[0])
-    part = prepared[: 8 * (len(prepared) // 8) or len(prepared)]
-    pair = _time_each(lambda _: method.score(asked, part), 0, 10**6, share / 2, busy) / len(part)
-    pairs = list(evidence_pairs(replace(dataset, queries=fold.test)))[:EXPLAINED]
-    explained = 0.0
-    if pairs:
-        one = Asked(
-            method, dataset, pairs[0].query, [p for p in pairs if p.query == pairs[0].query]
-        )
-        explained = _time_each(lambda _: one.evidence(), 0, 10**6, share, busy) / len(one.pairs)
+        take_step(network, optimiser, loss, len(spent), config.recipe)
+        spent.append(busy() - began)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    pixels = max(picture.nbytes for picture in sampler.pictures.values())
-    kept = _bytes(prepared[0])
-    middle = median(steps[2:])  # the first ones fill caches
-    return RunRates(
-        photo, pair, read, target, query, middle, explained, kept, pixels, weights
-    )  # fmt: skip
+    return rates._replace(step=float(np.median(spent[1:])), weights=weights)
 
 
-def estimate_run(rates: RunRates, config: RunConfig, dataset: RetrievalDataset) -> RunEstimate:
-    """What one run needs, if its training does not stop early."""
+def _few_photos(train: RetrievalDataset) -> RetrievalDataset:
+    """A part of the training data that is read within seconds whatever the whole is."""
+    first = {query.landmark: query for query in reversed(train.queries)}
+    queries = []
+    for query in list(first.values())[:3]:
+        good = frozenset(sorted(query.positives)[:8]) | {query.image}
+        queries.append(replace(query, good=good, ok=frozenset(), junk=frozenset()))
+    shown = set().union(*(query.good for query in queries))
+    images = {name: path for name, path in train.images.items() if name in shown}
+    return replace(train, images=images, queries=tuple(queries))
+
+
+def count_run(rates: Rates, config: RunConfig, dataset: RetrievalDataset) -> tuple[int, float]:
+    """Pairs and seconds of a run."""
     fold, photos = config.part(dataset), len(dataset.images)
     test = len(fold.test)
-    pairs, seconds = test * photos, (photos + test) * rates.photo + test * photos * rates.pair
-    if config.method != TRAINED:
-        return RunEstimate(pairs, seconds, PROGRAM + min(photos, BLOCK) * rates.kept, NOTEBOOK)
-    train, recipe = training_data(dataset, fold, config.by), config.recipe
-    answers = {name for query in dataset.queries for name in query.positives | query.junk}
-    shown = len({name for query in train.queries for name in query.positives | {query.image}})
-    others = len(set(train.images) - answers)
-    drawn, far = recipe.steps * recipe.batch, recipe.distractors * bool(others)
-    strange = drawn * (1 - recipe.positives) * far
-    targets = distinct(VERSIONS * shown, drawn - strange) + distinct(VERSIONS * others, strange)
-    queries = distinct(VERSIONS * shown, drawn)
-    seconds += (shown + others) * rates.read + recipe.steps * rates.step
-    seconds += targets * rates.target + queries * rates.query
-    look = validation_data(config, dataset, fold)
-    looks = -(-recipe.steps // recipe.validate_every) + 1  # one more calibrates
-    seen = looks * len(look.images) * min(recipe.validation_queries, len(look.queries))
-    seconds += len(look.images) * rates.photo + seen * rates.pair
-    explained = sum(min(EXPLAINED, len(query.positives) - 1) for query in fold.test)
-    again = test * min(JUDGED_AGAIN, photos) * len(config.feedback)
-    described = test * (min(JUDGED_AGAIN, photos) if config.feedback else 0) + explained
-    seconds += explained * (1 + len(config.feedback)) * rates.explained
-    seconds += described * rates.photo + again * rates.pair
-    memory = PROGRAM + (shown + others) * rates.pixels
-    memory += round((targets + len(look.images) + min(photos, BLOCK)) * rates.kept)
-    return RunEstimate(
-        round(drawn + seen + pairs + again), seconds, memory, NOTEBOOK + 5 * rates.weights
+    pairs, prepared, lessons = test * photos, float(photos + test), 0
+    if config.method == TRAINED:
+        recipe, train = config.recipe, training_data(dataset, fold, config.by)
+        lessons = recipe.steps * recipe.batch
+        shown = len({name for query in train.queries for name in query.positives | {query.image}})
+        look, again = validation_data(config, dataset, fold), test * min(JUDGED_AGAIN, photos)
+        looks = -(-recipe.steps // recipe.validate_every) + 1  # one more calibrates
+        pairs += looks * len(look.images) * min(recipe.validation_queries, len(look.queries))
+        pairs += again * len(config.feedback)
+        prepared += 2 * distinct(VERSIONS * shown, lessons)  # as targets and as queries
+        prepared += len(look.images) + again * bool(config.feedback)
+        explained = sum(min(EXPLAINED, len(query.positives) - 1) for query in fold.test)
+        lessons += 4 * explained * (1 + len(config.feedback))
+    batch = config.recipe.batch
+    return pairs + lessons, (
+        prepared * rates.photo + pairs * rates.pair + lessons / batch * rates.step
     )
 
 
@@ -291,49 +210,32 @@ def estimate_grid(
     seconds: float = SECONDS,
     notebooks: bool = True,
 ) -> GridEstimate:
-    """What a grid needs on this machine.
+    """What a grid needs on this machine, its runs shared by processes.
 
-    Parameters
-    ----------
-    configs
-        From `indiret.experiments.runner.read_grid`.
-    processes
-        That share the runs; more than there are processors do not make it faster.
-    seconds
-        Of measurement, shared by all kinds of runs.
-    notebooks
-        Whether each run executes its notebook.
-
-    Returns
-    -------
-    GridEstimate
-        Hours are the processor's, shared evenly; a single process whose threads find a processor
-        idle is quicker.
+    ``seconds`` of measurement are shared by all kinds of runs; more processes than processors do
+    not make it faster.
     """
-    data: dict[tuple[str, str], RetrievalDataset] = {}
-    kinds: dict[RunConfig, RunRates] = {}
+    loaded: dict[tuple[str, str], RetrievalDataset] = {}
+    kinds: dict[RunConfig, Rates] = {}
     alike = {config: replace(config, fold=0, seed=0, by="query", steps=0) for config in configs}
     each = seconds / max(1, len(set(alike.values())))
-    total, start = list[RunEstimate](), _start_seconds()
+    pairs, spent, memory, disk = 0, 0.0, 0, 0
     for config in configs:
-        where = config.dataset, config.root
-        if where not in data:
-            data[where] = config.load()
-        kind = alike[config]
+        where, kind = (config.dataset, config.root), alike[config]
+        if where not in loaded:
+            loaded[where] = config.load()
         if kind not in kinds:
-            kinds[kind] = measure_run_rates(config, data[where], each)
-        total.append(estimate_run(kinds[kind], config, data[where]))
+            kinds[kind] = measure_run_rates(config, loaded[where], each)
+        more, needed = count_run(kinds[kind], config, loaded[where])
+        pairs, spent = pairs + more, spent + needed
+        described = min(len(loaded[where].images), BLOCK)
+        memory = max(memory, PROGRAM + described * (1 + VERSIONS) * kinds[kind].kept)
+        disk += NOTEBOOK + 5 * kinds[kind].weights
     workers = min(processes, len(configs))
-    spent = sum(one.seconds for one in total) + start * (workers + notebooks * len(configs))
-    return GridEstimate(
-        runs=len(configs),
-        pairs=sum(one.pairs for one in total),
-        hours=spent / min(workers, os.cpu_count() or 1) / 3600,
-        processor_hours=spent / 3600,
-        memory=workers * (max(one.memory for one in total) + notebooks * KERNEL),
-        disk=sum(one.disk for one in total),
-        processes=workers,
-    )
+    hours = (spent + START * (workers + notebooks * len(configs))) / 3600
+    shared = hours / min(workers, os.cpu_count() or 1)
+    memory = workers * (memory + notebooks * PROGRAM // 2)
+    return GridEstimate(len(configs), pairs, shared, hours, memory, disk, workers)
 
 
 def in_words(hours: float) -> str:
@@ -362,53 +264,16 @@ def distinct(kinds: int, draws: float) -> float:
     return kinds * (1 - (1 - 1 / kinds) ** draws) if kinds else 0.0
 
 
-def _few_landmarks(train: RetrievalDataset) -> RetrievalDataset:
-    """A part of the training data that is read within seconds whatever the whole is."""
-    names = train.landmarks[:3]
-    queries = tuple(query for query in train.queries if query.landmark in names)
-    shown = {n for query in queries for n in sorted(query.positives)[:8]} | {
-        query.image for query in queries
-    }
-    answers = {n for query in train.queries for n in query.positives | query.junk}
-    shown |= set([name for name in train.images if name not in answers][:16])
-    kept = []
-    for query in queries:
-        good, ok = query.good & shown, query.ok & shown
-        kept.append(replace(query, good=good, ok=ok, junk=query.junk & shown))
-    images = {name: path for name, path in train.images.items() if name in shown}
-    return replace(train, images=images, queries=tuple(kept))
-
-
-def _start_seconds() -> float:
-    """Processor seconds of a fresh process that loads the library, as a notebook's kernel does."""
-    before = os.times()
-    subprocess.run([sys.executable, "-c", "import indiret"], check=True)
-    after = os.times()
-    return sum(after[2:4]) - sum(before[2:4])
-
-
 def _time_each(
     call: Callable[[int], object],
-    first: int,
-    last: int,
+    most: int,
     seconds: float,
     by: Callable[[], float] | None = None,
 ) -> float:
     """Mean seconds of one call by a clock, over as many calls as fit."""
     by = by or clock
-    began, since, number = by(), clock(), first
-    while number == first or (number < last and clock() - since < seconds):
+    began, since, number = by(), clock(), 0
+    while number == 0 or (number < most and clock() - since < seconds):
         call(number)
         number += 1
-    return (by() - began) / (number - first)
-
-
-def _bytes(prepared: Any) -> int:
-    """What a prepared picture holds, in tensors, arrays and numbers."""
-    if isinstance(prepared, torch.Tensor | np.ndarray):
-        return int(prepared.nbytes)
-    if isinstance(prepared, dict):
-        return sum(map(_bytes, prepared.values()))
-    if isinstance(prepared, list | tuple):
-        return sum(map(_bytes, prepared))
-    return sys.getsizeof(prepared)
+    return (by() - began) / number

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -23,26 +24,22 @@ from torch import Tensor
 from indiret.architectures import ATTENTIONS, NORMS
 from indiret.correlation import find_metrics
 from indiret.crossvalidation import held_back
-from indiret.datasets import LAYOUTS, Query, RetrievalDataset, load_dataset, use_regions
+from indiret.datasets import LAYOUTS, RetrievalDataset, load_dataset, use_regions
 from indiret.evaluation import (
     Fold,
-    average_precision,
     folds,
     iou_ceilings,
     threshold_ious,
     training_data,
 )
-from indiret.evidence import explain
-from indiret.experiments.evaluate import find_method, provenance, write_json
+from indiret.experiments.evaluate import find_method, provenance
 from indiret.experiments.evidence_protocol import (
     DEFAULT_EVIDENCE,
-    EVIDENCE,
     EvidencePair,
-    evidence_pairs,
-    known_partners,
     pair_measures,
 )
-from indiret.feedback import query_weights, refine_query, weight_tensor
+from indiret.experiments.query_evaluator import QueryEvaluator, precisions, spread_pairs
+from indiret.experiments.records import write_json
 from indiret.networks import (
     CONFIGS,
     IndicativeNetwork,
@@ -52,7 +49,7 @@ from indiret.networks import (
     save_network,
 )
 from indiret.parallel import Team, local_device
-from indiret.ranking import FeedbackConfig, Method, NetworkMethod, Prepared, rank_in_blocks
+from indiret.ranking import FeedbackConfig, Method, NetworkMethod, rank_in_blocks
 from indiret.training import ALONE, PAPER_RECIPE, TrainingConfig, fit
 
 LITERAL = "gradcam (Eq. 3, literal)"
@@ -62,8 +59,6 @@ FEEDBACK = {
     "mean": FeedbackConfig(n=10, pool="mean", normalise=False, strength=0.3),
     "max": FeedbackConfig(n=3, pool="max", normalise=True, strength=0.3),
 }
-JUDGED_AGAIN = 100  # first targets of a second round; the others keep their order
-EXPLAINED = 4  # positives of a query, evenly spread, whose evidence is measured
 VALIDATION = 0.1  # share of each training fold that is set aside for choices
 # The fast setting: a quarter of the tensor, and fewer steps and photos to look at.
 COARSE = {"grid": (10, 10), "query_grid": (7, 7), "scales": (1.0,), "shifts": 1}
@@ -351,21 +346,21 @@ def measure(
     pairs: dict[str, list[EvidencePair]] = {}
     if isinstance(method, NetworkMethod):
         ranked = {hit.name for hit in next(iter(lists.values()))}
-        for pair in evidence_pairs(replace(dataset, queries=fold.test)):
-            if pair.name in ranked:
-                pairs.setdefault(pair.query.name, []).append(pair)
+        pairs = spread_pairs(replace(dataset, queries=fold.test), ranked)
     records = []
     for query in fold.test:
-        own = pairs.get(query.name, [])
-        spread = np.linspace(0, len(own) - 1, min(EXPLAINED, len(own))).round().astype(int)
         names = [hit.name for hit in lists[query.name]]
         rows = {"none": precisions(names, query)}
         if isinstance(method, NetworkMethod):
-            asked = Asked(method, dataset, query, [own[at] for at in spread])
-            rows["none"] |= asked.evidence()
+            features = cache(lambda name: method.prepare(dataset.read(name)))
+            own = pairs.get(query.name, [])
+            asked = QueryEvaluator(method, dataset, query, features, own)
+            rows["none"] |= evidence_measures(asked, method.network)
             for kind in config.feedback:
-                again, weights, strength = asked.second_round(names, FEEDBACK[kind])
-                rows[kind] = precisions(again, query) | asked.evidence(weights, strength)
+                again, weights = asked.second_round(method.network, names, FEEDBACK[kind])
+                strength = FEEDBACK[kind].strength
+                rows[kind] = precisions(again, query)
+                rows[kind] |= evidence_measures(asked, method.network, weights, strength)
         place = {"query": query.name, "landmark": query.landmark, "variant": config.variant}
         records += [
             place | {"seed": config.seed, "scheme": kind} | row for kind, row in rows.items()
@@ -373,77 +368,23 @@ def measure(
     return records, skipped
 
 
-def precisions(ranked: Sequence[str], query: Query) -> Record:
-    """Average precision of one list, whole and to 5, 10, 20, and without the query's own photo."""
-    own = {query.image}
-    values = {"mAP": average_precision(ranked, query.positives, query.junk)}
-    for k in (5, 10, 20):
-        values[f"mAP@{k}"] = average_precision(ranked, query.positives, query.junk, k)
-    if query.positives - own:
-        values["mAP_without_query"] = average_precision(
-            ranked, query.positives - own, query.junk | own
-        )
-    return values
-
-
-class Asked:
-    """One query and a network: its second rounds, and the evidence of its pairs."""
-
-    def __init__(
-        self,
-        method: NetworkMethod,
-        dataset: RetrievalDataset,
-        query: Query,
-        pairs: Sequence[EvidencePair],
-    ):
-        self.method, self.dataset, self.query, self.pairs = method, dataset, query, pairs
-        self.prepared = method.prepare_query(dataset.read_query(query))
-        self.kept = Prepared()
-        if pairs:
-            self.tensor = self._tensor([pair.name for pair in pairs])
-            grid = self.tensor.shape[2:]
-            self.partners = [known_partners(dataset, query, p.name, grid) for p in pairs]
-
-    def second_round(
-        self, names: Sequence[str], feedback: FeedbackConfig
-    ) -> tuple[list[str], Tensor, float]:
-        """The list with its first targets judged again, and the weights of the query's patches."""
-        answers = [name for name in names if name != self.query.image][: feedback.n]
-        evidence = explain(self.method.network, self._tensor(answers), feedback.evidence)
-        refined = refine_query(evidence, feedback.pool, feedback.normalise)
-        weights = query_weights(refined, feedback.hard)
-        first = list(names[:JUDGED_AGAIN])
-        features = [self._described(name) for name in first]
-        scores = self.method.score(self.prepared, features, weights, feedback.strength)
-        again = sorted(zip(-scores, first, strict=True))
-        return [name for _, name in again] + list(names[JUDGED_AGAIN:]), weights, feedback.strength
-
-    def evidence(self, weights: Tensor | None = None, strength: float = 0.0) -> Record:
-        """Mean measures over the pairs: Eq. 3 literally, and our default as ``..., combined``."""
-        if not self.pairs:
-            return {}
-        tensor = self.tensor
-        if weights is not None:
-            tensor = weight_tensor(tensor, weights.to(tensor), strength)
-        rows: dict[str, list[Any]] = {}
-        for kind, after in ((LITERAL, ""), (DEFAULT_EVIDENCE, ", combined")):
-            found = explain(self.method.network, tensor, **EVIDENCE[kind])  # type: ignore[arg-type]
-            for pair, one, partners in zip(self.pairs, found, self.partners, strict=True):
-                for name, value in pair_measures(pair, one, partners).items():
-                    rows.setdefault(name + after, []).append(value)
-                ious = threshold_ious(one.target_map.numpy(), pair.roi)
-                rows.setdefault("IoU" + after, []).append(ious)
-        for pair in self.pairs:
-            ceiling = iou_ceilings(pair.roi, tensor.shape[2:4])
-            rows.setdefault("mIoU, ceiling", []).append(ceiling.grid)
-            rows.setdefault("mIoU, all ones", []).append(float(pair.roi.mean()))
-        means = {name: np.mean(values, axis=0) for name, values in rows.items()}
-        return {n: v.tolist() for n, v in means.items() if np.isfinite(v).all()}
-
-    def _tensor(self, names: Sequence[str]) -> Tensor:
-        return self.method.tensor(self.prepared, [self._described(name) for name in names])
-
-    def _described(self, name: str) -> Any:
-        if name not in self.kept.features:
-            self.kept.features[name] = self.method.prepare(self.dataset.read(name))
-        return self.kept.features[name]
+def evidence_measures(
+    asked: QueryEvaluator,
+    network: IndicativeNetwork,
+    weights: Tensor | None = None,
+    strength: float = 0.0,
+) -> Record:
+    """Mean measures over a query's pairs: Eq. 3 literally, and our default as ``..., combined``."""
+    rows: dict[str, list[Any]] = {}
+    for kind, after in ((LITERAL, ""), (DEFAULT_EVIDENCE, ", combined")):
+        for pair, one, partners in asked.explained(network, kind, weights, strength):
+            for name, value in pair_measures(pair, one, partners).items():
+                rows.setdefault(name + after, []).append(value)
+            ious = threshold_ious(one.target_map.numpy(), pair.roi)
+            rows.setdefault("IoU" + after, []).append(ious)
+            if not after:
+                grid = one.target_map.shape
+                rows.setdefault("mIoU, ceiling", []).append(iou_ceilings(pair.roi, grid).grid)
+                rows.setdefault("mIoU, all ones", []).append(float(pair.roi.mean()))
+    means = {name: np.mean(values, axis=0) for name, values in rows.items()}
+    return {n: v.tolist() for n, v in means.items() if np.isfinite(v).all()}

@@ -12,26 +12,28 @@ Chapter: *Ranking and honest evaluation*.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas import DataFrame
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from indiret.correspondence import NO_PARTNER
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import nested_bootstrap, patch_match_accuracy
 from indiret.evidence import Evidence, explain
-from indiret.experiments.evaluate import find_method, keep_settings, provenance, write_json
+from indiret.experiments.evaluate import find_method, provenance
 from indiret.experiments.evidence_protocol import DEFAULT_EVIDENCE
+from indiret.experiments.records import Row, keyed_values, long_rows, write_json
+from indiret.experiments.runner import collect_rows, keep_settings
 from indiret.images import Picture, pixel_box
 from indiret.ranking import Method, NetworkMethod, prepare_query
 
 FINER = 3  # pixels drawn for each pixel kept, so that what shrinks does not flicker
-MEASURES = ("reciprocal_rank", "patch_match")
 METHODS = ("base", "planes", "sift-ransac", "colour-histogram")
 STORED = Path(__file__).parents[1] / "data" / "robustness"
 Matrix = NDArray[np.float64]
@@ -172,6 +174,17 @@ def moved_partners(
     return np.where(inside[..., None], places, NO_PARTNER)
 
 
+class Asked(NamedTuple):
+    """One query, and its number among those that are asked."""
+
+    number: int
+    query: Query
+
+    @property
+    def key(self) -> str:
+        return self.query.name
+
+
 def run_robustness(
     out: Path,
     dataset: RetrievalDataset,
@@ -216,31 +229,22 @@ def run_robustness(
         asked += [query for query in dataset.queries if query.landmark == landmark][:queries]
     settings = {"methods": list(methods), "queries": len(asked), "others": others}
     settings |= {"dataset": dataset.name, "data": dataset.manifest_hash()}
-    keep_settings(out / "robustness.json", settings)
-    origin = provenance(dataset)
-    left = [query for query in asked if not _record_path(out, query).exists()]
-    if left:
-        strangers = _strangers(dataset, others)
-        database = {
-            name: [method.prepare(picture) for picture in strangers]
-            for name, method in found.items()
-        }
-    for query in tqdm(
-        left,
-        desc="robustness",
-        unit="query",
-        initial=len(asked) - len(left),
-        total=len(asked),
-        disable=None,
-    ):
-        ground = strangers[asked.index(query) % len(strangers)]
-        record = _measure(query, dataset, found, database, ground)
-        write_json(_record_path(out, query), {"rows": record, "provenance": origin})
-    records = {q.name: json.loads(_record_path(out, q).read_text()) for q in asked}
-    results = settings | {"provenance": records[asked[0].name]["provenance"]}
+    origin = keep_settings(out / "robustness.json", settings, provenance(dataset))
+    strangers = _strangers(dataset, others)
+
+    @cache
+    def database() -> dict[str, list[Any]]:
+        return {name: list(map(method.prepare, strangers)) for name, method in found.items()}
+
+    def rows(one: Asked) -> list[Row]:
+        ground = strangers[one.number % len(strangers)]
+        return _measure(one.query, dataset, found, database(), ground)
+
+    table = collect_rows("robustness", [Asked(*pair) for pair in enumerate(asked)], rows, out)
+    results = settings | {"provenance": origin}
     results |= {"strengths": {name: list(factor.strengths) for name, factor in FACTORS.items()}}
     results |= {"labels": {name: factor.label for name, factor in FACTORS.items()}}
-    results |= {"curves": _curves(records, asked)}
+    results |= {"curves": _curves(table)}
     write_json(out / "results.json", results)
     return results
 
@@ -267,7 +271,7 @@ def _measure(
     methods: Mapping[str, Method],
     database: Mapping[str, Sequence[Any]],
     ground: Picture,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     picture, region = dataset.read(query.image), dataset.roi(query.image)
     height, width = picture.shape[:2]
     if region is None:
@@ -277,7 +281,8 @@ def _measure(
     asked = {name: prepare_query(method, dataset, query) for name, method in methods.items()}
     scores = {name: methods[name].score(asked[name], database[name]) for name in methods}
     unchanged: dict[str, dict[str, float]] = {}
-    rows = []
+    place = {"landmark": query.landmark, "query": query.name, "seed": 0}
+    rows: list[Row] = []
     for kind, factor in FACTORS.items():
         for strength in factor.strengths:
             changed = factor.change(picture, strength, ground, region)
@@ -298,7 +303,7 @@ def _measure(
                         values["patch_match"] = right
                 if first:
                     unchanged[name] = values
-                rows.append({"factor": kind, "strength": strength, "method": name} | values)
+                rows += long_rows(values, factor=kind, strength=strength, variant=name, **place)
     return rows
 
 
@@ -312,22 +317,10 @@ def _pairs(method: Method, query: Any, target: Any) -> Tensor | None:
     return next((v for v in method.evidence(query, target).values() if v.ndim == 4), None)
 
 
-def _curves(records: Mapping[str, Any], asked: Sequence[Query]) -> dict[str, Any]:
-    landmark = {query.name: query.landmark for query in asked}
-    cells: dict[tuple[str, str, str], dict[float, dict[tuple[str, str, int], float]]] = {}
-    for name, record in records.items():
-        for row in record["rows"]:
-            for measure in MEASURES:
-                if measure in row:
-                    cell = cells.setdefault((row["factor"], row["method"], measure), {})
-                    cell.setdefault(row["strength"], {})[landmark[name], name, 0] = row[measure]
+def _curves(table: DataFrame) -> dict[str, Any]:
     curves: dict[str, Any] = {}
-    for (factor, method, measure), by_strength in cells.items():
-        points = [list(nested_bootstrap(values)) for _, values in sorted(by_strength.items())]
-        rounded = [[round(value, 4) for value in point] for point in points]
-        curves.setdefault(factor, {}).setdefault(method, {})[measure] = rounded
+    cells = table.groupby(["factor", "variant", "measure", "strength"], sort=False)
+    for (factor, method, measure, _), rows in cells:
+        point = [round(value, 4) for value in nested_bootstrap(keyed_values(rows))]
+        curves.setdefault(factor, {}).setdefault(method, {}).setdefault(measure, []).append(point)
     return curves
-
-
-def _record_path(out: Path, query: Query) -> Path:
-    return out / f"{query.name}.json"

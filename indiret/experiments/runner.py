@@ -1,269 +1,237 @@
-"""A grid of runs: on this machine by processes, on a cluster through Dask, resumed after any kill.
+"""One runner of experiments: what is missing is done, in turn, by processes or on a cluster.
 
-Nothing central keeps the books. A run is finished when its results are in its folder, and a lock
-in that folder says that somebody is at it; the system lets go of the lock when that process dies.
-So any number of processes and machines with one folder in common share the work, whoever is
-killed is replaced by starting the same command again, and nothing that finished is done twice.
+An experiment is a list of configs, each with a ``key`` that nothing else has, and a function that
+does one of them and leaves its results in the experiment's folder, whole or not at all. Nothing
+central keeps the books. A config is done when its results are there, and a lock beside them says
+that somebody is at it; the system lets go of the lock when that process dies. So any number of
+processes and machines with one folder in common share the work, whoever is killed is replaced by
+starting the same command again, and nothing that finished is done twice.
 
 Chapter: *Reproducing the tables*.
 """
 
-import itertools
+import json
 import multiprocessing
 import os
 import threading
-import tomllib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-import torch
+import pandas as pd
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from indiret.experiments.reproduction import RunConfig, finished, run
-from indiret.parallel import Team
+from indiret.experiments.records import Row, read_rows, write_json, write_rows
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "reproduce.ipynb"
 FAILURE = "failure.txt"
 TRIES = 3  # rounds of workers after some were killed
+Do = Callable[[Any, Path], object]  # a config and the experiment's folder
+IsDone = Callable[[Any, Path], bool]
+Executor = Callable[[Sequence[Any], Path, Do, IsDone, tqdm], None]
 
 
-def read_grid(path: Path) -> list[RunConfig]:
-    """The runs that a TOML file asks for.
+def in_turn(left: Sequence[Any], out: Path, do: Do, done: IsDone, bar: tqdm) -> None:
+    """One config after the other, in this process."""
+    for config in left:
+        attempt(config, out, do)
+        bar.update()
+
+
+def run_missing(
+    configs: Sequence[Any],
+    out: Path,
+    do: Do,
+    done: IsDone,
+    execute: Executor = in_turn,
+    name: str = "runs",
+) -> dict[str, str]:
+    """Do all configs that are not done. One that fails does not stop the others.
 
     Parameters
     ----------
-    path
-        ``[run]`` holds settings of all runs, each ``[[grid]]`` lists of settings, every combination
-        of which is a run. Where no ``fold`` is given, all are run.
+    configs
+        Each with a ``key``, the name of its folder or file.
+    out
+        Folder of the experiment.
+    do, done
+        Do a config; tell whether its results are there. Other processes need them by name.
+    execute
+        `in_turn`, `processes`\\ ``(n)`` or `cluster`\\ ``(scheduler, n)``.
+    name
+        Of the progress bar, which tells the rate and the time that is left.
 
     Returns
     -------
-    list of RunConfig
-        Each once, in order.
+    dict
+        Why a config failed, by its key; empty if all are done.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from types import SimpleNamespace
+    >>> def double(config, out):
+    ...     (out / config.key).write_text(str(2 * int(config.key)))
+    >>> configs = [SimpleNamespace(key="1"), SimpleNamespace(key="two"), SimpleNamespace(key="3")]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run_missing(configs, Path(folder), double, lambda one, out: (out / one.key).is_file())
+    {'two': "invalid literal for int() with base 10: 'two'"}
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for config in configs:
+        (out / config.key / FAILURE).unlink(missing_ok=True)
+    left = [config for config in configs if not done(config, out)]
+    bar = tqdm(total=len(configs), initial=len(configs) - len(left), desc=name, unit="run",
+               disable=None)  # fmt: skip
+    execute(left, out, do, done, bar)
+    bar.close()
+    return {config.key: _failure(config, out) for config in left if not done(config, out)}
+
+
+def run_all(configs: Sequence[Any], out: Path, do: Do, done: IsDone, name: str) -> None:
+    """`run_missing` in turn, for experiments whose summary needs every config.
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError, TypeError
-        If the file is no TOML, or a name or value is not allowed; the file is named.
+    ValueError
+        If one failed, when the others are done.
+    """
+    if failed := run_missing(configs, out, do, done, name=name):
+        key, reason = next(iter(failed.items()))
+        raise ValueError(
+            f"{len(failed)} of {len(configs)} runs of the {name} failed; {key}: {reason} The "
+            "others are kept; mend it and start the same command again."
+        )
+
+
+def collect_rows(
+    name: str, configs: Sequence[Any], rows: Callable[[Any], Sequence[Row]], out: Path
+) -> pd.DataFrame:
+    """The table of records of all configs, those that are not in the folder yet made first.
+
+    Parameters
+    ----------
+    name
+        Of the experiment.
+    configs
+        Each with a ``key``.
+    rows
+        The records of a config; see `indiret.experiments.records.long_rows`.
+    out
+        Folder of a file of json lines for each config.
+
+    Returns
+    -------
+    DataFrame
+        In the order of the configs.
+
+    Raises
+    ------
+    ValueError
+        If one of them failed, when the others are done.
+    """
+
+    def do(config: Any, out: Path) -> None:
+        write_rows(_rows_path(config, out), rows(config))
+
+    run_all(configs, out, do, lambda config, out: _rows_path(config, out).exists(), name)
+    return read_rows(_rows_path(config, out) for config in configs)
+
+
+def _rows_path(config: Any, out: Path) -> Path:
+    return out / f"{config.key}.jsonl"
+
+
+def keep_settings(
+    path: Path, settings: Mapping[str, Any], provenance: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Write down what a folder's results are of, or make sure that they are of the same.
+
+    Returns
+    -------
+    dict
+        The provenance of the first start.
+
+    Raises
+    ------
+    ValueError
+        If the folder has results of other settings or data.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "grid.toml")
-    ...     _ = file.write_text('[run]\\nfolds = 2\\n[[grid]]\\nby = ["query", "landmark"]')
-    ...     [(config.by, config.fold) for config in read_grid(file)]
-    [('query', 0), ('query', 1), ('landmark', 0), ('landmark', 1)]
+    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 2)}, {"commit": "a"})
+    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 2)}, {"commit": "b"})
+    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 3)})
+    Traceback (most recent call last):
+    ValueError: ... holds another audit: other settings or data; name another folder.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no file {path}; give a grid of runs, a TOML file with one [run] and one or "
-            "more [[grid]]."
+    plain = json.loads(json.dumps(settings))
+    if not path.exists():
+        write_json(path, {"settings": plain, "provenance": dict(provenance or {})})
+    kept = json.loads(path.read_text())
+    if kept.get("settings") != plain:
+        raise ValueError(
+            f"{path.parent} holds another {path.stem}: other settings or data; name another folder."
         )
+    started: dict[str, str] = kept["provenance"]
+    return started
+
+
+def attempt(config: Any, out: Path, do: Do) -> None:
+    """Do one config; what went wrong is written down."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML file: {error}.") from error
-    try:
-        return _expand(table)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{path}: {error}") from error
+        do(config, out)
+    except Exception as error:  # one that fails must not stop the others
+        (out / config.key).mkdir(exist_ok=True)
+        (out / config.key / FAILURE).write_text(f"{error}\n\n{traceback.format_exc()}")
 
 
-def _expand(table: dict[str, Any]) -> list[RunConfig]:
-    fixed, grids = table.pop("run", {}), table.pop("grid", [{}])
-    if table or not isinstance(fixed, dict) or not isinstance(grids, list) or not grids:
-        raise ValueError("a grid has one [run] and one or more [[grid]], and nothing else.")
-    found: dict[RunConfig, None] = {}
-    for grid in grids:
-        for name, values in grid.items():
-            if not isinstance(values, list) or not values:
-                raise TypeError(f"{name} = {values!r} in [[grid]] is not a list of values.")
-        for values in itertools.product(*grid.values()):
-            settings = fixed | dict(zip(grid, values, strict=True))
-            first = RunConfig.from_dict(settings)
-            numbers = [first.fold] if "fold" in settings else range(first.folds)
-            found |= {RunConfig.from_dict(settings | {"fold": n}): None for n in numbers}
-    return list(found)
-
-
-def run_grid(
-    configs: Sequence[RunConfig],
-    out: Path,
-    processes: int = 1,
-    scheduler: str | None = None,
-    notebooks: bool = True,
-) -> dict[str, str]:
-    """Do all runs that are not finished.
-
-    Parameters
-    ----------
-    configs
-        From `read_grid`.
-    out
-        Folder of the grid; each run has its own in it.
-    processes
-        Of this machine.
-    scheduler
-        Address of a Dask scheduler, ``"local"`` for a cluster of this machine that is started here
-        and stopped at the end, or None for plain processes.
-    notebooks
-        Whether each run leaves an executed copy of ``notebooks/reproduce.ipynb``, too.
-
-    Returns
-    -------
-    dict
-        Why a run failed, by its key; empty if all are finished.
-
-    Raises
-    ------
-    ValueError
-        If there is no process.
-    ImportError
-        If Dask, or what executes notebooks, is asked for and missing.
-    """
-    if processes < 1:
-        raise ValueError(f"processes={processes} is not at least 1.")
-    out.mkdir(parents=True, exist_ok=True)
-    notebook = notebook_to_run() if notebooks else None
-    for config in configs:
-        (out / config.key / FAILURE).unlink(missing_ok=True)
-    if scheduler:
-        _by_dask(configs, out, processes, scheduler, notebook)
-    elif processes == 1:
-        for config in tqdm(configs, desc="runs", unit="run", disable=None):
-            do(config, out, notebook)
-    else:
-        _by_processes(configs, out, processes, notebook)
-    return {
-        config.key: _failure(config, out)
-        for config in configs
-        if not is_done(config, out, notebook)
-    }
-
-
-def run_together(
-    configs: Sequence[RunConfig], out: Path, team: Team, notebooks: bool = True
-) -> None:
-    """All runs one by one, each trained by all processes of a team that ``torchrun`` started."""
-    notebook = notebook_to_run() if notebooks else None
-    for config in configs:
-        run(config, out / config.key, team)
-        if team.first and notebook:
-            execute(notebook, config, out / config.key)
-
-
-def notebook_to_run() -> Path:
-    """The notebook of a run.
-
-    Raises
-    ------
-    ImportError
-        If papermill is missing.
-    FileNotFoundError
-        If this is no checkout, but the installed library.
-    """
-    import papermill  # noqa: F401
-
-    if not NOTEBOOK.is_file():
-        raise FileNotFoundError(
-            f"there is no {NOTEBOOK}; run the command in a checkout of the project, or add "
-            "--no-notebooks."
-        )
-    return NOTEBOOK
-
-
-def is_done(config: RunConfig, out: Path, notebook: Path | None) -> bool:
-    """Whether a run's results are there, and its notebook if one is asked for."""
-    folder = out / config.key
-    known = finished(config, folder) is not None
-    return known and (notebook is None or (folder / notebook.name).is_file())
-
-
-def do(config: RunConfig, out: Path, notebook: Path | None) -> str:
-    """One run with its notebook; what went wrong is written down and returned."""
-    folder = out / config.key
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # processes share the processors, and sums come out alike everywhere
-    try:
-        run(config, folder)
-        if notebook:
-            execute(notebook, config, folder)
-    except Exception as error:  # one run that fails must not stop the others
-        (folder / FAILURE).write_text(f"{error}\n\n{traceback.format_exc()}")
-        return str(error)
-    finally:
-        torch.set_num_threads(threads)
-    return ""
-
-
-def execute(notebook: Path, config: RunConfig, folder: Path) -> None:
-    """Execute a copy of the notebook for a run; it takes up the run's results where they are."""
-    executed = folder / notebook.name
-    if executed.is_file():
-        return
-    import papermill
-
-    unfinished = folder / f"unfinished-{notebook.name}"
-    papermill.execute_notebook(
-        str(notebook),
-        str(unfinished),
-        config.plain | {"out": "."},
-        kernel_name="python3",
-        cwd=str(folder),
-        progress_bar=False,
-    )
-    os.replace(unfinished, executed)
-
-
-def _failure(config: RunConfig, out: Path) -> str:
+def _failure(config: Any, out: Path) -> str:
     try:
         return (out / config.key / FAILURE).read_text().partition("\n")[0]
     except OSError:
         return "its process was killed, or another is still at it; start the command again."
 
 
-def _by_processes(
-    configs: Sequence[RunConfig], out: Path, processes: int, notebook: Path | None
-) -> None:
+def processes(n: int) -> Executor:
+    """Executor: so many worker processes of this machine; those that are killed are replaced."""
+    return partial(_by_processes, n)
+
+
+def _by_processes(n: int, todo: Sequence[Any], out: Path, do: Do, done: IsDone, bar: tqdm) -> None:
     kinds = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
     if "forkserver" in kinds:
-        context.set_forkserver_preload(["indiret.experiments.runner"])  # torch is loaded once
+        context.set_forkserver_preload([getattr(do, "func", do).__module__])  # torch is loaded once
 
-    def left() -> list[RunConfig]:
-        return [
-            config
-            for config in configs
-            if not is_done(config, out, notebook) and not (out / config.key / FAILURE).exists()
+    def left() -> list[Any]:
+        return [c for c in todo if not done(c, out) and not (out / c.key / FAILURE).exists()]
+
+    finished, remaining = 0, left()
+    for _ in range(TRIES if remaining else 0):
+        workers = [
+            context.Process(target=_work, args=(remaining, out, do, done))
+            for _ in range(min(n, len(remaining)))
         ]
-
-    todo = left()
-    with tqdm(total=len(configs), initial=len(configs) - len(todo), desc="runs", unit="run",
-              disable=None) as bar:  # fmt: skip
-        for _ in range(TRIES):
-            workers = [
-                context.Process(target=_work, args=(todo, out, notebook))
-                for _ in range(min(processes, len(todo)))
-            ]
-            for worker in workers:
-                worker.start()
-            while any(worker.is_alive() for worker in workers):
-                wait([worker.sentinel for worker in workers if worker.is_alive()], timeout=1)
-                bar.update(len(configs) - len(left()) - bar.n)
-            todo = left()
-            bar.update(len(configs) - len(todo) - bar.n)
-            if not todo:
-                return
+        for worker in workers:
+            worker.start()
+        while any(worker.is_alive() for worker in workers):
+            wait([worker.sentinel for worker in workers if worker.is_alive()], timeout=1)
+            bar.update(len(todo) - len(left()) - finished)
+            finished = len(todo) - len(left())
+        remaining = left()
+        bar.update(len(todo) - len(remaining) - finished)
+        finished = len(todo) - len(remaining)
+        if not remaining:
+            return
 
 
-def _work(todo: Sequence[RunConfig], out: Path, notebook: Path | None) -> None:
+def _work(todo: Sequence[Any], out: Path, do: Do, done: IsDone) -> None:
     """A worker: whatever nobody is at, then what others were at, in case they died."""
     die_with_parent()
     for config in todo:
@@ -271,8 +239,8 @@ def _work(todo: Sequence[RunConfig], out: Path, notebook: Path | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(folder / ".worker", timeout=0):
-                if not is_done(config, out, notebook) and not (folder / FAILURE).exists():
-                    do(config, out, notebook)
+                if not done(config, out) and not (folder / FAILURE).exists():
+                    attempt(config, out, do)
         except Timeout:
             continue
 
@@ -290,8 +258,13 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def cluster(scheduler: str, n: int = 1) -> Executor:
+    """Executor: the workers of a Dask scheduler's address; ``"local"`` starts ``n`` here."""
+    return partial(_by_dask, scheduler, n)
+
+
 def _by_dask(
-    configs: Sequence[RunConfig], out: Path, processes: int, scheduler: str, notebook: Path | None
+    scheduler: str, n: int, todo: Sequence[Any], out: Path, do: Do, done: IsDone, bar: tqdm
 ) -> None:
     try:
         from distributed import Client, LocalCluster, as_completed
@@ -299,18 +272,14 @@ def _by_dask(
         raise ImportError(
             "--scheduler needs Dask; install it with: pip install indiret[cluster]"
         ) from error
-    cluster = None
+    own = None
     if scheduler == "local":
-        cluster = LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None)
+        own = LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None)
     try:
-        with Client(cluster or scheduler) as client:
-            todo = [config for config in configs if not is_done(config, out, notebook)]
-            jobs = client.map(do, todo, out=out.resolve(), notebook=notebook, pure=False)
-            bar = tqdm(total=len(configs), initial=len(configs) - len(todo), desc="runs",
-                       unit="run", disable=None)  # fmt: skip
+        with Client(own or scheduler) as client:
+            jobs = client.map(attempt, todo, out=out.resolve(), do=do, pure=False)
             for _ in as_completed(jobs):
                 bar.update()
-            bar.close()
     finally:
-        if cluster:
-            cluster.close()
+        if own:
+            own.close()

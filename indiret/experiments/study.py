@@ -13,36 +13,46 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from pandas import DataFrame
 from torch import Tensor
-from tqdm import tqdm
 
 from indiret.attention import MASKS
 from indiret.datasets import ClickedPair, Query, RetrievalDataset
 from indiret.evaluation import (
-    TITLES,
-    Interval,
-    average_precision,
     average_to_grid,
-    nested_bootstrap,
     point_match_accuracy,
     strongest_targets,
 )
 from indiret.evidence import explain
-from indiret.experiments.evaluate import keep_settings, provenance, write_json
+from indiret.experiments.evaluate import provenance
 from indiret.experiments.evidence_protocol import (
     DEFAULT_EVIDENCE,
     EvidencePair,
-    evidence_pairs,
-    known_partners,
     pair_measures,
 )
-from indiret.feedback import query_weights, refine_query, weight_tensor
+from indiret.experiments.query_evaluator import (
+    EXPLAINED,
+    HONEST,
+    QueryEvaluator,
+    best_first,
+    precisions,
+    spread_pairs,
+)
+from indiret.experiments.records import (
+    Row,
+    Values,
+    keyed_values,
+    long_rows,
+    rounded_interval,
+    write_json,
+)
+from indiret.experiments.runner import collect_rows, keep_settings, run_all
 from indiret.images import pixel_box, read_image
 from indiret.networks import (
     CONFIGS,
@@ -53,15 +63,13 @@ from indiret.networks import (
     load_network,
     save_network,
 )
-from indiret.ranking import FeedbackConfig, NetworkMethod, answer_votes, prepare
+from indiret.ranking import FeedbackConfig, NetworkMethod, prepare
 from indiret.sampling import Lessons, PairSampler
 from indiret.training import TrainingConfig, ValidationLook, fit
 
 BASE = "none"
 KINDS = ("mean", "max", "oracle", "answers")
-MEASURES = ("mAP", "mAP@5", "mAP@10", "mAP@20", "mAP_without_query")
 EVIDENCE_MEASURES = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
-JUDGED_AGAIN = 100  # first targets that a second round judges; the others keep their order
 NAMES = {
     "none": "Base",
     "har": "HAR (as printed)",
@@ -107,18 +115,6 @@ class Scheme:
 
     feedback: FeedbackConfig
     oracle: bool = False
-
-    def weights(self, network: IndicativeNetwork, answers: Tensor, region: Tensor | None) -> Tensor:
-        """w (m', n') in 0 … 1, from the tensors of the first answers or from the region."""
-        if self.oracle:
-            if region is None:
-                raise ValueError(
-                    "the oracle needs the query's true region; this data set has none."
-                )
-            return query_weights(region, self.feedback.hard)
-        evidence = explain(network, answers[: self.feedback.n], self.feedback.evidence)
-        refined = refine_query(evidence, self.feedback.pool, self.feedback.normalise)
-        return query_weights(refined, self.feedback.hard)
 
 
 def candidates() -> dict[str, Scheme]:
@@ -172,7 +168,8 @@ def run_study(
     ValueError
         If ``out`` holds a study of other settings.
     """
-    keep_settings(out / "study.json", _plain(config) | {"data": train.manifest_hash()})
+    settings = _plain(config) | {"data": train.manifest_hash()}
+    keep_settings(out / "study.json", settings)
     train_variants(out, train, validation, config)
     networks = {
         (variant, seed): load_network(weights_path(out, variant, seed))
@@ -182,8 +179,9 @@ def run_study(
     choosing = {key: net for key, net in networks.items() if key[0] == BASE}
     choosing = {key: choosing[key] for key in list(choosing)[: config.choosing_seeds]}
     asked = replace(validation, queries=validation.queries[::2])
-    measure(out / "validation", choosing, candidates(), asked, explained=0)
-    tried = _validation_table(read_records(out / "validation", asked))
+    table = measure(out / "validation", choosing, candidates(), asked, explained=0)
+    honest = table[table["measure"] == HONEST].groupby("scheme", sort=False)["value"].mean()
+    tried = {str(scheme): float(value) for scheme, value in honest.items()}
     schemes = {}
     for kind in KINDS:
         if of_kind := [name for name in tried if name.startswith(kind)]:
@@ -192,8 +190,8 @@ def run_study(
     results["validation"] = tried
     results["schemes"] = {kind: asdict(scheme) for kind, scheme in schemes.items()}
     for name, dataset in tests.items():
-        measure(out / name, networks, schemes, dataset, config.explained)
-        results[name] = summarise(read_records(out / name, dataset), dataset)
+        table = measure(out / name, networks, schemes, dataset, config.explained)
+        results[name] = summarise(table)
     if clicked:
         results["clicked"] = match_clicked(networks, clicked)
     results["logs"] = {
@@ -235,104 +233,66 @@ def validation_curves(results: Mapping[str, Any]) -> dict[str, list[dict[str, fl
     return curves
 
 
-def table(rows: Mapping[str, Record], measures: Sequence[str]) -> str:
-    """Means with their 95 % intervals as a Markdown table, a row for each name.
-
-    Examples
-    --------
-    >>> print(table({"Base": {"mAP": {"mean": 0.5, "low": 0.4, "high": 0.6}}}, ["mAP"]))
-    | | mAP |
-    |---|---|
-    | Base | 0.500 (0.400 … 0.600) |
-    """
-    heads = [TITLES.get(measure, measure) for measure in measures]
-    lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for name, row in rows.items():
-        known = [row.get(measure) for measure in measures]
-        shown = [f"{k['mean']:.3f} ({k['low']:.3f} … {k['high']:.3f})" if k else "" for k in known]
-        lines.append(f"| {name} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
-
-
-class Claim(NamedTuple):
-    """What the paper's Tables 1 and 2 are said to show, as a difference that can be measured."""
-
-    text: str
-    variant: str
-    scheme: str
-    measure: str
-    against: str  # "gain" over Base in one round, or "feedback_gain" over one round of its own
-    rises: bool
-
-
-CLAIMS = (
-    Claim("HAR raises mAP", "har", "none", "mAP", "gain", True),
-    Claim("HAR raises mIoU", "har", "none", "mIoU", "gain", True),
-    Claim("mean feedback after HAR raises mIoU", "har", "mean", "mIoU", "feedback_gain", True),
-    Claim("max feedback after HAR raises mIoU", "har", "max", "mIoU", "feedback_gain", True),
-    Claim("mean feedback after HAR raises mAP", "har", "mean", "mAP", "feedback_gain", True),
-    Claim("max feedback after HAR lowers mAP", "har", "max", "mAP", "feedback_gain", False),
-    Claim("HAR and mean feedback together raise mAP", "har", "mean", "mAP", "gain", True),
-    Claim("HAR and mean feedback together raise mIoU", "har", "mean", "mIoU", "gain", True),
-)
-
-
-def judge(results: Mapping[str, Any], dataset: str = "toytown") -> str:
-    """Each of `CLAIMS` with the difference measured and a verdict, as a Markdown table.
-
-    A claim is supported if the whole 95 % interval lies on its side of zero, contradicted if it
-    lies on the other, and not supported if it holds zero.
-    """
-    lines = ["| the paper's tables say | here, paired difference | verdict |", "|---|---|---|"]
-    rows = cells(results, dataset)
-    for claim in CLAIMS:
-        found = rows[claim.variant, claim.scheme][claim.measure][claim.against]
-        low, high = (
-            (found["low"], found["high"]) if claim.rises else (-found["high"], -found["low"])
-        )
-        verdict = "supported" if low > 0 else "contradicted" if high < 0 else "not supported"
-        figures = f"{found['mean']:+.3f} ({found['low']:+.3f} … {found['high']:+.3f})"
-        lines.append(f"| {claim.text} | {figures} | {verdict} |")
-    return "\n".join(lines)
-
-
 def weights_path(out: Path, variant: str, seed: int) -> Path:
     """Where a study keeps one of its networks."""
     return out / "networks" / f"{variant}-{seed}" / "network.safetensors"
+
+
+class Seed(NamedTuple):
+    """The networks of one seed, which learn side by side."""
+
+    number: int
+
+    @property
+    def key(self) -> str:
+        return f"seed{self.number}"
 
 
 def train_variants(
     out: Path, train: RetrievalDataset, validation: RetrievalDataset, config: StudyConfig
 ) -> None:
     """Train every network that is not there yet, all variants of a seed side by side."""
-    todo = {
-        seed: [v for v in config.variants if not weights_path(out, v, seed).exists()]
-        for seed in range(config.seeds)
-    }
-    if not any(todo.values()):
-        return
-    describer = build_network(config.network)
-    sampler = PairSampler(train, describer, config.recipe(seed=0))
-    look = ValidationLook(validation, describer, config.recipe(seed=0), keep=True)
     origin = provenance(train)
-    for seed, variants in todo.items():
-        recipe = config.recipe(seed)
-        lessons = Lessons(sampler, first=seed * config.steps, keep=32)
 
-        def learn(
-            variant: str, recipe: TrainingConfig = recipe, lessons: Lessons = lessons
-        ) -> None:
-            path = weights_path(out, variant, recipe.seed)
+    @cache
+    def shared() -> tuple[PairSampler, ValidationLook]:
+        describer, recipe = build_network(config.network), config.recipe(seed=0)
+        look = ValidationLook(validation, describer, recipe, keep=True)
+        return PairSampler(train, describer, recipe), look
+
+    def left(seed: Seed, out: Path) -> list[str]:
+        return [v for v in config.variants if not weights_path(out, v, seed.number).exists()]
+
+    def learn(seed: Seed, out: Path) -> None:
+        sampler, look = shared()
+        recipe = config.recipe(seed.number)
+        lessons = Lessons(sampler, first=seed.number * config.steps, keep=32)
+
+        def learn_one(variant: str) -> None:
+            path = weights_path(out, variant, seed.number)
             shape = config.network.replace(name=variant, attention=variant)
             network, log = fit(
                 shape, train, validation, recipe, path.parent, lessons=lessons, look=look
             )
             record = {"training": asdict(recipe), "provenance": origin, "log": log}
-            write_json(_log_path(out, variant, recipe.seed), record)
+            write_json(_log_path(out, variant, seed.number), record)
             save_network(network, path)
 
-        with ThreadPoolExecutor(max(1, len(variants))) as side_by_side:
-            list(side_by_side.map(learn, variants))
+        with ThreadPoolExecutor(len(left(seed, out))) as side_by_side:
+            list(side_by_side.map(learn_one, left(seed, out)))
+
+    seeds = [Seed(number) for number in range(config.seeds)]
+    run_all(seeds, out, learn, lambda seed, out: not left(seed, out), "study's seeds")
+
+
+class Asked(NamedTuple):
+    """One query to measure."""
+
+    query: Query
+
+    @property
+    def key(self) -> str:
+        return self.query.name
 
 
 def measure(
@@ -340,17 +300,16 @@ def measure(
     networks: Networks,
     schemes: Mapping[str, Scheme],
     dataset: RetrievalDataset,
-    explained: int = 4,
-) -> None:
+    explained: int = EXPLAINED,
+) -> DataFrame:
     """Rank and explain with every network, in one round and under every scheme.
 
-    The tensors of a query are made once for all. Each query's records are written to a file of
-    its own when they are complete; queries whose file is there are passed over.
+    The tensors of a query are made once for all networks.
 
     Parameters
     ----------
     out
-        Folder of the files.
+        Folder of the records, a file for each query; those that are there are not made again.
     networks
         By (variant, seed); all describe pictures alike.
     schemes
@@ -359,119 +318,78 @@ def measure(
         With queries.
     explained
         Positives of a query, evenly spread, whose evidence is measured.
+
+    Returns
+    -------
+    DataFrame
+        The table of records, with a column ``scheme``.
     """
-    left = [query for query in dataset.queries if not _record_path(out, query).exists()]
-    if not left:
-        return
     method = NetworkMethod(next(iter(networks.values())))
-    database = prepare(method, dataset).features
-    pairs: dict[str, list[EvidencePair]] = {}
-    for pair in evidence_pairs(dataset) if explained else ():
-        if pair.name in database:
-            pairs.setdefault(pair.query.name, []).append(pair)
-    workers = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
-    with ThreadPoolExecutor(workers) as threads:
-        for query in tqdm(left, desc=f"measuring {out.name}", unit="query", disable=None):
-            tensor = _tensors(method, method.prepare_query(dataset.read_query(query)), database)
-            own = pairs.get(query.name, [])
-            spread = np.linspace(0, len(own) - 1, min(explained, len(own))).round().astype(int)
-            job = _Job(query, dataset, database, tensor, [own[at] for at in spread])
-            records = threads.map(
-                lambda item, job=job: job.records(item[1], item[0], schemes), networks.items()
-            )
-            write_json(_record_path(out, query), [row for rows in records for row in rows])
+
+    @cache
+    def shared() -> tuple[dict[str, Described], dict[str, list[EvidencePair]]]:
+        database = prepare(method, dataset).features
+        return database, spread_pairs(dataset, database, explained)
+
+    def rows(one: Asked) -> list[Row]:
+        database, pairs = shared()
+        names, own = list(database), pairs.get(one.key, [])
+        asked = QueryEvaluator(method, dataset, one.query, database.__getitem__, own, names)
+        region = query_region(dataset, one.query, asked.tensor(names[:1]).shape[4:])
+
+        def measured(item: tuple[tuple[str, int], IndicativeNetwork]) -> list[Row]:
+            return _rounds(asked, names, region, item[1], item[0], schemes)
+
+        workers = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
+        with ThreadPoolExecutor(workers) as threads:
+            return [row for found in threads.map(measured, networks.items()) for row in found]
+
+    return collect_rows(f"measuring {out.name}", [Asked(q) for q in dataset.queries], rows, out)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One query, its tensors against the whole database, and the pairs to explain."""
-
-    query: Query
-    dataset: RetrievalDataset
-    database: Mapping[str, Described]
-    tensor: Tensor
-    pairs: Sequence[EvidencePair]
-
-    @cached_property
-    def names(self) -> list[str]:
-        return list(self.database)
-
-    @cached_property
-    def partners(self) -> list[np.ndarray | None]:
-        grid = self.tensor.shape[2:]
-        names = [pair.name for pair in self.pairs]
-        return [known_partners(self.dataset, self.query, name, grid) for name in names]
-
-    def records(
-        self, network: IndicativeNetwork, key: tuple[str, int], schemes: Mapping[str, Scheme]
-    ) -> list[Record]:
-        margins = _margins(network, self.tensor)
-        order = self._order(margins, range(len(self.names)))
-        others = [at for at in order if self.names[at] != self.query.image]
-        again, rest = order[:JUDGED_AGAIN], order[JUDGED_AGAIN:]
-        region = query_region(self.dataset, self.query, self.tensor.shape[4:])
-        first = {"variant": key[0], "seed": key[1], "scheme": "none"}
-        rows = [first | self._precisions(order) | self._evidence(network)]
-        for name, scheme in schemes.items():
-            feedback = scheme.feedback
-            row, answers = first | {"scheme": name}, others[: feedback.n]
-            if feedback.weigh == "answers":
-                if key[0] != BASE:  # n more rankings each: the others are left out
-                    continue
-                scores = margins[again] + self._votes(network, answers, again, feedback)
-            elif scheme.oracle and region is None:
-                continue
-            else:
-                weights = scheme.weights(network, self.tensor[answers], region)
-                weighted = weight_tensor(self.tensor[again], weights, feedback.strength)
-                scores = _margins(network, weighted)
-                row |= self._evidence(network, weights, feedback.strength)
-            rows.append(row | self._precisions(self._order(scores, again) + rest))
-        return rows
-
-    def _votes(
-        self,
-        network: IndicativeNetwork,
-        answers: Sequence[int],
-        again: Sequence[int],
-        feedback: FeedbackConfig,
-    ) -> np.ndarray:
-        evidences = explain(network, self.tensor[answers], feedback.evidence)
-        found = [(again.index(at), self.dataset.read(self.names[at])) for at in answers]
-        features = [self.database[self.names[at]] for at in again]
-        return answer_votes(NetworkMethod(network), evidences, found, features, feedback.level)
-
-    def _order(self, scores: np.ndarray, places: Sequence[int]) -> list[int]:
-        """Places by falling score, ties by name."""
-        by_score = sorted(zip(-scores, (self.names[at] for at in places), places, strict=True))
-        return [at for _, _, at in by_score]
-
-    def _precisions(self, order: Sequence[int]) -> dict[str, float]:
-        ranked = [self.names[at] for at in order]
-        positives, junk, own = self.query.positives, self.query.junk, {self.query.image}
-        values = {"mAP": average_precision(ranked, positives, junk)}
-        for k in (5, 10, 20):
-            values[f"mAP@{k}"] = average_precision(ranked, positives, junk, k)
-        if positives - own:
-            values["mAP_without_query"] = average_precision(ranked, positives - own, junk | own)
-        return values
-
-    def _evidence(
-        self, network: IndicativeNetwork, weights: Tensor | None = None, strength: float = 0.0
-    ) -> dict[str, float]:
-        if not self.pairs:
-            return {}
-        rows = self.tensor[[self.names.index(pair.name) for pair in self.pairs]]
+def _rounds(
+    asked: QueryEvaluator,
+    names: Sequence[str],
+    region: Tensor | None,
+    network: IndicativeNetwork,
+    key: tuple[str, int],
+    schemes: Mapping[str, Scheme],
+) -> list[Row]:
+    """Records of one network and query: of one round, and of a second one by every scheme."""
+    query = asked.query
+    place = {"landmark": query.landmark, "query": query.name, "variant": key[0], "seed": key[1]}
+    ranked = best_first(names, asked.scores(network, names))
+    measures = precisions(ranked, query) | _evidence(asked, network)
+    rows = long_rows(measures, scheme="none", **place)
+    for name, scheme in schemes.items():
+        if scheme.feedback.weigh == "answers" and key[0] != BASE:
+            continue  # n more rankings each
+        if scheme.oracle and region is None:
+            continue
+        again, weights = asked.second_round(
+            network, ranked, scheme.feedback, region if scheme.oracle else None
+        )
+        measures = precisions(again, query)
         if weights is not None:
-            rows = weight_tensor(rows, weights, strength)
-        measured = [
-            pair_measures(pair, evidence, partners)
-            for pair, evidence, partners in zip(
-                self.pairs, explain(network, rows, DEFAULT_EVIDENCE), self.partners, strict=True
-            )
-        ]
-        found = {m: [row[m] for row in measured if m in row] for m in EVIDENCE_MEASURES}
-        return {name: float(np.nanmean(values)) for name, values in found.items() if values}
+            measures |= _evidence(asked, network, weights, scheme.feedback.strength)
+        rows += long_rows(measures, scheme=name, **place)
+    return rows
+
+
+def _evidence(
+    asked: QueryEvaluator,
+    network: IndicativeNetwork,
+    weights: Tensor | None = None,
+    strength: float = 0.0,
+) -> dict[str, float]:
+    measured = [
+        pair_measures(pair, evidence, partners)
+        for pair, evidence, partners in asked.explained(
+            network, DEFAULT_EVIDENCE, weights, strength
+        )
+    ]
+    found = {m: [row[m] for row in measured if m in row] for m in EVIDENCE_MEASURES}
+    return {name: float(np.nanmean(values)) for name, values in found.items() if values}
 
 
 def query_region(dataset: RetrievalDataset, query: Query, grid: Sequence[int]) -> Tensor | None:
@@ -488,20 +406,13 @@ def query_region(dataset: RetrievalDataset, query: Query, grid: Sequence[int]) -
     return torch.from_numpy(average_to_grid(roi[y1:y2, x1:x2], grid)).float()
 
 
-def read_records(out: Path, dataset: RetrievalDataset) -> dict[str, list[Record]]:
-    """What `measure` wrote, by the query's name."""
-    return {q.name: json.loads(_record_path(out, q).read_text()) for q in dataset.queries}
-
-
-def summarise(records: Mapping[str, list[Record]], dataset: RetrievalDataset) -> dict[str, Any]:
+def summarise(table: DataFrame) -> dict[str, Any]:
     """Means with intervals, and differences from Base and from one round, paired.
 
     Parameters
     ----------
-    records
-        From `read_records`.
-    dataset
-        Tells the landmark of each query.
+    table
+        Records, from `measure`.
 
     Returns
     -------
@@ -510,27 +421,23 @@ def summarise(records: Mapping[str, list[Record]], dataset: RetrievalDataset) ->
         of ``gain`` over Base in one round and of ``feedback_gain`` over the variant's own first
         round; ``AP`` lists average precision by query and, inside, seed; ``queries`` counts.
     """
-    landmark = {query.name: query.landmark for query in dataset.queries}
-    values: dict[tuple[str, str], dict[str, dict[tuple[str, str, int], float]]] = {}
-    for name, of_query in records.items():
-        for row in of_query:
-            cell = values.setdefault((row["variant"], row["scheme"]), {})
-            for measure_name in (*MEASURES, *EVIDENCE_MEASURES):
-                if measure_name in row:
-                    by_key = cell.setdefault(measure_name, {})
-                    by_key[landmark[name], name, row["seed"]] = row[measure_name]
+    values: dict[tuple[str, str], dict[str, Values]] = {}
+    for (variant, scheme, name), part in table.groupby(
+        ["variant", "scheme", "measure"], sort=False
+    ):
+        values.setdefault((variant, scheme), {})[name] = keyed_values(part)
     rows = []
     for (variant, scheme), cell in values.items():
         summary: Record = {"variant": variant, "scheme": scheme, "AP": _by_query(cell["mAP"])}
         for name, known in cell.items():
-            summary[name] = figures = _interval(nested_bootstrap(known))
+            figures: Record = dict(rounded_interval(known))
+            summary[name] = figures
             if (variant, scheme) != (BASE, "none"):
-                figures["gain"] = _interval(nested_bootstrap(known, values[BASE, "none"][name]))
+                figures["gain"] = rounded_interval(known, values[BASE, "none"][name])
             if scheme != "none":
-                alone = values[variant, "none"][name]
-                figures["feedback_gain"] = _interval(nested_bootstrap(known, alone))
+                figures["feedback_gain"] = rounded_interval(known, values[variant, "none"][name])
         rows.append(summary)
-    return {"rows": rows, "queries": len(records)}
+    return {"rows": rows, "queries": table["query"].nunique()}
 
 
 def match_clicked(networks: Networks, pairs: Sequence[ClickedPair]) -> list[Record]:
@@ -552,25 +459,6 @@ def match_clicked(networks: Networks, pairs: Sequence[ClickedPair]) -> list[Reco
     return rows
 
 
-def _validation_table(records: Mapping[str, list[Record]]) -> dict[str, float]:
-    """Mean AP by scheme, queries' own photos left out."""
-    found: dict[str, list[float]] = {}
-    for row in itertools.chain.from_iterable(records.values()):
-        found.setdefault(row["scheme"], []).append(row["mAP_without_query"])
-    return {scheme: float(np.mean(values)) for scheme, values in found.items()}
-
-
-def _tensors(method: NetworkMethod, asked: Described, database: Mapping[str, Described]) -> Tensor:
-    described = list(database.values())
-    starts = range(0, len(described), method.batch)
-    return torch.cat([method.tensor(asked, described[at : at + method.batch]) for at in starts])
-
-
-@torch.inference_mode()
-def _margins(network: IndicativeNetwork, tensor: Tensor) -> np.ndarray:
-    return torch.cat([network.margin(part) for part in tensor.split(8)]).double().numpy()
-
-
 def _by_query(values: Mapping[tuple[str, str, int], float]) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for (_, query, _), value in sorted(values.items()):
@@ -578,17 +466,9 @@ def _by_query(values: Mapping[tuple[str, str, int], float]) -> dict[str, list[fl
     return found
 
 
-def _interval(interval: Interval) -> dict[str, Any]:
-    return {name: round(value, 5) for name, value in interval._asdict().items()}
-
-
 def _plain(config: StudyConfig) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return plain
-
-
-def _record_path(out: Path, query: Query) -> Path:
-    return out / f"{query.name}.json"
 
 
 def _log_path(out: Path, variant: str, seed: int) -> Path:

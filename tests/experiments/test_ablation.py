@@ -97,7 +97,7 @@ def test_every_row_is_the_network_that_it_names():
 
 def test_a_killed_table_goes_on(finished, towns, monkeypatch):
     out, results = finished
-    (out / "layout-pivot-1.json").unlink()
+    (out / "layout-pivot-1.jsonl").unlink()
     trained = []
     original = ablation.fit
     monkeypatch.setattr(ablation, "fit", lambda *a, **k: trained.append(a[0]) or original(*a, **k))

@@ -120,7 +120,7 @@ def test_every_method_has_a_curve_for_every_factor(finished):
 
 def test_a_killed_run_goes_on(finished, town, monkeypatch):
     out, results = finished
-    (out / f"{town.queries[1].name}.json").unlink()
+    (out / f"{town.queries[1].name}.jsonl").unlink()
     measured = []
     original = robustness._measure
     monkeypatch.setattr(robustness, "_measure", lambda *a: measured.append(a[0]) or original(*a))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from indiret.experiments import runner as grid
+from indiret.experiments import runner
+from indiret.experiments.grid import is_done, read_grid, run_grid
 from indiret.experiments.reproduction import RunConfig
-from indiret.experiments.runner import is_done, read_grid, run_grid
 from tests.tiny_town import make_tiny_town
 
 # What two runs of the same settings may differ in; who edits meanwhile changes the commit.
@@ -79,7 +79,7 @@ def test_a_wrong_file_is_named(tmp_path, text, sentence):
 def test_kill_9_at_ten_moments_loses_nothing(configs, wanted, tmp_path):
     """Nothing that finished is touched again, and nothing half-written is taken for finished."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["indiret.experiments.runner"])
+    context.set_forkserver_preload(["indiret.experiments.grid"])
 
     def started():
         process = context.Process(target=run_grid, args=(configs, tmp_path, 1, None, False))
@@ -111,7 +111,7 @@ def test_kill_9_at_ten_moments_loses_nothing(configs, wanted, tmp_path):
 
 
 def test_a_grid_goes_on_when_a_worker_is_killed(configs, wanted, tmp_path, monkeypatch):
-    killed, wait = [], grid.wait
+    killed, wait = [], runner.wait
 
     def kill_one(sentinels, timeout=None):
         children = multiprocessing.active_children()
@@ -120,7 +120,7 @@ def test_a_grid_goes_on_when_a_worker_is_killed(configs, wanted, tmp_path, monke
             os.kill(children[0].pid, signal.SIGKILL)
         return wait(sentinels, timeout)
 
-    monkeypatch.setattr(grid, "wait", kill_one)
+    monkeypatch.setattr(runner, "wait", kill_one)
     assert run_grid(configs, tmp_path, processes=2, notebooks=False) == {}
     assert killed and numbers(configs, tmp_path) == wanted
 
@@ -150,7 +150,7 @@ def _start_a_child(file: Path) -> None:
 
 
 def _sleep() -> None:
-    grid.die_with_parent()
+    runner.die_with_parent()
     time.sleep(60)
 
 
@@ -160,7 +160,7 @@ def _is_zombie(pid: int) -> bool:
 
 def test_a_cluster_finishes_when_a_worker_is_killed(configs, wanted, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(grid, "tqdm", _KillAtFirst)
+    monkeypatch.setattr(runner, "tqdm", _KillAtFirst)
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None
     ) as cluster:
@@ -192,7 +192,7 @@ def test_one_run_that_fails_is_told_and_stops_no_other(configs, tmp_path):
     good = configs[0]
     (sentence,) = run_grid([bad, good], tmp_path / "out", notebooks=False).values()
     assert "nowhere" in sentence
-    assert is_done(good, tmp_path / "out", None) and not is_done(bad, tmp_path / "out", None)
+    assert is_done(good, tmp_path / "out") and not is_done(bad, tmp_path / "out")
 
 
 def test_a_run_leaves_an_executed_notebook(configs, tmp_path):
