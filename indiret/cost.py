@@ -2,6 +2,7 @@
 from typing import NamedTuple
 
 from indiret.experiments.forecast import *  # noqa: F403
+from indiret.experiments.forecast import STORED_FORECAST as STORED  # noqa: F401
 
 
 class RunRates(NamedTuple):

@@ -22,9 +22,16 @@ from torch.nn import functional as F
 from indiret.correlation import initial_metric_state
 from indiret.datasets import RetrievalDataset
 from indiret.experiments.audit import QUICK
-from indiret.experiments.evaluate import provenance
+from indiret.experiments.evaluator import provenance
 from indiret.experiments.query_evaluator import HONEST, precisions
-from indiret.experiments.records import Row, long_rows, rounded_interval, select_values, write_json
+from indiret.experiments.records import (
+    Record,
+    Row,
+    long_rows,
+    rounded_interval,
+    select_values,
+    write_json,
+)
 from indiret.experiments.runner import collect_rows, keep_settings
 from indiret.networks import (
     CONFIGS,
@@ -39,7 +46,7 @@ from indiret.training import PAPER_RECIPE, TrainingConfig, fit
 PAPER = CONFIGS["paper-base"].metrics
 REFERENCE = "reference"
 KEPT = "aspect kept when asked"  # the reference's weights again: training needs equal grids
-ROWS: dict[str, NetworkConfig] = {
+ABLATIONS: dict[str, NetworkConfig] = {
     REFERENCE: QUICK,
     "architecture: planes": QUICK.replace(architecture="planes"),
     "architecture: planes+resnet18": QUICK.replace(architecture="planes+resnet18"),
@@ -62,30 +69,21 @@ ROWS: dict[str, NetworkConfig] = {
     "layout: flat": QUICK.replace(conv="flat"),
     "layout: flat, width 16": QUICK.replace(conv="flat", width=16),
 }
-STORED = Path(__file__).parents[1] / "data" / "ablation"
-Record = dict[str, Any]
+STORED_ABLATION = Path(__file__).parents[1] / "data" / "ablation"
 
 
 def run_ablation(
     out: Path,
     train: RetrievalDataset,
     validation: RetrievalDataset,
-    rows: Mapping[str, NetworkConfig] = ROWS,
+    rows: Mapping[str, NetworkConfig] = ABLATIONS,
     steps: int = 200,
     seeds: int = 1,
 ) -> dict[str, Any]:
     """Train and measure every row that is not there yet, and sum up.
 
-    Parameters
-    ----------
-    out
-        Folder of a json file for each row and seed.
-    train, validation
-        Data sets that share no landmark.
-    rows
-        Configurations by name, `REFERENCE` among them.
-    steps, seeds
-        Of each row.
+    ``train`` and ``validation`` share no landmark; `REFERENCE` is among the rows; ``out`` holds a
+    file of records for each row and seed.
 
     Returns
     -------
@@ -136,7 +134,7 @@ def run_ablation(
 
 def stored_ablation() -> dict[str, Any]:
     """The table that the book reports, as `run_ablation` returned it."""
-    results: dict[str, Any] = json.loads((STORED / "results.json").read_text())
+    results: dict[str, Any] = json.loads((STORED_ABLATION / "results.json").read_text())
     return results
 
 

@@ -36,9 +36,10 @@ from indiret.evaluation import (
     folds,
     training_data,
 )
-from indiret.experiments.evaluate import provenance
+from indiret.experiments.evaluator import provenance
 from indiret.experiments.query_evaluator import HONEST, QueryEvaluator, best_first, precisions
 from indiret.experiments.records import (
+    Record,
     Row,
     Values,
     long_rows,
@@ -60,7 +61,7 @@ from indiret.training import TrainingConfig, ValidationLook, fit
 QUICK = CONFIGS["base"].replace(
     name="quick", grid=(8, 8), query_grid=(6, 6), scales=(1.0,), shifts=1
 )
-MEASURES = ("mAP", "mAP_without_query", "fold_mAP", "fold_mAP_without_query")
+AUDIT_MEASURES = ("mAP", "mAP_without_query", "fold_mAP", "fold_mAP_without_query")
 BEST_EPOCH = "best_epoch"
 COMPARISONS = {
     "query folds instead of landmark folds": ("query folds", "landmark folds"),
@@ -69,8 +70,7 @@ COMPARISONS = {
     "of it, knowing the photos": ("same photos", "other photos"),
     "knowing photos under wrong labels": ("shuffled labels", "without"),
 }
-STORED = Path(__file__).parents[1] / "data" / "audit"
-Record = dict[str, Any]
+STORED_AUDIT = Path(__file__).parents[1] / "data" / "audit"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class AuditConfig:
         )
 
 
-FULL = AuditConfig(folds=11, seeds=5, steps=1000, network=CONFIGS["base"])
+FULL_AUDIT = AuditConfig(folds=11, seeds=5, steps=1000, network=CONFIGS["base"])
 
 
 class Training(NamedTuple):
@@ -115,16 +115,9 @@ class Training(NamedTuple):
 
 
 def arrange(dataset: RetrievalDataset, n: int, seed: int) -> Iterator[Training]:
-    """Every training of one seed, arrangement by arrangement in each fold.
+    """Every training of one seed, arrangement by arrangement in each of ``n`` folds.
 
-    Parameters
-    ----------
-    dataset
-        Of at least 3 landmarks.
-    n
-        Number of folds, by query as well as by landmark.
-    seed
-        Of the folds, of which landmarks are replaced, and of which photos are lent.
+    The seed is that of the folds, of which landmarks are replaced, and of which photos are lent.
 
     Raises
     ------
@@ -236,7 +229,7 @@ def _fold_database(
 def fold_precisions(
     asked: QueryEvaluator, network: IndicativeNetwork, names: Sequence[str], nearby: frozenset[str]
 ) -> dict[str, float]:
-    """`MEASURES` of a query; those of the fold rank only ``nearby`` photos."""
+    """`AUDIT_MEASURES` of a query; those of the fold rank only ``nearby`` photos."""
     ranked = best_first(names, asked.scores(network, names))
     near = [name for name in ranked if name in nearby]
     found: dict[str, float] = {}
@@ -267,21 +260,10 @@ def run_audit(
 ) -> dict[str, Any]:
     """Train every network that is not there yet, and sum up.
 
-    Parameters
-    ----------
-    out
-        Folder of a json file for each training; those that are there are not trained again.
-    config
-        How many and how long.
-    dataset
-        Whose queries are asked, and from whose photos the networks learn.
-    validation
-        Other landmarks, by which every network's best step is chosen.
-
-    Returns
-    -------
-    dict
-        What `summarise` says, with settings and provenance; also in ``out/results.json``.
+    The queries of ``dataset`` are asked, and from its photos the networks learn; by ``validation``,
+    other landmarks, every network's best step is chosen. ``out`` holds a file of records for each
+    training. Returns what `summarise_audit` says, with settings and provenance; it is also in
+    ``out/results.json``.
 
     Raises
     ------
@@ -330,7 +312,7 @@ def run_audit(
         return _records(training, watched.looks, counts)
 
     table = collect_rows("audit", trainings, rows, out)
-    results = {"config": _plain(config), "provenance": origin, **summarise(table)}
+    results = {"config": _plain(config), "provenance": origin, **summarise_audit(table)}
     write_json(out / "results.json", results)
     return results
 
@@ -347,19 +329,14 @@ def _records(training: Training, looks: Sequence[Record], counts: Mapping[str, f
     return rows
 
 
-def summarise(table: DataFrame) -> dict[str, Any]:
+def summarise_audit(table: DataFrame) -> dict[str, Any]:
     """Means with intervals, and paired differences.
-
-    Parameters
-    ----------
-    table
-        Records of all trainings.
 
     Returns
     -------
     dict
-        ``arrangements``: by name, each of `MEASURES` and ``best_epoch`` (without the query's own
-        photo, at the look that is best on the fold's own test queries) with mean, low and high;
+        ``arrangements``: by name, each of `AUDIT_MEASURES` and ``best_epoch`` (without the query's
+        own photo, at the look that is best on the fold's own test queries) with mean, low, high;
         ``landmarks`` and ``photos`` learnt from, means. ``comparisons``: those of `COMPARISONS`,
         with ``p`` (`sign_flip_test`) and the difference of each landmark. ``protocol``: what
         counting the own photo, fold-only databases and choosing the epoch on the test add, in
@@ -369,7 +346,7 @@ def summarise(table: DataFrame) -> dict[str, Any]:
     values: dict[str, dict[str, Values]] = {}
     for name in table["variant"].unique():
         own = table[table["variant"] == name]
-        values[name] = {m: select_values(own, m) for m in (*MEASURES, BEST_EPOCH)}
+        values[name] = {m: select_values(own, m) for m in (*AUDIT_MEASURES, BEST_EPOCH)}
         arrangements[name] = {m: rounded_interval(cell) for m, cell in values[name].items()} | {
             what: float(own.loc[own["measure"] == what, "value"].mean())
             for what in ("landmarks", "photos")
@@ -397,11 +374,11 @@ def summarise(table: DataFrame) -> dict[str, Any]:
 
 def stored_audit() -> dict[str, Any]:
     """The results of the audit that the book reports, as `run_audit` returned them."""
-    results: dict[str, Any] = json.loads((STORED / "results.json").read_text())
+    results: dict[str, Any] = json.loads((STORED_AUDIT / "results.json").read_text())
     return results
 
 
-def summary(results: Mapping[str, Any]) -> str:
+def audit_summary(results: Mapping[str, Any]) -> str:
     """The comparisons and the protocol's effects as a Markdown table."""
     rows = dict(results["comparisons"])
     for by, effects in results["protocol"].items():

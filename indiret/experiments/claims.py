@@ -43,7 +43,7 @@ VERDICTS = (REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_RUN)
 PAPER_SCHEME = "query"  # most likely the paper's folds
 SUPPORT = {1: "supported", 0: "not supported", -1: "contradicted"}
 ENOUGH = 12  # true pairs of patches from which a shape is fitted
-ROWS = {  # of Tables 1 and 2 that a grid can hold: variant and scheme
+TABLE_ROWS = {  # of Tables 1 and 2 that a grid can hold: variant and scheme
     "Base": ("none", "none"),
     "Base+HAR": ("har", "none"),
     "Base+HAR+PRF-avg": ("har", "mean"),
@@ -84,7 +84,7 @@ class Measured:
         )
 
 
-class Verdict(NamedTuple):
+class ClaimVerdict(NamedTuple):
     claim: str
     where: str
     ours: str  # the number, with its interval
@@ -136,7 +136,7 @@ def published(dataset: str) -> dict[str, dict[str, float]]:
     return {row.pop("method"): {name: float(v) for name, v in row.items()} for row in rows}
 
 
-def stored(name: str) -> Any:
+def stored_results_of(name: str) -> Any:
     """What another command stored with the library (``study``, ``audit``); None if it did not."""
     file = DATA / name / "results.json"
     return json.loads(file.read_text()) if file.is_file() else None
@@ -161,12 +161,12 @@ def read_claims() -> list[dict[str, Any]]:
     return claims
 
 
-def judge(measured: Measured) -> list[Verdict]:
+def judge_claims(measured: Measured) -> list[ClaimVerdict]:
     """A verdict on every claim."""
     verdicts = []
     for claim in read_claims():
         ours, verdict, reason = JUDGES[claim["kind"]](claim, measured)
-        verdicts.append(Verdict(claim["text"], claim["where"], ours, verdict, reason))
+        verdicts.append(ClaimVerdict(claim["text"], claim["where"], ours, verdict, reason))
     return verdicts
 
 
@@ -198,7 +198,7 @@ def _gain(claim: Mapping[str, Any], measured: Measured) -> Found:
     here: Any = measured.difference(place, other, claim["measure"])
     ours, reason = show_interval(here, signed=True), "this grid"
     lacking = measured.lacks(place, other)
-    study = stored("study") if measured.dataset == "toytown" else None
+    study = stored_results_of("study") if measured.dataset == "toytown" else None
     for row in study["toytown"]["rows"] if study else ():
         if (row["variant"], row["scheme"]) == place[1:]:
             mine = ours and f"; in this grid {ours}"
@@ -259,7 +259,7 @@ def _above(claim: Mapping[str, Any], measured: Measured) -> Found:
 
 
 def _leak(claim: Mapping[str, Any], measured: Measured) -> Found:
-    audit = stored("audit") if measured.dataset == "toytown" else None
+    audit = stored_results_of("audit") if measured.dataset == "toytown" else None
     places = ("query", "none", "none"), ("landmark", "none", "none")
     here = measured.difference(*places, HONEST)
     ours = here and f"folds by query less folds by landmark, this grid: {show_interval(here, True)}"
@@ -344,7 +344,7 @@ JUDGES: Mapping[str, Callable[[Mapping[str, Any], Measured], Found]] = {
 }  # fmt: skip
 
 
-def count_verdicts(verdicts: Iterable[Verdict]) -> dict[str, int]:
+def count_verdicts(verdicts: Iterable[ClaimVerdict]) -> dict[str, int]:
     """How many of each."""
     found = [verdict.verdict for verdict in verdicts]
     return {verdict: found.count(verdict) for verdict in VERDICTS}

@@ -21,15 +21,15 @@ from indiret.descriptor_methods import AGAIN, second_look
 from indiret.evaluation import Interval
 from indiret.experiments.records import markdown_table, show_interval
 
-DATA = Path(__file__).parents[1] / "data"
-PUBLISHED = DATA / "published.csv"
-STORED = DATA / "comparison"
-VERIFIED = DATA / "verifiers.json"  # of tools.measure_verifiers
-ABLATION = DATA / "planes" / "ablation.json"  # of tools.ablate_planes, both
-CASCADE = DATA / "planes" / "cascade.json"
-RANKING = ("mAP", "mAP_without_query", "mAP@5", "mAP@10", "mAP@20")
+_DATA = Path(__file__).parents[1] / "data"
+PUBLISHED = _DATA / "published.csv"
+STORED_COMPARISON = _DATA / "comparison"
+VERIFIED = _DATA / "verifiers.json"  # of tools.measure_verifiers
+ABLATION = _DATA / "planes" / "ablation.json"  # of tools.ablate_planes, both
+CASCADE = _DATA / "planes" / "cascade.json"
+RANKING_COLUMNS = ("mAP", "mAP_without_query", "mAP@5", "mAP@10", "mAP@20")
 COST = {"ms_per_query": ".0f", "mb_per_image": ".2g"}
-EVIDENCE = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
+EVIDENCE_COLUMNS = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
 TRIVIAL = ("all ones", "random", "centre Gaussian", "ceiling: RoI on the grid", "ceiling: RoI")
 Result = dict[str, Any]
 
@@ -86,7 +86,7 @@ def read_published(path: Path = PUBLISHED) -> list[Published]:
     return list(found.values())
 
 
-def read_results(folder: Path = STORED, dataset: str | None = None) -> list[Result]:
+def read_results(folder: Path = STORED_COMPARISON, dataset: str | None = None) -> list[Result]:
     """What ``indiret compare`` measured, best mAP first.
 
     Parameters
@@ -127,7 +127,7 @@ def read_results(folder: Path = STORED, dataset: str | None = None) -> list[Resu
 
 
 def ranking_table(
-    results: Iterable[Result], measures: Sequence[str] = RANKING, again: str | None = None
+    results: Iterable[Result], measures: Sequence[str] = RANKING_COLUMNS, again: str | None = None
 ) -> str:
     """Table 2 of any methods: ranking, with 95 % intervals, and cost, in Markdown.
 
@@ -210,7 +210,7 @@ def is_second_look(method: str) -> bool:
     return "+" in method and second_look(method.rpartition("+")[2]) is not None
 
 
-def evidence_table(results: Iterable[Result], measures: Sequence[str] = EVIDENCE) -> str:
+def evidence_table(results: Iterable[Result], measures: Sequence[str] = EVIDENCE_COLUMNS) -> str:
     """The evidence columns of Table 2: a row for each kind of map of each method, in Markdown.
 
     Below them what costs nothing and what is possible, from the first method that has them; the

@@ -7,7 +7,7 @@ ceilings.
 Chapter: *Ranking and honest evaluation*.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -42,7 +42,7 @@ EVIDENCE = {
 }
 SIGMAS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5)  # of the centre Gaussian, in half picture sides
 OTHER = ", other landmark"  # ends the name of the row that explains pairs that do not match
-MEASURES = (
+WITH_INTERVAL = (
     "mIoU",
     "otsu_iou",
     "pixel_auc",
@@ -51,7 +51,7 @@ MEASURES = (
     "deletion",
 )  # with an interval
 FRAME = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])  # corners of a photo, y and x
-Row = dict[str, Any]
+Measures = dict[str, Any]
 Array = np.ndarray[Any, Any]
 
 
@@ -65,14 +65,14 @@ class Figures:
     """What was measured, by kind of map and by pair."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, dict[tuple[str, str, int], Row]] = {}
+        self.rows: dict[str, dict[tuple[str, str, int], Measures]] = {}
 
-    def add(self, kind: str, pair: EvidencePair, row: Row) -> None:
+    def add(self, kind: str, pair: EvidencePair, row: Measures) -> None:
         """Add to the figures of one map of one pair."""
         key = pair.query.landmark, f"{pair.query.name} {pair.name}", 0
         self.rows.setdefault(kind, {}).setdefault(key, {}).update(row)
 
-    def means(self) -> dict[str, Row]:
+    def means(self) -> dict[str, Measures]:
         """A row for each kind of map."""
         return {kind: _means(rows) for kind, rows in self.rows.items()}
 
@@ -102,7 +102,7 @@ def _validation_sigma() -> float:
 
 def measure_evidence(
     method: NetworkMethod, dataset: RetrievalDataset, prepared: Prepared
-) -> dict[str, Row]:
+) -> dict[str, Measures]:
     """Mean figures of every kind of map over all evidence pairs of a data set.
 
     Parameters
@@ -125,7 +125,7 @@ def measure_evidence(
         inside them drawn again. ``other landmark`` explains the same targets against a query of
         another landmark. Empty if there is no evidence pair.
     """
-    by_query = _by_query(dataset, prepared)
+    by_query = pairs_by_query(dataset, prepared.features)
     if not by_query:
         return {}
     sigma = _validation_sigma()
@@ -165,7 +165,7 @@ def measure_evidence(
     return figures.means()
 
 
-def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> dict[str, Row]:
+def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> dict[str, Measures]:
     """The same figures for a method that is no network, from its own ``evidence``.
 
     Parameters
@@ -183,7 +183,7 @@ def measure_maps(method: Any, dataset: RetrievalDataset, prepared: Prepared) -> 
         Rows as `measure_evidence` gives them, without ``deletion`` and what comes from the tensor.
         Empty if there is no evidence pair, or the method has no evidence for it.
     """
-    by_query = _by_query(dataset, prepared)
+    by_query = pairs_by_query(dataset, prepared.features)
     sigma = _validation_sigma() if by_query else 0.0
     asked = [pairs[0].query for pairs in by_query.values()]
     figures = Figures()
@@ -238,16 +238,18 @@ def box_around(points: Array) -> list[float]:
     return [*points.min(0).tolist(), *points.max(0).tolist()]
 
 
-def _by_query(dataset: RetrievalDataset, prepared: Prepared) -> dict[str, list[EvidencePair]]:
-    """The evidence pairs whose target was prepared, by the name of their query."""
+def pairs_by_query(
+    dataset: RetrievalDataset, ranked: Container[str]
+) -> dict[str, list[EvidencePair]]:
+    """The evidence pairs whose target is ranked, by the name of their query."""
     found: dict[str, list[EvidencePair]] = {}
     for pair in evidence_pairs(dataset):
-        if pair.name in prepared.features:
+        if pair.name in ranked:
             found.setdefault(pair.query.name, []).append(pair)
     return found
 
 
-def pair_measures(pair: EvidencePair, evidence: Evidence, partners: Array | None) -> Row:
+def pair_measures(pair: EvidencePair, evidence: Evidence, partners: Array | None) -> Measures:
     """``mIoU``, ``otsu_iou``, ``pixel_auc`` and, with correspondence, ``patch_match`` of one pair.
 
     ``partners`` are those of the pair, where they are known. ``pixel_auc`` is NaN where the region
@@ -264,22 +266,9 @@ def known_partners(
 ) -> Array | None:
     """The exact correspondence of a query's patches and a picture's, where the data set has it.
 
-    Parameters
-    ----------
-    dataset
-        Holds both photos.
-    query
-        Its patches cover its box.
-    name
-        Of the target photo; its patches cover all of it.
-    grid
-        (m, n, m', n').
-
-    Returns
-    -------
-    ndarray or None
-        (m', n', 2) as `indiret.correspondence.true_partners` makes it; None also where the photo
-        does not show the query's landmark.
+    The query's patches cover its box, the target's all of it; ``grid`` is (m, n, m', n'). Returns
+    (m', n', 2) as `indiret.correspondence.true_partners` makes it, or None, also where the photo
+    does not show the query's landmark.
     """
     if name not in query.positives | query.junk:
         return None  # surface points of two landmarks have coordinates of their own
@@ -305,7 +294,7 @@ def _maps_without_network(
     }
 
 
-def _localisation(values: np.ndarray, roi: np.ndarray) -> Row:
+def _localisation(values: np.ndarray, roi: np.ndarray) -> Measures:
     values = upsample_map(values, roi.shape)
     at = {
         f"IoU@{t:.1f}": iou for t, iou in zip(THRESHOLDS, threshold_ious(values, roi), strict=True)
@@ -313,7 +302,7 @@ def _localisation(values: np.ndarray, roi: np.ndarray) -> Row:
     return {"otsu_iou": otsu_iou(values, roi), "pixel_auc": pixel_auc(values, roi)} | at
 
 
-def _patch_match(evidence: Evidence, partners: Array | None) -> Row:
+def _patch_match(evidence: Evidence, partners: Array | None) -> Measures:
     if partners is None:
         return {}
     found = patch_match_accuracy(evidence.matches(20), partners, evidence.target_map.shape)
@@ -332,7 +321,7 @@ def _on_grid(maps: list[np.ndarray], grid: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.stack(averaged).astype(np.float32))
 
 
-def _means(rows: Mapping[tuple[str, str, int], Row]) -> Row:
+def _means(rows: Mapping[tuple[str, str, int], Measures]) -> Measures:
     """Mean of every figure over the pairs that have it; a NaN (no AUC) is left out and counted."""
     names = dict.fromkeys(name for row in rows.values() for name in row)
     columns = {name: {key: row[name] for key, row in rows.items() if name in row} for name in names}
@@ -340,12 +329,12 @@ def _means(rows: Mapping[tuple[str, str, int], Row]) -> Row:
     if ious:
         table = np.array([list(column.values()) for column in ious])
         columns["mIoU"] = dict(zip(ious[0], table.mean(0).tolist(), strict=True))
-    means: Row = {"pairs": max(map(len, columns.values()))}
+    means: Measures = {"pairs": max(map(len, columns.values()))}
     for name, column in columns.items():
         known = {key: value for key, value in column.items() if np.isfinite(value)}
         if known:
             means[name] = float(np.mean(list(known.values())))
-        if known and name in MEASURES:
+        if known and name in WITH_INTERVAL:
             means[f"{name}_ci"] = list(nested_bootstrap(known)[1:])
     if ious:
         means["mIoU_sd_over_thresholds"] = float(table.mean(1).std())

@@ -18,7 +18,7 @@ import numpy as np
 
 from indiret.datasets import RetrievalDataset
 from indiret.evaluation import training_data
-from indiret.experiments.evaluate import find_method, kept_bytes
+from indiret.experiments.evaluator import find_method, kept_bytes
 from indiret.experiments.query_evaluator import EXPLAINED, JUDGED_AGAIN
 from indiret.experiments.reproduction import TRAINED, RunConfig, validation_data
 from indiret.networks import build_network
@@ -27,7 +27,9 @@ from indiret.sampling import VERSIONS, Lessons, PairSampler
 from indiret.training import batch_loss, build_optimiser, fitted_state, take_step
 
 SECONDS = 30.0  # of measurement
-STORED = Path(__file__).parents[1] / "data" / "forecast.json"  # from benchmarks/forecast.py
+STORED_FORECAST = (
+    Path(__file__).parents[1] / "data" / "forecast.json"
+)  # from benchmarks/forecast.py
 PROGRAM = 5 * 10**8  # bytes of memory of a process with torch
 START = 3.0  # processor seconds of a process or a notebook that starts
 NOTEBOOK = 10**5  # bytes of an executed notebook with its results
@@ -82,18 +84,7 @@ def measure_rates(
     seconds: float = SECONDS,
     by: Callable[[], float] | None = None,
 ) -> Rates:
-    """Time a method on photos and pairs of a data set.
-
-    Parameters
-    ----------
-    method
-        A network or a baseline.
-    dataset
-        With at least one query.
-    seconds
-        About how long; half for photos, half for pairs, at least one of each.
-    by
-        The clock; by default that of the wall.
+    """Time a method on photos and pairs of a data set, for about so many seconds by a clock.
 
     Raises
     ------
@@ -126,14 +117,7 @@ def measure_rates(
 def estimate(rates: Rates, photos: int, queries: int, rounds: int = 1) -> Estimate:
     """What ranking will need on the machine where the rates were measured, in one process.
 
-    Parameters
-    ----------
-    rates
-        From `measure_rates`.
-    photos, queries
-        Of the database; each query is ranked against all of it.
-    rounds
-        How often: 2 with feedback, and so on for every seed.
+    Each query is ranked against all photos, so many rounds: 2 with feedback.
 
     Examples
     --------

@@ -24,18 +24,10 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "reproduce.ipynb"
 
 
 def read_grid(path: Path) -> list[RunConfig]:
-    """The runs that a TOML file asks for.
+    """The runs that a TOML file asks for, each once, in order.
 
-    Parameters
-    ----------
-    path
-        ``[run]`` holds settings of all runs, each ``[[grid]]`` lists of settings, every combination
-        of which is a run. Where no ``fold`` is given, all are run.
-
-    Returns
-    -------
-    list of RunConfig
-        Each once, in order.
+    ``[run]`` holds settings of all runs, each ``[[grid]]`` lists of settings, every combination of
+    which is a run. Where no ``fold`` is given, all are run.
 
     Raises
     ------
@@ -92,26 +84,11 @@ def run_grid(
     scheduler: str | None = None,
     notebooks: bool = True,
 ) -> dict[str, str]:
-    """Do all runs that are not finished.
+    """Do all runs that are not finished; why some failed, by their keys.
 
-    Parameters
-    ----------
-    configs
-        From `read_grid`.
-    out
-        Folder of the grid; each run has its own in it.
-    processes
-        Of this machine.
-    scheduler
-        Address of a Dask scheduler, ``"local"`` for a cluster of this machine that is started here
-        and stopped at the end, or None for plain processes.
-    notebooks
-        Whether each run leaves an executed copy of ``notebooks/reproduce.ipynb``, too.
-
-    Returns
-    -------
-    dict
-        Why a run failed, by its key; empty if all are finished.
+    Each run has its folder in ``out``. They are done by processes of this machine or by the workers
+    of a Dask scheduler's address; ``"local"`` starts some here and stops them at the end. With
+    ``notebooks`` each leaves an executed copy of ``notebooks/reproduce.ipynb``, too.
 
     Raises
     ------

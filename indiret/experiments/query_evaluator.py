@@ -6,7 +6,7 @@ Chapters: *Indicative feedback*, *Ranking and honest evaluation*.
 from collections.abc import Callable, Container, Sequence
 from copy import copy
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from indiret.evidence import Evidence, explain
 from indiret.experiments.evidence_protocol import (
     EVIDENCE,
     EvidencePair,
-    evidence_pairs,
     known_partners,
+    pairs_by_query,
 )
 from indiret.feedback import query_weights, refine_query, weight_tensor
 from indiret.networks import Described, IndicativeNetwork
@@ -29,6 +29,17 @@ HONEST = "mAP_without_query"
 JUDGED_AGAIN = 100  # first targets of a second round; the others keep their order
 EXPLAINED = 4  # positives of a query, evenly spread, whose evidence is measured
 BATCH = 8  # more would not stay in a processor's cache
+
+
+class AskedQuery(NamedTuple):
+    """A query as a config of an experiment, and its number among them."""
+
+    query: Query
+    number: int = 0
+
+    @property
+    def key(self) -> str:
+        return self.query.name
 
 
 def precisions(ranked: Sequence[str], query: Query) -> dict[str, float]:
@@ -51,10 +62,7 @@ def spread_pairs(
     dataset: RetrievalDataset, ranked: Container[str], explained: int = EXPLAINED
 ) -> dict[str, list[EvidencePair]]:
     """By the query's name its evidence pairs whose target is ranked: so many, evenly spread."""
-    pairs: dict[str, list[EvidencePair]] = {}
-    for pair in evidence_pairs(dataset) if explained else ():
-        if pair.name in ranked:
-            pairs.setdefault(pair.query.name, []).append(pair)
+    pairs = pairs_by_query(dataset, ranked) if explained else {}
     for name, own in pairs.items():
         spread = np.linspace(0, len(own) - 1, min(explained, len(own))).round().astype(int)
         pairs[name] = [own[at] for at in spread]

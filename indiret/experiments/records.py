@@ -18,7 +18,8 @@ import pandas as pd
 from indiret.evaluation import TITLES, Interval, nested_bootstrap
 
 Values = dict[tuple[str, str, int], float]  # by landmark, query and seed
-Row = dict[str, Any]
+Row = dict[str, Any]  # of the table
+Record = dict[str, Any]  # of a summary, or of several measures
 
 
 def long_rows(measures: Mapping[str, Any], **place: Any) -> list[Row]:

@@ -32,14 +32,14 @@ from indiret.evaluation import (
     threshold_ious,
     training_data,
 )
-from indiret.experiments.evaluate import find_method, provenance
+from indiret.experiments.evaluator import find_method, provenance
 from indiret.experiments.evidence_protocol import (
     DEFAULT_EVIDENCE,
     EvidencePair,
     pair_measures,
 )
 from indiret.experiments.query_evaluator import QueryEvaluator, precisions, spread_pairs
-from indiret.experiments.records import write_json
+from indiret.experiments.records import Record, write_json
 from indiret.networks import (
     CONFIGS,
     IndicativeNetwork,
@@ -64,7 +64,6 @@ VALIDATION = 0.1  # share of each training fold that is set aside for choices
 COARSE = {"grid": (10, 10), "query_grid": (7, 7), "scales": (1.0,), "shifts": 1}
 FAST_STEPS = 800
 FAST_LOOK = 100  # photos against which validation queries are ranked
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -212,14 +211,8 @@ class RunConfig:
 def run(config: RunConfig, folder: Path, team: Team = ALONE) -> dict[str, Any]:
     """Do a run, or go on with it, or return what it found if it is finished.
 
-    Parameters
-    ----------
-    config
-        What to do.
-    folder
-        Of this run alone. Whoever comes while another process is at it waits for its results.
-    team
-        The processes that train together; the first of them measures and writes.
+    The folder is of this run alone: whoever comes while another process is at it waits for its
+    results. The first process of a team measures and writes.
 
     Returns
     -------
@@ -264,7 +257,7 @@ def _run(config: RunConfig, folder: Path, team: Team) -> dict[str, Any]:
     if not team.first:
         team.wait()
         return {}
-    records, skipped = measure(config, method, dataset, fold)
+    records, skipped = measure_run(config, method, dataset, fold)
     results: dict[str, Any] = {
         "config": config.plain,
         "fold": {part: len(queries) for part, queries in fold._asdict().items()},
@@ -338,7 +331,7 @@ def validation_data(config: RunConfig, dataset: RetrievalDataset, fold: Fold) ->
     return replace(dataset, images=images, queries=tuple(queries), query_images=asked_with)
 
 
-def measure(
+def measure_run(
     config: RunConfig, method: Method, dataset: RetrievalDataset, fold: Fold
 ) -> tuple[list[Record], dict[str, str]]:
     """Rank the test queries against the whole database, in every round, and explain answers."""

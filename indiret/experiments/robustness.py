@@ -26,16 +26,17 @@ from indiret.correspondence import NO_PARTNER
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import nested_bootstrap, patch_match_accuracy
 from indiret.evidence import Evidence, explain
-from indiret.experiments.evaluate import find_method, provenance
+from indiret.experiments.evaluator import find_method, provenance
 from indiret.experiments.evidence_protocol import DEFAULT_EVIDENCE
+from indiret.experiments.query_evaluator import AskedQuery
 from indiret.experiments.records import Row, keyed_values, long_rows, write_json
 from indiret.experiments.runner import collect_rows, keep_settings
 from indiret.images import Picture, pixel_box
 from indiret.ranking import Method, NetworkMethod, prepare_query
 
 FINER = 3  # pixels drawn for each pixel kept, so that what shrinks does not flicker
-METHODS = ("base", "planes", "sift-ransac", "colour-histogram")
-STORED = Path(__file__).parents[1] / "data" / "robustness"
+ROBUSTNESS_METHODS = ("base", "planes", "sift-ransac", "colour-histogram")
+STORED_ROBUSTNESS = Path(__file__).parents[1] / "data" / "robustness"
 Matrix = NDArray[np.float64]
 
 
@@ -174,38 +175,17 @@ def moved_partners(
     return np.where(inside[..., None], places, NO_PARTNER)
 
 
-class Asked(NamedTuple):
-    """One query, and its number among those that are asked."""
-
-    number: int
-    query: Query
-
-    @property
-    def key(self) -> str:
-        return self.query.name
-
-
 def run_robustness(
     out: Path,
     dataset: RetrievalDataset,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = ROBUSTNESS_METHODS,
     queries: int = 1,
     others: int = 60,
 ) -> dict[str, Any]:
     """Every method under every factor at every strength.
 
-    Parameters
-    ----------
-    out
-        Folder of a json file for each query; those that are there are not measured again.
-    dataset
-        With regions of interest.
-    methods
-        As `indiret.experiments.evaluate.find_method` takes them.
-    queries
-        Of each landmark.
-    others
-        Photos of other things in the database, evenly spread.
+    So many ``queries`` of each landmark ask, in a database of ``others`` photos of other things.
+    ``out`` holds a file of records for each query.
 
     Returns
     -------
@@ -236,11 +216,12 @@ def run_robustness(
     def database() -> dict[str, list[Any]]:
         return {name: list(map(method.prepare, strangers)) for name, method in found.items()}
 
-    def rows(one: Asked) -> list[Row]:
+    def rows(one: AskedQuery) -> list[Row]:
         ground = strangers[one.number % len(strangers)]
         return _measure(one.query, dataset, found, database(), ground)
 
-    table = collect_rows("robustness", [Asked(*pair) for pair in enumerate(asked)], rows, out)
+    configs = [AskedQuery(query, at) for at, query in enumerate(asked)]
+    table = collect_rows("robustness", configs, rows, out)
     results = settings | {"provenance": origin}
     results |= {"strengths": {name: list(factor.strengths) for name, factor in FACTORS.items()}}
     results |= {"labels": {name: factor.label for name, factor in FACTORS.items()}}
@@ -251,7 +232,7 @@ def run_robustness(
 
 def stored_robustness() -> dict[str, Any]:
     """The results that the book reports, as `run_robustness` returned them."""
-    results: dict[str, Any] = json.loads((STORED / "results.json").read_text())
+    results: dict[str, Any] = json.loads((STORED_ROBUSTNESS / "results.json").read_text())
     return results
 
 

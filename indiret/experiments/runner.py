@@ -48,6 +48,7 @@ def run_missing(
     done: IsDone,
     execute: Executor = in_turn,
     name: str = "runs",
+    unit: str = "run",
 ) -> dict[str, str]:
     """Do all configs that are not done. One that fails does not stop the others.
 
@@ -61,7 +62,7 @@ def run_missing(
         Do a config; tell whether its results are there. Other processes need them by name.
     execute
         `in_turn`, `processes`\\ ``(n)`` or `cluster`\\ ``(scheduler, n)``.
-    name
+    name, unit
         Of the progress bar, which tells the rate and the time that is left.
 
     Returns
@@ -84,14 +85,16 @@ def run_missing(
     for config in configs:
         (out / config.key / FAILURE).unlink(missing_ok=True)
     left = [config for config in configs if not done(config, out)]
-    bar = tqdm(total=len(configs), initial=len(configs) - len(left), desc=name, unit="run",
+    bar = tqdm(total=len(configs), initial=len(configs) - len(left), desc=name, unit=unit,
                disable=None)  # fmt: skip
     execute(left, out, do, done, bar)
     bar.close()
     return {config.key: _failure(config, out) for config in left if not done(config, out)}
 
 
-def run_all(configs: Sequence[Any], out: Path, do: Do, done: IsDone, name: str) -> None:
+def run_all(
+    configs: Sequence[Any], out: Path, do: Do, done: IsDone, name: str, unit: str = "run"
+) -> None:
     """`run_missing` in turn, for experiments whose summary needs every config.
 
     Raises
@@ -99,11 +102,11 @@ def run_all(configs: Sequence[Any], out: Path, do: Do, done: IsDone, name: str) 
     ValueError
         If one failed, when the others are done.
     """
-    if failed := run_missing(configs, out, do, done, name=name):
+    if failed := run_missing(configs, out, do, done, name=name, unit=unit):
         key, reason = next(iter(failed.items()))
         raise ValueError(
-            f"{len(failed)} of {len(configs)} runs of the {name} failed; {key}: {reason} The "
-            "others are kept; mend it and start the same command again."
+            f"{name}: {len(failed)} of {len(configs)} failed, first {key}: {reason} The others are "
+            "kept; mend it and start the same command again."
         )
 
 
@@ -112,21 +115,8 @@ def collect_rows(
 ) -> pd.DataFrame:
     """The table of records of all configs, those that are not in the folder yet made first.
 
-    Parameters
-    ----------
-    name
-        Of the experiment.
-    configs
-        Each with a ``key``.
-    rows
-        The records of a config; see `indiret.experiments.records.long_rows`.
-    out
-        Folder of a file of json lines for each config.
-
-    Returns
-    -------
-    DataFrame
-        In the order of the configs.
+    ``rows`` gives the records of a config (see `indiret.experiments.records.long_rows`), which
+    ``out`` keeps in a file of json lines for each. The table has them in the order of the configs.
 
     Raises
     ------

@@ -30,7 +30,7 @@ from indiret.evaluation import (
     strongest_targets,
 )
 from indiret.evidence import explain
-from indiret.experiments.evaluate import provenance
+from indiret.experiments.evaluator import provenance
 from indiret.experiments.evidence_protocol import (
     DEFAULT_EVIDENCE,
     EvidencePair,
@@ -39,12 +39,14 @@ from indiret.experiments.evidence_protocol import (
 from indiret.experiments.query_evaluator import (
     EXPLAINED,
     HONEST,
+    AskedQuery,
     QueryEvaluator,
     best_first,
     precisions,
     spread_pairs,
 )
 from indiret.experiments.records import (
+    Record,
     Row,
     Values,
     keyed_values,
@@ -70,7 +72,7 @@ from indiret.training import TrainingConfig, ValidationLook, fit
 BASE = "none"
 KINDS = ("mean", "max", "oracle", "answers")
 EVIDENCE_MEASURES = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
-NAMES = {
+VARIANT_NAMES = {
     "none": "Base",
     "har": "HAR (as printed)",
     "har-normalised": "HAR, normalised",
@@ -78,8 +80,7 @@ NAMES = {
     "gaussian": "full Gaussian",
     "plane": "plane",
 }
-STORED = Path(__file__).parents[1] / "data" / "study"
-Record = dict[str, Any]  # variant, seed, scheme, and a value for each measure
+STORED_STUDY = Path(__file__).parents[1] / "data" / "study"
 Networks = Mapping[tuple[str, int], IndicativeNetwork]  # by variant and seed
 
 
@@ -144,29 +145,15 @@ def run_study(
 ) -> dict[str, Any]:
     """Train, choose on validation, measure on the tests once, and sum up.
 
-    Parameters
-    ----------
-    out
-        Folder of everything that is finished; what lies there is not done again.
-    config
-        What is compared.
-    train, validation
-        Data sets that share no landmark.
-    tests
-        By name; the first is the one that differences are drawn from.
-    clicked
-        Photos with clicked points, for patch matches on real photos.
-
-    Returns
-    -------
-    dict
-        What `summarise` says of each test, the validation table, what was learnt, provenance. Also
-        written to ``out/results.json``.
+    ``train`` and ``validation`` share no landmark; the first of ``tests`` is the one that claims
+    are judged by; ``clicked`` are photos with clicked points. What is finished in ``out`` is not
+    done again. Returns what `summarise_study` says of each test, the validation table, what was
+    learnt and provenance, which is also written to ``out/results.json``.
 
     Raises
     ------
     ValueError
-        If ``out`` holds a study of other settings.
+        If ``out`` holds a study of other settings, or a part failed.
     """
     settings = _plain(config) | {"data": train.manifest_hash()}
     keep_settings(out / "study.json", settings)
@@ -179,7 +166,7 @@ def run_study(
     choosing = {key: net for key, net in networks.items() if key[0] == BASE}
     choosing = {key: choosing[key] for key in list(choosing)[: config.choosing_seeds]}
     asked = replace(validation, queries=validation.queries[::2])
-    table = measure(out / "validation", choosing, candidates(), asked, explained=0)
+    table = measure_networks(out / "validation", choosing, candidates(), asked, explained=0)
     honest = table[table["measure"] == HONEST].groupby("scheme", sort=False)["value"].mean()
     tried = {str(scheme): float(value) for scheme, value in honest.items()}
     schemes = {}
@@ -190,8 +177,8 @@ def run_study(
     results["validation"] = tried
     results["schemes"] = {kind: asdict(scheme) for kind, scheme in schemes.items()}
     for name, dataset in tests.items():
-        table = measure(out / name, networks, schemes, dataset, config.explained)
-        results[name] = summarise(table)
+        table = measure_networks(out / name, networks, schemes, dataset, config.explained)
+        results[name] = summarise_study(table)
     if clicked:
         results["clicked"] = match_clicked(networks, clicked)
     results["logs"] = {
@@ -204,14 +191,14 @@ def run_study(
 
 def stored_results() -> dict[str, Any]:
     """The results of the study that the book reports, as `run_study` returned them."""
-    results: dict[str, Any] = json.loads((STORED / "results.json").read_text())
+    results: dict[str, Any] = json.loads((STORED_STUDY / "results.json").read_text())
     return results
 
 
 def stored_networks() -> dict[str, Path]:
     """Weights of seed 0 that come with the results, by variant: none, har, and the best other."""
-    files = {path.stem.removesuffix("-0"): path for path in STORED.glob("*-0.safetensors")}
-    return {variant: files[variant] for variant in NAMES if variant in files}
+    files = {path.stem.removesuffix("-0"): path for path in STORED_STUDY.glob("*-0.safetensors")}
+    return {variant: files[variant] for variant in VARIANT_NAMES if variant in files}
 
 
 def cells(results: Mapping[str, Any], dataset: str = "toytown") -> dict[tuple[str, str], Record]:
@@ -226,7 +213,7 @@ def validation_curves(results: Mapping[str, Any]) -> dict[str, list[dict[str, fl
         seeds = range(results["config"]["seeds"])
         logs = [results["logs"][f"{variant}-{seed}"] for seed in seeds]
         looks = [[row for row in log if "validation_map" in row] for log in logs]
-        curves[NAMES[variant]] = [
+        curves[VARIANT_NAMES[variant]] = [
             {"step": rows[0]["step"], "mAP": float(np.mean([r["validation_map"] for r in rows]))}
             for rows in zip(*looks, strict=True)
         ]
@@ -285,17 +272,7 @@ def train_variants(
     run_all(seeds, out, learn, lambda seed, out: not left(seed, out), "study's seeds")
 
 
-class Asked(NamedTuple):
-    """One query to measure."""
-
-    query: Query
-
-    @property
-    def key(self) -> str:
-        return self.query.name
-
-
-def measure(
+def measure_networks(
     out: Path,
     networks: Networks,
     schemes: Mapping[str, Scheme],
@@ -304,25 +281,9 @@ def measure(
 ) -> DataFrame:
     """Rank and explain with every network, in one round and under every scheme.
 
-    The tensors of a query are made once for all networks.
-
-    Parameters
-    ----------
-    out
-        Folder of the records, a file for each query; those that are there are not made again.
-    networks
-        By (variant, seed); all describe pictures alike.
-    schemes
-        Second rounds by name, besides ``"none"``.
-    dataset
-        With queries.
-    explained
-        Positives of a query, evenly spread, whose evidence is measured.
-
-    Returns
-    -------
-    DataFrame
-        The table of records, with a column ``scheme``.
+    The tensors of a query are made once for all networks, which are given by (variant, seed) and
+    describe pictures alike; schemes are second rounds by name, besides ``"none"``. ``out`` holds a
+    file of records for each query. The table has a column ``scheme``.
     """
     method = NetworkMethod(next(iter(networks.values())))
 
@@ -331,7 +292,7 @@ def measure(
         database = prepare(method, dataset).features
         return database, spread_pairs(dataset, database, explained)
 
-    def rows(one: Asked) -> list[Row]:
+    def rows(one: AskedQuery) -> list[Row]:
         database, pairs = shared()
         names, own = list(database), pairs.get(one.key, [])
         asked = QueryEvaluator(method, dataset, one.query, database.__getitem__, own, names)
@@ -344,7 +305,9 @@ def measure(
         with ThreadPoolExecutor(workers) as threads:
             return [row for found in threads.map(measured, networks.items()) for row in found]
 
-    return collect_rows(f"measuring {out.name}", [Asked(q) for q in dataset.queries], rows, out)
+    return collect_rows(
+        f"measuring {out.name}", [AskedQuery(q) for q in dataset.queries], rows, out
+    )
 
 
 def _rounds(
@@ -406,13 +369,8 @@ def query_region(dataset: RetrievalDataset, query: Query, grid: Sequence[int]) -
     return torch.from_numpy(average_to_grid(roi[y1:y2, x1:x2], grid)).float()
 
 
-def summarise(table: DataFrame) -> dict[str, Any]:
+def summarise_study(table: DataFrame) -> dict[str, Any]:
     """Means with intervals, and differences from Base and from one round, paired.
-
-    Parameters
-    ----------
-    table
-        Records, from `measure`.
 
     Returns
     -------

@@ -145,7 +145,7 @@ def test_differences_are_paired_and_have_intervals(finished, towns):
     for effects in results["protocol"].values():
         assert effects["epoch chosen on the test"]["mean"] >= 0
         assert effects["own photo counted"]["mean"] > -1e-9
-    assert "the whole leak" in audit.summary(results)
+    assert "the whole leak" in audit.audit_summary(results)
 
 
 def test_a_killed_audit_goes_on_and_ends_the_same(finished, towns, monkeypatch):

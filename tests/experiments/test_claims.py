@@ -13,13 +13,13 @@ from indiret.experiments.claims import (
     REPRODUCED,
     VERDICTS,
     Measured,
-    judge,
+    judge_claims,
     read_claims,
     read_measured,
 )
 from indiret.experiments.records import paired_difference
 from indiret.experiments.reproduction import RunConfig
-from tools.store_grid import store
+from tools.store_results import store_reproduction
 
 GAIN = {
     "kind": "gain", "variant": "har", "scheme": "none", "measure": "mAP", "against": "gain",
@@ -61,7 +61,7 @@ def keep(folder, name, content):
 
 
 def test_about_twenty_claims_each_with_a_verdict_and_a_reason():
-    verdicts = judge(measured(none=0.5))
+    verdicts = judge_claims(measured(none=0.5))
     assert len(verdicts) == len(read_claims()) >= 20
     assert all(v.verdict in VERDICTS and v.reason and v.where for v in verdicts)
     counts = Counter(v.verdict for v in verdicts)
@@ -198,7 +198,7 @@ def test_a_grid_is_stored_without_what_the_book_does_not_read(tmp_path):
     results["fold"] = {"train": 4, "test": 1}
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "network.safetensors").write_text("large")
-    assert store(tmp_path / "grid", tmp_path / "stored") == 1
+    assert len(store_reproduction(tmp_path / "grid", tmp_path / "stored")) == 1
     (found,) = read_measured(tmp_path / "stored")
     assert found.cells["landmark", "none", "none"]["mAP"] == {("a", "a_1", 0): 0.33333}
     assert found.runs[0]["log"] == [2]

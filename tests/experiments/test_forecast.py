@@ -114,7 +114,7 @@ def test_a_grid_is_measured_and_adds_up(town):
 
 def test_a_part_of_the_grid_took_what_was_forecast():
     """As `benchmarks/forecast.py` measured it on one machine, nearly free at first, then busy."""
-    free, busy = json.loads(forecast.STORED.read_text())
+    free, busy = json.loads(forecast.STORED_FORECAST.read_text())
     for found, names in (free, ("hours", "processor_hours", "disk")), (busy, ("processor_hours",)):
         foreseen, measured = found["forecast"], found["measured"]
         assert foreseen["runs"] == measured["runs"] >= 4

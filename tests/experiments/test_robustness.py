@@ -10,7 +10,7 @@ from indiret.correspondence import NO_PARTNER
 from indiret.experiments import robustness
 from indiret.experiments.robustness import FACTORS, Changed, moved_partners, run_robustness
 from tests.tiny_town import make_tiny_town
-from tools.store_results import store
+from tools.store_results import store_results
 
 SIZE = (90, 120)
 
@@ -156,5 +156,5 @@ def test_what_the_book_reports_is_whole():
 
 def test_results_are_stored_for_the_book(finished, tmp_path):
     out, results = finished
-    store(out, tmp_path / "stored")
+    store_results(out, tmp_path / "stored")
     assert json.loads((tmp_path / "stored" / "results.json").read_text()) == results

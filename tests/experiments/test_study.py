@@ -16,7 +16,7 @@ from indiret.experiments.study import StudyConfig, query_region, run_study
 from indiret.networks import CONFIGS, build_network, load_network
 from indiret.ranking import NetworkMethod, rank
 from tests.tiny_town import make_tiny_town
-from tools.store_study import store
+from tools.store_results import store_study
 
 SMALL = CONFIGS["base"].replace(
     grid=(6, 6), query_grid=(4, 4), size=8, scales=(1.0,), shifts=1, width=2, blocks=(1,)
@@ -131,8 +131,8 @@ def test_a_second_round_weighs_the_query_by_its_first_answers(towns):
 
 def test_what_the_book_needs_is_stored(finished, tmp_path, monkeypatch):
     out, results = finished
-    store(out, tmp_path)
-    monkeypatch.setattr(study, "STORED", tmp_path)
+    store_study(out, tmp_path)
+    monkeypatch.setattr(study, "STORED_STUDY", tmp_path)
     kept = study.stored_results()
     assert kept["logs"].keys() == results["logs"].keys()
     assert len(kept["toytown"]["rows"]) == len(results["toytown"]["rows"])

@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from indiret.backbones import FINER, empty_cache
 from indiret.baselines import METHODS as BASELINES
@@ -34,6 +33,7 @@ from indiret.evaluation import (
 )
 from indiret.experiments.evidence_protocol import measure_evidence, measure_maps
 from indiret.experiments.records import write_json
+from indiret.experiments.runner import run_all
 from indiret.networks import VERIFIER, load_network, read_metadata
 from indiret.planenet import is_plane_network
 from indiret.ranking import Hit, Method, NetworkMethod, Prepared, prepare, rank
@@ -141,40 +141,41 @@ def evaluate(name: str, dataset: RetrievalDataset, evidence: bool = True) -> dic
     return results | {"provenance": provenance(dataset) | {"seconds": wall_time}}
 
 
+class Compared(NamedTuple):
+    """A method by its name, on a data set."""
+
+    name: str
+    dataset: str
+
+    @property
+    def key(self) -> str:
+        return re.sub(r"[^A-Za-z0-9.@+-]+", "_", f"{self.dataset} {self.name}")
+
+
 def compare(
     names: Sequence[str], dataset: RetrievalDataset, out: Path, evidence: bool = True
 ) -> list[dict[str, Any]]:
     """`evaluate` several methods, a json file each; what an earlier run finished is not done again.
 
-    Parameters
-    ----------
-    names
-        As `find_method` takes them.
-    dataset
-        As for `evaluate`.
-    out
-        Folder of the files. One made from other data or regions or by another commit is made anew.
-    evidence
-        As for `evaluate`.
-
-    Returns
-    -------
-    list of dict
-        As `evaluate` gives them, in the order of the names.
+    A file made from other data or regions or by another commit is made anew. The results are in the
+    order of the names.
     """
     here = provenance(dataset)
-    results = []
-    for name in tqdm(names, desc="comparing", unit="method", disable=None):
-        path = out / f"{re.sub(r'[^A-Za-z0-9.@+-]+', '_', f'{dataset.name} {name}')}.json"
-        done = json.loads(path.read_text()) if path.is_file() else {}
-        made = done.get("provenance", {})
-        of_these = done.get("method") == name and done.get("regions") == dataset.regions_used
-        of_these &= not evidence or done.get("evidence", {}) is not None
-        if not of_these or any(made.get(key) != here[key] for key in ("commit", "data_manifest")):
-            done = evaluate(name, dataset, evidence)
-            write_json(path, done)
-        results.append(done)
-    return results
+
+    def done(one: Compared, out: Path) -> bool:
+        path = out / f"{one.key}.json"
+        found = json.loads(path.read_text()) if path.is_file() else {}
+        made = found.get("provenance", {})
+        of_these = found.get("method") == one.name and found.get("regions") == dataset.regions_used
+        of_these &= not evidence or found.get("evidence", {}) is not None
+        return of_these and all(made.get(key) == here[key] for key in ("commit", "data_manifest"))
+
+    def do(one: Compared, out: Path) -> None:
+        write_json(out / f"{one.key}.json", evaluate(one.name, dataset, evidence))
+
+    compared = [Compared(name, dataset.name) for name in names]
+    run_all(compared, out, do, done, "comparing", unit="method")
+    return [json.loads((out / f"{one.key}.json").read_text()) for one in compared]
 
 
 def query_time(method: Method, dataset: RetrievalDataset, prepared: Prepared) -> float:
