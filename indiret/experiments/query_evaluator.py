@@ -127,7 +127,7 @@ class QueryEvaluator:
         grid = self.tensor([self.pairs[0].name]).shape[2:]
         return [known_partners(self.dataset, self.query, pair.name, grid) for pair in self.pairs]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def scores(
         self,
         network: IndicativeNetwork,

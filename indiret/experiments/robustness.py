@@ -38,6 +38,7 @@ FINER = 3  # pixels drawn for each pixel kept, so that what shrinks does not fli
 ROBUSTNESS_METHODS = ("base", "planes", "sift-ransac", "colour-histogram")
 STORED_ROBUSTNESS = Path(__file__).parents[1] / "data" / "robustness"
 Matrix = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
 class Changed(NamedTuple):
@@ -48,7 +49,7 @@ class Changed(NamedTuple):
 
     picture: Picture
     matrix: Matrix
-    hidden: NDArray[np.bool_]
+    hidden: Mask
 
 
 class Factor(NamedTuple):
@@ -56,45 +57,35 @@ class Factor(NamedTuple):
 
     label: str
     strengths: tuple[float, ...]
-    change: Callable[[Picture, float, Picture, NDArray[np.bool_]], Changed]
+    change: Callable[[Picture, float, Picture, Mask], Changed]
 
 
-def shrink(
-    picture: Picture, strength: float, ground: Picture, region: NDArray[np.bool_]
-) -> Changed:
+def shrink(picture: Picture, strength: float, ground: Picture, region: Mask) -> Changed:
     """The photo so many times smaller, in the middle of another photo."""
     return _warped(picture, ground, np.diag([1 / strength, 1 / strength, 1.0]))
 
 
-def rotate(
-    picture: Picture, strength: float, ground: Picture, region: NDArray[np.bool_]
-) -> Changed:
+def rotate(picture: Picture, strength: float, ground: Picture, region: Mask) -> Changed:
     """The photo turned anticlockwise by degrees, over another photo."""
     cos, sin = np.cos(np.deg2rad(strength)), np.sin(np.deg2rad(strength))
     return _warped(picture, ground, np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1.0]]))
 
 
-def turn_aside(
-    picture: Picture, strength: float, ground: Picture, region: NDArray[np.bool_]
-) -> Changed:
+def turn_aside(picture: Picture, strength: float, ground: Picture, region: Mask) -> Changed:
     """The photo as a flat wall, seen from so many degrees aside and 1.5 widths away."""
     cos, sin = np.cos(np.deg2rad(strength)), np.sin(np.deg2rad(strength))
     away = sin / (1.5 * picture.shape[1])
     return _warped(picture, ground, np.array([[cos, 0, 0], [0, 1, 0], [away, 0, 1.0]]))
 
 
-def darken(
-    picture: Picture, strength: float, ground: Picture, region: NDArray[np.bool_]
-) -> Changed:
+def darken(picture: Picture, strength: float, ground: Picture, region: Mask) -> Changed:
     """So many stops less light: half the light each, in whole levels of the file's grey scale."""
     linear = (picture / 255.0) ** 2.2 / 2**strength
     dark = np.rint(255 * linear ** (1 / 2.2)).astype(np.uint8)
     return Changed(dark, np.eye(3), np.zeros(picture.shape[:2], dtype=bool))
 
 
-def occlude(
-    picture: Picture, strength: float, ground: Picture, region: NDArray[np.bool_]
-) -> Changed:
+def occlude(picture: Picture, strength: float, ground: Picture, region: Mask) -> Changed:
     """Such a share of the landmark covered by another photo, from the left."""
     covered = np.cumsum(region.sum(0)) / max(region.sum(), 1)
     hidden = np.zeros(picture.shape[:2], dtype=bool)

@@ -7,12 +7,15 @@ import random
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from indiret.experiments import runner
 from indiret.experiments.grid import is_done, read_grid, run_grid
+from indiret.experiments.records import long_rows, select_values
 from indiret.experiments.reproduction import RunConfig
+from indiret.experiments.runner import collect_rows
 from tests.tiny_town import make_tiny_town
 
 # What two runs of the same settings may differ in; who edits meanwhile changes the commit.
@@ -209,3 +212,23 @@ def test_a_run_leaves_an_executed_notebook(configs, tmp_path):
 def test_no_process_is_refused(configs, tmp_path):
     with pytest.raises(ValueError, match="processes=0 is not at least 1"):
         run_grid(configs, tmp_path, processes=0)
+
+
+def test_rows_of_the_others_are_kept_when_one_fails(tmp_path):
+    asked, broken = [], {"two"}
+
+    def rows(config):
+        asked.append(config.key)
+        if config.key in broken:
+            raise RuntimeError("no such photo")
+        return long_rows({"mAP": 0.5}, landmark="a", query=config.key, seed=0, variant="base")
+
+    configs = [SimpleNamespace(key=key) for key in ("one", "two", "three")]
+    with pytest.raises(ValueError, match="1 of 3 failed, first two: no such photo"):
+        collect_rows("trial", configs, rows, tmp_path)
+    broken.clear()
+    table = collect_rows("trial", configs, rows, tmp_path)
+    assert asked == ["one", "two", "three", "two"]
+    assert list(table["query"]) == ["one", "two", "three"]
+    values = {("a", key, 0): 0.5 for key in ("one", "two", "three")}
+    assert select_values(table, "mAP", variant="base") == values
