@@ -1,283 +1,137 @@
-"""What methods measured here and what papers report: the tables and figures that compare them.
-
-`read_results` reads what ``indiret compare`` wrote, of any methods; `read_published` reads the
-figures that papers report, each with the place where it was read. The two are drawn apart, since
-a reported figure comes from another database, other training photos, and sometimes another way of
-cutting the query.
-
-Chapter: *Baselines*.
-"""
+# SHIM
+"""The drawing functions of the comparison, until the figures have them; tables live in the wing."""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from indiret.descriptor_methods import AGAIN, second_look
-from indiret.evaluation import TITLES
-from indiret.figures.comparison import (  # noqa: F401  (moved there)
-    CASCADE,
-    cascade_curve,
-    ranked_lists,
-    reported_and_measured,
-)
-from indiret.figures.comparison import RankedPicture as Listed  # noqa: F401
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
 
-DATA = Path(__file__).parent / "data"
-PUBLISHED = DATA / "published.csv"
-STORED = DATA / "comparison"
-VERIFIED = DATA / "verifiers.json"  # of tools.measure_verifiers
-ABLATION = DATA / "planes" / "ablation.json"  # of tools.ablate_planes, both
-RANKING = ("mAP", "mAP_without_query", "mAP@5", "mAP@10", "mAP@20")
-COST = {"ms_per_query": ".0f", "mb_per_image": ".2g"}
-EVIDENCE = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
-TRIVIAL = ("all ones", "random", "centre Gaussian", "ceiling: RoI on the grid", "ceiling: RoI")
-Result = dict[str, Any]
+from indiret.experiments.comparison import *  # noqa: F403
+from indiret.experiments.comparison import CASCADE, Published
+from indiret.figures import BAD, GOOD, INK, STYLE, Picture, overlay
 
 
-class Published(NamedTuple):
-    """One figure that a paper reports: mAP from 0 to 1, and where it was read."""
+class Listed(NamedTuple):
+    """One place of a ranked list: the picture, its evidence map or None, and if it is right."""
 
-    method: str
-    family: str
-    dataset: str
-    mAP: float
-    paper: str
-    place: str
-    year: int
-    read_at: str
-    note: str
+    picture: Picture
+    evidence: ArrayLike | None
+    right: bool
 
 
-def read_published(path: Path = PUBLISHED) -> list[Published]:
-    """Every reported figure, in the file's order.
-
-    Raises
-    ------
-    ValueError
-        If a column is missing, a value is no percentage, a source is empty, or a method has two
-        values on one data set.
-
-    Examples
-    --------
-    >>> rows = read_published()
-    >>> {row.dataset for row in rows} == {"oxford5k", "paris6k"}
-    True
-    """
-    found: dict[tuple[str, str], Published] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != Published._fields:
-            raise ValueError(f"{path} needs the columns {', '.join(Published._fields)}.")
-        for number, text in enumerate(reader, start=2):
-            try:
-                values: dict[str, Any] = dict(text)
-                values["mAP"] = round(float(text["mAP"]) / 100, 4)
-                row = Published(**values | {"year": int(text["year"])})
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{path}, line {number}: no row of figures ({error}).") from error
-            if not 0 < row.mAP <= 1:
-                raise ValueError(f"{path}, line {number}: mAP is a percentage, not {text['mAP']}.")
-            if not all((row.method, row.family, row.paper, row.place, row.read_at)):
-                raise ValueError(f"{path}, line {number}: a figure without a source is no figure.")
-            if found.setdefault((row.method, row.dataset), row) is not row:
-                raise ValueError(
-                    f"{path}, line {number}: {row.method} has two values on {row.dataset}."
-                )
-    return list(found.values())
-
-
-def read_results(folder: Path = STORED, dataset: str | None = None) -> list[Result]:
-    """What ``indiret compare`` measured, best mAP first.
+def ranked_lists(query: Picture, lists: Mapping[str, Sequence[Listed]]) -> Figure:
+    """Figures 3 and 4: one query, and the first answers of several methods under their evidence.
 
     Parameters
     ----------
-    folder
-        Of json files, by default those that come with the book.
-    dataset
-        Only of this data set, such as ``"toytown/test"``.
+    query
+        (H, W, 3) uint8 RGB, cropped to its box.
+    lists
+        By the method's name: its answers, best first, as many for each. A picture without evidence
+        is shown as it is. Right answers are framed green, wrong ones red and crossed.
 
     Raises
     ------
-    FileNotFoundError
-        If there are none.
     ValueError
-        If a file is no such result.
+        If there is no list, or they are of different or no length.
 
     Examples
     --------
-    >>> names = [result["method"] for result in read_results(dataset="toytown/test")]
-    >>> names.index("sift-ransac") < names.index("thumbnail")
-    True
+    >>> grey = np.full((30, 40, 3), 128, dtype=np.uint8)
+    >>> figure = ranked_lists(grey, {"gem": [Listed(grey, np.eye(3), True)] * 2})
+    >>> len(figure.axes)
+    3
     """
-    results = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-            known = isinstance(result["method"], str) and isinstance(result["mAP"], float)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no result of `indiret compare` ({error!r}).") from error
-        if known and dataset in (None, result["dataset"]):
-            results.append(result)
-    if not results:
-        raise FileNotFoundError(
-            f"There are no results{f' on {dataset}' if dataset else ''} in {folder}; make some "
-            "with `indiret compare --out FOLDER`."
+    lengths = {len(listed) for listed in lists.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(f"Give lists of one length, at least 1; these have {sorted(lengths)}.")
+    columns = lengths.pop()
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        figure = plt.figure(figsize=(11, 0.5 + 1.5 * len(lists)), layout="constrained")
+        grid = figure.add_gridspec(len(lists), columns + 1, width_ratios=[1.3, *[1] * columns])
+        _picture(figure.add_subplot(grid[:, 0]), query, "query", None)
+        for row, (name, listed) in enumerate(lists.items()):
+            for column, (picture, evidence, right) in enumerate(listed):
+                ax = figure.add_subplot(grid[row, column + 1])
+                shown = picture if evidence is None else overlay(picture, evidence)
+                mark = f"{column + 1} {'✓' if right else '✗'}"
+                _picture(ax, shown, mark if column else f"{name}   {mark}", right)
+        plt.close(figure)
+    return figure
+
+
+def reported_and_measured(
+    published: Iterable[Published], measured: Mapping[str, tuple[float, float, float]]
+) -> Figure:
+    """Figure 5, honestly: what papers report on the left, what was measured here on the right.
+
+    Parameters
+    ----------
+    published
+        Of one data set; grouped by family.
+    measured
+        (mAP, low, high) by method.
+
+    Raises
+    ------
+    ValueError
+        If the published figures are of several data sets, or of none.
+
+    Examples
+    --------
+    >>> rows = [row for row in read_published() if row.dataset == "oxford5k"]
+    >>> figure = reported_and_measured(rows, {"base": (0.5, 0.4, 0.6)})
+    >>> [ax.get_title() for ax in figure.axes]
+    ['reported by papers, oxford5k', 'measured here']
+    """
+    rows = sorted(published, key=lambda row: (row.family, row.mAP))
+    datasets = {row.dataset for row in rows}
+    if len(datasets) != 1:
+        raise ValueError(f"Give the figures of one data set; these are of {sorted(datasets)}.")
+    with plt.rc_context(STYLE):
+        most = max(len(rows), len(measured))
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(11, 0.9 + 0.24 * most), layout="constrained", sharex=True
         )
-    return sorted(results, key=lambda result: (-result["mAP"], result["method"]))
+        for family in dict.fromkeys(row.family for row in rows):
+            places = [at for at, row in enumerate(rows) if row.family == family]
+            left.plot([rows[at].mAP for at in places], places, "D", mfc="none", label=family)
+        left.set_yticks(range(len(rows)), [row.method for row in rows])
+        left.legend(loc="upper center", bbox_to_anchor=(0.3, -0.08), ncols=2)
+        left.set(xlabel="mAP", title=f"reported by papers, {datasets.pop()}")
+        values = np.array(list(measured.values()))[::-1]
+        right.hlines(range(len(values)), values[:, 1], values[:, 2], color=INK, linewidth=1.4)
+        right.plot(values[:, 0], range(len(values)), "o")
+        right.set_yticks(range(len(values)), list(measured)[::-1])
+        right.set(xlabel="mAP, 95 % interval", title="measured here", xlim=(0, 1))
+        plt.close(figure)
+    return figure
 
 
-def ranking_table(
-    results: Iterable[Result], measures: Sequence[str] = RANKING, again: str | None = None
-) -> str:
-    """Table 2 of any methods: ranking, with 95 % intervals, and cost, in Markdown.
-
-    A second look at a list has no row. Its mAP stands in a column of its own, beside that of the
-    list, if ``again`` names it as `indiret.descriptor_methods.OPTIONS` does.
-
-    Examples
-    --------
-    >>> print(ranking_table([{"method": "base", "mAP": 0.5, "mAP_ci": [0.4, 0.6],
-    ...                       "ms_per_query": 812.3, "mb_per_image": 0.8}], ["mAP"]))
-    | method | mAP | ms a query | MB an image |
-    |---|---|---|---|
-    | base | 0.500 (0.40 … 0.60) | 812 | 0.8 |
-    """
-    lists, looks = _second_looks(results)
-    shown = [again] if again else []
-    rows = [
-        [name, *(_cell(result, measure) for measure in measures)]
-        + [_cell(looks[name].get(look, {}), "mAP") for look in shown]
-        + [format(result[cost], form) for cost, form in COST.items()]
-        for name, result in lists.items()
-    ]
-    return _markdown(["method", *measures, *(f"mAP, +{look}" for look in shown), *COST], rows)
+def _picture(ax: Axes, picture: Picture, title: str, right: bool | None) -> None:
+    ax.imshow(picture)
+    ax.axis("off")
+    ax.set_title(title)
+    if right is not None:
+        colour = GOOD if right else BAD
+        ax.title.set_color(colour)
+        height, width = picture.shape[:2]
+        corner = -0.5, -0.5
+        frame = Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=2.5)
+        ax.add_patch(frame)
 
 
-def second_look_table(results: Iterable[Result], measure: str = "mAP") -> str:
-    """What second looks make of a list, a column each, for lists that have two or more.
-
-    Examples
-    --------
-    >>> values = {"gem": 0.5, "gem+aqe5": 0.4, "gem+aqe": 0.6, "mac": 0.3}
-    >>> print(second_look_table({"method": name, "mAP": mAP} for name, mAP in values.items()))
-    | method | as it is | aqe | aqe5 |
-    |---|---|---|---|
-    | gem | 0.500 | 0.600 | 0.400 |
-    """
-    lists, looks = _second_looks(results)
-    several = {name: found for name, found in looks.items() if len(found) > 1}
-    options = sorted({option for found in several.values() for option in found})
-    columns = [o for name in AGAIN for o in options if o.rstrip("0123456789") == name]
-    rows = [
-        [name, _cell(lists[name], measure)]
-        + [_cell(found.get(column, {}), measure) for column in columns]
-        for name, found in several.items()
-    ]
-    return _markdown(["method", "as it is", *columns], rows)
-
-
-def verifier_table(path: Path = VERIFIED) -> str:
-    """What each verification network gains over its untrained start, and a verifier over a list.
-
-    Parameters
-    ----------
-    path
-        A json that tools.measure_verifiers stored.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    """
-    found = json.loads(path.read_text(encoding="utf-8"))
-
-    def shown(row: Mapping[str, float], form: str) -> str:
-        return f"{row['mean']:{form}} ({row['low']:{form}} … {row['high']:{form}})"
-
-    rows = []
-    for pair, gain in found["gains"].items():
-        names = pair.split(" − ")
-        values = (shown(found["rows"][name]["mAP"], ".3f") for name in names)
-        rows.append([*names, *values, shown(gain, "+.3f")])
-    return _markdown(["network", "against", "mAP", "mAP of the other", "gain"], rows)
-
-
-def is_second_look(method: str) -> bool:
-    """Whether a method's name ends in an option that looks at a list again.
-
-    Examples
-    --------
-    >>> is_second_look("efficientnet-lite0:gem+aqe5"), is_second_look("efficientnet-lite0:gem+ms")
-    (True, False)
-    """
-    return "+" in method and second_look(method.rpartition("+")[2]) is not None
-
-
-def evidence_table(results: Iterable[Result], measures: Sequence[str] = EVIDENCE) -> str:
-    """The evidence columns of Table 2: a row for each kind of map of each method, in Markdown.
-
-    Below them what costs nothing and what is possible, from the first method that has them; the
-    ceiling of the grid is that of its grid. Maps for a query of another landmark are left out.
-
-    Examples
-    --------
-    >>> row = {"mIoU": 0.3, "mIoU_ci": [0.2, 0.4]}
-    >>> print(evidence_table([{"method": "gem", "evidence": {"saliency": row, "all ones": row}}],
-    ...                      ["mIoU"]))
-    | method | map | mIoU |
-    |---|---|---|
-    | gem | saliency | 0.300 (0.20 … 0.40) |
-    | | all ones | 0.300 (0.20 … 0.40) |
-    """
-    rows, trivial = [], dict[str, Mapping[str, Any]]()
-    for result in results:
-        for kind, row in (result.get("evidence") or {}).items():
-            if kind in TRIVIAL:
-                trivial.setdefault(kind, row)
-            elif ", " not in kind.removesuffix(", stem") and "mIoU" in row:
-                rows.append([result["method"], kind, *(_cell(row, name) for name in measures)])
-    for kind in TRIVIAL:
-        if kind in trivial:
-            rows.append(["", kind, *(_cell(trivial[kind], name) for name in measures)])
-    return _markdown(["method", "map", *measures], rows)
-
-
-def _second_looks(
-    results: Iterable[Result],
-) -> tuple[dict[str, Result], dict[str, dict[str, Result]]]:
-    """Lists by their method, and by method the second looks at its list, by option."""
-    lists, looks = dict[str, Result](), defaultdict[str, dict[str, Result]](dict)
-    for result in results:
-        name, _, option = result["method"].rpartition("+")
-        if is_second_look(result["method"]):
-            looks[name][option] = result
-        else:
-            lists[result["method"]] = result
-    return lists, looks
-
-
-def _cell(row: Mapping[str, Any], measure: str) -> str:
-    """A mean and its interval; nothing where it was not measured."""
-    if row.get(measure) is None:
-        return ""
-    interval = row.get(f"{measure}_ci")
-    shown = f"{row[measure]:.3f}"
-    return f"{shown} ({interval[0]:.2f} … {interval[1]:.2f})" if interval else shown
-
-
-def _markdown(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = [TITLES.get(name, name) for name in names]
-    lines = ["|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|" for row in rows]
-    return "\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *lines])
-
-
-def ablation_table(path: Path = ABLATION) -> str:
-    """What each part of the plane vote is worth, in Markdown.
+def cascade_curve(path: Path = CASCADE) -> Figure:
+    """Quality against cost, for shares of the photos that the vote and the network look at.
 
     Parameters
     ----------
@@ -291,22 +145,26 @@ def ablation_table(path: Path = ABLATION) -> str:
 
     Examples
     --------
-    >>> ablation_table().splitlines()[0].split(" | ")[3:]
-    ['landmarks, MRR', 'paintings, MRR', 'parts, MRR', 'ms a pair |']
+    >>> cascade_curve().axes[0].get_xlabel()
+    'milliseconds a pair, of all pairs'
     """
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    cells = []
-    for number, row in enumerate(rows):
-        mean, low, high = row["gain"]
-        gain = f"{mean:+.3f} ({low:+.3f} … {high:+.3f})" if number else ""
-        ranks = [f"{row[name]:.3f}" for name in ("landmarks", "paintings", "crops")]
-        cells.append([row["name"], f"{row['toytown']:.3f}", gain, *ranks, f"{row['ms']:.1f}"])
-    titles = [
-        "Toytown, mAP",
-        "difference",
-        "landmarks, MRR",
-        "paintings, MRR",
-        "parts, MRR",
-        "ms a pair",
-    ]
-    return _markdown(["what is changed", *titles], cells)
+    points = json.loads(path.read_text(encoding="utf-8"))["points"]
+    names = {
+        0.0: "vote alone",
+        0.25: "network on a quarter of those",
+        0.5: "on half",
+        1.0: "on all",
+    }
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
+        for part, name in names.items():
+            line = [one for one in points if np.isclose(one["judged"], part * one["voted"])]
+            ax.plot([p["ms"] for p in line], [p["toytown"] for p in line], marker="o", label=name)
+        for one in points:
+            if one["judged"] == 0:
+                at = one["ms"], one["toytown"]
+                ax.annotate(f"{one['voted']:.0%}", at, (7, -4), textcoords="offset points")
+        ax.set(xlabel="milliseconds a pair, of all pairs", ylabel="mAP")
+        ax.legend()
+        plt.close(figure)
+    return figure

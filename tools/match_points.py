@@ -23,11 +23,11 @@ from tqdm import tqdm
 from indiret.correspondence import PointMatches, point_match_accuracy, strongest_targets
 from indiret.datasets import ClickedPair, load_clicked_pairs, load_dataset
 from indiret.evidence import explain
+from indiret.experiments.evaluator import find_method, provenance, write_json
+from indiret.experiments.evidence_protocol import DEFAULT_EVIDENCE
 from indiret.images import Picture, read_image
 from indiret.patches import patch_grid
-from indiret.protocol import DEFAULT_EVIDENCE
 from indiret.ranking import NetworkMethod
-from indiret.reproduction import find_method, provenance, write_json
 
 OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes" / "wxbs.json"
 METHODS = ("planes", "plane-net", "planes-turned", "sift-ransac", "base")

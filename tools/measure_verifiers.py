@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from indiret.comparison import VERIFIED
 from indiret.datasets import RetrievalDataset, load_dataset
 from indiret.evaluation import Interval, average_precision, nested_bootstrap
+from indiret.experiments.comparison import VERIFIED
+from indiret.experiments.evaluator import find_method, provenance, write_json
 from indiret.networks import Described, IndicativeNetwork, build_network, load_network
 from indiret.ranking import Method, prepare, prepare_query
-from indiret.reproduction import find_method, provenance, write_json
 from indiret.reranking import SHORTLIST, lift
 from indiret.verification import VERIFIERS
 

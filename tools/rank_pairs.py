@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from indiret.datasets import load_dataset
-from indiret.reproduction import find_method, provenance, write_json
+from indiret.experiments.evaluator import find_method, provenance, write_json
 from indiret.statistics import nested_bootstrap
 
 OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes" / "smvs.json"

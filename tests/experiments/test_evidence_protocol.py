@@ -9,8 +9,8 @@ import torch
 from indiret.datasets import load_dataset
 from indiret.evaluation import otsu_iou, pixel_auc
 from indiret.evidence import explain
+from indiret.experiments.evidence_protocol import best_sigma, evidence_pairs, measure_evidence
 from indiret.networks import CONFIGS, build_network
-from indiret.protocol import best_sigma, evidence_pairs, measure_evidence
 from indiret.ranking import NetworkMethod, prepare
 
 

@@ -1,25 +1,25 @@
-"""`indiret.claims`: every kind of claim can come out either way, and says why."""
+"""`indiret.experiments.claims`: every kind of claim can come out either way, and says why."""
 
 import json
 from collections import Counter
 
 import pytest
 
-from indiret import claims
-from indiret.claims import (
+from indiret.experiments import claims
+from indiret.experiments.claims import (
     NOT_REPRODUCED,
     NOT_RUN,
     NOT_TESTABLE,
     REPRODUCED,
     VERDICTS,
     Measured,
-    judge,
-    paired,
+    judge_claims,
     read_claims,
     read_measured,
 )
-from indiret.runs import RunConfig
-from tools.store_grid import store
+from indiret.experiments.records import paired_difference
+from indiret.experiments.reproduction import RunConfig
+from tools.store_results import store_reproduction
 
 GAIN = {
     "kind": "gain", "variant": "har", "scheme": "none", "measure": "mAP", "against": "gain",
@@ -61,7 +61,7 @@ def keep(folder, name, content):
 
 
 def test_about_twenty_claims_each_with_a_verdict_and_a_reason():
-    verdicts = judge(measured(none=0.5))
+    verdicts = judge_claims(measured(none=0.5))
     assert len(verdicts) == len(read_claims()) >= 20
     assert all(v.verdict in VERDICTS and v.reason and v.where for v in verdicts)
     counts = Counter(v.verdict for v in verdicts)
@@ -77,6 +77,25 @@ def test_about_twenty_claims_each_with_a_verdict_and_a_reason():
 )  # fmt: skip
 def test_a_gain_needs_its_whole_interval(har, rises, verdict):
     assert claims._gain(GAIN | {"rises": rises}, measured(none=0.5, har=har))[1] == verdict
+
+
+def test_gains_of_a_study_are_judged_by_their_intervals():
+    def row(low, high):
+        figures = {"mean": (low + high) / 2, "low": low, "high": high}
+        return dict.fromkeys(("gain", "feedback_gain"), figures)
+
+    gains = [claim for claim in read_claims() if claim["kind"] == "gain"]
+    for low, high, rising, falling in (
+        (0.01, 0.03, "supported", "contradicted"),
+        (-0.01, 0.03, "not supported", "not supported"),
+    ):
+        cells = {(c["variant"], c["scheme"]): {} for c in gains}
+        for claim in gains:
+            cells[claim["variant"], claim["scheme"]][claim["measure"]] = row(low, high)
+        rows = [{"variant": v, "scheme": s} | cell for (v, s), cell in cells.items()]
+        lines = claims.judge_gains({"toytown": {"rows": rows}}).splitlines()[2:]
+        for claim, line in zip(gains, lines, strict=True):
+            assert line.endswith(f"| {rising if claim['rises'] else falling} |")
 
 
 def test_a_gain_is_taken_from_the_study_where_one_is_stored(nothing_stored):
@@ -166,9 +185,9 @@ def test_the_better_of_ball_and_sphere_is_set_beside_a_plane(ball, sphere, verdi
 def test_an_unfinished_grid_is_paired_where_it_can_be():
     one, other = values(0.6, seeds=2), values(0.5, seeds=2)
     del one["l0", "l0_0", 1]
-    found = paired(one, other)
+    found = paired_difference(one, other)
     assert found is not None and found.mean == pytest.approx(0.1, abs=1e-9)
-    assert paired({}, other) is None
+    assert paired_difference({}, other) is None
 
 
 def test_a_grid_is_stored_without_what_the_book_does_not_read(tmp_path):
@@ -179,7 +198,7 @@ def test_a_grid_is_stored_without_what_the_book_does_not_read(tmp_path):
     results["fold"] = {"train": 4, "test": 1}
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "network.safetensors").write_text("large")
-    assert store(tmp_path / "grid", tmp_path / "stored") == 1
+    assert len(store_reproduction(tmp_path / "grid", tmp_path / "stored")) == 1
     (found,) = read_measured(tmp_path / "stored")
     assert found.cells["landmark", "none", "none"]["mAP"] == {("a", "a_1", 0): 0.33333}
     assert found.runs[0]["log"] == [2]

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from indiret import ablation
-from indiret.ablation import KEPT, REFERENCE, ROWS, row_costs, run_ablation
+from indiret.experiments import ablation
+from indiret.experiments.ablation import ABLATIONS, KEPT, REFERENCE, row_costs, run_ablation
 from indiret.networks import build_network
 from tests.tiny_town import make_tiny_town
 
 CHOSEN = (REFERENCE, "views: the paper's four", "layout: pivot", "layout: flat")
 SMALL = {
-    name: ROWS[name].replace(grid=(6, 6), query_grid=(4, 4), size=8, width=2, blocks=(1,))
+    name: ABLATIONS[name].replace(grid=(6, 6), query_grid=(4, 4), size=8, width=2, blocks=(1,))
     for name in CHOSEN
 }
 
@@ -73,11 +73,11 @@ def test_a_row_costs_the_least_of_what_it_cost_after_the_first_round(towns, monk
 
 
 def test_every_row_is_the_network_that_it_names():
-    for config in ROWS.values():
+    for config in ABLATIONS.values():
         build_network(config)
     changed = {
-        name: [key for key in vars(config) if vars(config)[key] != vars(ROWS[REFERENCE])[key]]
-        for name, config in ROWS.items()
+        name: [key for key in vars(config) if vars(config)[key] != vars(ABLATIONS[REFERENCE])[key]]
+        for name, config in ABLATIONS.items()
     }
     assert changed.pop(REFERENCE) == []
     for name, keys in changed.items():
@@ -97,7 +97,7 @@ def test_every_row_is_the_network_that_it_names():
 
 def test_a_killed_table_goes_on(finished, towns, monkeypatch):
     out, results = finished
-    (out / "layout-pivot-1.json").unlink()
+    (out / "layout-pivot-1.jsonl").unlink()
     trained = []
     original = ablation.fit
     monkeypatch.setattr(ablation, "fit", lambda *a, **k: trained.append(a[0]) or original(*a, **k))

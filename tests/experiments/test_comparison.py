@@ -10,10 +10,10 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from indiret.comparison import (
-    EVIDENCE,
+from indiret.experiments.comparison import (
+    EVIDENCE_COLUMNS,
     PUBLISHED,
-    RANKING,
+    RANKING_COLUMNS,
     evidence_table,
     ranking_table,
     read_published,
@@ -21,12 +21,12 @@ from indiret.comparison import (
     second_look_table,
     verifier_table,
 )
-from tools.store_comparison import store
+from tools.store_results import store_comparison
 
 
 def result(method="gem", value=0.5, dataset="toytown/test", commit="a" * 40):
-    figures = {name: value for name in (*RANKING, "ms_per_query", "mb_per_image")}
-    figures |= {f"{name}_ci": [value - 0.1, value + 0.123456789] for name in RANKING}
+    figures = {name: value for name in (*RANKING_COLUMNS, "ms_per_query", "mb_per_image")}
+    figures |= {f"{name}_ci": [value - 0.1, value + 0.123456789] for name in RANKING_COLUMNS}
     provenance = {"commit": commit}
     return {"method": method, "dataset": dataset, **figures, "provenance": provenance}
 
@@ -90,7 +90,7 @@ def test_results_are_read_by_data_set_and_best_first(tmp_path):
 
 def test_what_is_stored_is_rounded_and_says_where_it_came_from(tmp_path):
     folder = written(tmp_path / "out", result("efficientnet-lite0:gem", 0.6))
-    (path,) = store(folder, tmp_path / "stored")
+    (path,) = store_comparison(folder, tmp_path / "stored")
     assert path.name == "toytown_test_efficientnet-lite0_gem.json"
     (kept,) = read_results(tmp_path / "stored")
     assert kept["mAP_ci"] == [0.5, 0.72346]
@@ -102,7 +102,7 @@ def test_what_is_stored_is_rounded_and_says_where_it_came_from(tmp_path):
 def test_a_result_that_nobody_could_make_again_is_not_stored(tmp_path, commit):
     folder = written(tmp_path / "out", result(), result(commit=commit))
     with pytest.raises(ValueError, match="commit first, then measure again"):
-        store(folder, tmp_path / "stored")
+        store_comparison(folder, tmp_path / "stored")
     assert not (tmp_path / "stored").exists()
 
 
@@ -116,7 +116,10 @@ def test_the_stored_comparison_is_complete(dataset):
         assert one["provenance"]["command"] and len(one["provenance"]["commit"]) == 40
         assert len(one["AP"]) == one["queries"]
         assert np.mean(list(one["AP"].values())) == pytest.approx(one["mAP"], abs=1e-4)
-        for row, names in [(one, RANKING), *((row, EVIDENCE) for row in _rows(one))]:
+        for row, names in [
+            (one, RANKING_COLUMNS),
+            *((row, EVIDENCE_COLUMNS) for row in _rows(one)),
+        ]:
             for name in names:
                 if row.get(name) is not None:
                     low, high = row[f"{name}_ci"]
@@ -139,7 +142,7 @@ def test_a_ranking_table_has_a_row_for_each_method_and_leaves_gaps():
     assert head.startswith("| method | mAP | without its photo | mAP@5 |")
     assert first.startswith("| a | 0.500 (0.40 … 0.62) |")
     assert second.startswith("| b | 0.200 (0.10 … 0.32) | | 0.200")
-    assert {line.count("|") for line in (head, first, second)} == {len(RANKING) + 4}
+    assert {line.count("|") for line in (head, first, second)} == {len(RANKING_COLUMNS) + 4}
 
 
 def test_second_looks_have_columns_of_their_own():

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from indiret import study
 from indiret.attention import MASKS
 from indiret.datasets import load_clicked_pairs, load_dataset
 from indiret.evaluation import average_precision
-from indiret.networks import CONFIGS, load_network
+from indiret.experiments import study
+from indiret.experiments.claims import judge_gains
+from indiret.experiments.query_evaluator import QueryEvaluator
+from indiret.experiments.study import StudyConfig, query_region, run_study
+from indiret.networks import CONFIGS, build_network, load_network
 from indiret.ranking import NetworkMethod, rank
-from indiret.study import StudyConfig, query_region, run_study
 from tests.tiny_town import make_tiny_town
-from tools.store_study import store
+from tools.store_results import store_study
 
 SMALL = CONFIGS["base"].replace(
     grid=(6, 6), query_grid=(4, 4), size=8, scales=(1.0,), shifts=1, width=2, blocks=(1,)
@@ -75,16 +77,16 @@ def test_variants_of_a_seed_see_the_same_pairs(finished, towns, tmp_path):
 
 def test_what_is_finished_is_not_done_again(finished, towns, monkeypatch):
     out, results = finished
-    removed = study._record_path(out / "toytown", towns[2].queries[1])
-    before = json.loads(removed.read_text())
+    removed = out / "toytown" / f"{towns[2].queries[1].name}.jsonl"
+    before = removed.read_text()
     removed.unlink()
     monkeypatch.setattr(study, "fit", lambda *a, **k: pytest.fail("trained again"))
     asked = []
-    original = study._tensors
-    monkeypatch.setattr(study, "_tensors", lambda *a: asked.append(1) or original(*a))
+    original = study.QueryEvaluator
+    monkeypatch.setattr(study, "QueryEvaluator", lambda *a: asked.append(1) or original(*a))
     again = run_study(out, CONFIG, *towns[:2], {"toytown": towns[2]})
     assert len(asked) == 1
-    assert json.loads(removed.read_text()) == before
+    assert removed.read_text() == before
     assert again["toytown"] == results["toytown"]
 
 
@@ -112,25 +114,25 @@ def test_the_oracle_is_the_landmark_within_the_box():
     )
 
 
-def test_a_scheme_weighs_the_query_by_its_first_answers(towns):
-    from indiret.networks import build_network
-
+def test_a_second_round_weighs_the_query_by_its_first_answers(towns):
     torch.manual_seed(0)
-    network = build_network(SMALL).eval()
-    answers = torch.randn(3, len(SMALL.views), 6, 6, 4, 4)
+    method, town = NetworkMethod(build_network(SMALL)), towns[2]
+    features = {name: method.prepare(town.read(name)) for name in town.images}
+    asked = QueryEvaluator(method, town, town.queries[0], features.__getitem__)
+    names, region = list(town.images), torch.tensor(np.eye(4) / 2)
     schemes = study.candidates()
-    weights = schemes["mean, n=3, raw, λ=0.3"].weights(network, answers, None)
-    assert weights.shape == (4, 4) and weights.max() == 1
-    with pytest.raises(ValueError, match="oracle needs"):
-        schemes["oracle, λ=1"].weights(network, answers, None)
-    region = torch.tensor(np.eye(4) / 2)
-    assert schemes["oracle, λ=1"].weights(network, answers, region).equal(2 * region)
+    mean = schemes["mean, n=3, raw, λ=0.3"].feedback
+    again, weights = asked.second_round(method.network, names, mean)
+    assert weights.shape == (4, 4) and weights.max() == 1 and sorted(again) == sorted(names)
+    oracle = schemes["oracle, λ=1"].feedback
+    assert asked.second_round(method.network, names, oracle, region)[1].equal(2 * region)
+    assert asked.second_round(method.network, names, schemes["answers, n=1"].feedback)[1] is None
 
 
 def test_what_the_book_needs_is_stored(finished, tmp_path, monkeypatch):
     out, results = finished
-    store(out, tmp_path)
-    monkeypatch.setattr(study, "STORED", tmp_path)
+    store_study(out, tmp_path)
+    monkeypatch.setattr(study, "STORED_STUDY", tmp_path)
     kept = study.stored_results()
     assert kept["logs"].keys() == results["logs"].keys()
     assert len(kept["toytown"]["rows"]) == len(results["toytown"]["rows"])
@@ -139,24 +141,6 @@ def test_what_the_book_needs_is_stored(finished, tmp_path, monkeypatch):
     original = load_network(study.weights_path(out, "plane", 0)).state_dict()
     copied = load_network(networks["plane"]).state_dict()
     assert all(torch.equal(copied[name], original[name]) for name in original)
-
-
-def test_claims_are_judged_by_their_intervals():
-    def row(low, high):
-        figures = {"mean": (low + high) / 2, "low": low, "high": high}
-        return dict.fromkeys(("gain", "feedback_gain"), figures)
-
-    cells = {(claim.variant, claim.scheme): {} for claim in study.CLAIMS}
-    for claim in study.CLAIMS:
-        cells[claim.variant, claim.scheme][claim.measure] = row(0.01, 0.03)
-    rows = [{"variant": v, "scheme": s} | cell for (v, s), cell in cells.items()]
-    lines = study.judge({"toytown": {"rows": rows}}).splitlines()[2:]
-    for claim, line in zip(study.CLAIMS, lines, strict=True):
-        assert line.endswith("| supported |" if claim.rises else "| contradicted |")
-        assert "+0.020 (+0.010 … +0.030)" in line
-    for one in rows:
-        one.update({m: row(-0.01, 0.03) for m in one if m not in ("variant", "scheme")})
-    assert study.judge({"toytown": {"rows": rows}}).count("not supported") == len(study.CLAIMS)
 
 
 def test_validation_curves_are_means_over_seeds(finished):
@@ -190,4 +174,4 @@ def test_the_chapters_say_what_the_study_found():
     asking = rows["none", "answers"]["mAP"]["feedback_gain"]
     oracle = rows["none", "oracle"]["mAP"]["feedback_gain"]
     assert asking["low"] > 0 and asking["mean"] >= oracle["mean"] / 3
-    assert "| supported |" not in study.judge(results)
+    assert "| supported |" not in judge_gains(results)

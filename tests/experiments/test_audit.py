@@ -2,15 +2,16 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from indiret import audit
-from indiret.audit import AuditConfig, Exam, arrange, run_audit
 from indiret.datasets import load_dataset
 from indiret.evaluation import mean_average_precision
+from indiret.experiments import audit
+from indiret.experiments.audit import AuditConfig, arrange, fold_precisions, run_audit
+from indiret.experiments.query_evaluator import QueryEvaluator
+from indiret.experiments.records import read_rows
 from indiret.networks import CONFIGS, build_network
-from indiret.ranking import rank
+from indiret.ranking import NetworkMethod, rank
 from tests.tiny_town import make_tiny_town
 
 SMALL = CONFIGS["base"].replace(
@@ -109,27 +110,24 @@ def test_fold_databases_hold_the_answers_and_share_the_rest(toytown):
             assert len(one.nearby - named) == pytest.approx(rest / 4, abs=1)
 
 
-def test_an_exam_measures_as_the_library_does(towns):
-    network = build_network(SMALL).eval()
-    town = towns[0]
-    everything = frozenset(town.images)
-    found = Exam(town, network).take(network, town.queries, everything)
-    ranked = {
-        query: [hit.name for hit in hits]
-        for query, hits in rank(network, town.queries, town).items()
-    }
-    for measure, without in (("mAP", False), ("mAP_without_query", True)):
-        wanted = mean_average_precision(ranked, town.queries, exclude_query=without)
-        for prefix in ("", "fold_"):  # here the fold's own database is the whole one
-            values = [of_query[prefix + measure] for of_query in found.values()]
-            assert np.mean(values) == pytest.approx(wanted, abs=1e-5)
+def measured(town, network, query, nearby):
+    method = NetworkMethod(network)
+    features = {name: method.prepare(town.read(name)) for name in town.images}
+    asked = QueryEvaluator(method, town, query, features.__getitem__)
+    return fold_precisions(asked, network, list(town.images), nearby)
 
 
-def test_an_exam_in_the_fold_is_ranked_among_fewer(towns):
+def test_a_fold_is_measured_as_the_library_does(towns):
     network, town = build_network(SMALL).eval(), towns[0]
     query = town.queries[0]
-    alone = Exam(town, network).take(network, [query], frozenset(query.positives))
-    assert alone[query.name]["fold_mAP"] == 1 > alone[query.name]["mAP"]
+    found = measured(town, network, query, frozenset(town.images))
+    ranked = {query.name: [hit.name for hit in rank(network, [query], town)[query.name]]}
+    for measure, without in (("mAP", False), ("mAP_without_query", True)):
+        wanted = mean_average_precision(ranked, [query], exclude_query=without)
+        for prefix in ("", "fold_"):  # here the fold's own database is the whole one
+            assert found[prefix + measure] == pytest.approx(wanted, abs=1e-5)
+    alone = measured(town, network, query, query.positives)
+    assert alone["fold_mAP"] == 1 > alone["mAP"]
 
 
 def test_differences_are_paired_and_have_intervals(finished, towns):
@@ -147,21 +145,23 @@ def test_differences_are_paired_and_have_intervals(finished, towns):
     for effects in results["protocol"].values():
         assert effects["epoch chosen on the test"]["mean"] >= 0
         assert effects["own photo counted"]["mean"] > -1e-9
-    assert "the whole leak" in audit.tell(results)
+    assert "the whole leak" in audit.audit_summary(results)
 
 
 def test_a_killed_audit_goes_on_and_ends_the_same(finished, towns, monkeypatch):
     out, results = finished
-    removed = out / "same-photos-0-1.json"
-    before = json.loads(removed.read_text())
+    removed = out / "same-photos-0-1.jsonl"
+    before = read_rows([removed])
     removed.unlink()
-    (out / "without-0-0.json.part").write_text('{"half')  # what a kill in the middle leaves
+    (out / "without-0-0.jsonl.part").write_text('{"half')  # what a kill in the middle leaves
     trained = []
     original = audit.fit
     monkeypatch.setattr(audit, "fit", lambda *a, **k: trained.append(1) or original(*a, **k))
     again = run_audit(out, CONFIG, *towns)
     assert len(trained) == 1
-    assert json.loads(removed.read_text())["looks"] == before["looks"]
+    again_made = read_rows([removed])
+    timeless = before["measure"] != "seconds"
+    assert again_made[timeless].equals(before[timeless])
     assert {k: v for k, v in again.items() if k != "seconds"} == {
         k: v for k, v in results.items() if k != "seconds"
     }

@@ -1,26 +1,23 @@
-"""`indiret.runs`: a run is checked, finished once, and tells where it comes from."""
+"""`indiret.experiments.reproduction`: a run is checked, done once, and tells where it is from."""
 
 import ast
 import json
-import os
-import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from indiret import reproduction, runs
 from indiret.baselines import build_method
 from indiret.evaluation import average_precision, check_fold, training_data
+from indiret.experiments import reproduction as runs
+from indiret.experiments.reproduction import RunConfig, finished, run, validation_data
 from indiret.images import image_size
 from indiret.ranking import rank, rank_in_blocks
 from indiret.regions import PhotoRegions, Region, write_regions
-from indiret.reproduction import EnergyMeter
-from indiret.runs import RunConfig, finished, run, validation_data
 from tests.tiny_town import make_tiny_town
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +103,7 @@ def test_a_run_measures_its_fold_and_is_not_done_twice(town, tmp_path, monkeypat
     origin = results["provenance"]
     assert len(origin["lock"]) == len(origin["data_manifest"]) == 64
     assert origin["seconds"] > 0 and origin["processor_seconds"] > 0 and origin["device"] == "cpu"
-    assert {"commit", "torch", "python", "machine", "joules"} <= set(origin)
+    assert {"commit", "torch", "python", "machine"} <= set(origin)
 
     monkeypatch.setattr(runs, "_run", lambda *_: pytest.fail("done twice"))
     assert run(config, tmp_path / "one") == results
@@ -160,41 +157,6 @@ def test_evidence_is_measured_where_there_are_regions(town, tmp_path, monkeypatc
         assert row["mIoU, all ones"] == pytest.approx(row["IoU"][0])
         assert row["mIoU"] < row["mIoU, ceiling"] < 1
         assert {"patch_match", "pixel_auc", "mIoU, combined"} <= set(row)
-
-
-def test_energy_counts_round_the_turn_of_a_counter(tmp_path):
-    counter = tmp_path / "intel-rapl:0"
-    counter.mkdir()
-    (counter / "max_energy_range_uj").write_text("1000000\n")
-    (counter / "energy_uj").write_text("900000\n")
-    with EnergyMeter(tmp_path) as meter:
-        (counter / "energy_uj").write_text("100000\n")
-    assert meter.joules() == pytest.approx(0.2)
-    (counter / "energy_uj").unlink()
-    with EnergyMeter(tmp_path) as meter:
-        pass
-    assert meter.joules() is None
-
-
-def test_energy_of_gpus_is_their_power_over_time(tmp_path, monkeypatch):
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\nprintf '300.0\\n200.0\\n'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(reproduction, "BETWEEN", 0.05)
-    began = time.monotonic()
-    with EnergyMeter(tmp_path, gpus=True) as meter:
-        time.sleep(0.3)
-    seconds = time.monotonic() - began
-    assert 0.3 * 500 <= meter.gpu_joules() <= seconds * 500 and meter.joules() is None
-    for broken in ("exit 9", "echo '[N/A]'", "true"):
-        program.write_text(f"#!/bin/sh\n{broken}\n")
-        with EnergyMeter(tmp_path, gpus=True) as meter:
-            pass
-        assert meter.gpu_joules() is None
-    with EnergyMeter(tmp_path) as meter:
-        pass
-    assert meter.gpu_joules() is None
 
 
 def test_a_run_says_which_regions_it_used(town, tmp_path):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indiret import robustness
 from indiret.correspondence import NO_PARTNER
-from indiret.robustness import FACTORS, Changed, moved_partners, run_robustness
+from indiret.experiments import robustness
+from indiret.experiments.robustness import FACTORS, Changed, moved_partners, run_robustness
 from tests.tiny_town import make_tiny_town
-from tools.store_results import store
+from tools.store_results import store_results
 
 SIZE = (90, 120)
 
@@ -120,7 +120,7 @@ def test_every_method_has_a_curve_for_every_factor(finished):
 
 def test_a_killed_run_goes_on(finished, town, monkeypatch):
     out, results = finished
-    (out / f"{town.queries[1].name}.json").unlink()
+    (out / f"{town.queries[1].name}.jsonl").unlink()
     measured = []
     original = robustness._measure
     monkeypatch.setattr(robustness, "_measure", lambda *a: measured.append(a[0]) or original(*a))
@@ -156,5 +156,5 @@ def test_what_the_book_reports_is_whole():
 
 def test_results_are_stored_for_the_book(finished, tmp_path):
     out, results = finished
-    store(out, tmp_path / "stored")
+    store_results(out, tmp_path / "stored")
     assert json.loads((tmp_path / "stored" / "results.json").read_text()) == results

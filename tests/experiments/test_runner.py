@@ -1,4 +1,4 @@
-"""`indiret.grid`: runs of a file, killed at any moment, on processes and on a cluster."""
+"""`indiret.experiments.runner`: runs that are killed at any moment, by processes or a cluster."""
 
 import json
 import multiprocessing
@@ -7,16 +7,19 @@ import random
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from indiret import grid
-from indiret.grid import is_done, read_grid, run_grid
-from indiret.runs import RunConfig
+from indiret.experiments import runner
+from indiret.experiments.grid import is_done, read_grid, run_grid
+from indiret.experiments.records import long_rows, select_values
+from indiret.experiments.reproduction import RunConfig
+from indiret.experiments.runner import collect_rows
 from tests.tiny_town import make_tiny_town
 
 # What two runs of the same settings may differ in; who edits meanwhile changes the commit.
-TIMES = ("seconds", "processor_seconds", "joules", "gpu_joules", "commit")
+TIMES = ("seconds", "processor_seconds", "commit")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,7 @@ def test_a_wrong_file_is_named(tmp_path, text, sentence):
 def test_kill_9_at_ten_moments_loses_nothing(configs, wanted, tmp_path):
     """Nothing that finished is touched again, and nothing half-written is taken for finished."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["indiret.grid"])
+    context.set_forkserver_preload(["indiret.experiments.grid"])
 
     def started():
         process = context.Process(target=run_grid, args=(configs, tmp_path, 1, None, False))
@@ -111,7 +114,7 @@ def test_kill_9_at_ten_moments_loses_nothing(configs, wanted, tmp_path):
 
 
 def test_a_grid_goes_on_when_a_worker_is_killed(configs, wanted, tmp_path, monkeypatch):
-    killed, wait = [], grid.wait
+    killed, wait = [], runner.wait
 
     def kill_one(sentinels, timeout=None):
         children = multiprocessing.active_children()
@@ -120,7 +123,7 @@ def test_a_grid_goes_on_when_a_worker_is_killed(configs, wanted, tmp_path, monke
             os.kill(children[0].pid, signal.SIGKILL)
         return wait(sentinels, timeout)
 
-    monkeypatch.setattr(grid, "wait", kill_one)
+    monkeypatch.setattr(runner, "wait", kill_one)
     assert run_grid(configs, tmp_path, processes=2, notebooks=False) == {}
     assert killed and numbers(configs, tmp_path) == wanted
 
@@ -150,7 +153,7 @@ def _start_a_child(file: Path) -> None:
 
 
 def _sleep() -> None:
-    grid.die_with_parent()
+    runner.die_with_parent()
     time.sleep(60)
 
 
@@ -160,7 +163,7 @@ def _is_zombie(pid: int) -> bool:
 
 def test_a_cluster_finishes_when_a_worker_is_killed(configs, wanted, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(grid, "tqdm", _KillAtFirst)
+    monkeypatch.setattr(runner, "tqdm", _KillAtFirst)
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None
     ) as cluster:
@@ -192,7 +195,7 @@ def test_one_run_that_fails_is_told_and_stops_no_other(configs, tmp_path):
     good = configs[0]
     (sentence,) = run_grid([bad, good], tmp_path / "out", notebooks=False).values()
     assert "nowhere" in sentence
-    assert is_done(good, tmp_path / "out", None) and not is_done(bad, tmp_path / "out", None)
+    assert is_done(good, tmp_path / "out") and not is_done(bad, tmp_path / "out")
 
 
 def test_a_run_leaves_an_executed_notebook(configs, tmp_path):
@@ -209,3 +212,23 @@ def test_a_run_leaves_an_executed_notebook(configs, tmp_path):
 def test_no_process_is_refused(configs, tmp_path):
     with pytest.raises(ValueError, match="processes=0 is not at least 1"):
         run_grid(configs, tmp_path, processes=0)
+
+
+def test_rows_of_the_others_are_kept_when_one_fails(tmp_path):
+    asked, broken = [], {"two"}
+
+    def rows(config):
+        asked.append(config.key)
+        if config.key in broken:
+            raise RuntimeError("no such photo")
+        return long_rows({"mAP": 0.5}, landmark="a", query=config.key, seed=0, variant="base")
+
+    configs = [SimpleNamespace(key=key) for key in ("one", "two", "three")]
+    with pytest.raises(ValueError, match="1 of 3 failed, first two: no such photo"):
+        collect_rows("trial", configs, rows, tmp_path)
+    broken.clear()
+    table = collect_rows("trial", configs, rows, tmp_path)
+    assert asked == ["one", "two", "three", "two"]
+    assert list(table["query"]) == ["one", "two", "three"]
+    values = {("a", key, 0): 0.5 for key in ("one", "two", "three")}
+    assert select_values(table, "mAP", variant="base") == values

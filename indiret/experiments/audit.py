@@ -1,0 +1,396 @@
+"""The leak audit: what a network's figures owe to having met the test landmarks in training.
+
+Each fold's test queries are asked of networks that differ only in what they learnt from:
+
+================ ================================================================================
+query folds      the other folds' queries: every landmark is in train and test (the paper's way)
+landmark folds   the other folds' landmarks
+without          other landmarks only, some of which lend a few photos
+other photos     the test landmarks lend as many instead, but none that is looked for in the test
+same photos      the test landmarks lend the very photos that the test looks for
+shuffled labels  as *same photos*, with all training photos dealt to landmarks by lot
+================ ================================================================================
+
+The last four have equal numbers of landmarks, photos and pairs, so their differences are the leak.
+No photo that asks in the test is ever learnt from. A training that is finished is written down at
+once: an audit that was killed goes on with the next one.
+
+Chapter: *Ranking and honest evaluation*.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pandas import DataFrame
+
+from indiret.datasets import Query, RetrievalDataset
+from indiret.evaluation import (
+    Fold,
+    check_fold,
+    folds,
+    training_data,
+)
+from indiret.experiments.evaluator import provenance
+from indiret.experiments.query_evaluator import HONEST, QueryEvaluator, best_first, precisions
+from indiret.experiments.records import (
+    Record,
+    Row,
+    Values,
+    long_rows,
+    markdown_table,
+    mean_by_landmark,
+    rounded_interval,
+    select_values,
+    show_interval,
+    write_json,
+)
+from indiret.experiments.runner import collect_rows, keep_settings
+from indiret.networks import CONFIGS, IndicativeNetwork, NetworkConfig, build_network
+from indiret.ranking import NetworkMethod, prepare
+from indiret.sampling import Lessons, PairSampler
+from indiret.statistics import sign_flip_test
+from indiret.training import TrainingConfig, ValidationLook, fit
+
+# Learns on one core within seconds; as `base`, but with fewer and coarser patches.
+QUICK = CONFIGS["base"].replace(
+    name="quick", grid=(8, 8), query_grid=(6, 6), scales=(1.0,), shifts=1
+)
+AUDIT_MEASURES = ("mAP", "mAP_without_query", "fold_mAP", "fold_mAP_without_query")
+BEST_EPOCH = "best_epoch"
+COMPARISONS = {
+    "query folds instead of landmark folds": ("query folds", "landmark folds"),
+    "the whole leak": ("same photos", "without"),
+    "of it, knowing the landmark": ("other photos", "without"),
+    "of it, knowing the photos": ("same photos", "other photos"),
+    "knowing photos under wrong labels": ("shuffled labels", "without"),
+}
+STORED_AUDIT = Path(__file__).parents[1] / "data" / "audit"
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """How many networks learn, and for how long; without augmentation, as the authors' did."""
+
+    folds: int = 3
+    seeds: int = 1
+    steps: int = 300  # of one batch each
+    looks: int = 2  # at validation and test during a training, evenly spread
+    network: NetworkConfig = QUICK
+
+    def __post_init__(self) -> None:
+        for name, least in {"folds": 2, "seeds": 1, "steps": 1, "looks": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} is not at least {least}.")
+
+    def recipe(self, seed: int) -> TrainingConfig:
+        """How each network is trained; the step is chosen on validation landmarks."""
+        every = -(-self.steps // self.looks)
+        return TrainingConfig(
+            steps=self.steps, validate_every=every, patience=self.looks, augment=False, seed=seed
+        )
+
+
+FULL_AUDIT = AuditConfig(folds=11, seeds=5, steps=1000, network=CONFIGS["base"])
+
+
+class Training(NamedTuple):
+    """One network to train: what it learns from and what it is asked."""
+
+    arrangement: str
+    seed: int
+    number: int  # of its fold
+    train: RetrievalDataset
+    asked: tuple[Query, ...]
+    nearby: frozenset[str]  # the photos of the fold's own database
+
+    @property
+    def key(self) -> str:
+        return f"{self.arrangement.replace(' ', '-')}-{self.seed}-{self.number}"
+
+
+def arrange(dataset: RetrievalDataset, n: int, seed: int) -> Iterator[Training]:
+    """Every training of one seed, arrangement by arrangement in each of ``n`` folds.
+
+    The seed is that of the folds, of which landmarks are replaced, and of which photos are lent.
+
+    Raises
+    ------
+    ValueError
+        If there are too few landmarks or photos for it, or a photo that asks is in training.
+    """
+    for by in ("query", "landmark"):
+        for number, fold in enumerate(folds(dataset.queries, by, n, seed)):
+            train = training_data(dataset, fold, by)
+            nearby = _fold_database(dataset, fold.test, n, number, seed)
+            yield Training(f"{by} folds", seed, number, train, fold.test, nearby)
+    for number, fold in enumerate(folds(dataset.queries, "landmark", n, seed)):
+        yield from _controlled(dataset, fold, n, number, seed)
+
+
+def _controlled(
+    dataset: RetrievalDataset, fold: Fold, n: int, number: int, seed: int
+) -> Iterator[Training]:
+    random = np.random.default_rng((seed, number))
+    tested, others = (sorted({q.landmark for q in part}) for part in (fold.test, fold.train))
+    if len(others) <= len(tested):
+        raise ValueError(f"{len(tested)} of {len(dataset.landmarks)} in a fold; make more folds.")
+    replaced = random.choice(others, len(tested), replace=False).tolist()
+    lent = {landmark: _halves(dataset, landmark, random) for landmark in (*tested, *replaced)}
+    size = min(len(half) for pair in lent.values() for half in pair)
+    if size < 2:
+        raise ValueError(f"A landmark of {dataset.name} has fewer than 4 photos that do not ask.")
+    looked_for = {landmark: frozenset(lent[landmark][0][:size]) for landmark in tested}
+    asked = tuple(_narrowed(query, looked_for[query.landmark]) for query in fold.test)
+    nearby = _fold_database(dataset, fold.test, n, number, seed)
+    whole = tuple(query for query in fold.train if query.landmark not in replaced)
+    away = tuple(query for query in dataset.queries if query not in whole)
+    rest = training_data(dataset, Fold(whole, away), "landmark")
+    for arrangement, landmarks, half in (
+        ("without", replaced, 0),
+        ("other photos", tested, 1),
+        ("same photos", tested, 0),
+        ("shuffled labels", tested, 0),
+    ):
+        train = _with_photos(rest, dataset, {name: lent[name][half][:size] for name in landmarks})
+        if arrangement == "shuffled labels":
+            train = _shuffled(train, random)
+        check_fold(Fold(train.queries, asked), "query")
+        if {query.image for query in asked} & train.images.keys():
+            raise ValueError(f"A photo that asks in fold {number} is in training; it would leak.")
+        yield Training(arrangement, seed, number, train, asked, nearby)
+
+
+def _halves(
+    dataset: RetrievalDataset, landmark: str, random: np.random.Generator
+) -> tuple[list[str], list[str]]:
+    """The landmark's own photos that do not ask, dealt into two parts by lot."""
+    named = {q.landmark: set[str]() for q in dataset.queries}
+    for query in dataset.queries:
+        named[query.landmark] |= query.positives
+    asking = {query.image for query in dataset.queries}
+    elsewhere = set().union(*(names for other, names in named.items() if other != landmark))
+    photos = random.permutation(sorted(named[landmark] - asking - elsewhere)).tolist()
+    return photos[::2], photos[1::2]
+
+
+def _narrowed(query: Query, looked_for: frozenset[str]) -> Query:
+    """The query with these answers and its own photo; its other answers neither help nor harm."""
+    good = looked_for | ({query.image} & query.positives)
+    return replace(query, good=good, ok=frozenset(), junk=query.junk | query.positives - good)
+
+
+def _with_photos(
+    rest: RetrievalDataset, whole: RetrievalDataset, lent: Mapping[str, Sequence[str]]
+) -> RetrievalDataset:
+    """The training data with a few photos of some more landmarks."""
+    more = tuple(
+        Query(f"{landmark}_lent", photos[0], None, landmark, frozenset(photos))
+        for landmark, photos in lent.items()
+    )
+    images = {name: whole.path(name) for photos in lent.values() for name in photos}
+    asking = {query.image: images[query.image] for query in more}
+    return replace(
+        rest,
+        queries=(*rest.queries, *more),
+        images={**rest.images, **images},
+        query_images={**rest.query_images, **asking},
+    )
+
+
+def _shuffled(train: RetrievalDataset, random: np.random.Generator) -> RetrievalDataset:
+    """All photos of landmarks dealt anew by lot, so that a label says nothing of what is shown."""
+    shown: dict[str, set[str]] = {}
+    for query in train.queries:
+        shown.setdefault(query.landmark, set()).update(query.positives, {query.image})
+    dealt = iter(random.permutation(sorted(set().union(*shown.values()))).tolist())
+    queries = []
+    for landmark, names in shown.items():
+        photos = list(islice(dealt, len(names)))
+        queries.append(Query(f"{landmark}_dealt", photos[0], None, landmark, frozenset(photos)))
+    asking = {query.image: train.images[query.image] for query in queries}
+    return replace(train, queries=tuple(queries), query_images=asking)
+
+
+def _fold_database(
+    dataset: RetrievalDataset, asked: Sequence[Query], n: int, number: int, seed: int
+) -> frozenset[str]:
+    """The photos that the fold's queries name, and one n-th of all others."""
+    named = set().union(*({q.image} | q.positives | q.junk for q in asked))
+    rest = np.random.default_rng(seed).permutation(sorted(dataset.images.keys() - named))
+    return frozenset(named | set(rest[number::n].tolist()))
+
+
+def fold_precisions(
+    asked: QueryEvaluator, network: IndicativeNetwork, names: Sequence[str], nearby: frozenset[str]
+) -> dict[str, float]:
+    """`AUDIT_MEASURES` of a query; those of the fold rank only ``nearby`` photos."""
+    ranked = best_first(names, asked.scores(network, names))
+    near = [name for name in ranked if name in nearby]
+    found: dict[str, float] = {}
+    for prefix, ranking in (("", ranked), ("fold_", near)):
+        values = precisions(ranking, asked.query)
+        found |= {prefix + name: round(values[name], 5) for name in ("mAP", HONEST)}
+    return found
+
+
+class _WatchedLook:
+    """Chooses by validation, and notes how the test queries stand at the same steps."""
+
+    def __init__(self, validation: ValidationLook, measure: Callable[[IndicativeNetwork], Record]):
+        self.validation, self.measure = validation, measure
+        self.looks: list[Record] = []
+
+    def mean_average_precision(self, network: IndicativeNetwork) -> float:
+        validation = self.validation.mean_average_precision(network)
+        self.looks.append({"validation_map": validation, "queries": self.measure(network)})
+        return validation
+
+    def calibration(self, network: IndicativeNetwork) -> tuple[float, float]:
+        return 1.0, 0.0  # only ranks count here
+
+
+def run_audit(
+    out: Path, config: AuditConfig, dataset: RetrievalDataset, validation: RetrievalDataset
+) -> dict[str, Any]:
+    """Train every network that is not there yet, and sum up.
+
+    The queries of ``dataset`` are asked, and from its photos the networks learn; by ``validation``,
+    other landmarks, every network's best step is chosen. ``out`` holds a file of records for each
+    training. Returns what `summarise_audit` says, with settings and provenance; it is also in
+    ``out/results.json``.
+
+    Raises
+    ------
+    ValueError
+        If ``out`` holds an audit of other settings or data, and as `arrange`.
+    """
+    trainings = [
+        one for seed in range(config.seeds) for one in arrange(dataset, config.folds, seed)
+    ]
+    own = {"data": dataset.manifest_hash(), "dataset": dataset.name}
+    origin = keep_settings(out / "audit.json", _plain(config) | own, provenance(dataset))
+
+    @cache
+    def shared() -> tuple[PairSampler, ValidationLook, dict[str, QueryEvaluator], list[str]]:
+        """What all trainings have in common, for networks that describe pictures alike."""
+        describer = build_network(config.network)
+        method = NetworkMethod(describer)
+        database = prepare(method, dataset).features
+        asked = {
+            query.name: QueryEvaluator(method, dataset, query, database.__getitem__)
+            for query in dataset.queries
+        }
+        recipe = config.recipe(seed=0)
+        look = ValidationLook(validation, describer, recipe, keep=True)
+        return PairSampler(dataset, describer, recipe), look, asked, list(database)
+
+    def rows(training: Training) -> list[Row]:
+        sampler, look, asked, names = shared()
+
+        def measure(network: IndicativeNetwork) -> Record:
+            found = {}
+            for query in training.asked:
+                one = asked[query.name].of(query)
+                found[query.name] = fold_precisions(one, network, names, training.nearby)
+            return found
+
+        watched = _WatchedLook(look, measure)
+        lessons = Lessons(sampler.only(training.train), first=training.seed * config.steps)
+        recipe = config.recipe(training.seed)
+        _, log = fit(
+            config.network, training.train, validation, recipe, lessons=lessons, look=watched
+        )
+        landmarks = lessons.sampler.landmarks
+        counts: Record = {"landmarks": len(landmarks), "photos": sum(map(len, landmarks))}
+        counts |= {"seconds": log[-1]["seconds"]}
+        return _records(training, watched.looks, counts)
+
+    table = collect_rows("audit", trainings, rows, out)
+    results = {"config": _plain(config), "provenance": origin, **summarise_audit(table)}
+    write_json(out / "results.json", results)
+    return results
+
+
+def _records(training: Training, looks: Sequence[Record], counts: Mapping[str, float]) -> list[Row]:
+    """Of the step that validation chooses, of the best on the test itself, and what it took."""
+    place = {"variant": training.arrangement, "seed": training.seed}
+    chosen = max(looks, key=lambda look: look["validation_map"])["queries"]
+    best = max((look["queries"] for look in looks), key=_honest_mean)
+    rows = long_rows(counts, landmark="", query="", **place)
+    for query in training.asked:
+        measures = chosen[query.name] | {BEST_EPOCH: best[query.name][HONEST]}
+        rows += long_rows(measures, landmark=query.landmark, query=query.name, **place)
+    return rows
+
+
+def summarise_audit(table: DataFrame) -> dict[str, Any]:
+    """Means with intervals, and paired differences.
+
+    Returns
+    -------
+    dict
+        ``arrangements``: by name, each of `AUDIT_MEASURES` and ``best_epoch`` (without the query's
+        own photo, at the look that is best on the fold's own test queries) with mean, low, high;
+        ``landmarks`` and ``photos`` learnt from, means. ``comparisons``: those of `COMPARISONS`,
+        with ``p`` (`sign_flip_test`) and the difference of each landmark. ``protocol``: what
+        counting the own photo, fold-only databases and choosing the epoch on the test add, in
+        query folds and in landmark folds. ``seconds``: of all trainings.
+    """
+    arrangements: dict[str, Record] = {}
+    values: dict[str, dict[str, Values]] = {}
+    for name in table["variant"].unique():
+        own = table[table["variant"] == name]
+        values[name] = {m: select_values(own, m) for m in (*AUDIT_MEASURES, BEST_EPOCH)}
+        arrangements[name] = {m: rounded_interval(cell) for m, cell in values[name].items()} | {
+            what: float(own.loc[own["measure"] == what, "value"].mean())
+            for what in ("landmarks", "photos")
+        }
+    comparisons = {}
+    for text, (one, other) in COMPARISONS.items():
+        pair = values[one][HONEST], values[other][HONEST]
+        apart = mean_by_landmark(*pair)
+        comparisons[text] = rounded_interval(*pair) | {
+            "p": sign_flip_test(list(apart.values())),
+            "landmarks": apart,
+        }
+    protocol = {}
+    for by in ("query folds", "landmark folds"):
+        cell = values[by]
+        protocol[by] = {
+            "own photo counted": rounded_interval(cell["mAP"], cell[HONEST]),
+            "fold-only database": rounded_interval(cell[f"fold_{HONEST}"], cell[HONEST]),
+            "epoch chosen on the test": rounded_interval(cell[BEST_EPOCH], cell[HONEST]),
+        }
+    seconds = table.loc[table["measure"] == "seconds", "value"]
+    found = {"arrangements": arrangements, "comparisons": comparisons, "protocol": protocol}
+    return found | {"trainings": len(seconds), "seconds": round(seconds.sum())}
+
+
+def stored_audit() -> dict[str, Any]:
+    """The results of the audit that the book reports, as `run_audit` returned them."""
+    results: dict[str, Any] = json.loads((STORED_AUDIT / "results.json").read_text())
+    return results
+
+
+def audit_summary(results: Mapping[str, Any]) -> str:
+    """The comparisons and the protocol's effects as a Markdown table."""
+    rows = dict(results["comparisons"])
+    for by, effects in results["protocol"].items():
+        rows |= {f"{by}: {name}": figures for name, figures in effects.items()}
+    cells = [[name, show_interval(figures, signed=True)] for name, figures in rows.items()]
+    return markdown_table(["", "difference"], cells)
+
+
+def _honest_mean(queries: Mapping[str, Record]) -> float:
+    return float(np.mean([of_query[HONEST] for of_query in queries.values()]))
+
+
+def _plain(config: AuditConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain

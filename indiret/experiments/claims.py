@@ -1,0 +1,350 @@
+"""The paper's claims, one by one, each with a verdict from what was measured.
+
+The claims are data, in ``indiret/data/paper/claims.toml``. A verdict is *reproduced*, *not
+reproduced*, *not testable here* or *not run*, always with the reason. Where a difference is judged
+its whole 95 % interval has to lie on the claim's side of zero.
+
+Chapter: *Reproducing the tables*.
+"""
+
+import csv
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from indiret.attention import coordinates, hypersphere
+from indiret.datasets import load_dataset
+from indiret.evaluation import Interval, nested_bootstrap
+from indiret.experiments.evidence_protocol import known_partners
+from indiret.experiments.query_evaluator import HONEST
+from indiret.experiments.records import (
+    Values,
+    complete,
+    markdown_table,
+    paired_difference,
+    show_interval,
+    side_of_zero,
+)
+from indiret.networks import build_network, parameter_count
+from indiret.shapes import matching_points, shape_precision
+
+DATA = Path(__file__).parents[1] / "data"
+STORED_GRID = DATA / "reproduction"  # runs of Toytown that the book reports
+STORED_PAPER = DATA / "paper-base"  # the one of the paper's network at full width
+REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
+NOT_TESTABLE, NOT_RUN = "not testable here", "not run"
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_RUN)
+PAPER_SCHEME = "query"  # most likely the paper's folds
+SUPPORT = {1: "supported", 0: "not supported", -1: "contradicted"}
+ENOUGH = 12  # true pairs of patches from which a shape is fitted
+TABLE_ROWS = {  # of Tables 1 and 2 that a grid can hold: variant and scheme
+    "Base": ("none", "none"),
+    "Base+HAR": ("har", "none"),
+    "Base+HAR+PRF-avg": ("har", "mean"),
+    "Base+HAR+PRF-max": ("har", "max"),
+}
+
+
+@dataclass
+class Measured:
+    """What the runs of one setting found: values by fold scheme, variant, round and measure."""
+
+    dataset: str
+    setting: str
+    queries: int  # of the data set; a grid that is not finished has asked fewer
+    cells: dict[tuple[str, str, str], dict[str, Values]] = field(default_factory=dict)
+    curves: dict[tuple[str, str, str], list[list[float]]] = field(default_factory=dict)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    def interval(self, by: str, variant: str, scheme: str, measure: str) -> Interval | None:
+        """Mean and interval; None where nothing was measured."""
+        values = complete(self.cells.get((by, variant, scheme), {}).get(measure, {}))
+        return nested_bootstrap(values) if values else None
+
+    def lacks(self, *places: tuple[str, str, str]) -> str:
+        """Why nothing can be judged by these cells yet; empty if every query was asked in each."""
+        for place in places:
+            values = self.cells.get(place, {}).get("mAP", {})
+            if (asked := len({query for _, query, _ in values})) < self.queries:
+                return f"{asked} of {self.queries} queries asked so far, folds by {place[0]}"
+        return ""
+
+    def difference(
+        self, one: tuple[str, str, str], other: tuple[str, str, str], measure: str
+    ) -> Interval | None:
+        """Paired, over the queries that both were asked."""
+        return paired_difference(
+            *(self.cells.get(place, {}).get(measure, {}) for place in (one, other))
+        )
+
+
+class ClaimVerdict(NamedTuple):
+    claim: str
+    where: str
+    ours: str  # the number, with its interval
+    verdict: str  # one of `VERDICTS`
+    reason: str
+
+
+def read_measured(folder: Path) -> list[Measured]:
+    """Everything that finished in a grid's folder, the setting with most runs first.
+
+    Raises
+    ------
+    ValueError
+        If nothing has finished there.
+    """
+    found: dict[str, Measured] = {}
+    for file in sorted(folder.glob("*/results.json")):
+        results = json.loads(file.read_text())
+        config = results["config"]
+        setting = f"{config['network']}, {'fast' if config['fast'] else 'full'} setting"
+        for name in ("norm", "metrics", "steps", "device", "regions"):
+            if config.get(name, "") not in ("batch", [], 0, "cpu", ""):
+                setting += f", {name} {config[name]}"
+        key = f"{config['dataset']} at {config['root']}: {setting}"
+        part = found.setdefault(key, Measured(config["dataset"], setting, 0))
+        part.runs.append(results | {"folder": file.parent})
+        for row in results["records"]:
+            place = config["by"], row["variant"], row["scheme"]
+            cell = part.cells.setdefault(place, {})
+            for measure, value in row.items():
+                if isinstance(value, float):
+                    at = row["landmark"], row["query"], row["seed"]
+                    cell.setdefault(measure, {})[at] = value
+            if "IoU" in row:
+                part.curves.setdefault(place, []).append(row["IoU"])
+    if not found:
+        raise ValueError(f"no run has finished in {folder}; fill it with `indiret reproduce`.")
+    for part in found.values():
+        part.queries = max(sum(run["fold"].values()) for run in part.runs)
+    return sorted(found.values(), key=lambda part: -len(part.runs))
+
+
+def published(dataset: str) -> dict[str, dict[str, float]]:
+    """The paper's table of a data set by method, in per cent; empty where it has none."""
+    file = DATA / "paper" / f"{dataset}.csv"
+    if not file.is_file():
+        return {}
+    rows = csv.DictReader(file.read_text().splitlines())
+    return {row.pop("method"): {name: float(v) for name, v in row.items()} for row in rows}
+
+
+def stored_results_of(name: str) -> Any:
+    """What another command stored with the library (``study``, ``audit``); None if it did not."""
+    file = DATA / name / "results.json"
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def stored_comparison(dataset: str) -> dict[str, Values]:
+    """Average precisions that `indiret compare` stored for a data set, by method."""
+    found: dict[str, Values] = {}
+    for file in sorted((DATA / "comparison").glob("*.json")):
+        content = json.loads(file.read_text())
+        for row in content if isinstance(content, list) else [content]:
+            if isinstance(row, dict) and "AP" in row and "method" in row:
+                if str(row.get("dataset", "")).split("/")[0] == dataset:
+                    found[row["method"]] = {("", query, 0): ap for query, ap in row["AP"].items()}
+    return found
+
+
+def read_claims() -> list[dict[str, Any]]:
+    """The paper's claims as the data file has them."""
+    text = (DATA / "paper" / "claims.toml").read_text(encoding="utf-8")
+    claims: list[dict[str, Any]] = tomllib.loads(text)["claim"]
+    return claims
+
+
+def judge_claims(measured: Measured) -> list[ClaimVerdict]:
+    """A verdict on every claim."""
+    verdicts = []
+    for claim in read_claims():
+        ours, verdict, reason = JUDGES[claim["kind"]](claim, measured)
+        verdicts.append(ClaimVerdict(claim["text"], claim["where"], ours, verdict, reason))
+    return verdicts
+
+
+Found = tuple[str, str, str]  # our number, verdict, reason
+
+
+def _value(claim: Mapping[str, Any], measured: Measured) -> Found:
+    place = PAPER_SCHEME, claim["variant"], claim["scheme"]
+    ours = measured.interval(*place, claim["measure"])
+    if measured.dataset != claim["dataset"] or measured.queries < 55:
+        reason = f"needs all 55 queries of {claim['dataset']}; this grid has {measured.queries}"
+        return show_interval(ours), NOT_TESTABLE, f"{reason} of {measured.dataset}"
+    if ours is None or measured.lacks(place):
+        return (
+            show_interval(ours),
+            NOT_RUN,
+            measured.lacks(place) or f"no {claim['measure']} was measured",
+        )
+    if ours.high >= claim["published"] / 100:
+        return show_interval(ours), REPRODUCED, "our interval reaches the published number"
+    return show_interval(ours), NOT_REPRODUCED, "the published number lies above our interval"
+
+
+def _gain(claim: Mapping[str, Any], measured: Measured) -> Found:
+    place = PAPER_SCHEME, claim["variant"], claim["scheme"]
+    other = (PAPER_SCHEME, "none", "none")
+    if claim["against"] == "feedback_gain":
+        other = (PAPER_SCHEME, claim["variant"], "none")
+    here: Any = measured.difference(place, other, claim["measure"])
+    ours, reason = show_interval(here, signed=True), "this grid"
+    lacking = measured.lacks(place, other)
+    study = stored_results_of("study") if measured.dataset == "toytown" else None
+    for row in study["toytown"]["rows"] if study else ():
+        if (row["variant"], row["scheme"]) == place[1:]:
+            mine = ours and f"; in this grid {ours}"
+            here, lacking = row[claim["measure"]][claim["against"]], ""
+            ours = show_interval(here, signed=True) + mine
+            reason = "the study of five seeds on landmarks not met in training"
+    if here is None or lacking:
+        return ours, NOT_RUN, lacking or "neither this grid nor the stored study has it"
+    side = side_of_zero(here, claim["rises"])
+    if side > 0:
+        return ours, REPRODUCED, reason
+    where = "the interval lies on the other side" if side else "the interval holds zero"
+    return ours, NOT_REPRODUCED, f"{reason}: {where}"
+
+
+def _beats(claim: Mapping[str, Any], measured: Measured) -> Found:
+    base = measured.cells.get((claim["by"], "none", "none"), {}).get("mAP", {})
+    rivals = stored_comparison(measured.dataset)
+    for method in claim["methods"]:
+        if cell := measured.cells.get((claim["by"], method, "none")):
+            rivals[method] = cell["mAP"]
+    texts, low = [], 1.0
+    if lacking := measured.lacks((claim["by"], "none", "none")):
+        return "", NOT_RUN, lacking
+    for method in claim["methods"]:
+        rival = {query: value for (_, query, _), value in rivals.get(method, {}).items()}
+        same = {key: rival[key[1]] for key in base if key[1] in rival}
+        if (found := paired_difference(base, same)) is None:
+            return "", NOT_RUN, f"{method} is in no run of this grid and in no stored result"
+        texts.append(f"{method} {show_interval(found, signed=True)}")
+        low = min(low, found.low)
+    verdict = REPRODUCED if low > 0 else NOT_REPRODUCED
+    return "; ".join(texts), verdict, f"paired difference in mAP, folds by {claim['by']}"
+
+
+def judge_gains(results: Mapping[str, Any], dataset: str = "toytown") -> str:
+    """Each claim about a gain with the difference that a study measured, as a Markdown table.
+
+    A claim is supported if the whole 95 % interval lies on its side of zero, contradicted if it
+    lies on the other, and not supported if it holds zero.
+    """
+    rows = {(row["variant"], row["scheme"]): row for row in results[dataset]["rows"]}
+    cells = []
+    for claim in (claim for claim in read_claims() if claim["kind"] == "gain"):
+        found = rows[claim["variant"], claim["scheme"]][claim["measure"]][claim["against"]]
+        verdict = SUPPORT[side_of_zero(found, claim["rises"])]
+        cells.append([claim["text"], show_interval(found, signed=True), verdict])
+    return markdown_table(["the paper's tables say", "here, paired difference", "verdict"], cells)
+
+
+def _above(claim: Mapping[str, Any], measured: Measured) -> Found:
+    ours = measured.interval(PAPER_SCHEME, claim["variant"], claim["scheme"], claim["measure"])
+    lacking = measured.lacks((PAPER_SCHEME, claim["variant"], claim["scheme"]))
+    if ours is None or lacking:
+        return show_interval(ours), NOT_RUN, lacking or "the data have no regions of interest"
+    verdict = REPRODUCED if ours.low > claim["bound"] else NOT_REPRODUCED
+    return show_interval(ours), verdict, f"literal Eq. 3, against {claim['bound']}"
+
+
+def _leak(claim: Mapping[str, Any], measured: Measured) -> Found:
+    audit = stored_results_of("audit") if measured.dataset == "toytown" else None
+    places = ("query", "none", "none"), ("landmark", "none", "none")
+    here = measured.difference(*places, HONEST)
+    ours = here and f"folds by query less folds by landmark, this grid: {show_interval(here, True)}"
+    found: Any = here
+    if audit:
+        found = audit["comparisons"]["the whole leak"]
+        ours = f"the audit: {show_interval(found, True)}" + (f"; {ours}" if ours else "")
+    lacking = "" if audit else measured.lacks(*places)
+    if found is None or lacking:
+        return ours or "", NOT_RUN, lacking or "neither the audit nor both fold schemes are there"
+    side = side_of_zero(found)
+    if side > 0:
+        return str(ours), NOT_REPRODUCED, "having met the test landmarks raises the figure"
+    if side < 0:
+        return str(ours), REPRODUCED, "having met the test landmarks does not raise the figure"
+    return str(ours), NOT_TESTABLE, "the interval holds zero: neither a leak nor its absence shown"
+
+
+def _fact(claim: Mapping[str, Any], measured: Measured) -> Found:
+    return FACTS[claim["fact"]]()
+
+
+def _none(claim: Mapping[str, Any], measured: Measured) -> Found:
+    return "", NOT_TESTABLE, claim["reason"]
+
+
+def _parameters() -> Found:
+    count = parameter_count(build_network("paper-base")) / 1e6
+    reason = (
+        "of the tensor laid flat as a picture; with the 4-D maps of Eq. 5 and 6 it has nine times"
+    )
+    return f"{count:.1f} M", REPRODUCED if round(count) == 11 else NOT_REPRODUCED, reason
+
+
+def _mask_peak() -> Found:
+    middle = torch.zeros(1, 4), torch.zeros(1), torch.full((1,), 0.1)
+    peak = float(hypersphere(coordinates((3, 3, 3, 3)), *middle, "paper").max())
+    reason = "as printed the factor passes 1 where σ is small; a factor of 1 keeps the claim"
+    return f"peak {peak:.2f} for σ = 0.1", REPRODUCED if peak <= 1 else NOT_REPRODUCED, reason
+
+
+@cache
+def _hypersphere() -> Found:
+    town, grid = load_dataset("toytown"), (14, 14, 10, 10)
+    found: dict[str, Values] = {shape: {} for shape in ("ball", "sphere", "plane")}
+    for query in town.queries:
+        name = min(query.good - {query.image})
+        partners = known_partners(town, query, name, grid)
+        if partners is None:
+            continue
+        points = matching_points(partners)
+        if len(points) >= ENOUGH:
+            for shape, values in found.items():
+                precision = shape_precision(points, grid, shape)
+                values[query.landmark, query.name, 0] = precision
+    return judge_shapes(found)
+
+
+def judge_shapes(found: Mapping[str, Values]) -> Found:
+    """Whether the better of ball and sphere takes in fewer wrong pairs than a plane does."""
+    rounder = max(("ball", "sphere"), key=lambda shape: sum(found[shape].values()))
+    difference = paired_difference(found[rounder], found["plane"])
+    assert difference is not None  # Toytown has pairs enough
+    ours = f"{rounder} {show_interval(nested_bootstrap(found[rounder]))}, "
+    ours += f"plane {show_interval(nested_bootstrap(found['plane']))}"
+    reason = (
+        "share of true pairs in a shape fitted to the true pairs of two photos of Toytown and just "
+        "thick enough for 90 % of them; less that of a plane "
+        f"{show_interval(difference, signed=True)}"
+    )
+    return ours, REPRODUCED if difference.low > 0 else NOT_REPRODUCED, reason
+
+
+FACTS: Mapping[str, Callable[[], Found]] = {
+    "parameters": _parameters,
+    "mask_peak": _mask_peak,
+    "hypersphere": _hypersphere,
+}
+JUDGES: Mapping[str, Callable[[Mapping[str, Any], Measured], Found]] = {
+    "value": _value, "gain": _gain, "beats": _beats, "above": _above, "leak": _leak,
+    "fact": _fact, "none": _none,
+}  # fmt: skip
+
+
+def count_verdicts(verdicts: Iterable[ClaimVerdict]) -> dict[str, int]:
+    """How many of each."""
+    found = [verdict.verdict for verdict in verdicts]
+    return {verdict: found.count(verdict) for verdict in VERDICTS}

@@ -1,0 +1,176 @@
+"""A grid of runs: every combination of settings that a TOML file lists, resumed after any kill.
+
+A run is finished when its results are in its folder; see `indiret.experiments.runner`.
+
+Chapter: *Reproducing the tables*.
+"""
+
+import itertools
+import os
+import tomllib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from indiret.experiments.reproduction import RunConfig, finished, run
+from indiret.experiments.runner import cluster, in_turn, run_missing
+from indiret.experiments.runner import processes as worker_processes
+from indiret.parallel import Team
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "reproduce.ipynb"
+
+
+def read_grid(path: Path) -> list[RunConfig]:
+    """The runs that a TOML file asks for, each once, in order.
+
+    ``[run]`` holds settings of all runs, each ``[[grid]]`` lists of settings, every combination of
+    which is a run. Where no ``fold`` is given, all are run.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError, TypeError
+        If the file is no TOML, or a name or value is not allowed; the file is named.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "grid.toml")
+    ...     _ = file.write_text('[run]\\nfolds = 2\\n[[grid]]\\nby = ["query", "landmark"]')
+    ...     [(config.by, config.fold) for config in read_grid(file)]
+    [('query', 0), ('query', 1), ('landmark', 0), ('landmark', 1)]
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no file {path}; give a grid of runs, a TOML file with one [run] and one or "
+            "more [[grid]]."
+        )
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML file: {error}.") from error
+    try:
+        return _expand(table)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _expand(table: dict[str, Any]) -> list[RunConfig]:
+    fixed, grids = table.pop("run", {}), table.pop("grid", [{}])
+    if table or not isinstance(fixed, dict) or not isinstance(grids, list) or not grids:
+        raise ValueError("a grid has one [run] and one or more [[grid]], and nothing else.")
+    found: dict[RunConfig, None] = {}
+    for grid in grids:
+        for name, values in grid.items():
+            if not isinstance(values, list) or not values:
+                raise TypeError(f"{name} = {values!r} in [[grid]] is not a list of values.")
+        for values in itertools.product(*grid.values()):
+            settings = fixed | dict(zip(grid, values, strict=True))
+            first = RunConfig.from_dict(settings)
+            numbers = [first.fold] if "fold" in settings else range(first.folds)
+            found |= {RunConfig.from_dict(settings | {"fold": n}): None for n in numbers}
+    return list(found)
+
+
+def run_grid(
+    configs: Sequence[RunConfig],
+    out: Path,
+    processes: int = 1,
+    scheduler: str | None = None,
+    notebooks: bool = True,
+) -> dict[str, str]:
+    """Do all runs that are not finished; why some failed, by their keys.
+
+    Each run has its folder in ``out``. They are done by processes of this machine or by the workers
+    of a Dask scheduler's address; ``"local"`` starts some here and stops them at the end. With
+    ``notebooks`` each leaves an executed copy of ``notebooks/reproduce.ipynb``, too.
+
+    Raises
+    ------
+    ValueError
+        If there is no process.
+    ImportError
+        If Dask, or what executes notebooks, is asked for and missing.
+    """
+    if processes < 1:
+        raise ValueError(f"processes={processes} is not at least 1.")
+    notebook = notebook_to_run() if notebooks else None
+    execute = in_turn if processes == 1 else worker_processes(processes)
+    if scheduler:
+        execute = cluster(scheduler, processes)
+    do, done = partial(do_run, notebook=notebook), partial(is_done, notebook=notebook)
+    return run_missing(configs, out, do, done, execute)
+
+
+def run_together(
+    configs: Sequence[RunConfig], out: Path, team: Team, notebooks: bool = True
+) -> None:
+    """All runs one by one, each trained by all processes of a team that ``torchrun`` started."""
+    notebook = notebook_to_run() if notebooks else None
+    for config in configs:
+        run(config, out / config.key, team)
+        if team.first and notebook:
+            execute_notebook(notebook, config, out / config.key)
+
+
+def notebook_to_run() -> Path:
+    """The notebook of a run.
+
+    Raises
+    ------
+    ImportError
+        If papermill is missing.
+    FileNotFoundError
+        If this is no checkout, but the installed library.
+    """
+    import papermill  # noqa: F401
+
+    if not NOTEBOOK.is_file():
+        raise FileNotFoundError(
+            f"there is no {NOTEBOOK}; run the command in a checkout of the project, or add "
+            "--no-notebooks."
+        )
+    return NOTEBOOK
+
+
+def is_done(config: RunConfig, out: Path, notebook: Path | None = None) -> bool:
+    """Whether a run's results are there, and its notebook if one is asked for."""
+    folder = out / config.key
+    known = finished(config, folder) is not None
+    return known and (notebook is None or (folder / notebook.name).is_file())
+
+
+def do_run(config: RunConfig, out: Path, notebook: Path | None = None) -> None:
+    """One run with its notebook."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # processes share the processors, and sums come out alike everywhere
+    try:
+        run(config, out / config.key)
+        if notebook:
+            execute_notebook(notebook, config, out / config.key)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def execute_notebook(notebook: Path, config: RunConfig, folder: Path) -> None:
+    """Execute a copy of the notebook for a run; it takes up the run's results where they are."""
+    executed = folder / notebook.name
+    if executed.is_file():
+        return
+    import papermill
+
+    unfinished = folder / f"unfinished-{notebook.name}"
+    papermill.execute_notebook(
+        str(notebook),
+        str(unfinished),
+        config.plain | {"out": "."},
+        kernel_name="python3",
+        cwd=str(folder),
+        progress_bar=False,
+    )
+    os.replace(unfinished, executed)

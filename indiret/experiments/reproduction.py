@@ -1,0 +1,383 @@
+"""One run of the reproduction: train in a fold, rank and explain its test queries, write it down.
+
+A run is a function of its `RunConfig` alone. What is finished is never done again: the folder of a
+run holds its checkpoint, its network and, last of all and whole or not at all, its results.
+
+Chapter: *Reproducing the tables*.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from indiret.architectures import ATTENTIONS, NORMS
+from indiret.correlation import find_metrics
+from indiret.crossvalidation import held_back
+from indiret.datasets import LAYOUTS, RetrievalDataset, load_dataset, use_regions
+from indiret.evaluation import (
+    Fold,
+    folds,
+    iou_ceilings,
+    threshold_ious,
+    training_data,
+)
+from indiret.experiments.evaluator import find_method, provenance
+from indiret.experiments.evidence_protocol import (
+    DEFAULT_EVIDENCE,
+    EvidencePair,
+    pair_measures,
+)
+from indiret.experiments.query_evaluator import QueryEvaluator, precisions, spread_pairs
+from indiret.experiments.records import Record, write_json
+from indiret.networks import (
+    CONFIGS,
+    IndicativeNetwork,
+    NetworkConfig,
+    find_config,
+    load_network,
+    save_network,
+)
+from indiret.parallel import Team, local_device
+from indiret.ranking import FeedbackConfig, Method, NetworkMethod, rank_in_blocks
+from indiret.training import ALONE, PAPER_RECIPE, TrainingConfig, fit
+
+LITERAL = "gradcam (Eq. 3, literal)"
+TRAINED = "network"
+# Chosen on Toytown validation, the best of each pool (book/decisions/0012).
+FEEDBACK = {
+    "mean": FeedbackConfig(n=10, pool="mean", normalise=False, strength=0.3),
+    "max": FeedbackConfig(n=3, pool="max", normalise=True, strength=0.3),
+}
+VALIDATION = 0.1  # share of each training fold that is set aside for choices
+# The fast setting: a quarter of the tensor, and fewer steps and photos to look at.
+COARSE = {"grid": (10, 10), "query_grid": (7, 7), "scales": (1.0,), "shifts": 1}
+FAST_STEPS = 800
+FAST_LOOK = 100  # photos against which validation queries are ranked
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run; a grid and the notebook ``reproduce`` set these names.
+
+    Raises
+    ------
+    TypeError
+        If a value is of another type.
+    ValueError
+        If a value is not known or out of range.
+
+    Examples
+    --------
+    >>> RunConfig(by="query", fold=3).key
+    'toytown-query-fold3of10-none-seed0-...'
+    >>> RunConfig(folds=1)
+    Traceback (most recent call last):
+    ValueError: folds=1 is not at least 2.
+    """
+
+    dataset: str = "toytown"  # as indiret.load_dataset takes it
+    root: str = ""  # its folder; toytown is embedded
+    regions: str = ""  # a COCO file of regions of interest; empty for masks or boxes of its own
+    method: str = TRAINED  # trained in the fold; or a name of `indiret methods`, not trained
+    network: str = "base"  # or "paper-base", with the schedule of its authors
+    attention: str = "none"  # "har" is the paper's mask as printed
+    norm: str = "batch"  # or "group", under which two processes equal one
+    metrics: tuple[str, ...] = ()  # views of the tensor; empty for the network's own
+    feedback: tuple[str, ...] = ()  # second rounds: "mean", "max"
+    by: str = "landmark"  # how queries are parted into folds; or "query"
+    folds: int = 10
+    fold: int = 0  # the one whose queries are the test
+    seed: int = 0  # of weights and pairs; the folds are the same for all
+    device: str = "cpu"  # as torch names it
+    steps: int = 0  # batches to learn from; 0 for 800 in the fast setting, 5000 in the full one
+    fast: bool = True  # coarse grids and few steps, or everything
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if get_origin(kind) is tuple:
+                if isinstance(value, str) or not isinstance(value, Sequence):
+                    raise TypeError(f"{name}={value!r} is not a list of names.")
+                object.__setattr__(self, name, tuple(value))
+                value, kind = next((v for v in value if type(v) is not str), ""), get_args(kind)[0]
+            if type(value) is not kind:
+                raise TypeError(
+                    f"{name}={value!r} is of type {type(value).__name__}; give {kind.__name__}."
+                )
+        choices = {"dataset": LAYOUTS, "network": CONFIGS, "attention": ATTENTIONS, "norm": NORMS}
+        for name, known in (choices | {"by": ("query", "landmark")}).items():
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is not known; choose from {', '.join(known)}."
+                )
+        for kind in self.feedback:
+            if kind not in FEEDBACK:
+                raise ValueError(
+                    f"feedback {kind!r} is not known; choose from {', '.join(FEEDBACK)}."
+                )
+        if self.metrics:
+            find_metrics(self.metrics)
+        for name, least in {"folds": 2, "fold": 0, "seed": 0, "steps": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} is not at least {least}.")
+        if self.fold >= self.folds:
+            raise ValueError(f"fold={self.fold} is not below folds={self.folds}; the first is 0.")
+        if self.method != TRAINED and self.feedback:
+            raise ValueError(f"feedback needs a network; method {self.method!r} gives no evidence.")
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "RunConfig":
+        """A config from plain values, refusing names that are not there.
+
+        Examples
+        --------
+        >>> RunConfig.from_dict({"epochs": 40})
+        Traceback (most recent call last):
+        ValueError: a run has no setting 'epochs'; choose from dataset, root, regions, ...
+        """
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise ValueError(f"a run has no setting {name!r}; choose from {', '.join(known)}.")
+        return cls(**settings)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The values as json has them."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return found
+
+    @property
+    def variant(self) -> str:
+        """What is compared: the mask of a network, or the method."""
+        return self.attention if self.method == TRAINED else self.method
+
+    @property
+    def key(self) -> str:
+        """The name of its folder: what differs most often, and a hash of everything."""
+        everything = json.dumps(self.plain, sort_keys=True).encode()
+        variant = "".join(c if c.isalnum() else "_" for c in Path(self.variant).name)
+        place = f"{self.dataset}-{self.by}-fold{self.fold}of{self.folds}"
+        digest = hashlib.sha256(everything).hexdigest()[:8]
+        return f"{place}-{variant}-seed{self.seed}-{digest}"
+
+    @property
+    def shape(self) -> NetworkConfig:
+        """The network that is trained."""
+        changes: dict[str, Any] = {"attention": self.attention, "norm": self.norm}
+        if self.metrics:
+            changes["metrics"] = self.metrics
+        if self.fast:
+            changes |= COARSE
+        return find_config(self.network).replace(**changes)
+
+    @property
+    def recipe(self) -> TrainingConfig:
+        """How it is trained."""
+        recipe = PAPER_RECIPE if self.network == "paper-base" else TrainingConfig()
+        steps = self.steps or (FAST_STEPS if self.fast else recipe.steps)
+        look = steps if self.fast else min(recipe.validate_every, steps)
+        return replace(recipe, steps=steps, validate_every=look, seed=self.seed)
+
+    def load(self) -> RetrievalDataset:
+        """Its data set.
+
+        Raises
+        ------
+        ValueError
+            If it has no queries, or the file of regions none of its photos.
+        """
+        dataset = load_dataset(self.dataset, self.root or None)
+        if not dataset.queries:
+            raise ValueError(f"data set {dataset.name!r} has no queries to part into folds.")
+        return use_regions(dataset, self.regions) if self.regions else dataset
+
+    def part(self, dataset: RetrievalDataset) -> Fold:
+        """Its fold, checked: nothing crosses."""
+        return folds(dataset.queries, self.by, self.folds, validation=VALIDATION)[self.fold]
+
+
+def run(config: RunConfig, folder: Path, team: Team = ALONE) -> dict[str, Any]:
+    """Do a run, or go on with it, or return what it found if it is finished.
+
+    The folder is of this run alone: whoever comes while another process is at it waits for its
+    results. The first process of a team measures and writes.
+
+    Returns
+    -------
+    dict
+        ``config``, ``fold`` (counts), ``records`` (a row for each test query and round: average
+        precisions, and measures of evidence where there are regions of interest), ``log`` of the
+        training, ``skipped``, ``regions`` (of interest, where they come from) and ``provenance``.
+        Also written to ``folder/results.json``.
+
+    Raises
+    ------
+    ValueError
+        If the data set has too few queries for the folds, and as `fit` raises.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock") if team.first else nullcontext():
+        found = finished(config, folder) if team.first else None
+        (done,) = team.agree(found is not None)
+        return (found or {}) if done else _run(config, folder, team)
+
+
+def finished(config: RunConfig, folder: Path) -> dict[str, Any] | None:
+    """The results in a folder, if they are there and of this run."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("config") == config.plain else None
+
+
+def _run(config: RunConfig, folder: Path, team: Team) -> dict[str, Any]:
+    began, used = time.monotonic(), time.process_time()
+    dataset = config.load()
+    origin = provenance(dataset)  # before anything is edited meanwhile
+    fold = config.part(dataset)
+    log: list[dict[str, float]] = []
+    if config.method == TRAINED:
+        network, log = train_in_fold(config, dataset, fold, folder, team)
+        method: Method = NetworkMethod(network)
+    else:
+        method = find_method(config.method)
+    if not team.first:
+        team.wait()
+        return {}
+    records, skipped = measure_run(config, method, dataset, fold)
+    results: dict[str, Any] = {
+        "config": config.plain,
+        "fold": {part: len(queries) for part, queries in fold._asdict().items()},
+        "records": records,
+        "log": log,
+        "skipped": dict(dataset.skipped) | skipped,
+        "regions": dataset.regions_used,
+        "provenance": origin
+        | {
+            "device": device_name(config.device),
+            "processes": team.size,
+            "seconds": round(time.monotonic() - began, 2),
+            "processor_seconds": round(time.process_time() - used, 2),
+        },
+    }
+    write_json(folder / "results.json", results)
+    team.wait()
+    return results
+
+
+def device_name(device: str) -> str:
+    """What a device calls itself."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
+def train_in_fold(
+    config: RunConfig, dataset: RetrievalDataset, fold: Fold, folder: Path, team: Team = ALONE
+) -> tuple[IndicativeNetwork, list[dict[str, float]]]:
+    """The network of a fold, from its file if it is trained, and the log of its training."""
+    weights, log_file = folder / "network.safetensors", folder / "log.json"
+    if weights.is_file() and log_file.is_file():
+        trained = load_network(weights)
+        team.wait()
+        return trained.to(local_device(config.device)), json.loads(log_file.read_text())
+    train = training_data(dataset, fold, config.by)
+    look = validation_data(config, dataset, fold)
+    device = local_device(config.device)
+    network, log = fit(
+        config.shape, train, look, config.recipe, folder, device, by=config.by, team=team
+    )
+    if team.first:
+        write_json(log_file, log)
+        save_network(network, weights)
+    team.wait()
+    return network, log
+
+
+def validation_data(config: RunConfig, dataset: RetrievalDataset, fold: Fold) -> RetrievalDataset:
+    """The validation queries, before the whole database or, in the fast setting, a part of it.
+
+    What the test queries hold back (see `indiret.evaluation.training_data`) is left out of it.
+    """
+    withheld = held_back(fold.test, config.by)
+    names = [name for name in dataset.images if name not in withheld]
+    if config.fast:
+        answers = set().union(*(query.positives for query in fold.validation)) - withheld
+        others = [name for name in names if name not in answers]
+        names = sorted(answers) + others[:: max(1, len(others) // FAST_LOOK)]
+    images = {name: dataset.images[name] for name in sorted(names)}
+    queries = []
+    for query in fold.validation:
+        good, ok, junk = (found & images.keys() for found in (query.good, query.ok, query.junk))
+        if (good | ok) - {query.image}:
+            queries.append(replace(query, good=good, ok=ok, junk=junk))
+    if not queries:
+        raise ValueError(
+            f"no validation query of fold {config.fold} has an answer beside its own photo; take "
+            "other folds."
+        )
+    asked_with = {query.image: dataset.path(query.image) for query in queries}
+    return replace(dataset, images=images, queries=tuple(queries), query_images=asked_with)
+
+
+def measure_run(
+    config: RunConfig, method: Method, dataset: RetrievalDataset, fold: Fold
+) -> tuple[list[Record], dict[str, str]]:
+    """Rank the test queries against the whole database, in every round, and explain answers."""
+    lists, skipped = rank_in_blocks(method, fold.test, dataset)
+    pairs: dict[str, list[EvidencePair]] = {}
+    if isinstance(method, NetworkMethod):
+        ranked = {hit.name for hit in next(iter(lists.values()))}
+        pairs = spread_pairs(replace(dataset, queries=fold.test), ranked)
+    records = []
+    for query in fold.test:
+        names = [hit.name for hit in lists[query.name]]
+        rows = {"none": precisions(names, query)}
+        if isinstance(method, NetworkMethod):
+            features = cache(lambda name: method.prepare(dataset.read(name)))
+            own = pairs.get(query.name, [])
+            asked = QueryEvaluator(method, dataset, query, features, own)
+            rows["none"] |= evidence_measures(asked, method.network)
+            for kind in config.feedback:
+                again, weights = asked.second_round(method.network, names, FEEDBACK[kind])
+                strength = FEEDBACK[kind].strength
+                rows[kind] = precisions(again, query)
+                rows[kind] |= evidence_measures(asked, method.network, weights, strength)
+        place = {"query": query.name, "landmark": query.landmark, "variant": config.variant}
+        records += [
+            place | {"seed": config.seed, "scheme": kind} | row for kind, row in rows.items()
+        ]
+    return records, skipped
+
+
+def evidence_measures(
+    asked: QueryEvaluator,
+    network: IndicativeNetwork,
+    weights: Tensor | None = None,
+    strength: float = 0.0,
+) -> Record:
+    """Mean measures over a query's pairs: Eq. 3 literally, and our default as ``..., combined``."""
+    rows: dict[str, list[Any]] = {}
+    for kind, after in ((LITERAL, ""), (DEFAULT_EVIDENCE, ", combined")):
+        for pair, one, partners in asked.explained(network, kind, weights, strength):
+            for name, value in pair_measures(pair, one, partners).items():
+                rows.setdefault(name + after, []).append(value)
+            ious = threshold_ious(one.target_map.numpy(), pair.roi)
+            rows.setdefault("IoU" + after, []).append(ious)
+            if not after:
+                grid = one.target_map.shape
+                rows.setdefault("mIoU, ceiling", []).append(iou_ceilings(pair.roi, grid).grid)
+                rows.setdefault("mIoU, all ones", []).append(float(pair.roi.mean()))
+    means = {name: np.mean(values, axis=0) for name, values in rows.items()}
+    return {n: v.tolist() for n, v in means.items() if np.isfinite(v).all()}

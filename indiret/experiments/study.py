@@ -1,0 +1,433 @@
+"""The study of attention and feedback: every mask, every scheme, several seeds, one command.
+
+All networks of one seed learn side by side from the same pairs, and are measured on the same
+tensors, so that they differ in nothing but their masks. Whatever is finished is written down at
+once: a study that was killed goes on where it was.
+
+Chapters: *Hypersphere attention*, *Indicative feedback*.
+"""
+
+import itertools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pandas import DataFrame
+from torch import Tensor
+
+from indiret.attention import MASKS
+from indiret.datasets import ClickedPair, Query, RetrievalDataset
+from indiret.evaluation import (
+    average_to_grid,
+    point_match_accuracy,
+    strongest_targets,
+)
+from indiret.evidence import explain
+from indiret.experiments.evaluator import provenance
+from indiret.experiments.evidence_protocol import (
+    DEFAULT_EVIDENCE,
+    EvidencePair,
+    pair_measures,
+)
+from indiret.experiments.query_evaluator import (
+    EXPLAINED,
+    HONEST,
+    AskedQuery,
+    QueryEvaluator,
+    best_first,
+    precisions,
+    spread_pairs,
+)
+from indiret.experiments.records import (
+    Record,
+    Row,
+    Values,
+    keyed_values,
+    long_rows,
+    rounded_interval,
+    write_json,
+)
+from indiret.experiments.runner import collect_rows, keep_settings, run_all
+from indiret.images import pixel_box, read_image
+from indiret.networks import (
+    CONFIGS,
+    Described,
+    IndicativeNetwork,
+    NetworkConfig,
+    build_network,
+    load_network,
+    save_network,
+)
+from indiret.ranking import FeedbackConfig, NetworkMethod, prepare
+from indiret.sampling import Lessons, PairSampler
+from indiret.training import TrainingConfig, ValidationLook, fit
+
+BASE = "none"
+KINDS = ("mean", "max", "oracle", "answers")
+EVIDENCE_MEASURES = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
+VARIANT_NAMES = {
+    "none": "Base",
+    "har": "HAR (as printed)",
+    "har-normalised": "HAR, normalised",
+    "predicted": "predicted centre",
+    "gaussian": "full Gaussian",
+    "plane": "plane",
+}
+STORED_STUDY = Path(__file__).parents[1] / "data" / "study"
+Networks = Mapping[tuple[str, int], IndicativeNetwork]  # by variant and seed
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What is compared, and how long each network learns."""
+
+    variants: tuple[str, ...] = (BASE, *MASKS)
+    seeds: int = 5
+    steps: int = 1000  # the shipped network learns from 5000
+    choosing_seeds: int = 2  # whose Base chooses the schemes on validation
+    explained: int = 4  # positives of a query whose evidence is measured
+    network: NetworkConfig = CONFIGS["base"]
+
+    def __post_init__(self) -> None:
+        if BASE not in self.variants or len(set(self.variants)) < len(self.variants):
+            raise ValueError(
+                f"variants={self.variants} is not allowed; give {BASE!r}, with which the others "
+                "are compared, and each of them once."
+            )
+        for name in ("seeds", "choosing_seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not at least 1.")
+
+    def recipe(self, seed: int) -> TrainingConfig:
+        """How a network of one seed is trained."""
+        return TrainingConfig(steps=self.steps, validate_every=250, seed=seed)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A second round: weights by feedback, or by the true region of the query (the oracle)."""
+
+    feedback: FeedbackConfig
+    oracle: bool = False
+
+
+def candidates() -> dict[str, Scheme]:
+    """The schemes among which validation chooses, by a name that starts with their kind."""
+    found = {
+        f"{pool}, n={n}, {'each sums to 1' if even else 'raw'}, λ={strength:g}": Scheme(
+            FeedbackConfig(n=n, pool=pool, normalise=even, strength=strength)
+        )
+        for pool, n, even, strength in itertools.product(
+            ("mean", "max"), (3, 10), (False, True), (0.3, 0.6)
+        )
+    }
+    for n in (1, 2, 3, 5):
+        found[f"answers, n={n}"] = Scheme(FeedbackConfig(n=n, weigh="answers"))
+    for strength in (0.3, 0.6, 1.0):
+        found[f"oracle, λ={strength:g}"] = Scheme(FeedbackConfig(strength=strength), oracle=True)
+    return found
+
+
+def run_study(
+    out: Path,
+    config: StudyConfig,
+    train: RetrievalDataset,
+    validation: RetrievalDataset,
+    tests: Mapping[str, RetrievalDataset],
+    clicked: Sequence[ClickedPair] = (),
+) -> dict[str, Any]:
+    """Train, choose on validation, measure on the tests once, and sum up.
+
+    ``train`` and ``validation`` share no landmark; the first of ``tests`` is the one that claims
+    are judged by; ``clicked`` are photos with clicked points. What is finished in ``out`` is not
+    done again. Returns what `summarise_study` says of each test, the validation table, what was
+    learnt and provenance, which is also written to ``out/results.json``.
+
+    Raises
+    ------
+    ValueError
+        If ``out`` holds a study of other settings, or a part failed.
+    """
+    settings = _plain(config) | {"data": train.manifest_hash()}
+    keep_settings(out / "study.json", settings)
+    train_variants(out, train, validation, config)
+    networks = {
+        (variant, seed): load_network(weights_path(out, variant, seed))
+        for seed in range(config.seeds)
+        for variant in config.variants
+    }
+    choosing = {key: net for key, net in networks.items() if key[0] == BASE}
+    choosing = {key: choosing[key] for key in list(choosing)[: config.choosing_seeds]}
+    asked = replace(validation, queries=validation.queries[::2])
+    table = measure_networks(out / "validation", choosing, candidates(), asked, explained=0)
+    honest = table[table["measure"] == HONEST].groupby("scheme", sort=False)["value"].mean()
+    tried = {str(scheme): float(value) for scheme, value in honest.items()}
+    schemes = {}
+    for kind in KINDS:
+        if of_kind := [name for name in tried if name.startswith(kind)]:
+            schemes[kind] = candidates()[max(of_kind, key=tried.__getitem__)]
+    results: dict[str, Any] = {"config": _plain(config), "provenance": provenance(train)}
+    results["validation"] = tried
+    results["schemes"] = {kind: asdict(scheme) for kind, scheme in schemes.items()}
+    for name, dataset in tests.items():
+        table = measure_networks(out / name, networks, schemes, dataset, config.explained)
+        results[name] = summarise_study(table)
+    if clicked:
+        results["clicked"] = match_clicked(networks, clicked)
+    results["logs"] = {
+        f"{variant}-{seed}": json.loads(_log_path(out, variant, seed).read_text())["log"]
+        for variant, seed in networks
+    }
+    write_json(out / "results.json", results)
+    return results
+
+
+def stored_results() -> dict[str, Any]:
+    """The results of the study that the book reports, as `run_study` returned them."""
+    results: dict[str, Any] = json.loads((STORED_STUDY / "results.json").read_text())
+    return results
+
+
+def stored_networks() -> dict[str, Path]:
+    """Weights of seed 0 that come with the results, by variant: none, har, and the best other."""
+    files = {path.stem.removesuffix("-0"): path for path in STORED_STUDY.glob("*-0.safetensors")}
+    return {variant: files[variant] for variant in VARIANT_NAMES if variant in files}
+
+
+def cells(results: Mapping[str, Any], dataset: str = "toytown") -> dict[tuple[str, str], Record]:
+    """The rows of one test by (variant, scheme)."""
+    return {(row["variant"], row["scheme"]): row for row in results[dataset]["rows"]}
+
+
+def validation_curves(results: Mapping[str, Any]) -> dict[str, list[dict[str, float]]]:
+    """Validation mAP along training by mask, mean over seeds: rows of ``step`` and ``mAP``."""
+    curves: dict[str, list[dict[str, float]]] = {}
+    for variant in results["config"]["variants"]:
+        seeds = range(results["config"]["seeds"])
+        logs = [results["logs"][f"{variant}-{seed}"] for seed in seeds]
+        looks = [[row for row in log if "validation_map" in row] for log in logs]
+        curves[VARIANT_NAMES[variant]] = [
+            {"step": rows[0]["step"], "mAP": float(np.mean([r["validation_map"] for r in rows]))}
+            for rows in zip(*looks, strict=True)
+        ]
+    return curves
+
+
+def weights_path(out: Path, variant: str, seed: int) -> Path:
+    """Where a study keeps one of its networks."""
+    return out / "networks" / f"{variant}-{seed}" / "network.safetensors"
+
+
+class Seed(NamedTuple):
+    """The networks of one seed, which learn side by side."""
+
+    number: int
+
+    @property
+    def key(self) -> str:
+        return f"seed{self.number}"
+
+
+def train_variants(
+    out: Path, train: RetrievalDataset, validation: RetrievalDataset, config: StudyConfig
+) -> None:
+    """Train every network that is not there yet, all variants of a seed side by side."""
+    origin = provenance(train)
+
+    @cache
+    def shared() -> tuple[PairSampler, ValidationLook]:
+        describer, recipe = build_network(config.network), config.recipe(seed=0)
+        look = ValidationLook(validation, describer, recipe, keep=True)
+        return PairSampler(train, describer, recipe), look
+
+    def left(seed: Seed, out: Path) -> list[str]:
+        return [v for v in config.variants if not weights_path(out, v, seed.number).exists()]
+
+    def learn(seed: Seed, out: Path) -> None:
+        sampler, look = shared()
+        recipe = config.recipe(seed.number)
+        lessons = Lessons(sampler, first=seed.number * config.steps, keep=32)
+
+        def learn_one(variant: str) -> None:
+            path = weights_path(out, variant, seed.number)
+            shape = config.network.replace(name=variant, attention=variant)
+            network, log = fit(
+                shape, train, validation, recipe, path.parent, lessons=lessons, look=look
+            )
+            record = {"training": asdict(recipe), "provenance": origin, "log": log}
+            write_json(_log_path(out, variant, seed.number), record)
+            save_network(network, path)
+
+        with ThreadPoolExecutor(len(left(seed, out))) as side_by_side:
+            list(side_by_side.map(learn_one, left(seed, out)))
+
+    seeds = [Seed(number) for number in range(config.seeds)]
+    run_all(seeds, out, learn, lambda seed, out: not left(seed, out), "study's seeds")
+
+
+def measure_networks(
+    out: Path,
+    networks: Networks,
+    schemes: Mapping[str, Scheme],
+    dataset: RetrievalDataset,
+    explained: int = EXPLAINED,
+) -> DataFrame:
+    """Rank and explain with every network, in one round and under every scheme.
+
+    The tensors of a query are made once for all networks, which are given by (variant, seed) and
+    describe pictures alike; schemes are second rounds by name, besides ``"none"``. ``out`` holds a
+    file of records for each query. The table has a column ``scheme``.
+    """
+    method = NetworkMethod(next(iter(networks.values())))
+
+    @cache
+    def shared() -> tuple[dict[str, Described], dict[str, list[EvidencePair]]]:
+        database = prepare(method, dataset).features
+        return database, spread_pairs(dataset, database, explained)
+
+    def rows(one: AskedQuery) -> list[Row]:
+        database, pairs = shared()
+        names, own = list(database), pairs.get(one.key, [])
+        asked = QueryEvaluator(method, dataset, one.query, database.__getitem__, own, names)
+        region = query_region(dataset, one.query, asked.tensor(names[:1]).shape[4:])
+
+        def measured(item: tuple[tuple[str, int], IndicativeNetwork]) -> list[Row]:
+            return _rounds(asked, names, region, item[1], item[0], schemes)
+
+        workers = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
+        with ThreadPoolExecutor(workers) as threads:
+            return [row for found in threads.map(measured, networks.items()) for row in found]
+
+    return collect_rows(
+        f"measuring {out.name}", [AskedQuery(q) for q in dataset.queries], rows, out
+    )
+
+
+def _rounds(
+    asked: QueryEvaluator,
+    names: Sequence[str],
+    region: Tensor | None,
+    network: IndicativeNetwork,
+    key: tuple[str, int],
+    schemes: Mapping[str, Scheme],
+) -> list[Row]:
+    """Records of one network and query: of one round, and of a second one by every scheme."""
+    query = asked.query
+    place = {"landmark": query.landmark, "query": query.name, "variant": key[0], "seed": key[1]}
+    ranked = best_first(names, asked.scores(network, names))
+    measures = precisions(ranked, query) | _evidence(asked, network)
+    rows = long_rows(measures, scheme="none", **place)
+    for name, scheme in schemes.items():
+        if scheme.feedback.weigh == "answers" and key[0] != BASE:
+            continue  # n more rankings each
+        if scheme.oracle and region is None:
+            continue
+        again, weights = asked.second_round(
+            network, ranked, scheme.feedback, region if scheme.oracle else None
+        )
+        measures = precisions(again, query)
+        if weights is not None:
+            measures |= _evidence(asked, network, weights, scheme.feedback.strength)
+        rows += long_rows(measures, scheme=name, **place)
+    return rows
+
+
+def _evidence(
+    asked: QueryEvaluator,
+    network: IndicativeNetwork,
+    weights: Tensor | None = None,
+    strength: float = 0.0,
+) -> dict[str, float]:
+    measured = [
+        pair_measures(pair, evidence, partners)
+        for pair, evidence, partners in asked.explained(
+            network, DEFAULT_EVIDENCE, weights, strength
+        )
+    ]
+    found = {m: [row[m] for row in measured if m in row] for m in EVIDENCE_MEASURES}
+    return {name: float(np.nanmean(values)) for name, values in found.items() if values}
+
+
+def query_region(dataset: RetrievalDataset, query: Query, grid: Sequence[int]) -> Tensor | None:
+    """How much of each query patch shows the landmark, (m', n') in 0 … 1: the oracle's Q*.
+
+    ``None`` where the data set does not tell, or knows no more than the box itself.
+    """
+    if not (dataset.root / "masks").is_dir():
+        return None
+    roi = dataset.roi(query.image)
+    if roi is None:
+        return None
+    x1, y1, x2, y2 = pixel_box(query.box, roi.shape) if query.box else (0, 0, *roi.shape[::-1])
+    return torch.from_numpy(average_to_grid(roi[y1:y2, x1:x2], grid)).float()
+
+
+def summarise_study(table: DataFrame) -> dict[str, Any]:
+    """Means with intervals, and differences from Base and from one round, paired.
+
+    Returns
+    -------
+    dict
+        ``rows``: for each variant and scheme, by measure, ``mean``, ``low``, ``high`` and the same
+        of ``gain`` over Base in one round and of ``feedback_gain`` over the variant's own first
+        round; ``AP`` lists average precision by query and, inside, seed; ``queries`` counts.
+    """
+    values: dict[tuple[str, str], dict[str, Values]] = {}
+    for (variant, scheme, name), part in table.groupby(
+        ["variant", "scheme", "measure"], sort=False
+    ):
+        values.setdefault((variant, scheme), {})[name] = keyed_values(part)
+    rows = []
+    for (variant, scheme), cell in values.items():
+        summary: Record = {"variant": variant, "scheme": scheme, "AP": _by_query(cell["mAP"])}
+        for name, known in cell.items():
+            figures: Record = dict(rounded_interval(known))
+            summary[name] = figures
+            if (variant, scheme) != (BASE, "none"):
+                figures["gain"] = rounded_interval(known, values[BASE, "none"][name])
+            if scheme != "none":
+                figures["feedback_gain"] = rounded_interval(known, values[variant, "none"][name])
+        rows.append(summary)
+    return {"rows": rows, "queries": table["query"].nunique()}
+
+
+def match_clicked(networks: Networks, pairs: Sequence[ClickedPair]) -> list[Record]:
+    """Where each network's evidence sends clicked points: shares within one and two patches."""
+    rows = list[Record]()
+    for (variant, seed), network in networks.items():
+        found = []
+        for pair in pairs:
+            query, target = read_image(pair.query), read_image(pair.target)
+            asked = network.describe(query, query=True)
+            tensor = network.correlate(asked, [network.describe(target)])
+            evidence = explain(network, tensor, DEFAULT_EVIDENCE)[0].pairs
+            guess = strongest_targets(evidence, pair.query_points, query.shape, target.shape)
+            found.append(
+                point_match_accuracy(guess, pair.target_points, target.shape, network.config.grid)
+            )
+        names, values = found[0]._fields, np.mean(found, axis=0).tolist()
+        rows.append({"variant": variant, "seed": seed} | dict(zip(names, values, strict=True)))
+    return rows
+
+
+def _by_query(values: Mapping[tuple[str, str, int], float]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for (_, query, _), value in sorted(values.items()):
+        found.setdefault(query, []).append(round(value, 5))
+    return found
+
+
+def _plain(config: StudyConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
+
+
+def _log_path(out: Path, variant: str, seed: int) -> Path:
+    return weights_path(out, variant, seed).with_name("log.json")
