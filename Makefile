@@ -48,7 +48,7 @@ book: $(VENV)/installed
 	@$(BIN)/python -m tools.run_notebooks --out $(SOURCE)/notebooks --reuse _build/chapters \
 		notebooks/[0-9]*.ipynb
 	@$(BIN)/jupyter-book build $(SOURCE) --config _config.yml --toc book/_toc.yml \
-		--path-output . -W --keep-going --quiet
+		--path-output . -W --keep-going --quiet >/dev/null  # its banners; warnings go on
 
 test: $(VENV)/installed-lab
 	$(BIN)/ruff check .

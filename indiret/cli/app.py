@@ -53,8 +53,9 @@ class Command(TyperCommand):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; bad input gets one sentence on standard error and exit status 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no text at all
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name may be no text at all
     try:
         group = build_group(arguments[0] if arguments else "")
         with group.make_context("indiret", arguments) as context:

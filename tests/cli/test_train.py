@@ -57,6 +57,5 @@ def test_train_teaches_a_verifier(capsys, tmp_path, monkeypatch):
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_what_can(capsys, tmp_path, given, allowed):
-    sentence = refused(capsys, "train", *given, "--out", tmp_path / "run")
-    assert allowed in sentence and given[1] in sentence
+    assert allowed in refused(capsys, "train", *given, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
