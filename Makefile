@@ -4,9 +4,10 @@
 # make lab    open the notebooks in JupyterLab
 # make clean  remove what these made (the environment too)
 #
-# Each target first makes .venv and installs the versions of constraints.txt, once.
+# Each target first makes .venv with the first suitable Python, or with PYTHON=/path/to/python, and
+# installs the versions of constraints.txt, once.
 
-PYTHON ?= python3.11
+PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3.11 python3.12 python3.13 python3.14 python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
@@ -17,27 +18,37 @@ WORKERS ?= 2
 .PHONY: book test lab clean
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	@bare=; for python in $(PYTHONS); do \
+		"$$python" -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))" \
+			2>/dev/null || continue; \
+		"$$python" -c "import ensurepip, venv" 2>/dev/null && exec "$$python" -m venv $(VENV); \
+		bare="$$python"; \
+	done; \
+	if [ "$$bare" ]; then \
+		echo "$$bare cannot make $@: install its venv, in Debian with apt-get install python3-venv."; \
+	else \
+		echo "No Python 3.11 to 3.14 is found: install one, or name it in make PYTHON=/path/to/python."; \
+	fi >&2; \
+	exit 1
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable ".[book,test,baselines,cluster]"
-	touch $@
+	@$(PIP) --editable ".[book,test,baselines,cluster]"
+	@touch $@
 
 $(VENV)/installed-lab: $(VENV)/installed
 	$(PIP) --editable ".[lab]"
 	touch $@
 
 book: $(VENV)/installed
-	rm -rf _build/html $(SOURCE)
-	mkdir -p $(SOURCE)
-	cp -r book $(SOURCE)/book
-	$(BIN)/python -m tools.toytown_page indiret/data/toytown $(SOURCE)/book
-	$(BIN)/python -m tools.scale_page book/scale.json $(SOURCE)/book
-	$(BIN)/python -m tools.run_notebooks --out $(SOURCE)/notebooks --reuse _build/chapters \
+	@rm -rf _build/html $(SOURCE)
+	@mkdir -p $(SOURCE)
+	@cp -r book $(SOURCE)/book
+	@$(BIN)/python -m tools.toytown_page indiret/data/toytown $(SOURCE)/book
+	@$(BIN)/python -m tools.scale_page book/scale.json $(SOURCE)/book
+	@$(BIN)/python -m tools.run_notebooks --out $(SOURCE)/notebooks --reuse _build/chapters \
 		notebooks/[0-9]*.ipynb
-	$(BIN)/jupyter-book build $(SOURCE) --config _config.yml --toc book/_toc.yml \
-		--path-output . -W --keep-going --quiet
-	@echo "The book: _build/html/index.html"
+	@$(BIN)/jupyter-book build $(SOURCE) --config _config.yml --toc book/_toc.yml \
+		--path-output . -W --keep-going --quiet >/dev/null  # its banners; warnings go on
 
 test: $(VENV)/installed-lab
 	$(BIN)/ruff check .

@@ -31,14 +31,10 @@ from typing import Any
 
 import nbformat
 import papermill
+from pydantic import TypeAdapter, ValidationError
 
 LIBRARY = Path(__file__).parents[1] / "indiret"  # code, weights and data are all in it
-KINDS: dict[str, type | tuple[type, ...]] = {
-    "int": int,
-    "float": (int, float),
-    "str": str,
-    "bool": bool,
-}
+KINDS = {kind.__name__: kind for kind in (int, float, str, bool, tuple, list)}
 
 
 class NotebookFailure(RuntimeError):
@@ -59,29 +55,16 @@ def is_a(value: object, kind: str) -> bool:
     >>> is_a((14, 10), "tuple[int, int]"), is_a((14,), "tuple[int, int]")
     (True, False)
     """
-    return _fits(value, ast.parse(kind, mode="eval").body)
-
-
-def _fits(value: object, kind: ast.expr) -> bool:
-    match kind:
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _fits(value, left) or _fits(value, right)
-        case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=kinds)):
-            return (
-                isinstance(value, tuple)
-                and len(value) == len(kinds)
-                and all(map(_fits, value, kinds))
-            )
-        case ast.Subscript(value=ast.Name(id="list"), slice=one):
-            return isinstance(value, list) and all(_fits(part, one) for part in value)
-        case ast.Constant(value=None):
-            return value is None
-        case ast.Name(id=name) if name in KINDS:
-            return isinstance(value, KINDS[name]) and isinstance(value, bool) == (name == "bool")
-    raise ValueError(
-        f"a parameter's type {ast.unparse(kind)!r} is not known; write int, float, str, bool, "
-        "tuple[int, int], list[str], or one of them | None."
-    )
+    try:
+        TypeAdapter(eval(kind, {"__builtins__": KINDS})).validate_python(value, strict=True)
+    except NameError as error:
+        raise ValueError(
+            f"a parameter's type {kind!r} is not known; write int, float, str, bool, "
+            "tuple[int, int], list[str], or one of them | None."
+        ) from error
+    except ValidationError:
+        return False
+    return True
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
@@ -117,6 +100,18 @@ def parse_values(notebook: Path, texts: dict[str, str]) -> dict[str, Any]:
     return parameters
 
 
+def parse_value(text: str) -> Any:
+    """Read a parameter's value as a Python literal, or else as the text itself.
+
+    >>> parse_value("3"), parse_value("(14, 14)"), parse_value("base")
+    (3, (14, 14), 'base')
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
 def library_key() -> str:
     """Hash of what every chapter runs on: the library, its weights and data, all packages."""
     digest = hashlib.sha256(sys.version.encode())
@@ -137,15 +132,6 @@ def chapter_key(notebook: Path, library: str) -> str:
 def may_reuse() -> bool:
     """No chapter is reused where ``CI`` is set: there the book is proved, not only shown."""
     return os.environ.get("CI", "").lower() in ("", "0", "false")
-
-
-def reuse(kept: Path, out: Path) -> Path:
-    """Stage an executed copy that was kept, and its pictures, as `run_notebook` would."""
-    out.mkdir(parents=True, exist_ok=True)
-    executed = out / f"{kept.name.split('.')[0]}.ipynb"
-    shutil.copy(kept, executed)
-    save_pictures(executed, out / "pictures" / executed.stem)
-    return executed
 
 
 def keep(executed: Path, kept: Path) -> None:
@@ -177,6 +163,7 @@ def run_notebook(notebook: Path, out: Path, parameters: dict[str, Any]) -> Path:
             cwd=str(notebook.parent),
             progress_bar=False,
             store_widget_state=False,  # pages hold the explorer as HTML, not twice
+            extra_arguments=["--log-level=ERROR"],  # else each kernel warns that it is no server
         )
     except papermill.PapermillExecutionError as error:
         cells = nbformat.read(executed, as_version=4).cells
@@ -195,26 +182,25 @@ def save_pictures(executed: Path, folder: Path) -> list[Path]:
     """Write each cell's first PNG output to ``folder/<cell id>.png``."""
     saved = []
     for cell in nbformat.read(executed, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            png = output.get("data", {}).get("image/png")
-            if png:
-                folder.mkdir(parents=True, exist_ok=True)
-                saved.append(folder / f"{cell['id']}.png")
-                saved[-1].write_bytes(base64.b64decode(png))
-                break
+        pngs = (one.get("data", {}).get("image/png") for one in cell.get("outputs", []))
+        if png := next(filter(None, pngs), None):
+            folder.mkdir(parents=True, exist_ok=True)
+            saved.append(folder / f"{cell['id']}.png")
+            saved[-1].write_bytes(base64.b64decode(png))
     return saved
 
 
-def parse_value(text: str) -> Any:
-    """Read a parameter's value as a Python literal, or else as the text itself.
-
-    >>> parse_value("3"), parse_value("(14, 14)"), parse_value("base")
-    (3, (14, 14), 'base')
-    """
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def stage(notebook: Path, out: Path, parameters: dict[str, Any], kept: Path | None) -> str:
+    """Run a notebook, or stage the copy that was kept of it; what was done, in a word."""
+    if kept is None or not kept.is_file():
+        executed = run_notebook(notebook, out, parameters)
+        if kept is not None:
+            keep(executed, kept)
+        return "run"
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copy(kept, out / notebook.name)
+    save_pictures(kept, out / "pictures" / notebook.stem)
+    return "unchanged"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -226,40 +212,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("_build/runs"), help="executed copies")
     parser.add_argument("--reuse", type=Path, metavar="FOLDER", help="keep and reuse runs here")
     parser.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
+        *("-p", "--parameter"), nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="set a value of the notebook's parameters cell",
-    )
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     texts = dict(options.parameter)
     if options.reuse and texts:
         parser.error("--reuse keeps chapters as the book shows them; leave it out with -p.")
     try:
-        for notebook in options.notebooks:
-            if not notebook.is_file():
-                raise ValueError(
-                    f"{notebook} is not a file; give a path such as notebooks/01_*.ipynb."
-                )
+        if absent := [path for path in options.notebooks if not path.is_file()]:
+            raise ValueError(
+                f"{absent[0]} is not a file; give a path such as notebooks/01_*.ipynb."
+            )
         parameters = [parse_values(notebook, texts) for notebook in options.notebooks]
-        reusing = options.reuse is not None and may_reuse()
-        library = library_key() if reusing else ""
+        library = library_key() if options.reuse and may_reuse() else ""
         for notebook, values in zip(options.notebooks, parameters, strict=True):
             print(f"{notebook} ... ", end="", flush=True)
             started = time.perf_counter()
-            kept = None
-            if reusing:
-                kept = options.reuse / f"{notebook.stem}.{chapter_key(notebook, library)}.ipynb"
-            if kept is not None and kept.is_file():
-                print(f"unchanged -> {reuse(kept, options.out)}", flush=True)
-                continue
-            executed = run_notebook(notebook, options.out, values)
-            if kept is not None:
-                keep(executed, kept)
-            print(f"{time.perf_counter() - started:.0f} s -> {executed}", flush=True)
+            name = f"{notebook.stem}.{chapter_key(notebook, library)}.ipynb"
+            done = stage(notebook, options.out, values, options.reuse / name if library else None)
+            seconds = time.perf_counter() - started
+            print(f"{done}, {seconds:.0f} s -> {options.out / notebook.name}", flush=True)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,0 +1,80 @@
+"""``indiret evaluate``, ``compare`` and ``methods``."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from indiret import reproduction
+from indiret.cli import options
+from indiret.descriptor_methods import OPTIONS
+from indiret.reproduction import list_methods, write_json
+from indiret.reranking import SHORTLIST
+
+
+def evaluate(
+    dataset: options.Dataset = "toytown",
+    root: options.Root = None,
+    split: options.Split = "test",
+    regions: options.Regions = None,
+    unreviewed: options.Unreviewed = False,
+    method: Annotated[str, Option(help="See `indiret methods`.")] = "base",
+    json_file: options.JsonFile = None,
+) -> None:
+    """Print a method's figures on a data set."""
+    data = options.load(dataset, root, split, regions, unreviewed)
+    results = reproduction.evaluate(method, data)
+    options.report_skipped(results["skipped"])
+    if json_file:
+        write_json(json_file, results)
+    low, high = results["mAP_ci"]
+    print(f"{results['dataset']}, {results['method']}: {results['queries']} queries")
+    print(f"mAP {results['mAP']:.4f}  95 % interval {low:.4f} … {high:.4f} over landmarks")
+    if results["mAP_without_query"] is not None:
+        print(f"mAP without the query's own photo {results['mAP_without_query']:.4f}")
+    print("  ".join(f"{name} {results[name]:.4f}" for name in ("mAP@5", "mAP@10", "mAP@20")))
+    for setup, row in results.get("revisited", {}).items():
+        print(f"{setup:6} " + "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+    print(
+        f"{results['ms_per_query']:.0f} ms a query, {results['ms_per_pair']:.2f} ms a pair, "
+        f"{results['mb_per_image']:.3f} MB an image"
+    )
+    if results.get("evidence"):
+        print(f"evidence is measured on {results['regions']}")
+    for name, row in (results.get("evidence") or {}).items():
+        figures = [f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float)]
+        print(f"evidence, {name}: {'  '.join(figures)}")
+
+
+def compare(
+    dataset: options.Dataset = "toytown",
+    root: options.Root = None,
+    split: options.Split = "test",
+    regions: options.Regions = None,
+    unreviewed: options.Unreviewed = False,
+    methods: options.Methods = None,
+    out: options.Out = Path("runs/compare"),
+    no_evidence: Annotated[bool, Option("--no-evidence", help="Measure ranking alone.")] = False,
+) -> None:
+    """Print a line of figures for each method."""
+    data = options.load(dataset, root, split, regions, unreviewed)
+    names = methods or list(list_methods())
+    for results in reproduction.compare(names, data, out, not no_evidence):
+        low, high = results["mAP_ci"]
+        print(
+            f"{results['method']:28} mAP {results['mAP']:.3f} ({low:.3f} … {high:.3f})  "
+            f"{results['ms_per_query']:6.0f} ms a query  {results['mb_per_image']:.3f} MB an image"
+        )
+
+
+def methods() -> None:
+    """Print what ``--method`` takes."""
+    lines = list_methods() | {
+        "FILE.safetensors": "a network trained with `indiret train`",
+        "FIRST,SECOND": f"the first {SHORTLIST} of one method, put in order by another",
+        "BACKBONE:POOLING": "torchvision/NAME or timm/NAME instead, @SIDE to squash pictures",
+        "features=FOLDER": "features from elsewhere, images/NAME.npy and queries/QUERY.npy",
+        "...+OPTION": f"after a pooling: {', '.join(OPTIONS)}",
+    }
+    for name, description in lines.items():
+        print(f"{name:28} {description}")

@@ -1,0 +1,115 @@
+"""``indiret train``: a 4-D network, a verifier or the plane network."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from typer import Option
+
+from indiret.architectures import ATTENTIONS, NORMS, PLACEMENTS
+from indiret.backbones import load_backbone
+from indiret.cli import options
+from indiret.datasets import RetrievalDataset, join, load_dataset
+from indiret.networks import CONFIGS, VERIFIER, file_name, find_config, save_network
+from indiret.parallel import join_team, leave_team, local_device
+from indiret.planelayers import ARCHITECTURES
+from indiret.planenet import NAME as PLANE_NET
+from indiret.planenet import save_plane_network
+from indiret.planenet_training import RECIPE as PLANE_RECIPE
+from indiret.planenet_training import fit_plane_network
+from indiret.reproduction import provenance, write_json
+from indiret.training import PAPER_RECIPE, TrainingConfig, fit
+from indiret.verification import VERIFIERS, is_verifier_name, save_verifier
+from indiret.verifier_training import RECIPES, fit_verifier
+
+NETWORKS = (*CONFIGS, PLANE_NET, *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS)))
+Towns = tuple[RetrievalDataset, RetrievalDataset]  # to learn from, and for validation
+
+
+def train(
+    network: Annotated[str, Option(help=f"One of {', '.join(NETWORKS)}.")] = "base",
+    architecture: Annotated[str | None, Option(help=f"Of {', '.join(ARCHITECTURES)}.")] = None,
+    attention: Annotated[str | None, Option(help=f"Of {', '.join(ATTENTIONS)}.")] = None,
+    placement: Annotated[str | None, Option(help=f"Of {', '.join(PLACEMENTS)}.")] = None,
+    norm: Annotated[str | None, Option(help=f"Of {', '.join(NORMS)}; group for torchrun.")] = None,
+    photos: Annotated[Path | None, Option(help=f"A folder for {PLANE_NET} to warp, too.")] = None,
+    pairs: Annotated[Path | None, Option(help="With Query and Reference to learn, too.")] = None,
+    recipe: Annotated[Literal["default", "paper"] | None, Option(help="The first is ours.")] = None,
+    steps: Annotated[int | None, Option(help="Batches to learn from.")] = None,
+    seed: Annotated[int | None, Option(help="0 if not given.")] = None,
+    device: Annotated[str | None, Option(help="As torch names it; cpu if not given.")] = None,
+    out: options.OutOrOwn = None,
+) -> None:
+    """Train on Toytown, and write ``network.safetensors`` and ``log.json``."""
+    out = out or Path("runs", Path(file_name(network)).stem)
+    shape = {"architecture": architecture, "attention": attention}
+    shape |= {"placement": placement, "norm": norm}
+    given = options.given(**shape, photos=photos, pairs=pairs, recipe=recipe, device=device)
+    fit_one: Callable[..., tuple[TrainingConfig, Any, list[dict[str, Any]]]]
+    if network == PLANE_NET:
+        fit_one, takes = _fit_plane_network, ["photos"]
+    elif is_verifier_name(network):
+        fit_one, takes = _fit_verifier, ["pairs"]
+    elif network in CONFIGS or network.endswith(VERIFIER):
+        fit_one, takes = _fit_network, [*shape, "pairs", "recipe", "device"]
+    else:
+        raise ValueError(
+            f"network {network!r} is not known; choose from {', '.join(NETWORKS)}, where BACKBONE "
+            "is as `indiret methods` tells."
+        )
+    if refused := [name for name in given if name not in takes]:
+        raise ValueError(
+            f"{network} has no --{', --'.join(refused)}; choose from --{', --'.join(takes)}, "
+            "--steps and --seed."
+        )
+    training, validation = options.load_towns("train", "validation")
+    if pairs:
+        training = join(training, load_dataset("pairs", pairs))
+    origin = provenance(training)  # of the code that trains, whatever is edited meanwhile
+    schedule = options.given(steps=steps, seed=seed)
+    settings, save, log = fit_one(network, (training, validation), out, schedule, **given)
+    if save is None:  # another process saves the network
+        return
+    path, record = out / "network.safetensors", asdict(settings)
+    save(path, {"training": json.dumps(record), "data_manifest": training.manifest_hash()})
+    write_json(out / "log.json", {"training": record, "provenance": origin, "log": log})
+    measured = [row["validation_map"] for row in log if "validation_map" in row]
+    untrained = f", untrained {measured.pop(0):.3f}" if log[0]["step"] == 0 else ""
+    print(f"{path}: validation mAP {max(measured, default=0.0):.3f}{untrained}")
+
+
+def _fit_network(
+    network: str, towns: Towns, out: Path, schedule: dict[str, Any],
+    recipe: str = "default", device: str = "cpu", pairs: Path | None = None, **shape: str,
+) -> tuple[TrainingConfig, Any, list[dict[str, Any]]]:  # fmt: skip
+    """A 4-D network, by all processes of torchrun together; the first of them has the result."""
+    options.check_device(device)
+    config = find_config(network).replace(**shape)
+    settings = replace(PAPER_RECIPE if recipe == "paper" else TrainingConfig(), **schedule)
+    team = join_team(device)
+    fitted, log = fit(config, *towns, settings, out, local_device(device), team=team)
+    leave_team(team)
+    return settings, partial(save_network, fitted.cpu()) if team.first else None, log
+
+
+def _fit_verifier(
+    network: str, towns: Towns, out: Path, schedule: dict[str, Any], pairs: Path | None = None
+) -> tuple[TrainingConfig, Any, list[dict[str, Any]]]:
+    """A verifier over the features of a backbone."""
+    name, _, kind = network.rpartition(":")
+    settings, backbone = replace(RECIPES[kind], **schedule), load_backbone(name)
+    fitted, log = fit_verifier(kind, backbone, *towns, settings, out)
+    return settings, partial(save_verifier, fitted, backbone), log
+
+
+def _fit_plane_network(
+    network: str, towns: Towns, out: Path, schedule: dict[str, Any], photos: Path | None = None
+) -> tuple[TrainingConfig, Any, list[dict[str, Any]]]:
+    """The plane network, with warped photos of a folder if one is given."""
+    settings = replace(PLANE_RECIPE, **schedule)
+    warped = load_dataset("folder", photos) if photos else None
+    fitted, log = fit_plane_network(*towns, settings, out, warped)
+    return settings, partial(save_plane_network, fitted), log

@@ -1,0 +1,115 @@
+"""Help, and the sentences that a wrong command line gets."""
+
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from indiret import reproduction
+from indiret.cli import experiments, main
+from indiret.cli.app import COMMANDS
+from tests.cli.command import refused, run
+
+
+def test_help_is_printed_without_loading_what_commands_need():
+    """The package itself is put aside: it lends the names of a first search from everywhere."""
+    code = (
+        "import importlib.util, sys, types\n"
+        "package = types.ModuleType('indiret')\n"
+        "package.__path__ = importlib.util.find_spec('indiret').submodule_search_locations\n"
+        "sys.modules['indiret'] = package\n"
+        "from indiret.cli import main\n"
+        "status = main(['--help'])\n"
+        "loaded = {'torch', 'numpy', 'matplotlib', 'cv2', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(f'{status}, {loaded}' if status or loaded else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [name for name in COMMANDS if name not in done.stdout] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(capsys, command):
+    status, out, err = run(capsys, command, "--help")
+    assert (status, err) == (0, "")
+    assert COMMANDS[command][1] in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        ("", "choose from search, explain"),
+        ("serach x y", "choose from search, explain"),
+        ("--foo", "choose from search, explain"),
+        ("search x", "takes QUERY, FOLDER, --box"),
+        ("search x y z", "takes QUERY, FOLDER, --box"),
+        ("search x y --tpo 3", "--top"),
+        ("search x y --top", "--top"),
+        ("search x y --top 0", "greater than or equal to 1"),
+        ("explain x y --top 0", "greater than or equal to 1"),
+        ("search x y --top many", "a valid integer"),
+        ("search x y --box 1 2 3", "requires 4 arguments"),
+        ("search x y --box 1 2 3 d", "a valid number"),
+        ("data fecth oxford5k", "'fetch', 'verify', 'info'"),
+        ("data", "fetch, verify, info"),
+        ("train --recipe own", "'default', 'paper'"),
+        ("compare --methods", "--methods"),
+        ("reproduce --jsn x", "CONFIG, --out"),
+    ],
+)
+def test_a_wrong_command_line_gets_a_sentence_with_what_is_allowed(capsys, line, allowed):
+    assert allowed in refused(capsys, *line.split())
+
+
+@pytest.mark.parametrize(
+    "line", ["--methods a b,c --no-evidence", "--methods a --no-evidence --methods=b,c"]
+)
+def test_a_list_is_given_with_spaces_or_one_by_one(capsys, monkeypatch, line):
+    asked = []
+    monkeypatch.setattr(reproduction, "compare", lambda *given: asked.append(given) or [])
+    assert run(capsys, "compare", *line.split()) == (0, "", "")
+    ((names, _, _, evidence),) = asked
+    assert (names, evidence) == (["a", "b,c"], False)
+
+
+def test_a_scheduler_needs_no_address(capsys, monkeypatch, tmp_path):
+    asked = []
+    grid = tmp_path / "grid.toml"
+    grid.write_text('[run]\nmethod = "thumbnail"\n')
+    monkeypatch.setattr(experiments, "run_grid", lambda *given: asked.append(given[3]) or {})
+    for more in (
+        [],
+        ["--scheduler"],
+        ["--scheduler", "tcp://there:1"],
+        ["--scheduler", "--no-notebooks"],
+    ):
+        assert main(["reproduce", str(grid), *more]) == 0
+    assert asked == [None, "local", "tcp://there:1", "local"]
+
+
+def test_the_module_is_the_command_and_an_empty_line_is_refused():
+    done = subprocess.run([sys.executable, "-m", "indiret"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("indiret: missing command")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("reproduce", "absent"), ("reproduce", "."), ("report", "absent"),
+        ("search", "absent", "."), ("explain", "absent", "absent"),
+        ("search", "absent", ".", "--method", "absent.safetensors"),
+        ("evaluate", "--method", "absent.safetensors"), ("evaluate", "--regions", "absent"),
+        ("compare", "--methods", "absent.safetensors"), ("compare", "--root", "absent"),
+        ("regions", "propose", "oxford5k", "--root", "absent", "--out", "x.json"),
+        ("data", "verify", "oxford5k", "--root", "absent"), ("study", "--wxbs", "absent"),
+        ("audit", "--dataset", "oxford5k", "--root", "absent"),
+        ("robustness", "--methods", "absent.safetensors"),
+    ],
+)  # fmt: skip
+def test_a_missing_file_gets_a_sentence_with_a_remedy(capsys, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 48)).save("photo.png")
+    sentence = refused(capsys, *command)
+    assert "Errno" not in sentence and ";" in sentence
+    assert "absent" in sentence or command == ("reproduce", ".")

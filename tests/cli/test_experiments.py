@@ -1,0 +1,70 @@
+"""The commands that do experiments."""
+
+import json
+
+from indiret.audit import AuditConfig
+from indiret.cli import main
+from indiret.networks import CONFIGS
+from tests.cli.command import refused, run
+from tests.tiny_town import make_tiny_town
+
+
+def test_reproduce_fills_a_grid_and_report_reads_it(capsys, tmp_path):
+    root = make_tiny_town(tmp_path / "town", "a").root
+    config = tmp_path / "grid.toml"
+    config.write_text(
+        f'[run]\ndataset = "oxford5k"\nroot = "{root}"\nfolds = 3\nmethod = "thumbnail"\n'
+        '[[grid]]\nby = ["query", "landmark"]\n'
+    )
+    arguments = ["reproduce", config, "--out", tmp_path / "grid", "--no-notebooks"]
+    arguments += ["--processes", 1]
+    file = tmp_path / "forecast.json"
+    status, out, _ = run(capsys, *arguments, "--dry-run", "--seconds", 0.2, "--json", file)
+    assert json.loads(file.read_text())["processor_hours"] > 0
+    assert status == 0 and out.startswith("6 runs") and "GB of disk" in out
+    assert not (tmp_path / "grid").exists()
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0 and "6 runs are finished" in out
+    status, out, _ = run(capsys, "report", tmp_path / "grid", "--out", tmp_path / "report")
+    assert status == 0 and "report.html" in out
+    assert "thumbnail" in (tmp_path / "report/report.md").read_text()
+
+
+def test_reproduce_names_what_is_wrong(capsys, tmp_path):
+    config = tmp_path / "grid.toml"
+    config.write_text("[run]\nepochs = 3\n")
+    assert "no setting 'epochs'" in refused(capsys, "reproduce", config)
+    config.write_text('[run]\nmethod = "thumbnail"\ndevice = "tpu"\n')
+    assert "--device tpu" in refused(capsys, "reproduce", config)
+    config.write_text(f'[run]\nmethod = "thumbnail"\ndataset = "oxford5k"\nroot = "{tmp_path}/no"')
+    status, out, err = run(
+        capsys, "reproduce", config, "--out", tmp_path / "out", "--processes", 1, "--no-notebooks"
+    )
+    assert (status, out) == (2, "") and "10 of 10 runs are not finished" in err
+    assert "no run has finished" in refused(capsys, "report", tmp_path / "empty")
+
+
+def test_audit_and_robustness_run_on_a_data_set(capsys, tmp_path, monkeypatch):
+    town = make_tiny_town(tmp_path / "town", "t", landmarks=3, views=6)
+    small = CONFIGS["base"].replace(
+        grid=(6, 6), query_grid=(4, 4), size=8, scales=(1.0,), shifts=1, width=2, blocks=(1,)
+    )
+    monkeypatch.setattr(AuditConfig, "network", small)
+    monkeypatch.setattr(AuditConfig.__init__, "__defaults__", (3, 1, 300, 2, small))
+    data = ["--dataset", "oxford5k", "--root", str(town.root)]
+    audit = ["audit", *data, "--steps", "2", "--out", str(tmp_path / "audit")]
+    assert main(audit) == 0
+    told = capsys.readouterr().out
+    assert "18 networks of 2 steps" in told and "the whole leak" in told
+    assert (tmp_path / "audit" / "results.json").is_file()
+    out = ["--out", str(tmp_path / "robustness"), "--methods", "colour-histogram"]
+    assert main(["robustness", *data, *out]) == 0
+    assert "scale, times smaller" in capsys.readouterr().out
+    assert main([*audit, "--seeds", "2"]) == 2
+    assert "another audit: other settings" in capsys.readouterr().err
+
+
+def test_an_unknown_variant_of_a_study_is_refused(capsys, tmp_path):
+    out = tmp_path / "study"
+    assert "choose from none" in refused(capsys, "study", "--variants", "none", "har", "--out", out)
+    assert not out.exists()
