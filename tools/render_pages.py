@@ -9,8 +9,9 @@ there is an error) and makes the pictures of `PICTURES`. The README is a templat
 stands between ``<!-- = EXPRESSION -->`` and ``<!-- end -->`` is what the expression gives. The
 second brings it up to date, the third says whether it is, and exits with 1 if not.
 
-A template reads results with `stored`, `comparison`, `runs`, `difference` and `scale_costs`, and
-shows them with `table` and the filters ``fixed``, ``signed``, ``interval``, ``gain``, ``measured``.
+A template reads results with `stored`, `comparison`, `by_landmark`, `difference`, `study_rows`,
+`parameters` and `scale_costs`, and shows them with `table` and the filters ``fixed``, ``signed``,
+``interval``, ``gain``, ``measured``, ``cells`` and ``average``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -30,11 +32,13 @@ from PIL import Image, ImageDraw
 from indiret.cost import Rates, RunRates, distinct, estimate, in_words
 from indiret.datasets import RetrievalDataset, load_dataset
 from indiret.evaluation import nested_bootstrap
+from indiret.networks import load_network, parameter_count
 from indiret.sampling import VERSIONS
 from indiret.training import TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 BOOK, DATA = ROOT / "book", ROOT / "indiret" / "data"
+EVIDENCE = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
 MARKED = re.compile(r"(<!-- = (.+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 
 # The page on scale: what is worked out from measured rates, and for which machines.
@@ -74,13 +78,34 @@ def comparison(dataset: str) -> dict[str, Any]:
     return {r["method"]: r for r in sorted(found, key=lambda r: (-r["mAP"], r["method"]))}
 
 
-def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, float, float]:
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> Sequence[float]:
     """Of two results of `comparison` on one data set: mAP with interval, paired by query."""
-    pairs = [
+    ours, theirs = (
         {(query.rpartition("_")[0], query, 0): value for query, value in result["AP"].items()}
         for result in (one, other)
-    ]
-    return tuple(nested_bootstrap(*pairs))
+    )
+    return nested_bootstrap(ours, theirs)
+
+
+def by_landmark(result: Mapping[str, Any]) -> dict[str, float]:
+    """Mean average precision of each landmark's queries, of a result of `comparison`."""
+    values: dict[str, list[float]] = {}
+    for query, value in result["AP"].items():
+        values.setdefault(query.rpartition("_")[0], []).append(value)
+    return {landmark: fmean(found) for landmark, found in sorted(values.items())}
+
+
+def study_rows(dataset: str) -> dict[tuple[str, str], Any]:
+    """Of the study of attention and feedback: what was measured, by mask and second round."""
+    return {
+        (row["variant"], row["scheme"]): row
+        for row in stored("study/results.json")[dataset]["rows"]
+    }
+
+
+def parameters(network: str) -> int:
+    """How many parameters a shipped network has."""
+    return parameter_count(load_network(network))
 
 
 def fixed(value: float | None, digits: int = 3) -> str:
@@ -129,6 +154,15 @@ def measured(result: Mapping[str, Any], measure: str = "mAP", digits: int = 2) -
     """
     low, high = result[f"{measure}_ci"]
     return f"{fixed(result[measure])} ({fixed(low, digits)} … {fixed(high, digits)})"
+
+
+def cells(row: Mapping[str, Any], *measures: str) -> str:
+    """Some measures as cells of a table's line, by default those of evidence.
+
+    >>> cells({"mIoU": 0.5, "pixel_auc": 0.9}, "mIoU", "patch_match", "pixel_auc")
+    '0.500 |  | 0.900'
+    """
+    return " | ".join(fixed(row.get(measure)) for measure in measures or EVIDENCE)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -208,9 +242,10 @@ def environment(folder: Path = BOOK) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {form.__name__: form for form in (fixed, signed, interval, gain, measured)}
-    readers = (stored, comparison, difference, scale_costs, table, in_words)
-    made.globals |= {reader.__name__: reader for reader in readers}
+    forms = (fixed, signed, interval, gain, measured, cells)
+    made.filters |= {form.__name__: form for form in forms} | {"average": fmean}
+    readers = (stored, comparison, by_landmark, difference, study_rows, parameters, scale_costs)
+    made.globals |= {reader.__name__: reader for reader in (*readers, table, in_words)}
     made.globals["scale"] = json.loads((BOOK / "scale.json").read_text("utf-8"))
     made.globals |= {"scale_databases": DATABASES, "scale_places": list(PLACES)}
     return made
@@ -250,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, help="a copy of book/, changed in place")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="bring its figures up to date")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if not current")
+    parser.add_argument("--check", action="store_true", help="only say whether they are")
     asked = parser.parse_args(arguments)
     if asked.folder is None and asked.readme is None:
         parser.error("name the folder of a staged book, or --readme FILE.")
