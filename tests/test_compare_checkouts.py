@@ -1,5 +1,7 @@
 """Two recordings of the same code are equal; what differs or is missing is found."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -14,14 +16,21 @@ def town(tmp_path_factory):
     return make_tiny_town(tmp_path_factory.mktemp("town"), "tiny")
 
 
-@pytest.fixture
-def recorded(town, tmp_path):
-    """Two recordings, and the arrays of one method's file in the second."""
+@pytest.fixture(scope="module")
+def twice(town, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recorded")
     for side in ("before", "after"):
-        record(tmp_path / side, [town], METHODS)
-    path = tmp_path / "after" / town.name / "mutual-nn.npz"
+        record(folder / side, [town], METHODS)
+    return folder
+
+
+@pytest.fixture
+def recorded(town, twice, tmp_path):
+    """Two recordings, and the path and arrays of one method's file in the second."""
+    folder = shutil.copytree(twice, tmp_path / "recorded")
+    path = folder / "after" / town.name / "mutual-nn.npz"
     with np.load(path) as file:
-        return tmp_path, path, dict(file)
+        return folder, path, dict(file)
 
 
 def compared(folder):
