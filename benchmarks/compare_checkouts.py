@@ -96,9 +96,8 @@ def record_retriever(name: str, dataset: RetrievalDataset) -> dict[str, np.ndarr
         pair = queries[asked], features[named]
         for kind, evidence in explain_pair(retriever, *pair).items():
             for part in ("score", "pairs", "target_map", "query_map"):
-                if hasattr(evidence, part):
-                    values = np.asarray(getattr(evidence, part))
-                    arrays[f"evidence/{number}/{kind}/{part}"] = values
+                if (values := getattr(evidence, part, None)) is not None:
+                    arrays[f"evidence/{number}/{kind}/{part}"] = np.asarray(values)
         if (points := transfer_points(retriever, *pair)) is not None:
             arrays[f"points/{number}"] = points
     for module in vars(retriever).values():
