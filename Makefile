@@ -25,7 +25,7 @@ $(BIN)/python:
 		bare="$$python"; \
 	done; \
 	if [ "$$bare" ]; then \
-		echo "$$bare cannot make $@: install its venv, in Debian with apt-get install python3-venv."; \
+		echo "$$bare has no venv module: install it, in Debian with apt-get install python3-venv."; \
 	else \
 		echo "No Python 3.11 to 3.14 is found: install one, or name it in make PYTHON=/path/to/python."; \
 	fi >&2; \
@@ -43,8 +43,7 @@ book: $(VENV)/installed
 	@rm -rf _build/html $(SOURCE)
 	@mkdir -p $(SOURCE)
 	@cp -r book $(SOURCE)/book
-	@$(BIN)/python -m tools.toytown_page indiret/data/toytown $(SOURCE)/book
-	@$(BIN)/python -m tools.scale_page book/scale.json $(SOURCE)/book
+	@$(BIN)/python -m tools.render_pages $(SOURCE)/book
 	@$(BIN)/python -m tools.run_notebooks --out $(SOURCE)/notebooks --reuse _build/chapters \
 		notebooks/[0-9]*.ipynb
 	@$(BIN)/jupyter-book build $(SOURCE) --config _config.yml --toc book/_toc.yml \

@@ -14,10 +14,10 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from indiret.experiments.evaluator import write_json
+from indiret.checkpoints import write_json
 from indiret.experiments.forecast import SECONDS, estimate_grid
+from indiret.experiments.grid import read_grid, run_grid
 from indiret.experiments.reproduction import RunConfig
-from indiret.experiments.runner import read_grid, run_grid
 
 
 def busy() -> float:

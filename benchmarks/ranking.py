@@ -17,8 +17,8 @@ from PIL import Image
 
 from indiret.datasets import Query, load_dataset
 from indiret.evidence import METHODS, explain
-from indiret.networks import build_network
-from indiret.ranking import NetworkMethod, prepare, rank
+from indiret.network import build_network
+from indiret.retrieval import NetworkRetriever, index_database, rank
 
 PICTURES, PAIRS, REPEATS = 1000, 32, 7
 
@@ -36,7 +36,7 @@ def best_of(run: Callable[[], object]) -> float:
 
 def main() -> None:
     torch.set_num_threads(1)
-    method = NetworkMethod(build_network("base"))
+    method = NetworkRetriever(build_network("base"))
     random = np.random.default_rng(0)
     small = random.integers(0, 256, (PAIRS, 24, 32, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -46,12 +46,12 @@ def main() -> None:
         database = load_dataset("folder", folder)
         asked = Query("query", "0000.jpg", None, "noise")
         database = replace(database, queries=(asked,))
-        rank(method, [asked], database, prepare(method, database))
+        rank(method, [asked], database, index_database(method, database))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(f"peak memory after ranking {PICTURES} pictures: {peak:.2f} GiB")
 
-    features = [method.prepare(picture) for picture in small]
-    query = method.prepare_query(small[0])
+    features = [method.encode(picture) for picture in small]
+    query = method.encode_query(small[0])
     tensor = method.tensor(query, features)
 
     def forward() -> None:

@@ -4,7 +4,7 @@ Ranks generated photos of real size (1024 × 768) in blocks with an untrained `b
 do not matter for time and memory. `--photos 5063 --queries 55` is Oxford itself; fewer are a part.
 `--fast` takes the coarse grids of the fast setting. The file keeps one rehearsal of each setting;
 in the full one it also measures what a run of the reproduction needs of this machine, from which
-`tools/scale_page.py` works out the whole. One thread.
+`tools/render_pages.py` works out the whole. One thread.
 """
 
 import argparse
@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from indiret.cost import measure_run_rates
+from indiret.checkpoints import write_json
 from indiret.datasets import Query, RetrievalDataset, load_dataset
-from indiret.networks import build_network
-from indiret.ranking import NetworkMethod, rank_in_blocks
-from indiret.runs import RunConfig
+from indiret.experiments.forecast import measure_run_rates
+from indiret.experiments.reproduction import RunConfig
+from indiret.network import build_network
+from indiret.retrieval import NetworkRetriever, rank_in_blocks
 
 FILES = 64  # distinct photos; the database names them over and over
 
@@ -65,8 +66,10 @@ def main() -> None:
     config = RunConfig(fast=args.fast)
     found = json.loads(args.out.read_text()) if args.out.is_file() else {"rehearsals": {}}
     if not args.fast:
-        found["rates"] = measure_run_rates(config, config.load(), args.seconds)._asdict()
-    method = NetworkMethod(build_network(config.shape))
+        rates = measure_run_rates(config, config.load(), args.seconds)
+        found["rates"] = {name: getattr(rates, name) for name in ("photo", "pair", "step", "kept")}
+        found["rates"] |= {"target": rates.photo, "query": rates.photo}
+    method = NetworkRetriever(build_network(config.shape))
     with tempfile.TemporaryDirectory() as folder:
         database = stand_ins(Path(folder), args.photos, args.queries)
         first = replace(database, images=dict(list(database.images.items())[: args.block]))
@@ -83,7 +86,7 @@ def main() -> None:
     machine = f"{platform.machine()}, one thread, torch {torch.__version__.partition('+')[0]}"
     found["machine"] = machine
     found["rehearsals"]["fast" if args.fast else "full"] = rehearsal
-    args.out.write_text(json.dumps(found, indent=2) + "\n")
+    write_json(args.out, found)
     print(json.dumps(found, indent=2))
 
 

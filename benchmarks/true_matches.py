@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from indiret.correlation import correlation_tensor
-from indiret.correspondence import true_partners
 from indiret.datasets import RetrievalDataset, load_dataset
+from indiret.evaluation import ground_truth_matches
 from indiret.images import crop
-from indiret.networks import NetworkConfig
+from indiret.network import NetworkConfig, cut_patches
 
 ONE_WINDOW = {"scales": (1.0,), "shifts": 1}
 ROWS: list[tuple[str, dict[str, object]]] = [
@@ -63,13 +63,14 @@ def main() -> None:
         first, near = [], []
         for asked, shown in drawn:
             box, picture = roi_box(town, asked), town.read(shown)
-            query = config.cut(crop(town.read(asked), box), query=True)
-            target = config.cut(picture)
+            query = cut_patches(config, crop(town.read(asked), box), query=True)
+            target = cut_patches(config, picture)
             view = correlation_tensor(target[None], query[None], [metric], standardise=False)
             best = view[0, 0].flatten(0, 1).argmax(0).numpy()
-            geometry = town.geometry(asked), town.geometry(shown)
+            there, here = town.geometry(asked), town.geometry(shown)
+            assert there is not None and here is not None  # Toytown has it of every photo
             grids = config.query_grid, picture.shape, config.grid
-            partners = true_partners(*geometry, box, *grids)
+            partners = ground_truth_matches(there, here, box, *grids)
             known = partners[..., 0] >= 0
             found = np.stack(np.divmod(best, config.grid[1]), axis=-1)
             steps = np.abs(found - partners).max(-1)[known]

@@ -8,19 +8,30 @@ Chapter: *Convolution in four dimensions*.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from indiret.attention import MASKS, Attention
+from indiret.attention import MASKS, Attention, tensor_grid
 from indiret.conv4d import BatchNorm4d, Conv4d, PivotConv4d, max_pool4d
+from indiret.patches import check_choice
 
 LAYOUTS = ("full", "pivot", "flat")
 NORMS = ("batch", "group")
-ATTENTIONS = ("none", *MASKS)
 PLACEMENTS = ("after_block", "before_sum")
+
+
+def attention_names() -> tuple[str, ...]:
+    """What ``attention`` can be: none, or a registered mask.
+
+    Examples
+    --------
+    >>> attention_names()[:3]
+    ('none', 'har', 'har-normalised')
+    """
+    return ("none", *MASKS)
 
 
 def to_flat(tensor: Tensor) -> Tensor:
@@ -28,11 +39,18 @@ def to_flat(tensor: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> to_flat(torch.rand(2, 4, 14, 10, 7, 9)).shape
     torch.Size([2, 4, 98, 90])
     """
     return tensor.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+
+
+def check_layers(conv: str, norm: str, attention: str, placement: str) -> None:
+    """ValueError if one of the choices that all architectures share is unknown."""
+    check_choice("conv", conv, LAYOUTS)
+    check_choice("norm", norm, NORMS)
+    check_choice("attention", attention, attention_names())
+    check_choice("placement", placement, PLACEMENTS)
 
 
 class Layers:
@@ -41,29 +59,16 @@ class Layers:
     def __init__(
         self, conv: str, norm: str, attention: str = "none", placement: str = "after_block"
     ):
-        for name, value, known in (
-            ("conv", conv, LAYOUTS),
-            ("norm", norm, NORMS),
-            ("attention", attention, ATTENTIONS),
-            ("placement", placement, PLACEMENTS),
-        ):
-            if value not in known:
-                raise ValueError(f"{name}={value!r} is not known; choose from {', '.join(known)}.")
+        check_layers(conv, norm, attention, placement)
         self.mask, self.placement = attention, placement
-        self.flat = conv == "flat"
-        self.pivot = conv == "pivot"
-        self.group = norm == "group"
+        self.flat, self.pivot, self.group = conv == "flat", conv == "pivot", norm == "group"
 
     def conv(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Module:
         """Convolution without bias, padded so that only the stride shrinks the map."""
-        if self.flat:
-            layer: nn.Module = nn.Conv2d(
-                in_channels, out_channels, kernel, stride, kernel // 2, bias=False
-            )
-        else:
-            # A pivot kernel of one tap would be the same tap twice.
-            kind = PivotConv4d if self.pivot and kernel > 1 else Conv4d
-            layer = kind(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
+        kind: type[nn.Module] = nn.Conv2d if self.flat else Conv4d
+        if self.pivot and kernel > 1:  # of one tap, it would be the same tap twice
+            kind = PivotConv4d
+        layer = kind(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
         taps = sum(weight[0, 0].numel() for weight in layer.parameters())
         for weight in layer.parameters():
             nn.init.normal_(weight, std=math.sqrt(2 / (out_channels * taps)))  # He et al. (2015)
@@ -122,8 +127,7 @@ class Backbone(nn.Module):
         self, flat: bool, stem: nn.Module, stages: Sequence[Sequence[nn.Module]], channels: int
     ):
         super().__init__()
-        self.flat = flat
-        self.stem = stem
+        self.flat, self.stem = flat, stem
         self.stages = nn.ModuleList(nn.Sequential(*blocks) for blocks in stages)
         self.classifier = nn.Linear(channels, 2)
 
@@ -137,12 +141,10 @@ class Backbone(nn.Module):
 
     def forward(self, tensor: Tensor) -> Tensor:
         """(B, V, m, n, m', n') → logits (B, 2), index 1 for relevant."""
-        for module in self.modules():
-            if isinstance(module, Attention):
-                module.grid = tensor.shape[2:]
         x = to_flat(tensor) if self.flat else tensor
-        for layer in self.layers.values():
-            x = layer(x)
+        with tensor_grid(tensor.shape[2:]):
+            for layer in self.layers.values():
+                x = layer(x)
         return self.classifier(x.mean(tuple(range(2, x.ndim))))
 
 
@@ -181,10 +183,12 @@ def resnet18(
 ) -> Backbone:
     """ResNet18 without its first max-pool, as the authors' earlier code has it.
 
+    Raises ValueError if a choice is unknown; `indiret.network.NetworkConfig` checks the numbers.
+
     Parameters
     ----------
-    conv
-        ``"full"``, ``"pivot"`` or ``"flat"``.
+    conv, norm
+        ``"full"``, ``"pivot"`` or ``"flat"``; ``"batch"`` or ``"group"``.
     views
         V, the tensor's channels.
     width
@@ -193,27 +197,14 @@ def resnet18(
         Blocks of each stage; every stage but the first halves the resolution.
     stem_kernel, stem_stride
         Of the first convolution; 7 and 2 in the original, on pictures.
-    norm
-        ``"batch"`` or ``"group"``.
     attention
         ``"none"``, or a mask out of `indiret.attention.MASKS`, one for every block.
     placement
         Where it is applied: ``"after_block"``, as the paper's text reads, or ``"before_sum"``,
         after the second norm and before the residual sum, as in the authors' earlier code.
 
-    Returns
-    -------
-    Backbone
-        (B, V, m, n, m', n') → logits (B, 2).
-
-    Raises
-    ------
-    ValueError
-        If a choice is unknown. `indiret.networks.NetworkConfig` checks the numbers.
-
     Examples
     --------
-    >>> import torch
     >>> network = resnet18("flat", width=8, blocks=(1, 1))
     >>> network(torch.rand(2, 4, 6, 4, 3, 5)).shape
     torch.Size([2, 2])
@@ -253,7 +244,6 @@ def vgg11(
 
     Examples
     --------
-    >>> import torch
     >>> network = vgg11("pivot", width=4, blocks=(1, 1, 2), stem_stride=2)
     >>> list(network.layers)
     ['stem', 'stage2.0', 'stage3.0', 'stage3.1']
@@ -330,7 +320,6 @@ def inception(
 
     Examples
     --------
-    >>> import torch
     >>> network = inception("pivot", width=8, blocks=(1, 1, 1))
     >>> network(torch.rand(2, 4, 6, 4, 3, 5)).shape
     torch.Size([2, 2])
@@ -360,10 +349,31 @@ def inception(
 
 def _refuse_inner_attention(name: str, attention: str, placement: str) -> None:
     if attention != "none" and placement == "before_sum":
-        raise ValueError(
-            f"placement='before_sum' needs residual blocks, and {name} has none; take "
-            "'after_block'."
-        )
+        needs = f"placement='before_sum' needs residual blocks, and {name} has none"
+        raise ValueError(f"{needs}; take 'after_block'.")
 
 
-ARCHITECTURES = {"resnet18": resnet18, "vgg11": vgg11, "inception": inception}
+ARCHITECTURES: dict[str, Callable[..., Backbone]] = {
+    "resnet18": resnet18,
+    "vgg11": vgg11,
+    "inception": inception,
+}
+
+
+def register_architecture(name: str, build: Callable[..., Backbone]) -> None:
+    """Add an architecture that configs can then name; ValueError if the name is taken.
+
+    ``build`` takes what `resnet18` takes, by keyword, and returns a `Backbone`, whose ``layers``
+    evidence is read from.
+
+    Examples
+    --------
+    >>> register_architecture("thin", lambda **settings: resnet18(**(settings | {"width": 2})))
+    >>> from indiret.network import build_network, parameter_count
+    >>> parameter_count(build_network({"architecture": "thin"})) < 15_000
+    True
+    >>> del ARCHITECTURES["thin"]
+    """
+    if name in ARCHITECTURES:
+        raise ValueError(f"an architecture named {name!r} is registered already; choose another.")
+    ARCHITECTURES[name] = build

@@ -1,19 +1,23 @@
-"""Attention masks over the 4-D feature maps: the paper's hypersphere (Eq. 5–9) and other shapes.
+"""Attention masks over the 4-D feature maps: the paper's hypersphere (Eq. 5–9), a door for others.
 
 A mask looks at a layer's features and returns Θ, how much each patch pair counts; `attend` applies
 it as Eq. 5 does. Every mask is a module from features (B, C, m, n, m', n') to Θ, (B or 1, m, n, m',
-n'), so that another one is written in twenty lines.
+n'), so that another one is written in twenty lines and added by `register_mask`.
 
 Chapter: *Hypersphere attention*.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from indiret.patches import check_choice
 
 NORMALISERS = ("peak", "pdf", "paper")
 COORDINATES = ("normalised", "index")
@@ -46,10 +50,7 @@ def coordinates(
     >>> coordinates((1, 2, 4, 1))[0, 1, :, 0, 2].tolist()
     [-0.75, -0.25, 0.25, 0.75]
     """
-    if kind not in COORDINATES:
-        raise ValueError(
-            f"coordinates={kind!r} is not known; choose from {', '.join(COORDINATES)}."
-        )
+    check_choice("coordinates", kind, COORDINATES)
     like = torch.empty(0) if like is None else like
     axes = [torch.arange(length, dtype=like.dtype, device=like.device) for length in shape]
     if kind == "normalised":
@@ -81,49 +82,29 @@ class _Hypersphere(torch.autograd.Function):
         by_center = (flow * 2 * beyond / spread**2).unsqueeze(-1) * away  # Eq. 9, a vector
         by_mu = flow * beyond / spread**2  # Eq. 7
         squared = beyond.square()
-        by_sigma = (
-            flow
-            * {  # Eq. 8, for each normaliser
-                "peak": squared / spread**3,
-                "pdf": (squared - spread**2) / spread**3,
-                "paper": (2 * squared - spread**2) / (2 * spread**3),
-            }[ctx.normaliser]
-        )
+        factors = {  # Eq. 8, for each normaliser
+            "peak": squared / spread**3,
+            "pdf": (squared - spread**2) / spread**3,
+            "paper": (2 * squared - spread**2) / (2 * spread**3),
+        }
+        by_sigma = flow * factors[ctx.normaliser]
         everywhere = tuple(range(1, theta.ndim))
-        return (
-            None,
-            by_center.sum(everywhere),
-            by_mu.sum(everywhere),
-            by_sigma.sum(everywhere),
-            None,
-        )
+        sums = [part.sum(everywhere) for part in (by_center, by_mu, by_sigma)]
+        return None, *sums, None
 
 
 def hypersphere(
     places: Tensor, center: Tensor, mu: Tensor, sigma: Tensor, normaliser: str = "peak"
 ) -> Tensor:
-    """Θ(x) = N · exp(−(d − μ)² / 2σ²) with d = ‖x − c‖² (Eq. 6).
+    """Θ(x) = N · exp(−(d − μ)² / 2σ²) with d = ‖x − c‖² (Eq. 6), (B, m, n, m', n').
 
-    Parameters
-    ----------
-    places
-        x, (m, n, m', n', 4), from `coordinates`.
-    center, mu, sigma
-        c (B, 4), μ (B,) and σ (B,) > 0, for B masks. μ is a squared radius: 0 makes a ball, more
-        makes a shell.
-    normaliser
-        N: ``"peak"`` 1, which keeps Θ in 0 … 1 as the paper says; ``"pdf"`` 1 / (√(2π) σ), of which
-        the paper's Eq. 8 is the derivative; ``"paper"`` 1 / √(2πσ), as Eq. 6 prints it.
+    x, (m, n, m', n', 4), is from `coordinates`; c (B, 4), μ (B,) and σ (B,) > 0 are of B masks. μ
+    is a squared radius: 0 makes a ball, more makes a shell. N is, by ``normaliser``, 1 for
+    ``"peak"``, which keeps Θ in 0 … 1 as the paper says; 1 / (√(2π) σ) for ``"pdf"``, of which the
+    paper's Eq. 8 is the derivative; 1 / √(2πσ) for ``"paper"``, as Eq. 6 prints it.
 
-    Returns
-    -------
-    Tensor
-        (B, m, n, m', n'). Its gradients are Eq. 7–9 in closed form, with the errata mended.
-
-    Raises
-    ------
-    ValueError
-        If the normaliser is unknown.
+    Gradients are Eq. 7–9 in closed form, with the errata mended. Raises ValueError if the
+    normaliser is unknown.
 
     Examples
     --------
@@ -132,9 +113,7 @@ def hypersphere(
     >>> theta[0, 1, 1, 1, 1].item(), theta[0, 0, 0, 0, 0].item() < 0.3
     (1.0, True)
     """
-    if normaliser not in NORMALISERS:
-        known = ", ".join(NORMALISERS)
-        raise ValueError(f"normaliser={normaliser!r} is not known; choose from {known}.")
+    check_choice("normaliser", normaliser, NORMALISERS)
     theta: Tensor = _Hypersphere.apply(places, center, mu, sigma, normaliser)
     return theta
 
@@ -142,12 +121,12 @@ def hypersphere(
 def _normaliser(sigma: Tensor, kind: str) -> Tensor:
     if kind == "peak":
         return torch.ones_like(sigma)
-    return (
-        1 / (math.sqrt(2 * math.pi) * sigma) if kind == "pdf" else 1 / (2 * math.pi * sigma).sqrt()
-    )
+    if kind == "pdf":
+        return 1 / (math.sqrt(2 * math.pi) * sigma)
+    return 1 / (2 * math.pi * sigma).sqrt()
 
 
-def _inverse_softplus(sigma: float) -> Tensor:
+def inverse_softplus(sigma: float) -> Tensor:
     """s with softplus(s) + SMALLEST_SIGMA = σ, so that no step of learning makes σ negative."""
     return torch.tensor(math.log(math.expm1(sigma - SMALLEST_SIGMA)))
 
@@ -155,12 +134,12 @@ def _inverse_softplus(sigma: float) -> Tensor:
 class AttentionMask(nn.Module):
     """What every mask is: features (B, C, m, n, m', n') → Θ (B or 1, m, n, m', n').
 
-    ``looks`` tells whether Θ depends on what the features are, or only on their shape.
+    ``feature_dependent`` tells whether Θ depends on what the features are, or only on their shape.
     """
 
-    looks = False
+    feature_dependent = False
 
-    def readings(self) -> dict[str, float]:
+    def parameters_summary(self) -> dict[str, float]:
         """What it has learnt, by name, for a log."""
         return {}
 
@@ -168,20 +147,16 @@ class AttentionMask(nn.Module):
 class HypersphereMask(AttentionMask):
     """One hypersphere for all pairs, with six parameters: its centre (4), μ and σ (HAR, Eq. 6).
 
-    Parameters
-    ----------
-    normaliser, coordinates
-        See `hypersphere` and the function `coordinates`.
-    center, mu, sigma
-        Where training starts; the centre counts from the map's middle. σ is kept positive:
-        σ = softplus(s) + 0.001 with s learnt.
+    Training starts at ``center``, which counts from the map's middle, ``mu`` and ``sigma``. σ is
+    kept positive: σ = softplus(s) + 0.001 with s learnt. See `hypersphere` and the function
+    `coordinates`.
 
     Examples
     --------
     >>> mask = HypersphereMask()
     >>> mask(torch.rand(2, 8, 7, 7, 5, 5)).shape
     torch.Size([1, 7, 7, 5, 5])
-    >>> {name: round(value, 2) for name, value in mask.readings().items()}
+    >>> {name: round(value, 2) for name, value in mask.parameters_summary().items()}
     {'c_i': 0.0, 'c_j': 0.0, 'c_k': 0.0, 'c_l': 0.0, 'mu': 0.0, 'sigma': 1.0}
     """
 
@@ -201,7 +176,7 @@ class HypersphereMask(AttentionMask):
         self.normaliser, self.coordinates = normaliser, coordinates
         self.center = nn.Parameter(torch.tensor([float(c) for c in center]))
         self.mu = nn.Parameter(torch.tensor(float(mu)))
-        self.s = nn.Parameter(_inverse_softplus(sigma))
+        self.s = nn.Parameter(inverse_softplus(sigma))
 
     @property
     def sigma(self) -> Tensor:
@@ -214,211 +189,31 @@ class HypersphereMask(AttentionMask):
         one = self.center[None], self.mu[None], self.sigma[None]
         return hypersphere(places, *one, self.normaliser)
 
-    def readings(self) -> dict[str, float]:
+    def parameters_summary(self) -> dict[str, float]:
         """The six parameters by name, for a log."""
         names = ("c_i", "c_j", "c_k", "c_l", "mu", "sigma")
         values = [*self.center.tolist(), self.mu.item(), self.sigma.item()]
         return dict(zip(names, values, strict=True))
 
 
-class PredictedHypersphereMask(AttentionMask):
-    """A hypersphere whose centre is found anew in every pair; μ and σ are shared.
-
-    The centre is where the features speak: the mean place, weighted by a softmax over all entries
-    of one learnt combination of the channels.
-
-    Examples
-    --------
-    >>> PredictedHypersphereMask(channels=8)(torch.rand(2, 8, 7, 7, 5, 5)).shape
-    torch.Size([2, 7, 7, 5, 5])
-    """
-
-    looks = True
-
-    def __init__(self, channels: int, mu: float = 0.0, sigma: float = 1.0):
-        super().__init__()
-        self.saliency = nn.Linear(channels, 1, bias=False)
-        self.sphere = HypersphereMask(mu=mu, sigma=sigma)
-        self.sphere.center.requires_grad_(False)
-
-    def forward(self, features: Tensor) -> Tensor:
-        places = coordinates(features.shape[2:], like=features)
-        weights = self.saliency(features.flatten(2).mT).softmax(1)
-        center = (weights * places.flatten(0, 3)).sum(1)
-        mu, sigma = (one.expand(len(features)) for one in (self.sphere.mu, self.sphere.sigma))
-        return hypersphere(places, center, mu, sigma)
-
-    def readings(self) -> dict[str, float]:
-        return {name: self.sphere.readings()[name] for name in ("mu", "sigma")}
+_GRID: ContextVar[Sequence[int]] = ContextVar("grid")  # (m, n, m', n') of the tensor at hand
 
 
-class GaussianMask(AttentionMask):
-    """One anisotropic Gaussian for all pairs: exp(−½ ‖Lᵀ(x − c)‖²) with L lower triangular.
-
-    It can be long in some directions and thin in others, also aslant; at first it is the ball of
-    radius 1. Fourteen parameters.
-
-    Examples
-    --------
-    >>> mask = GaussianMask()
-    >>> mask(torch.rand(2, 8, 7, 7, 5, 5)).shape
-    torch.Size([1, 7, 7, 5, 5])
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.center = nn.Parameter(torch.zeros(4))
-        self.factor = nn.Parameter(torch.eye(4))
-
-    def forward(self, features: Tensor) -> Tensor:
-        away = coordinates(features.shape[2:], like=self.center) - self.center
-        return torch.exp(-(away @ self.factor.tril()).square().sum(-1) / 2)[None]
-
-    def readings(self) -> dict[str, float]:
-        """The centre, and the standard deviations along the principal directions."""
-        spreads = 1 / torch.linalg.svdvals(self.factor.detach().tril()).clamp_min(1e-6)
-        names = ("c_i", "c_j", "c_k", "c_l", "s_1", "s_2", "s_3", "s_4")
-        return dict(zip(names, [*self.center.tolist(), *spreads.tolist()], strict=True))
-
-
-class PlaneMask(AttentionMask):
-    """The matched pattern as a plane, (i, j) = A(k, l) + t, found by voting in every pair.
-
-    A roughly flat surface seen by two cameras puts its matching patches on such a plane. One learnt
-    combination of the channels votes along planes of five scales and all shifts; the best one is
-    refined by a least-squares fit of A and t to the votes near it. Θ falls off with the distance r
-    of (i, j) from it: exp(−r² / 2σ²), σ learnt.
-
-    Examples
-    --------
-    >>> PlaneMask(channels=8)(torch.rand(2, 8, 7, 7, 5, 5)).shape
-    torch.Size([2, 7, 7, 5, 5])
-    """
-
-    looks = True
-    scales = (0.35, 0.5, 0.7, 1.0, 1.4)
-
-    def __init__(self, channels: int, sigma: float = 0.3, fits: int = 2):
-        super().__init__()
-        self.saliency = nn.Linear(channels, 1)
-        self.s = nn.Parameter(_inverse_softplus(sigma))
-        self.fits = fits
-
-    @property
-    def sigma(self) -> Tensor:
-        return F.softplus(self.s) + SMALLEST_SIGMA
-
-    def forward(self, features: Tensor) -> Tensor:
-        shape = features.shape[2:]
-        exact = torch.promote_types(features.dtype, torch.float32)  # bf16 is too coarse for a fit
-        places = coordinates(shape, like=features.new_empty(0, dtype=exact))
-        votes = F.softplus(self.saliency(features.flatten(2).mT))[..., 0].to(exact)
-        with torch.autocast(features.device.type, enabled=False):
-            with torch.no_grad():  # which plane is best is a choice, and has no derivative
-                votes = (votes - votes.mean(1, keepdim=True)).view(-1, *shape)
-                plane = self.best_plane(votes, places)
-                for _ in range(self.fits):
-                    weights = votes.clamp_min(0) * self._near(places, plane)
-                    plane = fit_plane(weights, places, fallback=plane)
-            return self._near(places, plane).to(features.dtype)
-
-    def _near(self, places: Tensor, plane: Tensor) -> Tensor:
-        return torch.exp(-_off_plane(places, plane).square() / (2 * self.sigma**2))
-
-    def best_plane(self, votes: Tensor, places: Tensor) -> Tensor:
-        """(B, 2, 3): [A | t] with the largest sum of votes, over scales and shifts."""
-        planes, sums = best_planes(votes, places, self.scales)
-        return planes[torch.arange(len(planes)), sums.argmax(1)]
-
-    def readings(self) -> dict[str, float]:
-        return {"sigma": self.sigma.item()}
-
-
-def best_planes(votes: Tensor, places: Tensor, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """The plane of each scale with the largest sum of votes, over all shifts.
-
-    Parameters
-    ----------
-    votes
-        (B, m, n, m', n').
-    places
-        (m, n, m', n', 4), from `coordinates`.
-    scales
-        Of the query in the target; 1 where either fills its picture alike.
-
-    Returns
-    -------
-    planes, sums
-        (B, S, 2, 3), [A | t] in normalised coordinates, and (B, S).
-
-    Examples
-    --------
-    >>> places = coordinates((5, 5, 5, 5))
-    >>> votes = (places[..., :2] - places[..., 2:]).norm(dim=-1).lt(0.1).float()
-    >>> planes, sums = best_planes(votes[None], places, (0.5, 1.0))
-    >>> planes.shape, sums.argmax().item(), sums.max().item()
-    (torch.Size([1, 2, 2, 3]), 1, 25.0)
-    """
-    m, n = votes.shape[1:3]
-    target, query = places[:, :, 0, 0, :2].flatten(0, 1), places[0, 0, :, :, 2:].flatten(0, 1)
-    planes, sums = [], []
-    for scale in scales:
-        ahead = target[:, None] + scale * query  # shifted by t = each target patch in turn
-        cells = ((ahead + 1) / 2 * ahead.new_tensor([m, n])).floor().long()
-        inside = ((cells >= 0) & (cells < cells.new_tensor([m, n]))).all(-1)
-        index = (cells[..., 0] * n + cells[..., 1]).clamp(0, m * n - 1)
-        index = index * len(query) + torch.arange(len(query), device=votes.device)
-        gathered = votes.flatten(1)[:, index.flatten()].view(-1, *index.shape)
-        best, shift = (gathered * inside).sum(-1).max(1)
-        linear = scale * torch.eye(2, device=votes.device).expand(len(votes), 2, 2)
-        planes.append(torch.cat([linear.to(votes), target[shift, :, None].to(votes)], 2))
-        sums.append(best)
-    return torch.stack(planes, 1), torch.stack(sums, 1)
-
-
-def fit_plane(weights: Tensor, places: Tensor, fallback: Tensor) -> Tensor:
-    """(B, 2, 3): [A | t] that least squares fit to (i, j) = A(k, l) + t.
-
-    Parameters
-    ----------
-    weights
-        (B, m, n, m', n') ≥ 0: how much each patch pair counts.
-    places
-        (m, n, m', n', 4), from `coordinates`.
-    fallback
-        (B, 2, 3): taken where weights leave the plane undetermined or flip it over.
-
-    Examples
-    --------
-    >>> places = coordinates((5, 5, 5, 5))
-    >>> weights = (places[..., :2] - 0.5 * places[..., 2:] - 0.2).norm(dim=-1).lt(0.25).float()
-    >>> fit_plane(weights[None], places, torch.zeros(1, 2, 3))[0, :, :2].diagonal() > 0.3
-    tensor([True, True])
-    """
-    flat = weights.flatten(1)
-    ones = places.new_ones(*places.shape[:-1], 1)
-    query = torch.cat([places[..., 2:], ones], dim=-1).flatten(0, 3)
-    moments = torch.einsum("bx,xp,xq->bpq", flat, query, query)
-    crossed = torch.einsum("bx,xp,xq->bpq", flat, places[..., :2].flatten(0, 3), query)
-    ridge = 1e-4 * torch.eye(3, dtype=flat.dtype, device=flat.device)
-    scale = moments.diagonal(dim1=1, dim2=2).amax(1).clamp_min(1e-12)[:, None, None]
-    plane = torch.linalg.solve(moments / scale + ridge, (crossed / scale).mT).mT
-    sound = torch.linalg.det(plane[:, :, :2]) > 0.02
-    return torch.where(sound[:, None, None], plane, fallback)
-
-
-def _off_plane(places: Tensor, plane: Tensor) -> Tensor:
-    """(B, m, n, m', n'): how far (i, j) is from where the plane sends (k, l)."""
-    ahead = torch.einsum("bpq,mnklq->bmnklp", plane[:, :, :2], places[..., 2:])
-    shift = plane[:, :, 2].view(-1, 1, 1, 1, 1, 2)
-    return (places[..., :2] - ahead - shift).norm(dim=-1)
+@contextmanager
+def tensor_grid(grid: Sequence[int]) -> Iterator[None]:
+    """Tell attention in the flat layout, whose maps do not show it, the tensor's grid."""
+    token = _GRID.set(grid)
+    try:
+        yield
+    finally:
+        _GRID.reset(token)
 
 
 class Attention(nn.Module):
     """A mask applied to a layer's features (Eq. 5), in any layout.
 
     In the flat layout a mask is evaluated on the full grid and averaged over each pixel's area. A
-    mask that looks at features sees, at every patch pair, those of the pixel that holds the pair.
+    mask that depends on features sees, at every patch pair, those of the pixel that holds the pair.
 
     Examples
     --------
@@ -427,22 +222,18 @@ class Attention(nn.Module):
     torch.Size([2, 8, 7, 7, 5, 5])
     """
 
-    grid: Sequence[int] = ()  # (m, n, m', n'); the flat layout's maps do not tell it
-
     def __init__(self, name: str, channels: int, flat: bool = False):
         super().__init__()
         if name not in MASKS:
-            raise ValueError(
-                f"attention={name!r} is not known; choose from none, {', '.join(MASKS)}."
-            )
-        self.mask = MASKS[name](channels)
-        self.flat = flat
+            known = ", ".join(MASKS)
+            raise ValueError(f"attention={name!r} is not known; choose from none, {known}.")
+        self.mask, self.flat = MASKS[name](channels), flat
 
     def forward(self, features: Tensor) -> Tensor:
         if not self.flat:
             return attend(features, self.mask(features))
-        m, n, rows, columns = self.grid
-        if self.mask.looks:
+        m, n, rows, columns = _GRID.get()
+        if self.mask.feature_dependent:
             seen = F.interpolate(features, (m * rows, n * columns))
             seen = seen.unflatten(3, (n, columns)).unflatten(2, (m, rows)).transpose(3, 4)
         else:
@@ -452,11 +243,24 @@ class Attention(nn.Module):
         return attend(features, F.adaptive_avg_pool2d(picture, (height, width)))
 
 
-MASKS: dict[str, Callable[[int], AttentionMask]] = {
+Mask = Callable[[int], AttentionMask]  # from the number of channels
+MASKS: dict[str, Mask] = {
     # As printed: whole-number coordinates, Eq. 6's factor, μ = σ = 1, the middle.
     "har": lambda channels: HypersphereMask("paper", "index", mu=1.0, sigma=1.0),
     "har-normalised": lambda channels: HypersphereMask(),
-    "predicted": PredictedHypersphereMask,
-    "gaussian": lambda channels: GaussianMask(),
-    "plane": PlaneMask,
 }
+
+
+def register_mask(name: str, mask: Mask) -> None:
+    """Add a mask that configs and the command line can then name; ValueError if the name is taken.
+
+    Examples
+    --------
+    >>> register_mask("small-ball", lambda channels: HypersphereMask(sigma=0.2))
+    >>> Attention("small-ball", channels=8)(torch.rand(1, 8, 3, 3, 3, 3)).shape
+    torch.Size([1, 8, 3, 3, 3, 3])
+    >>> del MASKS["small-ball"]
+    """
+    if name in MASKS:
+        raise ValueError(f"a mask named {name!r} is registered already; choose another name.")
+    MASKS[name] = mask

@@ -13,7 +13,6 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 Four = tuple[int, int, int, int]
 
@@ -53,8 +52,7 @@ class _Conv4d(nn.Module):
             raise ValueError(
                 f"{in_channels} → {out_channels} channels is not allowed; give at least one each."
             )
-        self.in_channels = in_channels
-        self.out_channels = out_channels
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = _four(kernel_size, "kernel_size", 1)
         self.stride = _four(stride, "stride", 1)
         self.padding = _four(padding, "padding", 0)
@@ -111,34 +109,17 @@ class Conv4d(_Conv4d):
     samples, and each tap's result is added to the row it belongs to. With a stride s₁ > 1 the rows
     fall into s₁ phases, each of which meets only every s₁-th tap: one smaller ``conv3d`` each.
 
-    Parameters
-    ----------
-    in_channels, out_channels
-        C and O, at least 1.
-    kernel_size, stride, padding
-        One int for all four dimensions or one for each; kernels may be even, padding is smaller
-        than the kernel.
-    bias
-        Whether a learnt constant is added to each output channel.
-
-    Attributes
-    ----------
-    weight
-        (O, C, k₁, k₂, k₃, k₄), the natural layout.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is out of range, or an input has other than 6 dimensions and C channels or
-        is smaller than the kernel.
+    ``kernel_size``, ``stride`` and ``padding`` are one int for all four dimensions or one for each;
+    kernels may be even, padding is smaller than the kernel. ``weight`` is (O, C, k₁, k₂, k₃, k₄),
+    the natural layout. Raises ValueError or TypeError if an argument is out of range, or an input
+    has other than 6 dimensions and C channels or is smaller than the kernel.
 
     Examples
     --------
     >>> conv = Conv4d(4, 8, kernel_size=3, stride=2, padding=1)
     >>> conv(torch.rand(2, 4, 14, 14, 7, 9)).shape
     torch.Size([2, 8, 7, 7, 4, 5])
-    >>> conv.weight.shape
-    torch.Size([8, 4, 3, 3, 3, 3])
+
     """
 
     def _add_weights(self, *channels: int) -> None:
@@ -170,12 +151,8 @@ class Conv4d(_Conv4d):
         if rows.shape[1] == 0:
             return ()
         weight = self.weight[:, :, phase :: self.stride[0]].movedim(2, 0)
-        out = F.conv3d(
-            rows.flatten(0, 1),
-            weight.flatten(0, 1),
-            stride=self.stride[1:],
-            padding=self.padding[1:],
-        )
+        stride, padding = self.stride[1:], self.padding[1:]
+        out = F.conv3d(rows.flatten(0, 1), weight.flatten(0, 1), None, stride, padding)
         return out.unflatten(1, weight.shape[:2]).unflatten(0, rows.shape[:2]).unbind(2)
 
 
@@ -186,12 +163,8 @@ class PivotConv4d(_Conv4d):
     query's cells at the target's own: 18 of the 81 taps of 3⁴ (the centre counted twice), after
     Min, Kang and Cho, *Hypercorrelation Squeeze* (2021). The centre of a kernel is at size // 2.
 
-    Parameters and errors are `Conv4d`'s.
-
-    Attributes
-    ----------
-    target_weight, query_weight
-        (O, C, k₁, k₂) and (O, C, k₃, k₄).
+    Parameters and errors are `Conv4d`'s; ``target_weight`` is (O, C, k₁, k₂) and ``query_weight``
+    (O, C, k₃, k₄).
 
     Examples
     --------
@@ -209,19 +182,11 @@ class PivotConv4d(_Conv4d):
         _check_input(x, self.in_channels)
         size = self.output_size(x.shape[2:])
         (s1, s2, s3, s4), (p1, p2, p3, p4) = self.stride, self.padding
-        over_target = F.conv3d(
-            self._centres(x, size, (2, 3)).flatten(4),
-            self.target_weight.unsqueeze(-1),
-            self.bias,
-            stride=(s1, s2, 1),
-            padding=(p1, p2, 0),
-        )
-        over_query = F.conv3d(
-            self._centres(x, size, (0, 1)).flatten(2, 3),
-            self.query_weight.unsqueeze(2),
-            stride=(1, s3, s4),
-            padding=(0, p3, p4),
-        )
+        target, query = self._centres(x, size, (2, 3)), self._centres(x, size, (0, 1))
+        weight = self.target_weight.unsqueeze(-1)
+        over_target = F.conv3d(target.flatten(4), weight, self.bias, (s1, s2, 1), (p1, p2, 0))
+        weight = self.query_weight.unsqueeze(2)
+        over_query = F.conv3d(query.flatten(2, 3), weight, None, (1, s3, s4), (0, p3, p4))
         return over_target.unflatten(4, size[2:]) + over_query.unflatten(2, size[:2])
 
     def _centres(self, x: Tensor, size: Four, dims: tuple[int, int]) -> Tensor:
@@ -237,7 +202,7 @@ class PivotConv4d(_Conv4d):
         return x
 
 
-class BatchNorm4d(_BatchNorm):
+class BatchNorm4d(nn.BatchNorm1d):
     """Batch normalisation of (B, C, m, n, m', n') over everything but the channels.
 
     Parameters, buffers and modes are those of torch's ``BatchNorm3d``.
@@ -257,59 +222,6 @@ class BatchNorm4d(_BatchNorm):
         out = super().forward(rows.flatten(0, 1).flatten(2))
         return out.view(rows.shape).transpose(1, 2)
 
-    def _check_input_dim(self, x: Tensor) -> None:
-        pass  # checked in forward, before the view
-
-
-def avg_pool4d(
-    x: Tensor,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
-) -> Tensor:
-    """Mean over 4-D windows; a window that reaches over the border averages what is inside.
-
-    Parameters
-    ----------
-    x
-        (B, C, m, n, m', n') float.
-    kernel_size, stride, padding
-        One int or four; the stride is the kernel's size if left out, padding at most half of it.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is out of range or x is not 6-D.
-
-    Examples
-    --------
-    >>> avg_pool4d(torch.ones(1, 1, 3, 3, 3, 3), 3, stride=1, padding=1).unique()
-    tensor([1.])
-    """
-    kernel, step, border = _window(x, kernel_size, stride, padding)
-    # The count of cells inside is a product over the dimensions, so the mean separates too.
-    means = [
-        _window_means(x, length, *window)
-        for length, *window in zip(x.shape[2:], kernel, step, border, strict=True)
-    ]
-    return _separable(x, means)
-
-
-def _window_means(x: Tensor, length: int, kernel: int, stride: int, padding: int) -> Tensor:
-    """(length, windows) matrix, in x's dtype, that takes a line of cells to its windows' means."""
-    windows = (length + 2 * padding - kernel) // stride + 1
-    cells = torch.arange(length, device=x.device)[:, None]
-    starts = torch.arange(windows, device=x.device) * stride - padding
-    inside = ((cells >= starts) & (cells < starts + kernel)).to(x.dtype)
-    return inside / inside.sum(0)
-
-
-def _separable(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """One (old, new) matrix along each of the four dimensions."""
-    for matrix in matrices:
-        x = torch.tensordot(x, matrix, ([2], [0]))  # moves the dimension to the end
-    return x
-
 
 def max_pool4d(
     x: Tensor,
@@ -317,28 +229,16 @@ def max_pool4d(
     stride: int | Sequence[int] | None = None,
     padding: int | Sequence[int] = 0,
 ) -> Tensor:
-    """Maximum over 4-D windows; parameters and errors are `avg_pool4d`'s.
+    """Maximum over 4-D windows; cells that share the maximum share its gradient.
 
-    Cells that share the maximum share its gradient.
+    Sizes are one int or four; the stride is the kernel's size if left out, padding at most half of
+    it. Raises ValueError or TypeError if an argument is out of range or x is not 6-D.
 
     Examples
     --------
     >>> max_pool4d(torch.rand(2, 8, 14, 14, 7, 9), 3, stride=2, padding=1).shape
     torch.Size([2, 8, 7, 7, 4, 5])
     """
-    kernel, step, border = _window(x, kernel_size, stride, padding)
-    x = F.pad(x, [p for p in reversed(border) for _ in range(2)], value=-math.inf)
-    for d, (k, s) in enumerate(zip(kernel, step, strict=True), start=2):
-        x = x.unfold(d, k, s).amax(-1)
-    return x
-
-
-def _window(
-    x: Tensor,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
-    padding: int | Sequence[int],
-) -> tuple[Four, Four, Four]:
     _check_input(x)
     kernel = _four(kernel_size, "kernel_size", 1)
     step = kernel if stride is None else _four(stride, "stride", 1)
@@ -353,28 +253,17 @@ def _window(
                 f"an input of size {tuple(x.shape[2:])} is too small for windows of {kernel} with "
                 f"padding={border}; give a larger input or smaller windows."
             )
-    return kernel, step, border
+    x = F.pad(x, [p for p in reversed(border) for _ in range(2)], value=-math.inf)
+    for d, (k, s) in enumerate(zip(kernel, step, strict=True), start=2):
+        x = x.unfold(d, k, s).amax(-1)
+    return x
 
 
 def resize4d(x: Tensor, size: int | Sequence[int]) -> Tensor:
     """Resize by 4-linear interpolation, ``align_corners=False``, no antialias.
 
-    Parameters
-    ----------
-    x
-        (B, C, m, n, m', n') float.
-    size
-        The new (m, n, m', n'), or one int for all.
-
-    Returns
-    -------
-    Tensor
-        ``(B, C, *size)``; values stay within the range of x, up to rounding.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If x is not 6-D or a size is not a whole number ≥ 1.
+    ``size`` is the new (m, n, m', n'), or one int for all; values stay within the range of x, up to
+    rounding. Raises ValueError or TypeError if x is not 6-D or a size is not a whole number ≥ 1.
 
     Examples
     --------
@@ -382,10 +271,8 @@ def resize4d(x: Tensor, size: int | Sequence[int]) -> Tensor:
     tensor([0.0000, 0.2500, 0.7500, 1.0000])
     """
     _check_input(x)
-    size = _four(size, "size", 1)
-    matrices = [
-        # torch's own weights, read off the unit vectors
-        F.interpolate(torch.eye(old, dtype=x.dtype, device=x.device)[None], new, mode="linear")[0]
-        for old, new in zip(x.shape[2:], size, strict=True)
-    ]
-    return _separable(x, matrices)
+    for old, new in zip(x.shape[2:], _four(size, "size", 1), strict=True):
+        unit = torch.eye(old, dtype=x.dtype, device=x.device)
+        weights = F.interpolate(unit[None], new, mode="linear")[0]  # torch's own, (old, new)
+        x = torch.tensordot(x, weights, ([2], [0]))  # moves the dimension to the end
+    return x

@@ -6,17 +6,28 @@ Chapter: *From Grad-CAM to evidence*.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from indiret.networks import IndicativeNetwork
+from indiret.conv4d import resize4d
+from indiret.network import IndicativeNetwork
+from indiret.patches import check_choice
 
 SPREAD = 4  # smoothings of "combined"; chosen on Toytown validation, see book/decisions/0006
 ON_TENSOR = ("input_gradient", "combined")  # which look at no layer
 METHODS = ("gradcam", "hirescam", "input_gradient", "combined")
 TARGETS = ("margin", "argmax")
+DEFAULT_KIND = "combined"  # the best on Toytown validation (book/decisions/0006)
+KINDS: dict[str, dict[str, Any]] = {  # of evidence by name, as arguments of `explain`
+    "combined": {"method": "combined"},
+    "hirescam, stem": {"method": "hirescam", "layers": "stem"},
+    "input_gradient": {"method": "input_gradient"},
+    "gradcam (Eq. 3, literal)": {"method": "gradcam", "layers": "blocks"},
+}
 AT_ONCE = 8  # pairs; gradients of more would not stay in a processor's cache
 
 
@@ -34,14 +45,9 @@ class Match(NamedTuple):
 class Evidence:
     """Why a network scored one pair as it did.
 
-    Attributes
-    ----------
-    score
-        The margin z_relevant − z_irrelevant.
-    pairs
-        M*, (m, n, m', n') float ≥ 0 (unless signed): evidence per patch pair, target first (Eq. 3).
-    target_map, query_map
-        P (m, n) and Q (m', n'): M* summed over the other side (Eq. 4). All three have one sum.
+    ``score`` is the margin z_relevant − z_irrelevant, and ``pairs`` M*, (m, n, m', n') float ≥ 0
+    (unless signed): evidence per patch pair, target first (Eq. 3). Summed over the other side it is
+    ``target_map``, P (m, n), and ``query_map``, Q (m', n') (Eq. 4). All three have one sum.
     """
 
     score: float
@@ -95,12 +101,13 @@ def explain(
 ) -> list[Evidence]:
     """Decode a network's judgement of correlation tensors into evidence per patch pair (Eq. 3).
 
+    One `Evidence` comes back for each of the B pairs of T, (B, V, m, n, m', n') as
+    ``network.tensor`` makes it. The network is judged in eval mode and left as it was found: mode,
+    weights, statistics, ``.grad`` and hooks. Raises ValueError if the tensor is not 6-D with the
+    network's views, or a name is unknown.
+
     Parameters
     ----------
-    network
-        Left as it was found: mode, weights, statistics, ``.grad`` and hooks. Judged in eval mode.
-    tensor
-        T, (B, V, m, n, m', n') as ``network.tensor`` makes it.
     method
         - ``"gradcam"``: ReLU(Σ_c mean(∂z/∂F_c) · F_c), the literal form;
         - ``"hirescam"``: ReLU(Σ_c ∂z/∂F_c ⊙ F_c), gradients not averaged, so that it locates;
@@ -118,19 +125,9 @@ def explain(
     signed
         Leave the ReLU out, so that what spoke against a match is negative.
 
-    Returns
-    -------
-    list of Evidence
-        One for each of the B pairs.
-
-    Raises
-    ------
-    ValueError
-        If the tensor is not 6-D with the network's views, or a name is unknown.
-
     Examples
     --------
-    >>> from indiret.networks import build_network
+    >>> from indiret.network import build_network
     >>> network = build_network("base")
     >>> evidence = explain(network, torch.rand(2, 6, 14, 14, 10, 10), method="hirescam")
     >>> evidence[0].pairs.shape
@@ -141,27 +138,13 @@ def explain(
             f"the tensor has shape {tuple(tensor.shape)}; give (pairs, "
             f"{len(network.config.views)} views, m, n, m', n') as network.tensor makes it."
         )
-    if method not in METHODS:
-        raise ValueError(f"method={method!r} is not known; choose one of {', '.join(METHODS)}.")
-    if target not in TARGETS:
-        raise ValueError(f"target={target!r} is not known; choose one of {', '.join(TARGETS)}.")
+    check_choice("method", method, METHODS)
+    check_choice("target", target, TARGETS)
     names = [] if method in ON_TENSOR else _layer_names(network, layers)
-    return [
-        evidence
-        for pairs in tensor.split(AT_ONCE)
-        for evidence in _explain(network, pairs, method, names, target, normalise, signed)
-    ]
-
-
-def _explain(
-    network: IndicativeNetwork,
-    tensor: Tensor,
-    method: str,
-    names: Sequence[str],
-    target: str,
-    normalise: bool,
-    signed: bool,
-) -> list[Evidence]:
+    if len(tensor) > AT_ONCE:
+        settings = method, layers, target, normalise, signed
+        parts = (explain(network, part, *settings) for part in tensor.split(AT_ONCE))
+        return [evidence for part in parts for evidence in part]
     tensor = tensor.detach().requires_grad_()
     with _frozen(network), _watched(network, names) as features, torch.enable_grad():
         logits = network(tensor)
@@ -172,7 +155,6 @@ def _explain(
             watched.append(tensor)
         gradients = torch.autograd.grad(scalar.sum(), watched)
     with torch.no_grad():
-        grid = tuple(tensor.shape[2:])
         cams = [
             _cam(feature, gradient, literal=method == "gradcam")
             for feature, gradient in zip(watched, gradients, strict=True)
@@ -180,7 +162,7 @@ def _explain(
         if not signed:
             cams = [cam.relu() for cam in cams]
         if method not in ON_TENSOR:
-            cams = [network.cam_to_grid(cam, grid) for cam in cams]
+            cams = [cam_to_grid(cam, tensor.shape[2:]) for cam in cams]
         if normalise:
             cams = [cam / cam.flatten(1).amax(1).clamp_min(1e-12)[:, *[None] * 4] for cam in cams]
         pairs = torch.stack(cams).mean(0)
@@ -190,10 +172,28 @@ def _explain(
     return [Evidence(score, M) for score, M in zip(scores, pairs.float(), strict=True)]
 
 
-def smooth(pairs: Tensor, times: int = 1) -> Tensor:
-    """Mean over each entry's 3⁴ neighbourhood, fewer at the border, so many times over.
+def cam_to_grid(cam: Tensor, grid: Sequence[int]) -> Tensor:
+    """Resize a layer's map to the grid (m, n, m', n'), 4-linear, align_corners=False (for Eq. 3).
 
-    ``pairs`` is (B, m, n, m', n'), and so is what comes back.
+    ``cam`` is ``(B, *spatial)`` float: four spatial dimensions, or two in the flat layout.
+
+    Examples
+    --------
+    >>> cam_to_grid(torch.rand(2, 7, 7, 5, 5), (14, 14, 10, 10)).shape
+    torch.Size([2, 14, 14, 10, 10])
+    >>> cam_to_grid(torch.rand(2, 35, 35), (14, 14, 10, 10)).shape
+    torch.Size([2, 14, 14, 10, 10])
+    """
+    m, n, rows, columns = grid
+    if cam.ndim == 5:
+        return resize4d(cam[:, None], (m, n, rows, columns))[:, 0]
+    size = m * rows, n * columns
+    picture = F.interpolate(cam[:, None], size, mode="bilinear", align_corners=False)
+    return picture[:, 0].unflatten(2, (n, columns)).unflatten(1, (m, rows)).transpose(2, 3)
+
+
+def smooth(pairs: Tensor, times: int = 1) -> Tensor:
+    """The mean over every entry's 3⁴ neighbours, fewer at the border, so many times; same shape.
 
     Examples
     --------
@@ -221,25 +221,14 @@ def _neighbour_means(rows: int, columns: int, like: Tensor) -> Tensor:
 def deletion(
     network: IndicativeNetwork, tensor: Tensor, target_map: Tensor, fraction: float = 0.2
 ) -> Tensor:
-    """How far the margin falls when the strongest target cells are deleted.
+    """How far the margin falls when the strongest target cells are deleted: (B,) logits.
 
-    Parameters
-    ----------
-    tensor
-        (B, V, m, n, m', n').
-    target_map
-        (B, m, n): what ranks the cells; an evidence map, random values, or an RoI.
-    fraction
-        Share of the target's cells whose entries are set to their view's mean over the pair.
-
-    Returns
-    -------
-    Tensor
-        (B,) margin before less margin after, in logits.
+    Of T, (B, V, m, n, m', n'), a ``fraction`` of the cells is set to their view's mean over the
+    pair, as ``target_map`` (B, m, n) ranks them: an evidence map, random values, or an RoI.
 
     Examples
     --------
-    >>> from indiret.networks import build_network
+    >>> from indiret.network import build_network
     >>> tensor = torch.rand(2, 6, 14, 14, 10, 10)
     >>> deletion(build_network("base"), tensor, torch.rand(2, 14, 14)).shape
     torch.Size([2])
@@ -270,13 +259,10 @@ def _layer_names(network: IndicativeNetwork, layers: str | Sequence[str]) -> lis
     if layers == "blocks":
         return [name for name in known if name != "stem"]
     names = [layers] if isinstance(layers, str) else list(layers)
-    for name in names:
-        if name not in known:
-            raise ValueError(
-                f"layer {name!r} is not known; choose 'all', 'blocks' or from {', '.join(known)}."
-            )
-    if not names:
-        raise ValueError(f"no layer is named; choose 'all', 'blocks' or from {', '.join(known)}.")
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        wrong = f"layer {unknown[0]!r} is not known" if unknown else "no layer is named"
+        raise ValueError(f"{wrong}; choose 'all', 'blocks' or from {', '.join(known)}.")
     return names
 
 
@@ -297,13 +283,10 @@ def _watched(network: IndicativeNetwork, names: Sequence[str]) -> Iterator[dict[
     """Outputs of the named layers during a forward pass inside."""
     features: dict[str, Tensor] = {}
 
-    def keep(name: str):  # type: ignore[no-untyped-def]
-        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-            features[name] = output
+    def keep(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
+        features[name] = output
 
-        return hook
-
-    handles = [network.layers[name].register_forward_hook(keep(name)) for name in names]
+    handles = [network.layers[name].register_forward_hook(partial(keep, name)) for name in names]
     try:
         yield features
     finally:

@@ -38,31 +38,15 @@ class ImageError(ValueError):
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read a photograph of any common mode as upright 8-bit RGB.
+    """Read a photograph of any common mode as upright 8-bit RGB, (H, W, 3) uint8.
 
     The EXIF orientation is applied, 16-bit grey is scaled to 8, CMYK, palette, grey and 1-bit
     pictures are converted, transparent pixels are laid on white, and of an animation the first
     frame is taken. Size and shape are checked before anything is decoded.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    max_pixels : int
-        Largest width x height that is decoded.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (H, W, 3), ``uint8``, values 0 to 255, channels red, green, blue.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ImageError
-        If the file is not an image, is truncated, has more than `max_pixels` pixels, a side under
-        16 pixels, or one side more than 20 times the other.
+    Raises FileNotFoundError if there is no such file, and `ImageError` if it is not an image, is
+    truncated, has more than `max_pixels` pixels, a side under 16 pixels, or one side more than 20
+    times the other.
 
     Examples
     --------
@@ -94,19 +78,8 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
 def check_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
     """Check a photograph by its header alone, in a tenth of a millisecond.
 
-    A file cut short after its header still passes.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    max_pixels : int
-        Largest width x height that is allowed.
-
-    Raises
-    ------
-    FileNotFoundError, ImageError
-        As `read_image`, except for damage after the header.
+    Raises FileNotFoundError or ImageError as `read_image`; a file cut short after its header
+    passes.
 
     Examples
     --------
@@ -121,26 +94,10 @@ def check_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
 
 
 def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """The upright size of a photograph.
+    """Height and width of a photograph in pixels, the EXIF orientation applied.
 
-    Only the header is read, but for PNG, whose orientation may stand at its end.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    max_pixels : int
-        Largest width x height that is allowed.
-
-    Returns
-    -------
-    tuple of int
-        Height and width in pixels, the EXIF orientation applied.
-
-    Raises
-    ------
-    FileNotFoundError, ImageError
-        As `read_image`.
+    Only the header is read, but for PNG, whose orientation may stand at its end. Raises as
+    `read_image`.
 
     Examples
     --------
@@ -165,25 +122,10 @@ def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
 
 
 def find_images(folder: str | Path) -> list[Path]:
-    """List the image files of a folder and its subfolders, by their extension.
+    """The image files of a folder and its subfolders, by extension, in the order of their paths.
 
-    Hidden files and folders (a name that begins with a dot) are left out, links to folders are
-    not followed.
-
-    Parameters
-    ----------
-    folder : str or Path
-        Where to look.
-
-    Returns
-    -------
-    list of Path
-        In the order of their paths.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder is missing, is a file, or holds no image.
+    Hidden files and folders (a name that begins with a dot) are left out, links to folders are not
+    followed. Raises FileNotFoundError if the folder is missing, is a file, or holds no image.
 
     Examples
     --------
@@ -217,24 +159,13 @@ def find_images(folder: str | Path) -> list[Path]:
 def pixel_box(box: Sequence[float], shape: Sequence[int]) -> tuple[int, int, int, int]:
     """Check a box against its picture and round it to whole pixels.
 
-    Parameters
-    ----------
-    box : four numbers
-        Left, top, right, bottom edge ``(x1, y1, x2, y2)`` in pixels, the origin at the top left
-        corner. It may overlap the picture's edge by one pixel of rounding and is then clipped.
-    shape : sequence of int
-        The picture's shape; height and width come first.
+    A box is its left, top, right and bottom edge ``(x1, y1, x2, y2)`` in pixels, the origin at the
+    top left corner. It may overlap the picture's edge by one pixel of rounding and is then clipped.
+    ``picture[y1:y2, x1:x2]`` is what the returned box holds; of ``shape``, height and width come
+    first.
 
-    Returns
-    -------
-    tuple of int
-        ``(x1, y1, x2, y2)``, so that ``picture[y1:y2, x1:x2]`` is what the box holds.
-
-    Raises
-    ------
-    ValueError
-        If the box is not four finite numbers, is upside down, reaches outside the picture, or is
-        less than 4 pixels wide or high.
+    Raises ValueError if the box is not four finite numbers, is upside down, reaches outside the
+    picture, or is less than 4 pixels wide or high.
 
     Examples
     --------
@@ -268,24 +199,7 @@ def pixel_box(box: Sequence[float], shape: Sequence[int]) -> tuple[int, int, int
 
 
 def crop(image: Picture, box: Sequence[float]) -> Picture:
-    """Cut a box out of a picture.
-
-    Parameters
-    ----------
-    image : numpy.ndarray
-        Shape (H, W, 3).
-    box : four numbers
-        ``(x1, y1, x2, y2)`` in pixels, rounded to whole ones; see `pixel_box`.
-
-    Returns
-    -------
-    numpy.ndarray
-        A copy, shape (y2 - y1, x2 - x1, 3).
-
-    Raises
-    ------
-    ValueError
-        As `pixel_box`.
+    """Cut a box ``(x1, y1, x2, y2)`` out of a picture, as a copy; see `pixel_box`.
 
     Examples
     --------
@@ -307,7 +221,7 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise ImageError(_too_large(path, max_pixels)) from error
+        raise ImageError(_too_large(f"{path} has far too many pixels", max_pixels)) from error
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{path} is not an image that can be read; {', '.join(FORMATS)} files can."
@@ -315,25 +229,21 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
     except Exception as error:  # a parser may raise anything on a broken header
         raise ImageError(f"{path} cannot be opened as an image ({error}).") from error
     width, height = image.size
-    problem = None
+    problem, size = None, f"{path} is {width} x {height} pixels"
     if width * height > max_pixels:
-        problem = _too_large(path, max_pixels, width, height)
+        problem = _too_large(size, max_pixels)
     elif min(width, height) < MIN_SIDE:
-        problem = f"{path} is {width} x {height} pixels; each side must have at least {MIN_SIDE}."
+        problem = f"{size}; each side must have at least {MIN_SIDE}."
     elif max(width, height) > MAX_ASPECT * min(width, height):
-        problem = (
-            f"{path} is {width} x {height} pixels; one side may be at most {MAX_ASPECT} times "
-            "the other."
-        )
+        problem = f"{size}; one side may be at most {MAX_ASPECT} times the other."
     if problem:
         image.close()
         raise ImageError(problem)
     return image
 
 
-def _too_large(path: Path, max_pixels: int, width: int = 0, height: int = 0) -> str:
-    size = f"is {width} x {height} pixels" if width else "has far too many pixels"
-    return f"{path} {size}; at most {max_pixels / 1e6:g} million are read, so make it smaller."
+def _too_large(size: str, max_pixels: int) -> str:
+    return f"{size}; at most {max_pixels / 1e6:g} million are read, so make it smaller."
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

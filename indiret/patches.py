@@ -9,12 +9,15 @@ picture's two axes:
   vector;
 - ``proposals``: the m · n windows that stand out most from their surroundings, in reading order.
 
-The windows of any scheme can be cut wider or narrower around the same centres (``scale``).
+The windows of any scheme can be cut wider or narrower around the same centres (``scale``). A patch
+source, such as a pretrained network, can fill the cells instead of pixels.
 
 Chapter: *Patches and metrics*.
 """
 
-from typing import Literal
+from collections.abc import Callable, Collection
+from functools import cache
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -27,40 +30,32 @@ PYRAMID = (3, 5)  # widths of its windows, in cells
 WIDTHS = {"grid": (1,), "dense": (2,), "pyramid": PYRAMID}
 
 
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """ValueError, with the valid choices, unless a setting has one of them."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not known; choose from {', '.join(choices)}.")
+
+
 def patch_grid(height: int, width: int, grid: Grid = (14, 14), aspect: str = "squash") -> Grid:
-    """Rows and columns of the patch grid laid over a picture.
+    """Rows and columns of the patch grid laid over a picture of so many pixels.
 
-    Parameters
-    ----------
-    height, width
-        Size of the picture in pixels.
-    grid
-        (m, n), the grid asked for.
-    aspect
-        ``"squash"`` stretches the picture to the grid; ``"keep"`` takes the largest grid inside
-        (m, n) with the picture's proportions, so that cells stay square.
-
-    Raises
-    ------
-    ValueError
-        If the grid is not two whole numbers ≥ 1 or ``aspect`` is unknown.
+    ``"squash"`` stretches the picture to the grid (m, n) asked for; ``"keep"`` takes the largest
+    grid inside it with the picture's proportions, so that cells stay square. Raises ValueError if
+    the grid is not two whole numbers ≥ 1 or ``aspect`` is unknown.
 
     Examples
     --------
-    >>> patch_grid(240, 320)
-    (14, 14)
-    >>> patch_grid(240, 320, aspect="keep")
-    (10, 14)
+    >>> patch_grid(240, 320), patch_grid(240, 320, aspect="keep")
+    ((14, 14), (10, 14))
     """
     if len(grid) != 2 or any(int(side) != side or side < 1 for side in grid):
         raise ValueError(f"grid={grid!r} is not a pair of whole numbers of at least 1: (14, 14).")
+    check_choice("aspect", aspect, get_args(Aspect))
     rows, columns = int(grid[0]), int(grid[1])
     if aspect == "squash":
         return rows, columns
-    if aspect == "keep":
-        scale = min(rows / height, columns / width)
-        return max(1, round(height * scale)), max(1, round(width * scale))
-    raise ValueError(f"aspect={aspect!r} is not known; choose 'squash' or 'keep'.")
+    scale = min(rows / height, columns / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def extract_patches(
@@ -73,34 +68,21 @@ def extract_patches(
 ) -> Tensor:
     """Patches p_ij of a picture, as rows of raw pixel values.
 
+    They come as (m, n, D) float32 in 0 … 1 with D = size · size · 3 (twice that for ``pyramid``);
+    values run over patch rows, then patch columns, then colours. Raises TypeError if the picture is
+    not uint8, ValueError if it is not (H, W, 3) or a setting is out of range.
+
     Parameters
     ----------
     image
         (H, W, 3) uint8 RGB, as `indiret.images.read_image` returns it.
-    grid
-        (m, n): rows and columns of patches.
+    grid, aspect
+        (m, n), rows and columns of patches, and how they are fitted; see `patch_grid`.
     size
         Side of a patch in pixels; the picture is resized so that a window has as many, and read
         between pixels where a window does not fall on whole ones.
-    scheme
+    scheme, scale
         ``"grid"``, ``"dense"``, ``"pyramid"`` or ``"proposals"``; see the module's first lines.
-    aspect
-        ``"squash"`` or ``"keep"``; see `patch_grid`.
-    scale
-        Windows so many times as wide, around the same centres.
-
-    Returns
-    -------
-    Tensor
-        (m, n, D) float32 in 0 … 1 with D = size · size · 3 (twice that for ``pyramid``);
-        values run over patch rows, then patch columns, then colours.
-
-    Raises
-    ------
-    TypeError
-        If the picture is not uint8.
-    ValueError
-        If the picture is not (H, W, 3), or a setting is out of range.
 
     Examples
     --------
@@ -117,13 +99,14 @@ def extract_patches(
         raise ValueError(f"the picture has shape {image.shape}; give (height, width, 3).")
     if int(size) != size or size < 1:
         raise ValueError(f"size={size!r} is not a whole number of pixels of at least 1.")
-    if scheme not in SCHEMES:
-        raise ValueError(f"scheme={scheme!r} is not known; choose one of {', '.join(SCHEMES)}.")
+    check_choice("scheme", scheme, SCHEMES)
     if not scale > 0:
         raise ValueError(f"scale={scale!r} is not above 0.")
     height, width = image.shape[:2]
-    cut = _proposals if scheme == "proposals" else _windows
-    return cut(image, patch_grid(height, width, grid, aspect), int(size), scheme, scale)
+    grid = patch_grid(height, width, grid, aspect)
+    if scheme == "proposals":
+        return _proposals(image, grid, int(size), scale)
+    return _windows(image, grid, int(size), scheme, scale)
 
 
 def patch_length(size: int = 8, scheme: str = "grid") -> int:
@@ -151,12 +134,11 @@ def patch_boxes(
     >>> patch_boxes(picture)[1, 2].tolist()
     [40.0, 10.0, 60.0, 20.0]
     """
+    check_choice("scheme", scheme, SCHEMES)
     height, width = image.shape[:2]
     rows, columns = patch_grid(height, width, grid, aspect)
     if scheme == "proposals":
         return propose_boxes(image, rows, columns)
-    if scheme not in WIDTHS:
-        raise ValueError(f"scheme={scheme!r} is not known; choose one of {', '.join(SCHEMES)}.")
     cell = np.array([width / columns, height / rows])
     half = max(WIDTHS[scheme]) / 2 * _window_cell(cell, scheme)
     x, y = np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5)
@@ -169,13 +151,9 @@ def propose_boxes(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
     Windows of three sizes and three shapes slide over the picture; each is scored by its mean
     gradient less that of the ring around it, and picked greedily while none overlaps a better one
-    by IoU 0.5 or more (suppressed windows fill up if the picture has too few). The picks are put
-    in reading order: sorted by height into rows, each row from left to right.
-
-    Returns
-    -------
-    ndarray
-        (rows, columns, 4) float64 boxes x1, y1, x2, y2 in pixels.
+    by IoU 0.5 or more (suppressed windows fill up if the picture has too few). The picks are put in
+    reading order: sorted by height into rows, each row from left to right. (rows, columns, 4)
+    float64 boxes x1, y1, x2, y2 in pixels come back.
 
     Examples
     --------
@@ -190,9 +168,8 @@ def propose_boxes(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
     integral = np.pad(edges.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     boxes = _sliding_windows(height, width, rows, columns)
     contrast = _mean_inside(integral, boxes) - _mean_inside(integral, _widened(boxes, image.shape))
-    order = np.argsort(-contrast, kind="stable")
     chosen: list[int] = []
-    waiting, suppressed = order, np.empty(0, dtype=int)
+    waiting, suppressed = np.argsort(-contrast, kind="stable"), np.empty(0, dtype=int)
     while len(chosen) < rows * columns and len(waiting):
         best, waiting = waiting[0], waiting[1:]
         chosen.append(best)
@@ -201,8 +178,8 @@ def propose_boxes(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
         waiting = waiting[~overlaps]
     chosen += suppressed[: rows * columns - len(chosen)].tolist()
     picked = boxes[chosen]
-    picked = picked[np.argsort(picked[:, 1] + picked[:, 3], kind="stable")]
-    picked = picked.reshape(rows, columns, 4)
+    down = np.argsort(picked[:, 1] + picked[:, 3], kind="stable")
+    picked = picked[down].reshape(rows, columns, 4)
     across = np.argsort(picked[..., 0] + picked[..., 2], axis=1, kind="stable")
     return np.take_along_axis(picked, across[..., None], axis=1)
 
@@ -219,16 +196,14 @@ def _windows(image: np.ndarray, grid: Grid, size: int, scheme: str, scale: float
     patches = []
     for width in WIDTHS[scheme]:
         height_width = np.maximum(1, (sides * size / (scale * width * cell)).round()).astype(int)
-        resized = Image.fromarray(image).resize(
-            tuple(height_width[::-1].tolist()), Image.Resampling.BILINEAR
-        )
+        columns_rows = tuple(height_width[::-1].tolist())
+        resized = Image.fromarray(image).resize(columns_rows, Image.Resampling.BILINEAR)
         pixels = np.asarray(resized, dtype=np.float32)
         down, across = (
             _between_pixels(cells, size, length)
             for cells, length in zip(grid, height_width, strict=True)
         )
-        columns = across @ pixels
-        windows = np.tensordot(down, columns, axes=1)
+        windows = np.tensordot(down, across @ pixels, axes=1)
         windows = windows.reshape(grid[0], size, grid[1], size, 3).swapaxes(1, 2)
         patches.append(windows.reshape(*grid, -1))
     return torch.from_numpy(np.concatenate(patches, axis=-1)).div_(255)
@@ -245,7 +220,7 @@ def _between_pixels(cells: int, size: int, length: int) -> np.ndarray:
     return np.clip(1 - np.abs(places - np.arange(length)), 0, None).astype(np.float32)
 
 
-def _proposals(image: np.ndarray, grid: Grid, size: int, scheme: str, scale: float) -> Tensor:
+def _proposals(image: np.ndarray, grid: Grid, size: int, scale: float) -> Tensor:
     corners = propose_boxes(image, *grid).reshape(-1, 2, 2)
     centres = corners.mean(axis=1, keepdims=True)
     boxes = (centres + scale * (corners - centres)).clip(0, image.shape[1::-1]).reshape(-1, 4)
@@ -258,6 +233,56 @@ def _proposals(image: np.ndarray, grid: Grid, size: int, scheme: str, scale: flo
 
 
 SCHEMES = (*WIDTHS, "proposals")
+Cells = Callable[[np.ndarray, Grid], Tensor]  # (H, W, 3) uint8 picture and a grid → (m, n, D)
+
+
+class PatchSource(NamedTuple):
+    """What fills the cells of a grid in the place of pixels, such as a pretrained network's maps.
+
+    ``accepts`` says whether a name is one of its own, and ``load`` makes of it the function from a
+    picture and a grid to cells.
+    """
+
+    accepts: Callable[[str], bool]
+    load: Callable[[str], Cells]
+
+
+PATCH_SOURCES: list[PatchSource] = []
+
+
+def register_patch_source(accepts: Callable[[str], bool], load: Callable[[str], Cells]) -> None:
+    """Let a network's ``scheme`` name something else than a scheme of pixels.
+
+    Examples
+    --------
+    >>> def mean_colours(name):
+    ...     return lambda picture, grid: extract_patches(picture, grid, size=1)
+    >>> register_patch_source(lambda name: name == "colours", mean_colours)
+    >>> patch_source("colours")(np.zeros((32, 32, 3), dtype=np.uint8), (2, 2)).shape
+    torch.Size([2, 2, 3])
+    >>> _ = PATCH_SOURCES.pop()
+    """
+    PATCH_SOURCES.append(PatchSource(accepts, load))
+
+
+def is_patch_source(name: str) -> bool:
+    """Whether a registered source accepts this name.
+
+    Examples
+    --------
+    >>> is_patch_source("pyramid")
+    False
+    """
+    return any(source.accepts(name) for source in PATCH_SOURCES)
+
+
+@cache
+def patch_source(name: str) -> Cells:
+    """The registered source of this name, loaded once; ValueError if none accepts the name."""
+    for source in PATCH_SOURCES:
+        if source.accepts(name):
+            return source.load(name)
+    raise ValueError(f"there is no patch source {name!r}; choose a scheme: {', '.join(SCHEMES)}.")
 
 
 def _sliding_windows(height: int, width: int, rows: int, columns: int) -> np.ndarray:

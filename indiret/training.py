@@ -9,32 +9,33 @@ Chapter: *A 4-D ResNet learns to match*.
 
 import json
 import math
-import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from indiret.attention import AttentionMask
-from indiret.correlation import fit_metrics, initial_metric_state
-from indiret.crossvalidation import held_back
+from indiret.checkpoints import load_checkpoint, save_checkpoint
 from indiret.datasets import RetrievalDataset
-from indiret.evaluation import fit_calibration, mean_average_precision
-from indiret.networks import IndicativeNetwork, NetworkConfig, build_network
-from indiret.parallel import Team
-from indiret.sampling import Lessons, PairSampler
+from indiret.distributed import ProcessGroup
+from indiret.evaluation import fit_calibration, held_out_images, mean_average_precision
+from indiret.metrics import fit_metrics, initial_metric_state
+from indiret.network import IndicativeNetwork, NetworkConfig, build_network, cut_patches
+from indiret.pairs import BatchSampler, PairLoader
+from indiret.patches import check_choice
 
-ALONE = Team()
+ALONE = ProcessGroup()
+OPTIMISERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 _SEEDED = threading.Lock()  # torch draws fresh weights from a generator that all threads share
 
 
@@ -52,29 +53,25 @@ class TrainingConfig:
     positives: float = 0.5  # share of matching pairs in a batch
     distractors: float = 0.4  # share of negatives of no landmark, where the data set has such
     augment: bool = True  # the tensor's symmetries, crops and light
-    validate_every: int = 500  # steps between two looks at the validation landmarks
-    validation_queries: int = 16  # queries ranked at each look
-    patience: int = 6  # looks without a better validation mAP before the run stops early
+    validate_every: int = 500  # steps between two validations
+    validation_queries: int = 16  # queries ranked at each validation
+    patience: int = 6  # validations without a better mAP before the run stops early
     checkpoint_every: int = 100  # steps
     seed: int = 0
 
     def __post_init__(self) -> None:
         positive = ("steps", "batch", "validate_every", "checkpoint_every", "patience")
-        for name in (*positive, "validation_queries"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not at least 1.")
+        for name in (*positive, "validation_queries", "seed"):
+            least = 0 if name == "seed" else 1
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} is not at least {least}.")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate={self.learning_rate} is not above 0.")
         for name in ("warm_up", "positives", "distractors"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is not a share between 0 and 1.")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} is not at least 0.")
-        for name, known in (("optimiser", ("adamw", "sgd")), ("schedule", ("cosine", "steps"))):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is not known; choose from {', '.join(known)}."
-                )
+        check_choice("optimiser", self.optimiser, OPTIMISERS)
+        check_choice("schedule", self.schedule, ("cosine", "steps"))
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "TrainingConfig":
@@ -84,16 +81,9 @@ class TrainingConfig:
         --------
         >>> TrainingConfig.from_dict({"steps": 10}).steps
         10
-        >>> TrainingConfig.from_dict({"epochs": 10})
-        Traceback (most recent call last):
-        ValueError: training setting 'epochs' is not known; choose from steps, batch, ...
         """
-        known = [field.name for field in fields(cls)]
         for name in settings:
-            if name not in known:
-                raise ValueError(
-                    f"training setting {name!r} is not known; choose from {', '.join(known)}."
-                )
+            check_choice("training setting", name, [field.name for field in fields(cls)])
         return cls(**settings)
 
 
@@ -119,46 +109,31 @@ def fit(
     config: TrainingConfig | None = None,
     folder: Path | None = None,
     device: str = "cpu",
-    lessons: Lessons | None = None,
-    look: "Look | None" = None,
+    loader: PairLoader | None = None,
+    validator: "Validator | None" = None,
     by: str | None = None,
-    team: Team = ALONE,
+    group: ProcessGroup = ALONE,
 ) -> tuple[IndicativeNetwork, list[dict[str, float]]]:
     """Train a network on the landmarks of one data set, choosing its best step on another's.
 
+    The network comes back in eval mode, with the weights of the best validation mAP, calibrated
+    there. The log has one row every ``checkpoint_every`` steps: step, seconds, loss (mean since the
+    row before), learning_rate and, at each validation, validation_map; the masks' parameters, by
+    layer. Raises ValueError if the data sets share a landmark or a photo, or the checkpoint is of
+    another run.
+
     Parameters
     ----------
-    network
-        A configuration or the name of one.
-    train, validation
-        Data sets that share no landmark and no photo.
-    config
-        The recipe.
     folder
         Where checkpoints go. If it holds one of the same recipe, the run resumes from it.
-    device
-        Where to compute, as torch names it.
-    lessons, look
-        To share with other networks that look at pictures alike; made here otherwise.
+    loader, validator
+        To share with other networks that encode pictures alike; made here otherwise.
     by
         Where both are parts of one data set, made by `indiret.evaluation.training_data`: how it is
         parted, ``"query"`` or ``"landmark"``. They then share a database, but for what a
         validation query of such a fold holds back.
-    team
-        The processes that learn together, from `indiret.parallel.join_team`.
-
-    Returns
-    -------
-    network
-        In eval mode, with the weights of the best validation mAP, calibrated there.
-    log
-        One row every ``checkpoint_every`` steps: step, seconds, loss (mean since the row before),
-        learning_rate and, at each look, validation_map; what attention masks have learnt, by layer.
-
-    Raises
-    ------
-    ValueError
-        If the data sets share a landmark or a photo, or the checkpoint is of another run.
+    group
+        The processes that learn together, from `indiret.distributed.init_process_group`.
     """
     config = config or TrainingConfig()
     check_disjoint(train, validation, by)
@@ -166,23 +141,25 @@ def fit(
         torch.manual_seed(config.seed)
         model = build_network(network).to(device)
     model.set_metric_state(fitted_state(model.config, train))
-    share = team.share(config.batch)
-    lessons = lessons or Lessons(PairSampler(train, model, config), share=share)
-    if team.first:
-        look = look or ValidationLook(validation, model, config)
+    share = group.share(config.batch)
+    loader = loader or PairLoader(BatchSampler(train, model, config), share=share)
+    if group.first:
+        validator = validator or NetworkValidator(validation, model, config)
+    data = {"train": train.manifest_hash(), "validation": validation.manifest_hash()}
+    run = {"network": asdict(model.config), "training": asdict(config), **data}
 
     log = learn(
         model,
         config,
-        loss=batch_loss(model, lessons),
-        look=lambda: look.mean_average_precision(model) if look else 0.0,
-        recipe=_recipe(model.config, config, train, validation),
+        loss=batch_loss(model, loader),
+        validate=lambda: validator.mean_average_precision(model) if validator else 0.0,
+        run_fingerprint=json.dumps(run),
         folder=folder,
-        readings=model.attention_readings,
-        team=team,
+        parameters=model.attention_parameters,
+        group=group,
     )
-    slope, offset = team.agree(*(look.calibration(model) if look else (1.0, 0.0)))
-    model.calibration.copy_(torch.tensor([slope, offset]))
+    calibration = validator.calibration(model) if validator else (1.0, 0.0)
+    model.calibration.copy_(torch.tensor(group.broadcast(*calibration)))
     return model, log
 
 
@@ -190,94 +167,81 @@ def learn(
     model: nn.Module,
     config: TrainingConfig,
     loss: Callable[[int], Tensor],
-    look: Callable[[], float],
-    recipe: str,
+    validate: Callable[[], float],
+    run_fingerprint: str,
     folder: Path | None = None,
-    readings: Callable[[], dict[str, float]] = dict,
-    team: Team = ALONE,
+    parameters: Callable[[], dict[str, float]] = dict,
+    group: ProcessGroup = ALONE,
 ) -> list[dict[str, float]]:
-    """Steps of gradient descent, looks at validation, checkpoints; goes on where it was killed.
+    """Steps of gradient descent, validations, checkpoints; goes on where it was killed.
+
+    The model ends in eval mode with the weights of its best validation; the log is that of `fit`.
+    Raises ValueError if the loss is not finite, or the checkpoint is of another run.
 
     Parameters
     ----------
-    model
-        Learns in place, and ends in eval mode with the weights of its best look.
-    config
-        How many steps at which rate, how often to look and to save.
     loss
         Of the batch of a step, a function of the step and of the weights alone.
-    look
+    validate
         The validation mAP of the model as it is.
-    recipe
+    run_fingerprint
         What makes two runs the same run; a checkpoint of another one is refused.
-    folder
-        Of the checkpoint.
-    readings
+    parameters
         More for each row of the log.
-    team
-        Processes that learn the same model, each from its share of a batch; the first one looks
-        and writes.
-
-    Returns
-    -------
-    log
-        As `fit` returns it.
-
-    Raises
-    ------
-    ValueError
-        If the loss is not finite, or the checkpoint is of another run.
+    group
+        Processes that learn the same model, each from its share of a batch; the first one
+        validates and writes.
     """
     optimiser = build_optimiser(model, config)
     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     progress, log = Progress(), list[dict[str, float]]()
     checkpoint = folder / "checkpoint.safetensors" if folder else None
     if checkpoint and checkpoint.exists():
-        progress, log = _load_checkpoint(checkpoint, recipe, model, optimiser, best)
+        state = load_checkpoint(checkpoint, run_fingerprint, model, optimiser, best)
+        log = state.pop("log")
+        progress = Progress(**state)
 
     bar = tqdm(total=config.steps, initial=progress.step, desc="training", disable=None)
     began, losses = time.monotonic() - progress.seconds, list[float]()
+    patience = config.patience * config.validate_every
     with bar:
-        while progress.step < config.steps and not _patience_over(progress, config):
-            losses.append(take_step(model, optimiser, loss, progress.step, config, team))
+        while progress.step < min(config.steps, progress.best_step + patience):
+            losses.append(take_step(model, optimiser, loss, progress.step, config, group))
             if not math.isfinite(losses[-1]):
-                raise ValueError(
-                    f"the loss is {losses[-1]} at step {progress.step}: the run has diverged; take "
-                    "a smaller learning_rate."
-                )
+                diverged = f"the loss is {losses[-1]} at step {progress.step}: the run has diverged"
+                raise ValueError(f"{diverged}; take a smaller learning_rate.")
             progress.step += 1
             bar.update()
-            ends = progress.step == config.steps
-            looking = progress.step % config.validate_every == 0 or ends
-            if not (looking or progress.step % config.checkpoint_every == 0):
+            validating = progress.step % config.validate_every == 0 or progress.step == config.steps
+            if not (validating or progress.step % config.checkpoint_every == 0):
                 continue
-            row = {"step": progress.step, "loss": team.mean(sum(losses) / len(losses))}
+            row = {"step": progress.step, "loss": group.mean(sum(losses) / len(losses))}
             losses.clear()
-            team.average(b for b in model.buffers() if b.is_floating_point())
-            if looking:
-                (row["validation_map"],) = team.agree(look())
+            group.average(b for b in model.buffers() if b.is_floating_point())
+            if validating:
+                (row["validation_map"],) = group.broadcast(validate())
                 if row["validation_map"] > progress.best_map:
                     progress.best_map, progress.best_step = row["validation_map"], progress.step
                     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             progress.seconds = time.monotonic() - began
-            rate = optimiser.param_groups[0]["lr"]
-            row |= {"learning_rate": rate, "seconds": progress.seconds}
-            log.append(row | readings())
+            row |= {"learning_rate": optimiser.param_groups[0]["lr"], "seconds": progress.seconds}
+            log.append(row | parameters())
             bar.set_postfix(loss=f"{row['loss']:.3f}", best=f"{progress.best_map:.3f}")
-            if checkpoint and team.first:
-                _save_checkpoint(checkpoint, recipe, model, optimiser, best, progress, log)
+            if checkpoint and group.first:
+                state = asdict(progress) | {"log": log}
+                save_checkpoint(checkpoint, run_fingerprint, model, optimiser, best, state)
     model.load_state_dict(best)
     model.eval()
     return log
 
 
 def batch_loss(
-    model: nn.Module, lessons: Callable[[int], tuple[Tensor, Tensor]]
+    model: nn.Module, loader: Callable[[int], tuple[Tensor, Tensor]]
 ) -> Callable[[int], Tensor]:
     """The mean cross-entropy of the batch of a step, as `learn` and `take_step` ask for it."""
 
     def loss(step: int) -> Tensor:
-        tensor, labels = lessons(step)
+        tensor, labels = loader(step)
         return F.cross_entropy(model(tensor), labels)
 
     return loss
@@ -289,16 +253,16 @@ def take_step(
     loss_of: Callable[[int], Tensor],
     step: int,
     config: TrainingConfig,
-    team: Team = ALONE,
+    group: ProcessGroup = ALONE,
 ) -> float:
     """One step down the gradient; returns the loss before it."""
     model.train()
-    for group in optimiser.param_groups:
-        group["lr"] = config.learning_rate * _rate(step, config)
+    for settings in optimiser.param_groups:
+        settings["lr"] = config.learning_rate * _rate(step, config)
     loss = loss_of(step)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    team.average(p.grad for p in model.parameters() if p.grad is not None)
+    group.average(p.grad for p in model.parameters() if p.grad is not None)
     optimiser.step()
     return float(loss.detach())
 
@@ -313,10 +277,6 @@ def _rate(step: int, config: TrainingConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - config.warm_up) / (1 - config.warm_up + 1e-9)))
 
 
-def _patience_over(progress: Progress, config: TrainingConfig) -> bool:
-    return progress.step - progress.best_step >= config.patience * config.validate_every
-
-
 def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Weights decay; what places an attention mask does not, or it would be drawn to the middle."""
     masks = [m for m in model.modules() if isinstance(m, AttentionMask)]
@@ -326,33 +286,48 @@ def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
         {"params": [p for p in model.parameters() if id(p) in placed], "weight_decay": 0.0},
     ]
     settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-    kinds = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-    return kinds[config.optimiser]([group for group in groups if group["params"]], **settings)
+    return OPTIMISERS[config.optimiser]([group for group in groups if group["params"]], **settings)
 
 
-class Look(Protocol):
-    """What `fit` chooses its best step by, and calibrates with."""
-
-    def mean_average_precision(self, network: IndicativeNetwork) -> float:
-        """0 … 1."""
-
-    def calibration(self, network: IndicativeNetwork) -> tuple[float, float]:
-        """a and b of the probability, see `fit_calibration`."""
-
-
-class ValidationLook:
+class Validator(ABC):
     """A fixed, evenly spread set of validation queries, ranked against the whole database.
 
-    Parameters
-    ----------
-    dataset
-        The validation landmarks.
-    network
-        Describes the pictures; any network that looks at them alike can then be looked at.
-    config
-        How many queries.
-    keep
-        Whether to keep the tensors for the next look: 1 GB for 16 queries of Toytown.
+    A training chooses its best step by the mAP of what `scores` gives, and calibrates with that.
+    """
+
+    def __init__(self, dataset: RetrievalDataset, queries: int):
+        count = min(queries, len(dataset.queries))
+        chosen = np.linspace(0, len(dataset.queries) - 1, count).round().astype(int)
+        self.queries = [dataset.queries[i] for i in chosen]
+        self.names = list(dataset.images)
+
+    @abstractmethod
+    def scores(self, model: Any) -> NDArray[np.float64]:
+        """(queries, database): what a model gives each pair."""
+
+    def mean_average_precision(self, model: Any) -> float:
+        """mAP without the queries' own photos, 0 … 1."""
+        rankings = {
+            query.name: [self.names[i] for i in np.argsort(-row, kind="stable")]
+            for query, row in zip(self.queries, self.scores(model), strict=True)
+        }
+        return mean_average_precision(rankings, self.queries, exclude_query=True)
+
+    def calibration(self, model: Any) -> tuple[float, float]:
+        """a and b of the probability; see `indiret.evaluation.fit_calibration`."""
+        scores, labels = [], []
+        for query, row in zip(self.queries, self.scores(model), strict=True):
+            for name, score in zip(self.names, row.tolist(), strict=True):
+                if name != query.image and name not in query.junk:
+                    scores.append(score)
+                    labels.append(name in query.positives)
+        return fit_calibration(np.array(scores), np.array(labels))
+
+
+class NetworkValidator(Validator):
+    """Validates networks that encode pictures as ``network`` does.
+
+    With ``keep``, tensors stay for the next validation: 1 GB for 16 queries of Toytown.
     """
 
     def __init__(
@@ -362,22 +337,19 @@ class ValidationLook:
         config: TrainingConfig,
         keep: bool = False,
     ):
-        count = min(config.validation_queries, len(dataset.queries))
-        chosen = np.linspace(0, len(dataset.queries) - 1, count).round().astype(int)
-        self.queries = [dataset.queries[i] for i in chosen]
-        self.names = list(dataset.images)
+        super().__init__(dataset, config.validation_queries)
         reading = tqdm(self.names, desc="validation photos", unit="photo", disable=None)
-        self.database = [network.describe(dataset.read(name)) for name in reading]
-        self.asked = [network.describe(dataset.read_query(q), query=True) for q in self.queries]
+        self.database = [network.encode(dataset.read(name)) for name in reading]
+        self.encoded = [network.encode(dataset.read_query(q), query=True) for q in self.queries]
         self._kept: dict[int, list[Tensor]] | None = {} if keep else None
 
     @torch.no_grad()
-    def margins(self, network: IndicativeNetwork) -> np.ndarray:
+    def scores(self, model: IndicativeNetwork) -> NDArray[np.float64]:
         """(queries, database) margins."""
-        network.eval()
+        model.eval()
         rows = [
-            torch.cat([network.margin(tensor) for tensor in self._tensors(number, network)])
-            for number in range(len(self.asked))
+            torch.cat([model.margin(tensor) for tensor in self._tensors(number, model)])
+            for number in range(len(self.encoded))
         ]
         return torch.stack(rows).double().cpu().numpy()
 
@@ -385,31 +357,12 @@ class ValidationLook:
         """One query's tensors, eight pictures at a time."""
         if self._kept is not None and number in self._kept:
             return self._kept[number]
-        starts = range(0, len(self.database), 8)
-        parts = (self.database[at : at + 8] for at in starts)
-        tensors = (network.correlate(self.asked[number], part) for part in parts)
+        parts = (self.database[at : at + 8] for at in range(0, len(self.database), 8))
+        tensors = (network.correlate(self.encoded[number], part) for part in parts)
         if self._kept is None:
             return tensors
         self._kept[number] = list(tensors)
         return self._kept[number]
-
-    def mean_average_precision(self, network: IndicativeNetwork) -> float:
-        """mAP without the queries' own photos, 0 … 1."""
-        rankings = {
-            query.name: [self.names[i] for i in np.argsort(-row, kind="stable")]
-            for query, row in zip(self.queries, self.margins(network), strict=True)
-        }
-        return mean_average_precision(rankings, self.queries, exclude_query=True)
-
-    def calibration(self, network: IndicativeNetwork) -> tuple[float, float]:
-        """What `fit_calibration` makes of these margins."""
-        margins, labels = [], []
-        for query, row in zip(self.queries, self.margins(network), strict=True):
-            for name, margin in zip(self.names, row.tolist(), strict=True):
-                if name != query.image and name not in query.junk:
-                    margins.append(margin)
-                    labels.append(name in query.positives)
-        return fit_calibration(np.array(margins), np.array(labels))
 
 
 def check_disjoint(
@@ -419,7 +372,7 @@ def check_disjoint(
     photos = set(validation.images.values())
     if by is not None:
         landmarks = landmarks if by == "landmark" else set()
-        photos = {validation.path(name) for name in held_back(validation.queries, by)}
+        photos = {validation.path(name) for name in held_out_images(validation.queries, by)}
     shown = {*train.images.values(), *train.query_images.values()}
     for what, shared in (("landmark", landmarks), ("photo", shown & photos)):
         if shared:
@@ -434,77 +387,6 @@ def fitted_state(network: NetworkConfig, train: RetrievalDataset) -> dict[str, T
     if initial_metric_state(network.metrics, 12):
         names = list(train.images)
         spread = names[:: max(1, len(names) // 100)]
-        patches = [network.cut(train.read(name)).flatten(0, -2) for name in spread]
+        patches = [cut_patches(network, train.read(name)).flatten(0, -2) for name in spread]
         return fit_metrics(network.metrics, torch.cat(patches))
     return {}
-
-
-def _recipe(
-    network: NetworkConfig,
-    config: TrainingConfig,
-    train: RetrievalDataset,
-    validation: RetrievalDataset,
-) -> str:
-    """What makes two runs the same run."""
-    data = {"train": train.manifest_hash(), "validation": validation.manifest_hash()}
-    return json.dumps({"network": asdict(network), "training": asdict(config), **data})
-
-
-def _save_checkpoint(
-    path: Path,
-    recipe: str,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    best: Mapping[str, Tensor],
-    progress: Progress,
-    log: list[dict[str, float]],
-) -> None:
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
-    metadata = {
-        "recipe": recipe,
-        "progress": json.dumps(asdict(progress)),
-        "log": json.dumps(log),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, metadata)
-    os.replace(unfinished, path)
-
-
-def _load_checkpoint(
-    path: Path,
-    recipe: str,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-) -> tuple[Progress, list[dict[str, float]]]:
-    """Restore model, optimiser and ``best`` in place; return progress and log."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a checkpoint ({error}); delete it, or name another folder."
-        ) from None
-    if metadata.get("recipe") != recipe:
-        raise ValueError(
-            f"{path} belongs to a run with other data or settings; delete it to start afresh, or "
-            "name another folder."
-        )
-    model.load_state_dict(_under("model.", tensors))
-    best.update(_under("best.", tensors))
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _under("optimiser.", tensors).items():
-        index, part = name.split(".", 1)
-        states.setdefault(int(index), {})[part] = tensor
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": states, "param_groups": groups})
-    return Progress(**json.loads(metadata["progress"])), json.loads(metadata["log"])
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

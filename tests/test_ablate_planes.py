@@ -6,7 +6,7 @@ import torch
 
 from indiret.planes import PlaneConfig, PlaneRetriever
 from indiret.planes.matching import to_float32
-from tests.planes.test_matching import scene
+from tests.planes.conftest import scene
 from tools.ablate_planes import VARIANTS, Task, ablate, precisions, reciprocal_rank
 
 SMALL = PlaneConfig(template=48, pyramid=(32, 48))

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import os
 import re
-import shutil
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-BOOK = Path(__file__).parents[1] / "_build" / "html"
-FIRST_PAGE = "book/intro.html"
+from tests.widgets.pages import BOOK, FIRST_PAGE, absent, watch
+from tests.widgets.pages import browser as browser
+from tests.widgets.pages import served as served
+
 CHAPTER_1 = "notebooks/01_quick_tour.html"
 PAGES = sorted(
     page.relative_to(BOOK).as_posix()
@@ -43,53 +38,12 @@ CONTRAST = """() => {
     });
   return Math.min(...contrasts, 21);
 }"""
-CHROMIUM_FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
-def absent(what: str, remedy: str) -> None:
-    """In CI an absent book or browser is a failure: there it must have been made."""
-    reason = f"{what} is absent: {remedy}"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
+@pytest.fixture(scope="module", autouse=True)
+def the_book_is_built() -> None:
     if not (BOOK / FIRST_PAGE).is_file():
         absent("the built book", "run `make book` first.")
-    chromium = next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
-    if chromium is None:
-        absent("chromium", "install it, in Debian with `apt-get install chromium`.")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[str]:
-    """The address of the book on a server of this machine."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=str(BOOK))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 @pytest.mark.parametrize("over", ["file", "http"])
@@ -97,28 +51,9 @@ def served() -> Iterator[str]:
 def test_page_is_whole_offline_and_fits(browser, served, page_name, over):
     home = BOOK.as_uri() if over == "file" else served
     page = browser.new_page(viewport={"width": WIDTHS[0], "height": 900})
-    troubles: list[str] = []
-
-    def note_request(request):
-        if not request.url.startswith((f"{home}/", "data:", "blob:")):
-            troubles.append(f"asks for {request.url}")
-
-    def note_response(response):
-        if response.status >= 400:
-            troubles.append(f"{response.status} for {response.url}")
-
-    def note_message(message):
-        if message.type == "error":
-            troubles.append(f"console: {message.text}")
-
-    page.on("request", note_request)
+    troubles = watch(page, f"{home}/")
     page.on("requestfailed", lambda request: troubles.append(f"cannot load {request.url}"))
-    page.on(
-        "response", lambda answer: answer.ok or troubles.append(f"{answer.status} {answer.url}")
-    )
-    page.on("console", note_message)
-    page.on("pageerror", lambda error: troubles.append(f"script error: {error}"))
-
+    page.on("response", lambda got: got.ok or troubles.append(f"{got.status} for {got.url}"))
     page.goto(f"{home}/{page_name}", wait_until="load")
     if page.locator(".math").count():
         page.wait_for_selector("mjx-container svg", state="attached")
@@ -168,16 +103,13 @@ def test_the_index_leads_to_the_first_page(browser):
 
 
 def test_equations_functions_and_chapters_lead_to_each_other():
-    if not (BOOK / FIRST_PAGE).is_file():
-        absent("the built book", "run `make book` first.")
-
     def page(name: str) -> str:
         return (BOOK / name).read_text(encoding="utf-8")
 
-    function, equation = "learning.html#indiret.evidence.explain", "#equation-eq-evidence"
+    function, equation = "core.html#indiret.evidence.explain", "#equation-eq-evidence"
     chapter = "06_from_gradcam_to_evidence.html"
-    assert f"../notation.html{equation}" in page("book/api/learning.html")
-    assert f"../../notebooks/{chapter}" in page("book/api/learning.html")
+    assert f"../notation.html{equation}" in page("book/api/core.html")
+    assert f"../../notebooks/{chapter}" in page("book/api/core.html")
     assert f"api/{function}" in page("book/notation.html")
     assert f"../notebooks/{chapter}" in page("book/notation.html")
     assert f"../book/api/{function}" in page(f"notebooks/{chapter}")

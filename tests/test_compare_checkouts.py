@@ -75,6 +75,14 @@ def test_less_is_found_and_more_is_no_difference(recorded, capsys):
     assert "MISSING" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("now", "code"), [(3, 0), (4, 1)])
+def test_a_single_number(tmp_path, now, code):
+    for side, steps in (("before", 3), ("after", now)):
+        (tmp_path / side / "town").mkdir(parents=True)
+        np.savez(tmp_path / side / "town" / "training.npz", code="", steps=np.array(steps))
+    assert compared(tmp_path) == code
+
+
 def test_nothing_recorded(tmp_path):
     with pytest.raises(FileNotFoundError, match="record it first"):
         main(["compare", str(tmp_path), str(tmp_path)])

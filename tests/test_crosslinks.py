@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import json
 import re
 import sys
 from pathlib import Path
@@ -12,8 +11,6 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-
-from indiret.networks import WEIGHTS, load_network, parameter_count
 
 ROOT = Path(__file__).parents[1]
 NOTATION = (ROOT / "book/notation.md").read_text(encoding="utf-8")
@@ -107,17 +104,6 @@ def test_what_a_chapter_imports_is_found_in_the_library(chapter):
         module, _, last = name.rpartition(".")
         if module != "indiret":
             assert hasattr(importlib.import_module(module), last), name
-
-
-def test_the_record_of_the_shipped_network_has_the_numbers_of_its_log():
-    log = json.loads((WEIGHTS / "base.log.json").read_text(encoding="utf-8"))["log"]
-    stored = [f"{row['validation_map']:.3f}"[1:] for row in log if "validation_map" in row]
-    record = (ROOT / "book/decisions/0007_shipped_network.md").read_text(encoding="utf-8")
-    (row,) = re.findall(r"^\| as shipped, seed 1 \(shipped\) \|(.+)\|$", record, re.MULTILINE)
-    assert [cell.strip() for cell in row.split("|")] == stored
-    assert f"{parameter_count(load_network('base')):,} parameters" in record
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"in {log[-1]['seconds'] / 60:.0f} minutes" in readme
 
 
 @pytest.mark.parametrize("page", PROSE, ids=lambda path: path.stem)

@@ -35,17 +35,12 @@ def noise():
     return np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
 
 
-def test_lossless_formats_are_read_exactly(tmp_path, noise):
-    for name in ("a.png", "a.bmp", "a.tif", "a.ppm"):
-        Image.fromarray(noise).save(tmp_path / name)
-        np.testing.assert_array_equal(read_image(tmp_path / name), noise)
-    Image.fromarray(noise).save(tmp_path / "a.webp", lossless=True)
-    np.testing.assert_array_equal(read_image(str(tmp_path / "a.webp")), noise)
-
-
-def test_the_result_is_a_writable_contiguous_array(tmp_path, noise):
-    Image.fromarray(noise).save(tmp_path / "a.png")
-    picture = read_image(tmp_path / "a.png")
+@pytest.mark.parametrize("extension", ["png", "bmp", "tif", "ppm", "webp"])
+def test_lossless_formats_are_read_exactly(tmp_path, noise, extension):
+    path = tmp_path / f"a.{extension}"
+    Image.fromarray(noise).save(path, **({"lossless": True} if extension == "webp" else {}))
+    picture = read_image(str(path))
+    np.testing.assert_array_equal(picture, noise)
     assert picture.dtype == np.uint8 and picture.flags.c_contiguous and picture.flags.writeable
 
 
@@ -100,14 +95,10 @@ def test_sixteen_bit_colour(tmp_path):
         )
 
     header = struct.pack(">IIBBBBB", 20, 16, 16, 2, 0, 0, 0)
-    (tmp_path / "a.png").write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
-    difference = read_image(tmp_path / "a.png") - values / 257
-    assert np.abs(difference).max() <= 1
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
+    (tmp_path / "a.png").write_bytes(png)
+    assert np.abs(read_image(tmp_path / "a.png") - values / 257).max() <= 1
 
 
 def test_cmyk_is_converted(tmp_path, colours):
@@ -135,17 +126,15 @@ def test_transparent_pixels_are_laid_on_white(tmp_path, mode):
         pixels = np.zeros((20, 20, len(mode)), np.uint8)
         pixels[10:, :, -1] = 255
         Image.fromarray(pixels, mode).save(path)
-    else:
-        pixels = np.zeros((20, 20), np.uint8)
-        pixels[10:] = 1
-        picture = Image.fromarray(pixels)
+    else:  # one colour is said to be transparent: 9, 9, 9
+        picture = Image.new("RGB", (20, 20))
+        picture.paste((9, 9, 9), (0, 0, 20, 10))
         if mode == "P":
-            picture = picture.convert("P")
-            picture.putpalette([9, 9, 9, 0, 0, 0])
-            picture.save(path, transparency=0)
+            picture = picture.quantize(2)
+            key = picture.getpixel((0, 0))
         else:
-            key = np.where(pixels[..., None] == 0, 9, 0).astype(np.uint8).repeat(3, axis=-1)
-            Image.fromarray(key).save(path, transparency=(9, 9, 9))
+            key = (9, 9, 9)
+        picture.save(path, transparency=key)
     picture = read_image(path)
     assert (picture[:10] == 255).all() and (picture[10:] == 0).all()
 
@@ -156,8 +145,8 @@ def test_half_transparent_is_half_white(tmp_path):
 
 
 def test_the_first_frame_of_an_animation(tmp_path):
-    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue", "lime")]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=50)
+    first, *others = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue", "lime")]
+    first.save(tmp_path / "a.gif", save_all=True, append_images=others, duration=50)
     assert read_image(tmp_path / "a.gif")[3, 3].tolist() == [255, 0, 0]
 
 
@@ -200,7 +189,7 @@ def test_not_an_image(tmp_path, content):
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"There is no file .*nowhere\.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.jpg"):
         read_image(tmp_path / "nowhere.jpg")
     with pytest.raises(ImageError, match="is a folder"):
         read_image(tmp_path)
@@ -214,14 +203,10 @@ def test_missing_file_and_folder(tmp_path):
     [(1, 1, "1 x 1"), (1, 5000, "1 x 5000"), (15, 40, "at least 16"), (16, 321, "20 times")],
 )
 def test_too_small_or_too_long(tmp_path, width, height, words):
-    Image.new("RGB", (width, height)).save(tmp_path / "odd.png")
-    with pytest.raises(ImageError, match=rf"odd\.png.*{words}"):
-        read_image(tmp_path / "odd.png")
-
-
-def test_the_smallest_and_the_longest_that_are_read(tmp_path):
-    Image.new("RGB", (16, 320)).save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png").shape == (320, 16, 3)
+    Image.new("L", (width, height)).save(tmp_path / "odd.png")
+    for reader in (read_image, check_image):
+        with pytest.raises(ImageError, match=rf"odd\.png.*{words}"):
+            reader(tmp_path / "odd.png")
 
 
 @pytest.mark.parametrize("side", [8000, 10_000, 30_000])
@@ -236,16 +221,13 @@ def test_the_header_alone_is_checked(tmp_path, noise):
     Image.fromarray(noise).save(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:700])
     check_image(tmp_path / "a.jpg")
-    with pytest.raises(ImageError, match="1 x 1"):
-        Image.new("L", (1, 1)).save(tmp_path / "a.png")
-        check_image(tmp_path / "a.png")
 
 
-def test_the_cap_is_an_argument(tmp_path):
-    Image.new("L", (40, 40)).save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png", max_pixels=1600).shape == (40, 40, 3)
-    with pytest.raises(ImageError, match="40 x 40"):
-        read_image(tmp_path / "a.png", max_pixels=1599)
+def test_the_limits_themselves_are_read(tmp_path):
+    Image.new("RGB", (16, 320)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", max_pixels=5120).shape == (320, 16, 3)
+    with pytest.raises(ImageError, match="16 x 320"):
+        read_image(tmp_path / "a.png", max_pixels=5119)
 
 
 def test_modes_without_a_fixed_range_are_named(tmp_path):
@@ -264,44 +246,31 @@ def test_find_images_is_recursive_sorted_and_skips_the_hidden(tmp_path):
     for name in ("b/2.JPG", "b/1.png", "a.webp", ".cache/x.jpg", "b/.x.jpg", "note.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
     assert found == ["a.webp", "b/1.png", "b/2.JPG"]
 
 
-def test_find_images_follows_no_loop(tmp_path):
-    (tmp_path / "a.png").touch()
-    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
-    assert [path.name for path in find_images(tmp_path)] == ["a.png"]
-
-
 def test_find_images_names_what_is_wrong(tmp_path):
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        find_images(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="holds no image"):
         find_images(tmp_path)
     (tmp_path / "a.jpg").touch()
-    with pytest.raises(FileNotFoundError, match="is a file"):
-        find_images(tmp_path / "a.jpg")
+    for name, words in (("none", "does not exist"), ("a.jpg", "is a file")):
+        with pytest.raises(FileNotFoundError, match=words):
+            find_images(tmp_path / name)
 
 
 @settings(deadline=None)
-@given(
-    st.tuples(st.integers(0, 59), st.integers(0, 43)),
-    st.tuples(st.integers(4, 64), st.integers(4, 48)),
-)
-def test_crop_holds_the_pixels_of_the_box(corner, size):
-    x, y = corner
-    right, bottom = min(x + size[0], 64), min(y + size[1], 48)
+@given(*[st.integers(low, high) for low, high in ((0, 59), (0, 43), (4, 64), (4, 48))])
+def test_crop_holds_the_pixels_of_the_box(x, y, width, height):
+    right, bottom = min(x + width, 64), min(y + height, 48)
     picture = np.arange(48 * 64 * 3).reshape(48, 64, 3)
-    if right - x < 4 or bottom - y < 4:
-        return
-    np.testing.assert_array_equal(crop(picture, (x, y, right, bottom)), picture[y:bottom, x:right])
+    cut = crop(picture, (x, y, right, bottom))
+    np.testing.assert_array_equal(cut, picture[y:bottom, x:right])
 
 
 def test_crop_clips_one_pixel_of_rounding():
-    picture = np.zeros((48, 64, 3), np.uint8)
-    assert crop(picture, (-1, -0.3, 65, 48.9)).shape == (48, 64, 3)
-    assert crop(picture, (60, 44, 64, 48)).shape == (4, 4, 3)
+    assert crop(np.zeros((48, 64, 3), np.uint8), (-1, -0.3, 65, 48.9)).shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize(

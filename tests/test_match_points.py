@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from indiret.checkpoints import load_network
 from indiret.datasets import load_clicked_pairs
 from indiret.images import read_image
-from indiret.networks import load_network
-from indiret.planevote import PlanesMethod
-from indiret.ranking import NetworkMethod
-from tests.test_planevote import scene
+from indiret.planes import PlaneRetriever
+from indiret.retrieval import NetworkRetriever
+from tests.planes.conftest import scene
 from tools import match_points
 
 
@@ -34,10 +34,10 @@ def folder(tmp_path_factory):
 def test_points_of_a_part_are_found_in_the_whole(folder):
     pair = load_clicked_pairs(folder)[0]
     photos = read_image(pair.query), read_image(pair.target)
-    found = match_points.guesses(PlanesMethod(), pair, *photos)
-    assert np.abs(found["carried"] - pair.target_points).max() < 6  # pixels of 240
+    found = match_points.guesses(PlaneRetriever(), pair, *photos)
+    assert np.abs(found["transferred"] - pair.target_points).max() < 6  # pixels of 240
     assert np.abs(found["evidence"] - pair.target_points).max() < 2 * 240 / 14
-    only = match_points.guesses(NetworkMethod(load_network("base")), pair, *photos)
+    only = match_points.guesses(NetworkRetriever(load_network("base")), pair, *photos)
     assert list(only) == ["evidence"] and only["evidence"].shape == (3, 2)
 
 
@@ -50,7 +50,7 @@ def test_every_second_pair_reports(folder, tmp_path, monkeypatch, capsys):
         rows = json.loads(out.read_text())["rows"]
         ways = [(row["method"], row["way"]) for row in rows]
         middle = match_points.CENTRE
-        assert ways == [(middle, "carried"), ("planes", "evidence"), ("planes", "carried")]
+        assert ways == [(middle, "transferred"), ("planes", "evidence"), ("planes", "transferred")]
         assert all(list(row["pairs"]) == names for row in rows)
         assert rows[2]["within_one"] == 1 and rows[2]["error"] < 0.02
         assert "within_one 1.0" in capsys.readouterr().out
@@ -59,6 +59,6 @@ def test_every_second_pair_reports(folder, tmp_path, monkeypatch, capsys):
 def test_a_method_that_finds_nothing_has_no_error():
     misses = match_points.PointMatches(0.0, 0.0, np.inf)
     hits = match_points.PointMatches(1.0, 1.0, 0.0)
-    row = match_points.row("blind", "carried", {"a": misses, "b": misses, "c": hits})
+    row = match_points.row("blind", "transferred", {"a": misses, "b": misses, "c": hits})
     assert row["error"] is None and row["pairs"]["a"]["error"] is None
     assert row["within_one"] == pytest.approx(1 / 3, abs=1e-4)

@@ -1,13 +1,11 @@
 """The tool that runs the chapters: it names what failed, and it refuses unknown parameters."""
 
-from __future__ import annotations
-
 import ast
 import base64
 import io
 import os
 import re
-import statistics
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -20,21 +18,19 @@ import pytest
 from PIL import Image
 
 from tools import run_notebooks, set_up_cell
-from tools.run_notebooks import (
-    chapter_key,
-    check_parameters,
-    declared_parameters,
-    is_a,
-    library_key,
-    main,
-    parse_value,
-    save_pictures,
-)
+from tools.run_notebooks import chapter_key, check_parameters, is_a, library_key, main, parse_value
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 # The tour runs through without a stop, and what starts with 9 is reference.
 LESSONS = [chapter for chapter in CHAPTERS if "02" < chapter.name < "9"]
+each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+
+
+def read_cells(chapter: Path, kind: str = "") -> list[nbformat.NotebookNode]:
+    """The cells of a notebook, of one kind or of both."""
+    cells = nbformat.read(chapter, as_version=4).cells
+    return [cell for cell in cells if kind in ("", cell.cell_type)]
 
 
 def write_notebook(path: Path, **cells: str) -> Path:
@@ -45,23 +41,15 @@ def write_notebook(path: Path, **cells: str) -> Path:
         if cell_id == "parameters":
             cell.metadata["tags"] = ["parameters"]
         notebook.cells.append(cell)
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "language": "python",
-        "display_name": "Python 3",
-    }
+    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    notebook.metadata["kernelspec"] = kernel
     nbformat.write(notebook, path)
     return path
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tools.run_notebooks", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    command = [sys.executable, "-m", "tools.run_notebooks", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 def test_a_chapter_runs_with_the_parameters_given(tmp_path):
@@ -70,8 +58,7 @@ def test_a_chapter_runs_with_the_parameters_given(tmp_path):
     )
     done = run(chapter, "--out", tmp_path / "out", "-p", "top", "41")
     assert done.returncode == 0, done.stderr
-    cells = nbformat.read(tmp_path / "out" / "ok.ipynb", as_version=4).cells
-    assert cells[-1].outputs[0].text == "42\n"
+    assert read_cells(tmp_path / "out" / "ok.ipynb")[-1].outputs[0].text == "42\n"
 
 
 def test_a_failing_chapter_names_its_cell(tmp_path):
@@ -94,12 +81,8 @@ def test_unknown_parameters_and_files_are_refused(tmp_path):
 def test_values_of_a_wrong_type_are_refused(tmp_path, capsys):
     cell = "top: int = 3  # a\nname: str = 'x'  # b\ngrid: tuple[int, int] = (2, 2)  # c"
     chapter = write_notebook(tmp_path / "ok.ipynb", parameters=cell)
-    for name, text, kind in [
-        ("top", "three", "int"),
-        ("top", "3.5", "int"),
-        ("top", "True", "int"),
-        ("grid", "(3,)", "tuple[int, int]"),
-    ]:
+    wrong = [("top", text, "int") for text in ("three", "3.5", "True")]
+    for name, text, kind in [*wrong, ("grid", "(3,)", "tuple[int, int]")]:
         assert main([str(chapter), "--out", str(tmp_path / "out"), "-p", name, text]) == 2
         assert f"it takes {kind}." in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -107,6 +90,7 @@ def test_values_of_a_wrong_type_are_refused(tmp_path, capsys):
     assert run_notebooks.parse_values(chapter, {"name": "12"}) == {"name": "12"}
     with pytest.raises(ValueError, match="type 'Path' is not known"):
         is_a("x", "Path")
+    assert parse_value("(7, 7)") == (7, 7) and parse_value("none of these") == "none of these"
 
 
 @pytest.fixture
@@ -166,14 +150,15 @@ def test_a_chapter_that_failed_is_not_kept(tmp_path, runs, monkeypatch):
 
 def test_the_key_is_that_of_library_weights_data_and_notebook(tmp_path, monkeypatch):
     library = tmp_path / "library"
-    for name in ("module.py", "data/weights/base.safetensors", "data/toytown/test/photo.jpg"):
+    files = ("module.py", "data/weights/base.safetensors", "data/toytown/test/photo.jpg")
+    for name in files:
         (library / name).parent.mkdir(parents=True, exist_ok=True)
         (library / name).write_text("as it was")
     chapter = write_notebook(tmp_path / "ok.ipynb", fine="x = 1")
     monkeypatch.setattr(run_notebooks, "LIBRARY", library)
     keys = [chapter_key(chapter, library_key())]
     assert keys == [chapter_key(chapter, library_key())]
-    for name in ("module.py", "data/weights/base.safetensors", "data/toytown/test/photo.jpg"):
+    for name in files:
         (library / name).write_text("changed")
         keys.append(chapter_key(chapter, library_key()))
     write_notebook(chapter, fine="x = 2")
@@ -181,49 +166,32 @@ def test_the_key_is_that_of_library_weights_data_and_notebook(tmp_path, monkeypa
     assert len(set(keys)) == len(keys)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+@each_chapter
 def test_every_chapter_declares_commented_and_typed_parameters(chapter):
     check_parameters(chapter, {})
-    cells = nbformat.read(chapter, as_version=4).cells
+    cells = read_cells(chapter)
     declared = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     assert len(declared) == 1
     for line in declared[0].source.splitlines():
         name, _, rest = line.partition(":")
         assert name.isidentifier() and "=" in rest and "  # " in rest, line
         value = ast.literal_eval(rest.partition("=")[2].partition("  # ")[0].strip())
-        assert is_a(value, declared_parameters(chapter)[name]), line
+        assert is_a(value, run_notebooks.declared_parameters(chapter)[name]), line
 
 
-def lines_of_code(cell: nbformat.NotebookNode) -> int:
-    return sum(bool(line.strip()) for line in cell.source.splitlines())
+@each_chapter
+def test_code_and_prose_take_turns(chapter):
+    """As the page has it: neither code without prose nor prose without code."""
+    code = [cell.source for cell in read_cells(chapter, "code") if cell.id != "set-up"]
+    lines = [line for source in code for line in source.splitlines() if line.strip()]
+    text = "\n".join(cell.source for cell in read_cells(chapter, "markdown"))
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)  # without its code
+    assert 6 <= len(prose.split()) / len(lines) <= 20
 
 
-def words_of_prose(cell: nbformat.NotebookNode) -> int:
-    """Words of a text cell, fenced code left out."""
-    return len(re.sub(r"^```.*?^```", "", cell.source, flags=re.DOTALL | re.MULTILINE).split())
-
-
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
-def test_chapters_are_thin(chapter, capsys):
-    """Short cells, and neither code without prose nor prose without code, as the page has it."""
-    cells = [cell for cell in nbformat.read(chapter, as_version=4).cells if cell.id != "set-up"]
-    lengths = [lines_of_code(cell) for cell in cells if cell.cell_type == "code"]
-    words = sum(words_of_prose(cell) for cell in cells if cell.cell_type == "markdown")
-    ratio = words / sum(lengths)
-    with capsys.disabled():
-        print(
-            f"\n{chapter.name}: {len(lengths)} code cells, median {statistics.median(lengths):g} "
-            f"lines, longest {max(lengths)}; {words} words, {ratio:.1f} a line of code",
-        )
-    assert statistics.median(lengths) <= 6
-    assert max(lengths) <= 25
-    assert 6 <= ratio <= 20
-
-
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+@each_chapter
 def test_every_chapter_begins_by_finding_the_library(chapter):
-    cells = nbformat.read(chapter, as_version=4).cells
-    first = next(cell for cell in cells if cell.cell_type == "code")
+    first = read_cells(chapter, "code")[0]
     remedy = "run `python -m tools.set_up_cell`"
     assert first.source == set_up_cell.set_up_source(**set_up_cell.repository()), remedy
     assert first.metadata.tags == ["remove-cell"] and first.metadata.jupyter.source_hidden, remedy
@@ -272,31 +240,28 @@ def test_the_first_cell_installs_the_library_where_it_is_missing(tmp_path):
     assert str(site) in done.stdout
 
 
-def test_no_function_is_defined_in_two_places(capsys):
+def test_no_function_is_defined_in_two_places():
     defined = Counter(
         node.name
         for chapter in CHAPTERS
-        for cell in nbformat.read(chapter, as_version=4).cells
-        if cell.cell_type == "code"
+        for cell in read_cells(chapter, "code")
         for node in ast.walk(ast.parse(cell.source))
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
     )
-    with capsys.disabled():
-        print(f"\n{len(defined)} functions and classes are defined in chapters")
     assert [name for name, times in defined.items() if times > 1] == []
 
 
 @pytest.mark.parametrize("chapter", LESSONS, ids=lambda path: path.stem)
 def test_every_section_asks_for_a_prediction(chapter):
-    cells = nbformat.read(chapter, as_version=4).cells
+    cells = read_cells(chapter)
     sections = re.split(r"^## ", "\n".join(cell.source for cell in cells), flags=re.MULTILINE)[1:]
     named = {section.splitlines()[0]: section for section in sections}
     assert list(named)[-2:] == ["Summary", "Exercises"]
     asking = [name for name, text in named.items() if "guess(" in text or "**Predict" in text]
     assert asking == list(named)[:-2]
     # The code of a guess holds its answer, so it is folded away in the page and in JupyterLab.
-    for cell in cells:
-        if cell.cell_type == "code" and re.search(r"^guess\(", cell.source, re.MULTILINE):
+    for cell in read_cells(chapter, "code"):
+        if re.search(r"^guess\(", cell.source, re.MULTILINE):
             assert cell.metadata.tags == ["hide-input"], cell.id
             assert cell.metadata.jupyter.source_hidden, cell.id
 
@@ -304,30 +269,21 @@ def test_every_section_asks_for_a_prediction(chapter):
 def test_pictures_are_saved_under_their_cells_id(tmp_path):
     buffer = io.BytesIO()
     Image.new("RGB", (5, 4)).save(buffer, "PNG")
-    notebook = nbformat.v4.new_notebook()
     data = {"image/png": base64.b64encode(buffer.getvalue()).decode()}
-    output = nbformat.v4.new_output("display_data", data)
-    notebook.cells = [
-        nbformat.v4.new_code_cell("", id="silent"),
-        nbformat.v4.new_code_cell("", id="drawn", outputs=[output]),
-    ]
+    notebook = nbformat.read(write_notebook(tmp_path / "run.ipynb", silent="", drawn=""), 4)
+    notebook.cells[1].outputs = [nbformat.v4.new_output("display_data", data)]
     nbformat.write(notebook, tmp_path / "run.ipynb")
-    (picture,) = save_pictures(tmp_path / "run.ipynb", tmp_path / "pictures")
+    (picture,) = run_notebooks.save_pictures(tmp_path / "run.ipynb", tmp_path / "pictures")
     assert picture.name == "drawn.png"
     with Image.open(picture) as image:
         assert image.size == (5, 4)
-
-
-def test_values_are_literals_or_text():
-    assert parse_value("(7, 7)") == (7, 7)
-    assert parse_value("none of these") == "none of these"
 
 
 def test_no_figure_has_the_name_of_another():
     names = [
         cell.metadata["mystnb"]["figure"]["name"]
         for chapter in CHAPTERS
-        for cell in nbformat.read(chapter, as_version=4).cells
+        for cell in read_cells(chapter)
         if "figure" in cell.metadata.get("mystnb", {})
     ]
     assert len(names) > 40 and len(set(names)) == len(names)
@@ -336,7 +292,28 @@ def test_no_figure_has_the_name_of_another():
 def test_formulas_hold_one_backslash_a_command():
     """Two are a line break, and show the command's name as text."""
     for chapter in CHAPTERS:
-        for cell in nbformat.read(chapter, as_version=4).cells:
-            if cell.cell_type == "markdown":
-                inline = re.findall(r"(?<!\$)\$[^$]+\$(?!\$)", cell.source)
-                assert not [one for one in inline if re.search(r"\\\\[a-zA-Z]", one)], cell.id
+        for cell in read_cells(chapter, "markdown"):
+            inline = re.findall(r"(?<!\$)\$[^$]+\$(?!\$)", cell.source)
+            assert not [one for one in inline if re.search(r"\\\\[a-zA-Z]", one)], cell.id
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("python", "sentence"),
+    [
+        ("exit 127", "No Python 3.11 to 3.14 is found: "),
+        ('case "$2" in *venv*) exit 1; esac', "has no venv module: "),
+        ('[ "$1" = -c ] || mkdir -p .venv/bin', ""),
+    ],
+)
+def test_make_finds_a_python_or_says_what_is_missing(tmp_path, python, sentence):
+    here = tmp_path / "a folder"
+    here.mkdir()
+    (here / "python").write_text(f"#!/bin/sh\n{python}\n")
+    (here / "python").chmod(0o755)
+    shutil.copy(ROOT / "Makefile", here)
+    command = ["make", ".venv/bin/python", f"PYTHON={here / 'python'}"]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert len(said) == bool(sentence) and sentence in done.stderr and done.stdout == ""
+    assert (here / ".venv").is_dir() == (not sentence)

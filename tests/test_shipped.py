@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from indiret.baselines import build_method
+from indiret.checkpoints import WEIGHTS, load_network
 from indiret.datasets import load_dataset
 from indiret.evaluation import mean_average_precision
-from indiret.networks import WEIGHTS, load_network
-from indiret.protocol import DEFAULT_EVIDENCE, OTHER, measure_evidence
-from indiret.ranking import NetworkMethod, prepare, rank
-from indiret.reproduction import find_method
+from indiret.evidence import DEFAULT_KIND
+from indiret.experiments.evidence_protocol import OTHER, measure_evidence
+from indiret.retrieval import NetworkRetriever, build_retriever, index_database, rank
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +18,9 @@ def town():
 
 
 @pytest.fixture(scope="module")
-def prepared(town):
-    method = NetworkMethod(load_network("base"))
-    return method, prepare(method, town)
+def indexed(town):
+    method = NetworkRetriever(load_network("base"))
+    return method, index_database(method, town)
 
 
 def precision(method, town, features=None):
@@ -30,35 +29,37 @@ def precision(method, town, features=None):
     return mean_average_precision(lists, town.queries)
 
 
-def test_it_ranks_unseen_landmarks(town, prepared):
-    trivial = max(precision(build_method(name), town) for name in ("colour-histogram", "thumbnail"))
-    learnt = precision(*prepared[:1], town, prepared[1])
+def test_it_ranks_unseen_landmarks(town, indexed):
+    trivial = max(
+        precision(build_retriever(name), town) for name in ("colour-histogram", "thumbnail")
+    )
+    learnt = precision(*indexed[:1], town, indexed[1])
     print(f"mAP {learnt:.3f}, colour histogram or thumbnail {trivial:.3f}")
     assert learnt >= 0.65
     assert learnt >= 1.5 * trivial
 
 
-def test_its_evidence_finds_the_landmark(town, prepared):
-    method, features = prepared
+def test_its_evidence_finds_the_landmark(town, indexed):
+    method, features = indexed
     first = {query.landmark: query for query in reversed(town.queries)}
     figures = measure_evidence(method, replace(town, queries=tuple(first.values())), features)
-    best, gaussian = figures[DEFAULT_EVIDENCE], figures["centre Gaussian"]
+    best, gaussian = figures[DEFAULT_KIND], figures["centre Gaussian"]
     print(f"pixel AUC {best['pixel_auc']:.3f}, Otsu IoU {best['otsu_iou']:.3f}")
     assert best["pixel_auc"] >= 0.90
     assert best["otsu_iou"] >= 1.4 * gaussian["otsu_iou"]
     assert best["patch_match"] >= 10 * best["chance"]
 
 
-def test_its_evidence_is_of_the_pair_and_of_the_score(town, prepared):
+def test_its_evidence_is_of_the_pair_and_of_the_score(town, indexed):
     """Deleting it costs nearly as much as deleting the landmark; another query points elsewhere."""
-    method, features = prepared
+    method, features = indexed
     few = replace(town, queries=town.queries[::10])
     figures = measure_evidence(method, few, features)
-    best = figures[DEFAULT_EVIDENCE]
+    best = figures[DEFAULT_KIND]
     assert best["deletion"] >= 0.9 * figures["ceiling: RoI"]["deletion"]
     assert best["deletion"] >= 1.5 * figures["random"]["deletion"]
-    assert figures[f"{DEFAULT_EVIDENCE}, lowest fifth"]["deletion"] < figures["random"]["deletion"]
-    assert best["pixel_auc"] > figures[DEFAULT_EVIDENCE + OTHER]["pixel_auc"] + 0.03
+    assert figures[f"{DEFAULT_KIND}, lowest fifth"]["deletion"] < figures["random"]["deletion"]
+    assert best["pixel_auc"] > figures[DEFAULT_KIND + OTHER]["pixel_auc"] + 0.03
     assert best["pixel_auc"] > figures["raw tensor, maximum"]["pixel_auc"] + 0.03
 
 
@@ -79,5 +80,5 @@ def test_the_deep_verifier_puts_a_descriptors_list_in_better_order():
     names |= set(list(town.images)[:: len(town.images) // 20])
     few = replace(town, queries=queries, images={n: town.images[n] for n in sorted(names)})
     descriptor = "efficientnet-lite0:rmac"
-    again = find_method(f"{descriptor},efficientnet-lite0/16:verifier")
-    assert precision(again, few) > precision(find_method(descriptor), few) + 0.05
+    again = build_retriever(f"{descriptor},efficientnet-lite0/16:verifier")
+    assert precision(again, few) > precision(build_retriever(descriptor), few) + 0.05

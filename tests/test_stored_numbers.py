@@ -12,8 +12,9 @@ from typing import Any
 import nbformat
 import pytest
 
-from indiret.claims import published
-from indiret.networks import load_network, parameter_count
+from indiret.checkpoints import load_network
+from indiret.experiments.claims import published
+from indiret.network import parameter_count
 from tools.render_pages import DATA, ROOT, comparison, difference, stored, study_rows
 
 LITE = "efficientnet-lite0:"

@@ -6,22 +6,19 @@ landmarks and paintings of SMVS (against all odd references) and on small parts 
 (against all odd queries' photos). Writes ``ablation.json`` and, for the steps of the cascade,
 ``cascade.json``, both into ``indiret/data/planes``.
 
-``ablation.json`` is ``{"rows": [{"name", "toytown", "gain", "landmarks", "paintings", "crops",
-"ms"}]}``: mAP without the query's own photo, its paired difference to the first row with its
-interval, MRR, and milliseconds of processor time a pair, of the directions that count. In all rows
-but two every photo is matched backward. ``cascade.json`` is
-``{"points": [{"voted", "judged", "toytown", "ms"}], "ms"}``: shares of the database for large
-templates and for the network, mAP, mean milliseconds over all pairs, and what each step costs.
+A row of ``ablation.json`` has mAP without the query's own photo, its paired difference to the first
+row with its interval, MRR, and milliseconds of processor time a pair, of the directions that count.
+In all rows but two every photo is matched backward. A point of ``cascade.json`` has the shares of
+the database for large templates and for the network, mAP, and mean milliseconds over all pairs.
 """
-
-from __future__ import annotations
 
 import argparse
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +28,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from indiret.checkpoints import write_json
 from indiret.datasets import load_dataset
-from indiret.evaluation import average_precision
+from indiret.evaluation import average_precision, nested_bootstrap
+from indiret.experiments.evaluator import provenance
 from indiret.images import Picture
 from indiret.planes import (
     PLANE_CONFIGS,
@@ -49,16 +48,17 @@ from indiret.planes.voting import POPULARITY_FLOOR, responses
 from indiret.planes.voting import max_pool_stride2 as pool
 from indiret.planes.voting import normalise_by_popularity_ as popular_
 from indiret.planes.voting import threshold_relu_ as relu_
-from indiret.reproduction import provenance, write_json
-from indiret.reranking import best, lift
-from indiret.statistics import nested_bootstrap
+from indiret.retrieval import Scores, splice_scores, top_share
 from tools.fit_planes import encode_impostors
 
 OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes"
 NEGATIVES = 36
 SMVS = {"landmarks": "landmarks", "paintings": "museum_paintings"}
 SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
+CHOSEN = PLANE_CONFIGS["planes"]
+SIX = CHOSEN.pyramid[:6]
 Precisions = dict[tuple[str, str, int], float]
+Matches = list[list[PairMatch]]  # of every query with its photos
 
 
 @dataclass
@@ -102,11 +102,10 @@ class CoarseAlone(PlaneRetriever):
 def pooled(change: Callable[[Tensor], Tensor]) -> type[PlaneRetriever]:
     """A retriever with other pooled responses, made of all cosines (I, J, K, L)."""
 
-    class Pooled(PlaneRetriever):
-        def pooled_responses(self, template: Template, patches: Tensor) -> Tensor:
-            return change(responses(patches, template.patches))
+    def pooled_responses(self: PlaneRetriever, template: Template, patches: Tensor) -> Tensor:
+        return change(responses(patches, template.patches))
 
-    return Pooled
+    return type("Pooled", (PlaneRetriever,), {"pooled_responses": pooled_responses})
 
 
 def checkerboard(cosines: Tensor) -> Tensor:
@@ -123,29 +122,27 @@ def popular_twice(cosines: Tensor) -> Tensor:
     return kept / (kept.mean((0, 1)) + POPULARITY_FLOOR).sqrt()
 
 
-def wholes(one: PlaneMatch) -> float:
+def whole(one: PlaneMatch) -> float:
     return one.votes * one.z_score
 
 
 Score = Callable[[PlaneMatch, PlaneMatch, float], float]
 SCORES: dict[str, Score] = {  # of the planes forward and backward, and the background score
     "as it is": lambda f, b, g: (f.score + b.score) / math.sqrt(g),
-    "quarters count nothing": lambda f, b, g: (wholes(f) + wholes(b)) / math.sqrt(g),
+    "quarters count nothing": lambda f, b, g: (whole(f) + whole(b)) / math.sqrt(g),
     "quarters alone": lambda f, b, g: (f.quarters + b.quarters) / math.sqrt(g),
     "background score counts nothing": lambda f, b, g: f.score + b.score,
-    "neither quarters nor background score": lambda f, b, g: wholes(f) + wholes(b),
+    "neither quarters nor background score": lambda f, b, g: whole(f) + whole(b),
     "product of directions": lambda f, b, g: f.score * b.score / g,
     "forward alone": lambda f, b, g: f.score / math.sqrt(g),
     "backward alone": lambda f, b, g: b.score / math.sqrt(g),
     "votes of wholes alone": lambda f, b, g: f.votes + b.votes,
     "z-score of wholes alone": lambda f, b, g: f.z_score + b.z_score,
 }
-BACKWARD = {  # share of the photos that are matched backward, those best by forward alone
+BACKWARD = {  # share of the photos that are matched backward, the best by forward alone
     "backward for the better 70 % (as used)": BACKWARD_SHARE,
     "backward for the better half": 0.5,
 }
-CHOSEN = PLANE_CONFIGS["planes"]
-SIX = CHOSEN.pyramid[:6]
 VARIANTS: dict[str, tuple[type[PlaneRetriever], PlaneConfig]] = {
     "not normalised by popularity": (pooled(lambda x: relu_(pool(x))), CHOSEN),
     "not whitened": (Unwhitened, CHOSEN),
@@ -155,10 +152,7 @@ VARIANTS: dict[str, tuple[type[PlaneRetriever], PlaneConfig]] = {
     "normalised by template patches, too": (pooled(popular_twice), CHOSEN),
     "ninths for quarters": (type("Ninths", (PlaneRetriever,), {"split": 3}), CHOSEN),
     "no close templates": (LargeAlone, CHOSEN),
-    "template of 88 pixels, six sizes": (
-        PlaneRetriever,
-        replace(CHOSEN, template=88, pyramid=SIX),
-    ),
+    "template of 88 pixels, six sizes": (PlaneRetriever, replace(CHOSEN, template=88, pyramid=SIX)),
     "without the largest size": (PlaneRetriever, replace(CHOSEN, pyramid=SIX)),
     "an eighth size": (PlaneRetriever, replace(CHOSEN, pyramid=(*CHOSEN.pyramid, 352))),
     "coarse templates alone": (CoarseAlone, CHOSEN),
@@ -174,12 +168,12 @@ def toytown_task(negatives: int | None = NEGATIVES) -> Task:
         known = query.positives | query.junk | {query.image}
         others = [name for name in town.images if name not in known]
         if negatives is not None:
-            others = [str(name) for name in random.choice(others, negatives, replace=False)]
-        positives = query.positives - {query.image}
+            others = random.choice(others, negatives, replace=False).tolist()
+        positives = set(query.positives - {query.image})
         names = [*sorted(positives), *others]
         task.pictures |= {n: town.read(n) for n in names if n not in task.pictures}
         task.pictures[f"query {query.name}"] = town.read_query(query)
-        task.queries.append((f"query {query.name}", set(positives), names))
+        task.queries.append((f"query {query.name}", positives, names))
     return task
 
 
@@ -191,6 +185,10 @@ def smvs_task(folder: Path, crops: bool = False) -> Task:
     """
     pairs, random = load_dataset("pairs", folder), np.random.default_rng(1)
     odd = [query for query in pairs.queries if int(Path(query.image).stem) % 2]
+
+    def contrast(part: Picture) -> float:
+        return sum(float(np.abs(np.diff(part.mean(2), axis=axis)).mean()) for axis in (0, 1))
+
     photos = {query.name: pairs.read_query(query) for query in odd}
     references = sorted({name for query in odd for name in query.positives})
     task = Task(photos if crops else {name: pairs.read(name) for name in references})
@@ -198,10 +196,11 @@ def smvs_task(folder: Path, crops: bool = False) -> Task:
         name, (positive,) = f"query {query.name}", query.positives
         if crops:
             photo = pairs.read(positive)
-            size = (np.array(photo.shape[:2]) * random.uniform(0.2, 0.4)).round().astype(int)
-            corners = random.integers(0, np.array(photo.shape[:2]) - size + 1, (6, 2))
+            shape = np.array(photo.shape[:2])
+            size = (shape * random.uniform(0.2, 0.4)).round().astype(int)
+            corners = random.integers(0, shape - size + 1, (6, 2))
             parts = [photo[y : y + size[0], x : x + size[1]] for y, x in corners]
-            task.pictures[name] = np.ascontiguousarray(max(parts, key=structure))
+            task.pictures[name] = np.ascontiguousarray(max(parts, key=contrast))
             task.queries.append((name, {query.name}, list(photos)))
         else:
             task.pictures[name] = photos[query.name]
@@ -209,12 +208,7 @@ def smvs_task(folder: Path, crops: bool = False) -> Task:
     return task
 
 
-def structure(picture: Picture) -> float:
-    grey = picture.mean(2)
-    return float(sum(np.abs(np.diff(grey, axis=axis)).mean() for axis in (0, 1)))
-
-
-def precisions(task: Task, scores: Sequence[np.ndarray]) -> Precisions:
+def precisions(task: Task, scores: Sequence[Scores]) -> Precisions:
     """Average precision by query, each of a landmark of its own."""
     found = {}
     for (query, positives, names), row in zip(task.queries, scores, strict=True):
@@ -223,16 +217,16 @@ def precisions(task: Task, scores: Sequence[np.ndarray]) -> Precisions:
     return found
 
 
-def reciprocal_rank(task: Task, scores: Sequence[np.ndarray]) -> float:
+def reciprocal_rank(task: Task, scores: Sequence[Scores]) -> float:
     """Mean of one over the place of the right photo."""
     found = []
     for (_, positives, names), row in zip(task.queries, scores, strict=True):
-        right = max(score for name, score in zip(names, row, strict=True) if name in positives)
+        right = row[[name in positives for name in names]].max()
         found.append(1 / np.count_nonzero(row >= right))
     return float(np.mean(found))
 
 
-def match_all(retriever: PlaneRetriever, task: Task) -> tuple[list[list[PairMatch]], float]:
+def match_all(retriever: PlaneRetriever, task: Task) -> tuple[Matches, float]:
     """The planes of every pair of a task, and milliseconds of processor time a pair."""
     features = {name: to_float32(retriever.encode(one)) for name, one in task.pictures.items()}
     found, began = [], time.process_time()
@@ -241,35 +235,26 @@ def match_all(retriever: PlaneRetriever, task: Task) -> tuple[list[list[PairMatc
     return found, (time.process_time() - began) * 1000 / task.pairs
 
 
-def scores_of(name: str, matches: list[list[PairMatch]]) -> list[np.ndarray]:
+def scores_of(name: str, matches: Matches) -> list[Scores]:
     """The scores of a row, (pictures,) for each query."""
-
-    def scored(score: Score) -> list[np.ndarray]:
-        return [np.array([score(*match[1:]) for match in of_query]) for of_query in matches]
-
-    if name not in BACKWARD:
-        return scored(SCORES.get(name, SCORES["as it is"]))
-    found = []
-    for forward, both in zip(
-        scored(SCORES["forward alone"]), scored(SCORES["as it is"]), strict=True
-    ):
-        kept = best(forward, BACKWARD[name])
-        found.append(lift(forward, kept, both[kept]))
+    score = SCORES.get(name, SCORES["as it is"])
+    found = [np.array([score(*match[1:]) for match in of_query]) for of_query in matches]
+    if name in BACKWARD:
+        for number, forward in enumerate(scores_of("forward alone", matches)):
+            kept = top_share(forward, BACKWARD[name])
+            found[number] = splice_scores(forward, kept, found[number][kept])
     return found
 
 
 def ablate(tasks: dict[str, Task]) -> list[dict[str, Any]]:
     """A row of figures for each choice, the retriever as it is first."""
-    known: dict[Any, tuple[list[list[PairMatch]], float]] = {}
+    match_once = cache(lambda kind, config, place: match_all(kind(config), tasks[place]))
     rows: list[dict[str, Any]] = []
     as_it_is: Precisions = {}
     for name in tqdm([*SCORES, *BACKWARD, *VARIANTS], unit="row", disable=None):
         row: dict[str, Any] = {"name": name}
-        kind, config = VARIANTS.get(name, (PlaneRetriever, CHOSEN))
         for place, task in tasks.items():
-            if (kind, config, place) not in known:
-                known[kind, config, place] = match_all(kind(config), task)
-            matches, ms = known[kind, config, place]
+            matches, ms = match_once(*VARIANTS.get(name, (PlaneRetriever, CHOSEN)), place)
             scores = scores_of(name, matches)
             if place != "toytown":
                 row[place] = round(reciprocal_rank(task, scores), 4)
@@ -289,35 +274,30 @@ def cascade(task: Task) -> dict[str, Any]:
     """How quality and cost grow with the shares for large templates and for the network."""
     retriever = PlaneCascadeRetriever(load_plane_network())
     features = {name: retriever.encode(picture) for name, picture in task.pictures.items()}
-    steps: list[list[np.ndarray]] = [[], [], []]
-    ms = np.zeros(len(steps))
-    for query, _, names in tqdm(task.queries, desc="cascade", unit="query", disable=None):
-        asked, targets = to_float32(features[query]), [features[name] for name in names]
+    steps, ms = [], np.zeros(3)  # the scores of each step, by query
+    for name, _, names in tqdm(task.queries, desc="cascade", unit="query", disable=None):
+        query, targets = to_float32(features[name]), [features[name] for name in names]
         times = [time.process_time()]
-        coarse = [retriever.match_coarse(asked, target) for target in targets]
+        coarse = [retriever.match_coarse(query, target) for target in targets]
         times.append(time.process_time())
-        large = [retriever.match_large(asked, *pair) for pair in zip(targets, coarse, strict=True)]
+        large = [retriever.match_large(query, *pair) for pair in zip(targets, coarse, strict=True)]
         times.append(time.process_time())
-        margins = retriever.margins(asked, list(zip(targets, large, strict=True)))
+        margins = retriever.margins(query, list(zip(targets, large, strict=True)))
         times.append(time.process_time())
         ms += 1000 * np.diff(times) / task.pairs
-        for step, found in zip(steps, (coarse, large), strict=False):
-            step.append(np.array([match.score for match in found]))
-        steps[2].append(margins)
+        votes = [np.array([match.score for match in found]) for found in (coarse, large)]
+        steps.append((*votes, margins))
     points = []
-    for voted in SHARES:
-        for judged in (0.0, voted / 4, voted / 2, voted):
-            scores = []
-            for first, second, third in zip(*steps, strict=True):
-                row, sizes = first, [round(share * first.size) for share in (voted, judged)]
-                for size, again in zip(sizes, (second, third), strict=True):
-                    kept = np.argsort(-row, kind="stable")[:size]
-                    row = lift(row, kept, again[kept]) if size else row
-                scores.append(row)
-            values = list(precisions(task, scores).values())
-            cost = float(ms @ [1, voted, judged])
-            points.append({"voted": voted, "judged": judged})
-            points[-1] |= {"toytown": round(float(np.mean(values)), 4), "ms": round(cost, 2)}
+    for voted, part in product(SHARES, (0, 1 / 4, 1 / 2, 1)):
+        judged, scores = voted * part, []
+        for row, *better in steps:
+            for share, again in zip((voted, judged), better, strict=True):
+                kept = np.argsort(-row, kind="stable")[: round(share * row.size)]
+                row = splice_scores(row, kept, again[kept]) if kept.size else row
+            scores.append(row)
+        quality = float(np.mean(list(precisions(task, scores).values())))
+        point = {"voted": voted, "judged": judged, "toytown": round(quality, 4)}
+        points.append(point | {"ms": round(float(ms @ [1, voted, judged]), 2)})
     names = ("coarse", "large", "network")
     return {"points": points, "ms": dict(zip(names, ms.round(2).tolist(), strict=True))}
 

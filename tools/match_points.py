@@ -3,12 +3,10 @@
 For pairs in the layout of WxBS; see `indiret.datasets.load_clicked_pairs`. The second, fourth, ...
 pair in order of name report; the others (``--odd``) are there to choose by. Each method says twice
 where a point lies: by its evidence (the strongest target patch of the point's query patch) and by
-what it carries over (the affine map of a plane, SIFT's homography). Writes the shares within one
+what it transfers (the affine map of a plane, SIFT's homography). Writes the shares within one
 and within two patches (means over the pairs), the median error over the diagonal (its median), and
 those of each pair, into ``indiret/data/planes/wxbs.json``.
 """
-
-from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
@@ -17,51 +15,45 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from indiret.correspondence import PointMatches, point_match_accuracy, strongest_targets
+from indiret.checkpoints import write_json
 from indiret.datasets import ClickedPair, load_clicked_pairs, load_dataset
-from indiret.evidence import explain
-from indiret.experiments.evaluator import find_method, provenance, write_json
-from indiret.experiments.evidence_protocol import DEFAULT_EVIDENCE
+from indiret.evaluation import PointMatches, point_match_accuracy, strongest_targets
+from indiret.experiments.evaluator import provenance
 from indiret.images import Picture, read_image
 from indiret.patches import patch_grid
-from indiret.ranking import NetworkMethod
+from indiret.retrieval import Points, Retriever, build_retriever
 
 OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes" / "wxbs.json"
 METHODS = ("planes", "plane-net", "planes-turned", "sift-ransac", "base")
 CENTRE = "the middle of the target"
 PATCHES = 14  # along the target's longer side, square ones, whatever a method's own grid is
-Points = NDArray[np.float64]
 
 
-def guesses(method: Any, pair: ClickedPair, query: Picture, target: Picture) -> dict[str, Points]:
+def guesses(
+    method: Retriever, pair: ClickedPair, query: Picture, target: Picture
+) -> dict[str, Points]:
     """Where a method says that the pair's points lie, by the way in which it says so: x and y."""
-    asked = getattr(method, "prepare_query", method.prepare)(query)
-    answer, points = method.prepare(target), pair.query_points
-    if isinstance(method, NetworkMethod):
-        tensor = method.tensor(asked, [answer])
-        pairs = explain(method.network, tensor, DEFAULT_EVIDENCE)[0].pairs
-    else:
-        (pairs,) = method.evidence(asked, answer).values()
+    encoded, points = (method.encode_query(query), method.encode(target)), pair.query_points
+    pairs = method.explain(*encoded).pairs
     found = {"evidence": strongest_targets(pairs, points, query.shape, target.shape)}
-    if hasattr(method, "carry"):
-        placed = (points / query.shape[1::-1])[:, ::-1]
-        found["carried"] = method.carry(asked, answer, placed)[:, ::-1] * target.shape[1::-1]
+    if method.transfers_points:
+        places = method.transfer_points(*encoded, (points / query.shape[1::-1])[:, ::-1])
+        found["transferred"] = places[:, ::-1] * target.shape[1::-1]
     return found
 
 
 def match(pairs: list[ClickedPair], names: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each method and way, and one for the middle of the target."""
     found: dict[tuple[str, str], dict[str, PointMatches]] = {}
-    methods = {name: find_method(name) for name in names}
+    methods = {name: build_retriever(name) for name in names}
     for pair in tqdm(pairs, desc="matching", unit="pair", disable=None):
         query, target = read_image(pair.query), read_image(pair.target)
         height, width = target.shape[:2]
         grid = patch_grid(height, width, (PATCHES, PATCHES), "keep")
         middle = np.tile([width / 2, height / 2], (len(pair.query_points), 1))
-        said = {(CENTRE, "carried"): middle}
+        said = {(CENTRE, "transferred"): middle}
         for name, method in methods.items():
             for way, where in guesses(method, pair, query, target).items():
                 said[name, way] = where

@@ -4,7 +4,7 @@
     python -m tools.measure_verifiers RUNS --split test --store
 
 RUNS holds folders that `indiret train` made, each with a network.safetensors: any of siam-fv,
-non-metric, deep-retrieval, gem-learnt and verifier. ``--store`` writes what the book shows; rows
+non-metric, deep-retrieval and verifier. ``--store`` writes what the book shows; rows
 of what RUNS does not hold stay as they are, and ``commits`` says which row is of which commit.
 """
 
@@ -17,24 +17,32 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from indiret.baselines.reranking import SHORTLIST
+from indiret.baselines.verifiers import VERIFIERS
+from indiret.checkpoints import load_network, write_json
 from indiret.datasets import RetrievalDataset, load_dataset
-from indiret.evaluation import Interval, average_precision, nested_bootstrap
+from indiret.evaluation import average_precision
 from indiret.experiments.comparison import VERIFIED
-from indiret.experiments.evaluator import find_method, provenance, write_json
-from indiret.networks import Described, IndicativeNetwork, build_network, load_network
-from indiret.ranking import Method, prepare, prepare_query
-from indiret.reranking import SHORTLIST, lift
-from indiret.verification import VERIFIERS
+from indiret.experiments.evaluator import provenance
+from indiret.experiments.records import interval_table, rounded_interval, show_interval
+from indiret.network import Features, IndicativeNetwork, build_network
+from indiret.retrieval import (
+    Retriever,
+    build_retriever,
+    encode_query,
+    index_database,
+    splice_scores,
+)
 
 DESCRIPTOR = "efficientnet-lite0:rmac"  # the best on validation
 Scores = dict[str, np.ndarray]  # by query
 
 
-def score(method: Method, town: RetrievalDataset) -> Scores:
+def score(method: Retriever, town: RetrievalDataset) -> Scores:
     """Every query against every photo, in the order of the photos' names."""
-    features = list(prepare(method, town).features.values())
+    features = list(index_database(method, town).features.values())
     queries = tqdm(town.queries, desc="ranking", disable=None)
-    return {q.name: method.score(prepare_query(method, town, q), features) for q in queries}
+    return {q.name: method.score(encode_query(method, town, q), features) for q in queries}
 
 
 def precisions(scores: Scores, town: RetrievalDataset, alone: bool) -> dict:
@@ -51,25 +59,25 @@ def precisions(scores: Scores, town: RetrievalDataset, alone: bool) -> dict:
 def again(
     networks: dict[str, IndicativeNetwork], first: Scores, town: RetrievalDataset
 ) -> dict[str, Scores]:
-    """As `indiret.reranking.Shortlist` ranks with networks of one shape, each tensor made once."""
+    """As `indiret.baselines.Shortlist` ranks with networks of one shape, each tensor made once."""
     one = next(iter(networks.values()))
     found: dict[str, Scores] = {name: {} for name in networks}
-    described: dict[int, Described] = {}
+    encoded: dict[int, Features] = {}
     names = list(town.images)
     for query in tqdm(town.queries, desc="re-ranking", disable=None):
-        asked = one.describe(town.read_query(query), query=True)
+        asking = one.encode(town.read_query(query), query=True)
         scores = first[query.name]
         listed = np.argsort(-scores, kind="stable")[:SHORTLIST]
-        for place in set(listed) - described.keys():
-            described[place] = one.describe(town.read(names[place]))
+        for place in set(listed) - encoded.keys():
+            encoded[place] = one.encode(town.read(names[place]))
         margins: dict[str, list[Tensor]] = {name: [] for name in networks}
         for at in range(0, len(listed), 8):
-            tensor = one.correlate(asked, [described[place] for place in listed[at : at + 8]])
+            tensor = one.correlate(asking, [encoded[place] for place in listed[at : at + 8]])
             for name, network in networks.items():
                 margins[name].append(network.margin(tensor))
         for name, parts in margins.items():
             merged = torch.cat(parts).double().numpy()
-            found[name][query.name] = lift(scores, listed, merged)
+            found[name][query.name] = splice_scores(scores, listed, merged)
     return found
 
 
@@ -81,13 +89,15 @@ def main() -> None:
     arguments = parser.parse_args()
     town = load_dataset("toytown", split=arguments.split)
     runs = arguments.runs
-    methods: dict[str, Method] = {DESCRIPTOR: find_method(DESCRIPTOR)}
+    methods: dict[str, Retriever] = {DESCRIPTOR: build_retriever(DESCRIPTOR)}
     networks: dict[str, IndicativeNetwork] = {}
     pairs = []
     for kind in VERIFIERS:
         if (runs / kind).is_dir():
             for name in ("untrained", "network"):
-                methods[f"{kind}, {name}"] = find_method(str(runs / kind / f"{name}.safetensors"))
+                methods[f"{kind}, {name}"] = build_retriever(
+                    str(runs / kind / f"{name}.safetensors")
+                )
             pairs.append((f"{kind}, network", f"{kind}, untrained"))
     if (runs / "verifier").is_dir():
         trained = load_network(runs / "verifier" / "network.safetensors")
@@ -98,26 +108,24 @@ def main() -> None:
     scores = {name: score(method, town) for name, method in methods.items()}
     with torch.inference_mode():
         scores |= again(networks, scores[DESCRIPTOR], town) if networks else {}
-    found = {
-        alone: {name: precisions(of, town, alone) for name, of in scores.items()}
+    with_photo, without = (
+        {name: precisions(of, town, alone) for name, of in scores.items()}
         for alone in (False, True)
-    }
+    )
     rows = {
         name: {
-            "mAP": as_row(nested_bootstrap(found[False][name])),
-            "mAP_without_query": as_row(nested_bootstrap(found[True][name])),
+            "mAP": rounded_interval(with_photo[name]),
+            "mAP_without_query": rounded_interval(without[name]),
         }
         for name in scores
     }
     gains = {
-        f"{one} − {other}": as_row(nested_bootstrap(found[False][one], found[False][other]))
+        f"{one} − {other}": rounded_interval(with_photo[one], with_photo[other])
         for one, other in pairs
     }
-    for name, row in rows.items():
-        cells = [f"{v['mean']:.3f} ({v['low']:.3f} … {v['high']:.3f})" for v in row.values()]
-        print(f"| {name} | {' | '.join(cells)} |")
+    print(interval_table(rows, ["mAP", "mAP_without_query"]))
     for name, gain in gains.items():
-        print(f"{name}: {gain['mean']:+.3f} ({gain['low']:+.3f} … {gain['high']:+.3f})")
+        print(f"{name}: {show_interval(gain, signed=True)}")
     if arguments.store:
         stored = json.loads(VERIFIED.read_text(encoding="utf-8"))
         if stored["dataset"] != town.name:
@@ -131,11 +139,6 @@ def main() -> None:
             "provenance": made,
         }
         write_json(VERIFIED, merged)
-
-
-def as_row(interval: Interval) -> dict[str, float]:
-    """Rounded to five digits."""
-    return {key: round(getattr(interval, key), 5) for key in ("mean", "low", "high")}
 
 
 if __name__ == "__main__":

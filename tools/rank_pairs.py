@@ -7,8 +7,6 @@ category and method, into ``indiret/data/planes/smvs.json``. A method that is st
 same commit is not measured again.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import time
@@ -19,9 +17,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from indiret.checkpoints import write_json
 from indiret.datasets import load_dataset
-from indiret.experiments.evaluator import find_method, provenance, write_json
-from indiret.statistics import nested_bootstrap
+from indiret.evaluation import nested_bootstrap
+from indiret.experiments.evaluator import provenance
+from indiret.retrieval import build_retriever
 
 OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes" / "smvs.json"
 METHODS = ("sift-ransac", "planes-turned")
@@ -29,22 +29,18 @@ METHODS = ("sift-ransac", "planes-turned")
 
 def rank_pairs(name: str, folder: Path, odd: bool = False) -> dict[str, Any]:
     """One category by one method."""
-    pairs, method = load_dataset("pairs", folder), find_method(name)
+    pairs, method = load_dataset("pairs", folder), build_retriever(name)
     queries = [q for q in pairs.queries if int(Path(q.image).stem) % 2 == odd]
     references = sorted({image for query in pairs.queries for image in query.positives})
     bar = tqdm(references, desc=f"{name}, {folder.name}", unit="photo", disable=None)
-    database = [method.prepare(pairs.read(image)) for image in bar]
+    database = [method.encode(pairs.read(image)) for image in bar]
     found, spent = {}, 0.0
     for query in tqdm(queries, desc=f"{name}, {folder.name}", unit="query", disable=None):
-        asked = getattr(method, "prepare_query", method.prepare)(pairs.read_query(query))
+        encoded = method.encode_query(pairs.read_query(query))
         began = time.process_time()
-        scores = np.asarray(method.score(asked, database))
+        scores = method.score(encoded, database)
         spent += time.process_time() - began
-        right = max(
-            score
-            for image, score in zip(references, scores, strict=True)
-            if image in query.positives
-        )
+        right = scores[[image in query.positives for image in references]].max()
         found[query.name, query.name, 0] = 1 / np.count_nonzero(scores >= right)
     ranks = np.array(list(found.values()))
     mean, low, high = nested_bootstrap(found)[:3]

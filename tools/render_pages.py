@@ -24,19 +24,33 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageDraw
 
-from indiret.cost import Rates, RunRates, distinct, estimate, in_words
+from indiret.checkpoints import load_network
 from indiret.datasets import RetrievalDataset, load_dataset
 from indiret.evaluation import nested_bootstrap
-from indiret.networks import load_network, parameter_count
-from indiret.sampling import VERSIONS
+from indiret.experiments.forecast import Rates, distinct, estimate, in_words
+from indiret.network import parameter_count
+from indiret.pairs import VERSIONS
 from indiret.training import TrainingConfig
 
 ROOT = Path(__file__).parents[1]
+
+
+class RunRates(NamedTuple):
+    """The rates of a run as ``book/scale.json`` has them: seconds, and bytes kept of a photo."""
+
+    photo: float
+    pair: float
+    step: float
+    target: float
+    query: float
+    kept: int
+
+
 BOOK, DATA = ROOT / "book", ROOT / "indiret" / "data"
 EVIDENCE = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
 MARKED = re.compile(r"(<!-- = (.+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
@@ -182,7 +196,8 @@ def scale_costs(found: Mapping[str, Any]) -> dict[str, Any]:
 
     A GPU takes no time for pairs and steps here; reading and encoding photos stays on the cores.
     """
-    run, done = RunRates(**found["rates"]), found["rehearsals"]["full"]
+    run = RunRates(*(found["rates"][name] for name in RunRates._fields))
+    done = found["rehearsals"]["full"]
     queries, photos = done["queries"], done["photos"]
     photo = (done["processor_seconds"] - queries * photos * run.pair) / (photos + queries)
     rates = Rates(photo, run.pair, run.kept)

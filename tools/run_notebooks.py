@@ -3,18 +3,14 @@
     python -m tools.run_notebooks notebooks/01_quick_tour.ipynb -p top 3
 
 Each notebook runs in a fresh kernel, in its own folder. The executed copy goes to ``--out``, every
-PNG picture of a cell to ``pictures/<notebook>/<cell id>.png`` beside it, so that other pages (and
-the README) can show a picture that the code just made. CI, the book and a reader's own runs with
-other parameters all go through here: there is one way to run a chapter.
+PNG picture of a cell to ``pictures/<notebook>/<cell id>.png`` beside it, for other pages to show.
 
 With ``--reuse FOLDER`` a chapter that was run before is taken from there, if nothing it depends on
 has changed (`chapter_key`). Where ``CI`` is set, every chapter is run.
 
-Set up with ``pip install -e .[book]``. Exit status: 0 when all ran; 1 when a cell failed (it is
-named, and the executed copy is kept); 2 when a notebook or a parameter's name or type is wrong.
+Exit status: 0 when all ran; 1 when a cell failed (it is named, and the executed copy is kept); 2
+when a notebook or a parameter's name or type is wrong.
 """
-
-from __future__ import annotations
 
 import argparse
 import ast
@@ -68,22 +64,14 @@ def is_a(value: object, kind: str) -> bool:
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
-    """Refuse parameters that the notebook does not declare, by name and by type.
+    """ValueError if the notebook does not declare a name, or gives it another type.
 
     Papermill itself only warns of unknown names, and then runs with the defaults.
-
-    Raises
-    ------
-    ValueError
-        If a name is not in the notebook's cell tagged ``parameters``, or a value not of its type.
     """
     declared = declared_parameters(notebook)
-    unknown = sorted(set(parameters) - set(declared))
-    if unknown:
-        raise ValueError(
-            f"{notebook} has no parameter {', '.join(unknown)}; it takes: "
-            f"{', '.join(sorted(declared)) or 'none'}."
-        )
+    if unknown := sorted(set(parameters) - set(declared)):
+        names = ", ".join(sorted(declared)) or "none"
+        raise ValueError(f"{notebook} has no parameter {', '.join(unknown)}; it takes: {names}.")
     for name, value in parameters.items():
         if not is_a(value, declared[name]):
             raise ValueError(f"{notebook}: {name} is {value!r}; it takes {declared[name]}.")
@@ -91,20 +79,17 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
 
 def parse_values(notebook: Path, texts: dict[str, str]) -> dict[str, Any]:
     """Values typed on the command line, each read as the notebook declares it, and checked."""
-    declared = declared_parameters(notebook)
-    parameters = {
-        name: text if declared.get(name) == "str" else parse_value(text)
-        for name, text in texts.items()
-    }
-    check_parameters(notebook, parameters)
-    return parameters
+    kinds = declared_parameters(notebook)
+    values = {k: text if kinds.get(k) == "str" else parse_value(text) for k, text in texts.items()}
+    check_parameters(notebook, values)
+    return values
 
 
 def parse_value(text: str) -> Any:
     """Read a parameter's value as a Python literal, or else as the text itself.
 
-    >>> parse_value("3"), parse_value("(14, 14)"), parse_value("base")
-    (3, (14, 14), 'base')
+    >>> parse_value("3"), parse_value("(14, 14)"), parse_value("none of these")
+    (3, (14, 14), 'none of these')
     """
     try:
         return ast.literal_eval(text)
@@ -129,28 +114,10 @@ def chapter_key(notebook: Path, library: str) -> str:
     return hashlib.sha256(library.encode() + notebook.read_bytes()).hexdigest()
 
 
-def may_reuse() -> bool:
-    """No chapter is reused where ``CI`` is set: there the book is proved, not only shown."""
-    return os.environ.get("CI", "").lower() in ("", "0", "false")
-
-
-def keep(executed: Path, kept: Path) -> None:
-    """Keep an executed copy under its key, in place of the one that was kept before."""
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    for old in kept.parent.glob(f"{executed.stem}.*"):
-        old.unlink()
-    unfinished = kept.with_suffix(".part")
-    shutil.copy(executed, unfinished)
-    unfinished.replace(kept)
-
-
 def run_notebook(notebook: Path, out: Path, parameters: dict[str, Any]) -> Path:
     """Execute one notebook, stage its copy and its pictures, and return the copy's path.
 
-    Raises
-    ------
-    NotebookFailure
-        If a cell raises, or its kernel dies.
+    Raises NotebookFailure if a cell raises, or its kernel dies.
     """
     out.mkdir(parents=True, exist_ok=True)
     executed = out / notebook.name
@@ -192,15 +159,20 @@ def save_pictures(executed: Path, folder: Path) -> list[Path]:
 
 def stage(notebook: Path, out: Path, parameters: dict[str, Any], kept: Path | None) -> str:
     """Run a notebook, or stage the copy that was kept of it; what was done, in a word."""
-    if kept is None or not kept.is_file():
-        executed = run_notebook(notebook, out, parameters)
-        if kept is not None:
-            keep(executed, kept)
-        return "run"
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copy(kept, out / notebook.name)
-    save_pictures(kept, out / "pictures" / notebook.stem)
-    return "unchanged"
+    if kept is not None and kept.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copy(kept, out / notebook.name)
+        save_pictures(kept, out / "pictures" / notebook.stem)
+        return "unchanged"
+    executed = run_notebook(notebook, out, parameters)
+    if kept is not None:  # under its key, in place of the one that was kept before
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        for old in kept.parent.glob(f"{notebook.stem}.*"):
+            old.unlink()
+        unfinished = kept.with_suffix(".part")
+        shutil.copy(executed, unfinished)
+        unfinished.replace(kept)
+    return "run"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -221,11 +193,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--reuse keeps chapters as the book shows them; leave it out with -p.")
     try:
         if absent := [path for path in options.notebooks if not path.is_file()]:
-            raise ValueError(
-                f"{absent[0]} is not a file; give a path such as notebooks/01_*.ipynb."
-            )
+            raise ValueError(f"{absent[0]} is not a file; name one such as notebooks/01_*.ipynb.")
         parameters = [parse_values(notebook, texts) for notebook in options.notebooks]
-        library = library_key() if options.reuse and may_reuse() else ""
+        proved = os.environ.get("CI", "").lower() not in ("", "0", "false")  # not only shown
+        library = library_key() if options.reuse and not proved else ""
         for notebook, values in zip(options.notebooks, parameters, strict=True):
             print(f"{notebook} ... ", end="", flush=True)
             started = time.perf_counter()

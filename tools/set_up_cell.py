@@ -7,8 +7,6 @@ Binder. Elsewhere it installs it from the address in ``_config.yml``, or says wh
 is none. Readers of the page do not see it. Run this after a new chapter or a new address.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

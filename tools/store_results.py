@@ -14,8 +14,6 @@ refused, since nobody could make it again. Of a reproduction every finished run'
 folder of their own, and what lay there goes.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil
@@ -24,8 +22,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from indiret.checkpoints import write_atomically
 from indiret.experiments import comparison, study
-from indiret.experiments.claims import DATA, read_measured
+from indiret.experiments.claims import read_measured
+from indiret.experiments.records import DATA
 
 SHOWN = (study.BASE, "har")
 
@@ -39,11 +39,10 @@ def rounded(value: Any) -> Any:
 
 
 def write(path: Path, results: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(rounded(results), separators=(",", ":"), allow_nan=False)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    return unfinished.replace(path)
+    with write_atomically(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+    return path
 
 
 def store_results(run: Path, to: Path) -> list[Path]:
@@ -80,15 +79,7 @@ def command(result: comparison.Result) -> str:
 
 
 def store_comparison(run: Path, to: Path) -> list[Path]:
-    """Copy the results of a comparison, a file each.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there are none.
-    ValueError
-        If one comes from a checkout with changes, or from none.
-    """
+    """Copy the results of a comparison, a file each; ValueError if one is of no clean commit."""
     results = comparison.read_results(run)
     for result in results:
         commit = result["provenance"]["commit"]

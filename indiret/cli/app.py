@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-COMMANDS = {  # module and help by name
+COMMANDS = {  # module, where the command is NAME_command, and help by name
     "search": ("search", "Rank a folder of photos for a query photo."),
     "explain": ("search", "Show which patches of two photos matched."),
     "evaluate": ("evaluate", "Measure a method on a data set."),
@@ -28,11 +28,11 @@ COMMANDS = {  # module and help by name
     "robustness": ("experiments", "Change one thing at a time; goes on if killed."),
     "ablate": ("experiments", "Change one choice at a time; goes on if killed."),
 }
-ALONE = {"--scheduler": "local"}  # what an option means that is given without its value
+_WITHOUT_VALUE = {"--scheduler": "local"}  # what an option means that is given without its value
 
 
 class Command(TyperCommand):
-    """Takes ``--methods A B`` as ``--methods A --methods B``, and the options of `ALONE`."""
+    """Takes ``--methods A B`` as ``--methods A --methods B``, and ``--scheduler`` alone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As typer does, when every value has its option before it."""
@@ -45,8 +45,8 @@ class Command(TyperCommand):
             elif option in lists and spelt[-1] != option:
                 spelt.append(option)
             spelt.append(argument)
-            if argument in ALONE and after.startswith("--"):
-                spelt.append(ALONE[argument])
+            if argument in _WITHOUT_VALUE and after.startswith("--"):
+                spelt.append(_WITHOUT_VALUE[argument])
         return super().parse_args(ctx, spelt)
 
 
@@ -72,13 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def build_group(asked: str) -> Any:
-    """All commands with their help, of which the one asked for can be run."""
+def build_group(chosen: str) -> Any:
+    """All commands with their help, of which the chosen one can be run."""
     about = "Image retrieval that shows which patches matched which."
     app = typer.Typer(help=about, add_completion=False, suggest_commands=False)
     for name, (module, text) in COMMANDS.items():
-        asked_for = name == asked
-        run = getattr(import_module(f"indiret.cli.{module}"), name) if asked_for else lambda: None
+        file = import_module(f"indiret.cli.{module}") if name == chosen else None
+        run = getattr(file, f"{name}_command") if file else lambda: None
         app.command(name, help=text, rich_help_panel=module.capitalize(), cls=Command)(run)
     return typer.main.get_command(app)
 

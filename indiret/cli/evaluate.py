@@ -5,14 +5,14 @@ from typing import Annotated
 
 from typer import Option
 
-from indiret import reproduction
+from indiret.baselines.descriptors import OPTIONS
+from indiret.checkpoints import write_json
 from indiret.cli import options
-from indiret.descriptor_methods import OPTIONS
-from indiret.reproduction import list_methods, write_json
-from indiret.reranking import SHORTLIST
+from indiret.experiments import evaluator
+from indiret.retrieval import FAMILIES, list_retrievers
 
 
-def evaluate(
+def evaluate_command(
     dataset: options.Dataset = "toytown",
     root: options.Root = None,
     split: options.Split = "test",
@@ -23,7 +23,7 @@ def evaluate(
 ) -> None:
     """Print a method's figures on a data set."""
     data = options.load(dataset, root, split, regions, unreviewed)
-    results = reproduction.evaluate(method, data)
+    results = evaluator.evaluate(method, data)
     options.report_skipped(results["skipped"])
     if json_file:
         write_json(json_file, results)
@@ -39,14 +39,15 @@ def evaluate(
         f"{results['ms_per_query']:.0f} ms a query, {results['ms_per_pair']:.2f} ms a pair, "
         f"{results['mb_per_image']:.3f} MB an image"
     )
-    if results.get("evidence"):
+    if evidence := results.get("evidence"):
         print(f"evidence is measured on {results['regions']}")
-    for name, row in (results.get("evidence") or {}).items():
-        figures = [f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float)]
-        print(f"evidence, {name}: {'  '.join(figures)}")
+        for name, row in evidence.items():
+            shares = {key: value for key, value in row.items() if isinstance(value, float)}
+            figures = "  ".join(f"{key} {value:.3f}" for key, value in shares.items())
+            print(f"evidence, {name}: {figures}")
 
 
-def compare(
+def compare_command(
     dataset: options.Dataset = "toytown",
     root: options.Root = None,
     split: options.Split = "test",
@@ -58,8 +59,8 @@ def compare(
 ) -> None:
     """Print a line of figures for each method."""
     data = options.load(dataset, root, split, regions, unreviewed)
-    names = methods or list(list_methods())
-    for results in reproduction.compare(names, data, out, not no_evidence):
+    names = methods or list(list_retrievers())
+    for results in evaluator.compare(names, data, out, not no_evidence):
         low, high = results["mAP_ci"]
         print(
             f"{results['method']:28} mAP {results['mAP']:.3f} ({low:.3f} … {high:.3f})  "
@@ -67,14 +68,12 @@ def compare(
         )
 
 
-def methods() -> None:
-    """Print what ``--method`` takes."""
-    lines = list_methods() | {
-        "FILE.safetensors": "a network trained with `indiret train`",
-        "FIRST,SECOND": f"the first {SHORTLIST} of one method, put in order by another",
-        "BACKBONE:POOLING": "torchvision/NAME or timm/NAME instead, @SIDE to squash pictures",
-        "features=FOLDER": "features from elsewhere, images/NAME.npy and queries/QUERY.npy",
-        "...+OPTION": f"after a pooling: {', '.join(OPTIONS)}",
-    }
+def methods_command() -> None:
+    """Print what ``--method`` takes: names, then forms of names, then what stands in a form."""
+    lines = list_retrievers() | {form: one.description for form, one in FAMILIES.items()}
+    lines["BACKBONE"] = "torchvision/NAME or timm/NAME, with @SIDE to squash pictures"
+    lines["FOLDER"] = "of features, images/NAME.npy and queries/QUERY.npy"
+    lines["OPTION"] = ", ".join(OPTIONS)
+    width = max(map(len, lines))
     for name, description in lines.items():
-        print(f"{name:28} {description}")
+        print(f"{name:{width}} {description}")

@@ -8,32 +8,29 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from indiret.ablation import run_ablation
-from indiret.audit import FULL, AuditConfig, run_audit, tell
+from indiret.checkpoints import write_json
 from indiret.cli import options
-from indiret.cost import SECONDS, estimate_grid
 from indiret.datasets import load_clicked_pairs, load_dataset
-from indiret.grid import read_grid, run_grid, run_together
-from indiret.parallel import join_team, leave_team
-from indiret.reproduction import write_json
-from indiret.robustness import METHODS as STRONG
-from indiret.robustness import run_robustness
-from indiret.study import StudyConfig, run_study
+from indiret.distributed import destroy_process_group, init_process_group
+from indiret.experiments.ablation import run_ablation
+from indiret.experiments.audit import FULL_AUDIT, AuditConfig, audit_summary, run_audit
+from indiret.experiments.forecast import SECONDS, estimate_grid
+from indiret.experiments.grid import read_grid, run_grid, run_together
+from indiret.experiments.robustness import ROBUSTNESS_METHODS as STRONG
+from indiret.experiments.robustness import run_robustness
+from indiret.experiments.study import StudyConfig, run_study
 
-Scheduler = Annotated[
-    str | None,
-    Option(metavar="[ADDRESS]", help="Of a Dask cluster; without it, one is started here."),
-]
-Variants = Annotated[list[str] | None, Option(metavar="NAME ...", help="Kinds of attention.")]
-Number = Annotated[int, Option(help="For each network.")]
-NumberOrOwn = Annotated[int | None, Option(help="For each network; see --full.")]
+_ADDRESS = Option(metavar="[ADDRESS]", help="Of a Dask cluster; without it, one is started here.")
+_Variants = Annotated[list[str] | None, Option(metavar="NAME ...", help="Kinds of attention.")]
+_Number = Annotated[int, Option(help="For each network.")]
+_NumberOrOwn = Annotated[int | None, Option(help="For each network; see --full.")]
 
 
-def reproduce(
+def reproduce_command(
     config: Annotated[Path, Argument(metavar="CONFIG", help="Such as configs/*.toml.")],
     out: options.OutOrOwn = None,
     processes: Annotated[int, Option(help="On this machine.")] = os.cpu_count() or 1,
-    scheduler: Scheduler = None,
+    scheduler: Annotated[str | None, _ADDRESS] = None,
     no_notebooks: Annotated[bool, Option("--no-notebooks", help="Only results.json.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print what it would cost.")] = False,
     seconds: Annotated[float, Option(help="Of measuring for that.")] = SECONDS,
@@ -50,10 +47,10 @@ def reproduce(
         print(forecast)
         return
     out = out or Path("runs") / config.stem
-    team = join_team(configs[0].device)
-    if team.size > 1:
-        run_together(configs, out, team, not no_notebooks)
-        leave_team(team)
+    group = init_process_group(configs[0].device)
+    if group.size > 1:
+        run_together(configs, out, group, not no_notebooks)
+        destroy_process_group(group)
         return
     failed = run_grid(configs, out, processes, scheduler, not no_notebooks)
     for key, reason in failed.items():
@@ -63,29 +60,28 @@ def reproduce(
     print(f"{len(configs)} runs are finished; `indiret report {out}` sets them beside the paper.")
 
 
-def report(
+def report_command(
     grid: Annotated[Path, Argument(metavar="FOLDER", help="That `reproduce` filled.")],
     out: options.OutOrOwn = None,
 ) -> None:
     """Write the report's pages, and print where they are."""
-    from indiret.paper_report import write_paper_report  # needs matplotlib
+    from indiret.reports import write_paper_report  # needs matplotlib
 
     print("\n".join(map(str, write_paper_report(grid, out or grid / "report"))))
 
 
-def study(
+def study_command(
     out: options.Out = Path("runs/study"),
-    variants: Variants = None,
-    seeds: Number = StudyConfig.seeds,
-    steps: Number = StudyConfig.steps,
+    variants: _Variants = None,
+    seeds: _Number = StudyConfig.seeds,
+    steps: _Number = StudyConfig.steps,
     oxford: Annotated[Path | None, Option(metavar="ROOT", help="Measure here, too.")] = None,
     wxbs: Annotated[Path | None, Option(metavar="ROOT", help="Clicked points of photos.")] = None,
 ) -> None:
     """Train every variant, and print their figures."""
-    names = tuple(variants or StudyConfig.variants)
-    for name in names:
-        StudyConfig.network.replace(attention=name)  # refuses what is none
-    config = StudyConfig(names, seeds, steps)
+    config = StudyConfig(tuple(variants or StudyConfig.variants), seeds, steps)
+    for name in config.variants:
+        config.network.replace(attention=name)  # refuses what is none
     train, validation, test = options.load_towns("train", "validation", "test")
     tests = {"toytown": test}
     if oxford:
@@ -93,37 +89,34 @@ def study(
     clicked = load_clicked_pairs(wxbs) if wxbs else ()
     results = run_study(out, config, train, validation, tests, clicked)
     for row in results["toytown"]["rows"]:
-        figures = "  ".join(
-            f"{name} {row[name]['mean']:.3f}"
-            for name in ("mAP", "pixel_auc", "patch_match")
-            if name in row  # answers that ask leave the evidence as it is
-        )
+        # A row without evidence is one of query expansion, which leaves it as it is.
+        names = [name for name in ("mAP", "pixel_auc", "patch_match") if name in row]
+        figures = "  ".join(f"{name} {row[name]['mean']:.3f}" for name in names)
         print(f"{row['variant']:15} {row['scheme']:8} {figures}")
     _print_where(out)
 
 
-def audit(
+def audit_command(
     dataset: options.Dataset = "toytown",
     root: options.Root = None,
     split: options.Split = "test",
     out: options.Out = Path("runs/audit"),
     full: Annotated[bool, Option("--full", help="330 networks: base, 11 folds, 5 seeds.")] = False,
-    folds: NumberOrOwn = None,
-    seeds: NumberOrOwn = None,
-    steps: NumberOrOwn = None,
+    folds: _NumberOrOwn = None,
+    seeds: _NumberOrOwn = None,
+    steps: _NumberOrOwn = None,
 ) -> None:
     """Train networks with and without what leaks, and print what they gain from it."""
     data = options.load(dataset, root, split)
-    config = replace(
-        FULL if full else AuditConfig(), **options.given(folds=folds, seeds=seeds, steps=steps)
-    )
+    given = options.given(folds=folds, seeds=seeds, steps=steps)
+    config = replace(FULL_AUDIT if full else AuditConfig(), **given)
     results = run_audit(out, config, data, *options.load_towns("validation"))
     print(f"{data.name}: {results['trainings']} networks of {config.steps} steps")
-    print(tell(results))
+    print(audit_summary(results))
     _print_where(out)
 
 
-def robustness(
+def robustness_command(
     dataset: options.Dataset = "toytown",
     root: options.Root = None,
     split: options.Split = "test",
@@ -143,8 +136,8 @@ def robustness(
     _print_where(out)
 
 
-def ablate(
-    out: options.Out = Path("runs/ablation"), steps: Number = 200, seeds: Number = 1
+def ablate_command(
+    out: options.Out = Path("runs/ablation"), steps: _Number = 200, seeds: _Number = 1
 ) -> None:
     """Train a network for each choice, and print what it changes."""
     train, validation = options.load_towns("train", "validation")

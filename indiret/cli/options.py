@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import torch
 from typer import Option
 
-from indiret.datasets import LAYOUTS, RetrievalDataset, load_dataset, use_regions
+from indiret.datasets import LOADERS, RetrievalDataset, load_dataset, use_regions
 
-Dataset = Annotated[str, Option(help=f"One of {', '.join(LAYOUTS)}.")]
+Dataset = Annotated[str, Option(help=f"One of {', '.join(LOADERS)}.")]
 Root = Annotated[Path | None, Option(help="Its folder; toytown is embedded.")]
 Split = Annotated[str, Option(help="Of toytown: train, validation or test.")]
 Regions = Annotated[Path | None, Option(metavar="FILE", help="Regions of interest, COCO.")]

@@ -9,30 +9,30 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from indiret.architectures import ATTENTIONS, NORMS, PLACEMENTS
-from indiret.backbones import load_backbone
+from indiret.architectures import ARCHITECTURES, NORMS, PLACEMENTS, attention_names
+from indiret.baselines.backbones import load_backbone
+from indiret.baselines.verifier_training import RECIPES, fit_verifier
+from indiret.baselines.verifiers import VERIFIERS, is_verifier_name, save_verifier
+from indiret.checkpoints import file_name, save_network, write_json
 from indiret.cli import options
-from indiret.datasets import RetrievalDataset, join, load_dataset
-from indiret.networks import CONFIGS, VERIFIER, file_name, find_config, save_network
-from indiret.parallel import join_team, leave_team, local_device
-from indiret.planelayers import ARCHITECTURES
-from indiret.planenet import NAME as PLANE_NET
-from indiret.planenet import save_plane_network
-from indiret.planenet_training import RECIPE as PLANE_RECIPE
-from indiret.planenet_training import fit_plane_network
-from indiret.reproduction import provenance, write_json
+from indiret.datasets import RetrievalDataset, join_datasets, load_dataset
+from indiret.distributed import destroy_process_group, init_process_group, local_device
+from indiret.experiments.evaluator import provenance
+from indiret.network import CONFIGS, VERIFIER, find_config
+from indiret.planes import save_plane_network
+from indiret.planes.network import NAME as PLANE_NET
+from indiret.planes.training import PLANE_TRAINING, fit_plane_network
 from indiret.training import PAPER_RECIPE, TrainingConfig, fit
-from indiret.verification import VERIFIERS, is_verifier_name, save_verifier
-from indiret.verifier_training import RECIPES, fit_verifier
 
 NETWORKS = (*CONFIGS, PLANE_NET, *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS)))
 Towns = tuple[RetrievalDataset, RetrievalDataset]  # to learn from, and for validation
+Fitted = tuple[TrainingConfig, Any, list[dict[str, Any]]]  # settings, what saves, and the log
 
 
-def train(
+def train_command(
     network: Annotated[str, Option(help=f"One of {', '.join(NETWORKS)}.")] = "base",
     architecture: Annotated[str | None, Option(help=f"Of {', '.join(ARCHITECTURES)}.")] = None,
-    attention: Annotated[str | None, Option(help=f"Of {', '.join(ATTENTIONS)}.")] = None,
+    attention: Annotated[str | None, Option(help=f"Of {', '.join(attention_names())}.")] = None,
     placement: Annotated[str | None, Option(help=f"Of {', '.join(PLACEMENTS)}.")] = None,
     norm: Annotated[str | None, Option(help=f"Of {', '.join(NORMS)}; group for torchrun.")] = None,
     photos: Annotated[Path | None, Option(help=f"A folder for {PLANE_NET} to warp, too.")] = None,
@@ -45,10 +45,9 @@ def train(
 ) -> None:
     """Train on Toytown, and write ``network.safetensors`` and ``log.json``."""
     out = out or Path("runs", Path(file_name(network)).stem)
-    shape = {"architecture": architecture, "attention": attention}
-    shape |= {"placement": placement, "norm": norm}
+    shape = dict(architecture=architecture, attention=attention, placement=placement, norm=norm)
     given = options.given(**shape, photos=photos, pairs=pairs, recipe=recipe, device=device)
-    fit_one: Callable[..., tuple[TrainingConfig, Any, list[dict[str, Any]]]]
+    fit_one: Callable[..., Fitted]
     if network == PLANE_NET:
         fit_one, takes = _fit_plane_network, ["photos"]
     elif is_verifier_name(network):
@@ -66,8 +65,8 @@ def train(
             "--steps and --seed."
         )
     training, validation = options.load_towns("train", "validation")
-    if pairs:
-        training = join(training, load_dataset("pairs", pairs))
+    if given.pop("pairs", None):
+        training = join_datasets(training, load_dataset("pairs", pairs))
     origin = provenance(training)  # of the code that trains, whatever is edited meanwhile
     schedule = options.given(steps=steps, seed=seed)
     settings, save, log = fit_one(network, (training, validation), out, schedule, **given)
@@ -83,21 +82,19 @@ def train(
 
 def _fit_network(
     network: str, towns: Towns, out: Path, schedule: dict[str, Any],
-    recipe: str = "default", device: str = "cpu", pairs: Path | None = None, **shape: str,
-) -> tuple[TrainingConfig, Any, list[dict[str, Any]]]:  # fmt: skip
+    recipe: str = "default", device: str = "cpu", **shape: str,
+) -> Fitted:  # fmt: skip
     """A 4-D network, by all processes of torchrun together; the first of them has the result."""
     options.check_device(device)
     config = find_config(network).replace(**shape)
     settings = replace(PAPER_RECIPE if recipe == "paper" else TrainingConfig(), **schedule)
-    team = join_team(device)
-    fitted, log = fit(config, *towns, settings, out, local_device(device), team=team)
-    leave_team(team)
-    return settings, partial(save_network, fitted.cpu()) if team.first else None, log
+    group = init_process_group(device)
+    fitted, log = fit(config, *towns, settings, out, local_device(device), group=group)
+    destroy_process_group(group)
+    return settings, partial(save_network, fitted.cpu()) if group.first else None, log
 
 
-def _fit_verifier(
-    network: str, towns: Towns, out: Path, schedule: dict[str, Any], pairs: Path | None = None
-) -> tuple[TrainingConfig, Any, list[dict[str, Any]]]:
+def _fit_verifier(network: str, towns: Towns, out: Path, schedule: dict[str, Any]) -> Fitted:
     """A verifier over the features of a backbone."""
     name, _, kind = network.rpartition(":")
     settings, backbone = replace(RECIPES[kind], **schedule), load_backbone(name)
@@ -107,9 +104,9 @@ def _fit_verifier(
 
 def _fit_plane_network(
     network: str, towns: Towns, out: Path, schedule: dict[str, Any], photos: Path | None = None
-) -> tuple[TrainingConfig, Any, list[dict[str, Any]]]:
+) -> Fitted:
     """The plane network, with warped photos of a folder if one is given."""
-    settings = replace(PLANE_RECIPE, **schedule)
+    settings = replace(PLANE_TRAINING, **schedule)
     warped = load_dataset("folder", photos) if photos else None
     fitted, log = fit_plane_network(*towns, settings, out, warped)
     return settings, partial(save_plane_network, fitted), log

@@ -4,10 +4,8 @@ Chapters: *Ranking and honest evaluation*, *Reproducing the tables*.
 """
 
 from indiret.datasets.dataset import Query, RetrievalDataset, join_datasets, use_regions
-from indiret.datasets.dataset import join_datasets as join  # noqa: F401  SHIM
 from indiret.datasets.groundtruth import BENCHMARKS, read_pickled
 from indiret.datasets.loaders import LOADERS, ClickedPair, load_clicked_pairs, load_dataset
-from indiret.datasets.loaders import LOADERS as LAYOUTS  # noqa: F401  SHIM
 from indiret.datasets.regions import (
     PhotoRegions,
     Region,

@@ -3,12 +3,12 @@
 Chapter: *Ranking and honest evaluation*.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,6 @@ class Query:
 
     The landmark is clearly, partly or hardly visible in them; junk counts neither for nor against.
     Of the revisited sets they are easy, hard and junk.
-
-    Examples
-    --------
-    >>> query = Query("mill_1", "mill_000001", None, "mill", frozenset({"mill_000001"}))
-    >>> sorted(query.positives)
-    ['mill_000001']
     """
 
     name: str  # such as all_souls_1
@@ -48,54 +42,24 @@ class Query:
         """The images that answer the query: good and ok."""
         return self.good | self.ok
 
+    def among(self, names: Set[str]) -> "Query":
+        """The query with only those answers that are among these names."""
+        return replace(self, good=self.good & names, ok=self.ok & names, junk=self.junk & names)
+
 
 @dataclass(frozen=True)
 class RetrievalDataset:
-    """A database of photos, and queries with their answers.
+    """A database of photos, and queries with their answers."""
 
-    Attributes
-    ----------
-    name : str
-        Such as ``toytown/test``.
-    root : Path
-        The folder that holds everything.
-    images : mapping of str to Path
-        The database in the order of its names.
-    queries : tuple of Query
-        In the order of their names; empty for a plain folder.
-    query_images : mapping of str to Path
-        The queries' photos: the database's own paths where they lie in it.
-    skipped : tuple of (str, str)
-        What the loader had to leave out: file or query, and the reason.
-    revisited : bool
-        Whether the answers are of the revisited benchmark: ``good`` easy, ``ok`` hard.
-    regions : mapping of str to tuple of Region, or None
-        Regions of interest from a file, see `use_regions`; None for the set's own.
-    regions_used : str
-        Where the regions of interest come from, in words for a report.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from indiret.datasets import load_dataset
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     Image.new("RGB", (32, 24)).save(Path(folder, "a.png"))
-    ...     Path(folder, "b.png").write_text("not an image")
-    ...     data = load_dataset("folder", folder)
-    12
-    >>> list(data.images), [name for name, reason in data.skipped]
-    (['a.png'], ['b.png'])
-    """
-
-    name: str
-    root: Path
-    images: Mapping[str, Path]
-    queries: tuple[Query, ...]
-    query_images: Mapping[str, Path]
-    skipped: tuple[tuple[str, str], ...] = ()
-    revisited: bool = False
-    regions: Mapping[str, tuple[Region, ...]] | None = None
-    regions_used: str = "the boxes of the queries"
+    name: str  # such as toytown/test
+    root: Path  # the folder that holds everything
+    images: Mapping[str, Path]  # the database in the order of its names
+    queries: tuple[Query, ...]  # in the order of their names; empty for a plain folder
+    query_images: Mapping[str, Path]  # the database's own paths where they lie in it
+    skipped: tuple[tuple[str, str], ...] = ()  # files and queries left out, and the reasons
+    revisited: bool = False  # the answers are of the revisited benchmark: good easy, ok hard
+    regions: Mapping[str, tuple[Region, ...]] | None = None  # of `use_regions`; None: the set's own
+    regions_used: str = "the boxes of the queries"  # in words for a report
 
     @property
     def landmarks(self) -> tuple[str, ...]:
@@ -103,7 +67,7 @@ class RetrievalDataset:
         return tuple(sorted({query.landmark for query in self.queries}))
 
     def path(self, name: str) -> Path:
-        """The file of a photo of the database or of a query; a ValueError if there is none."""
+        """The file of a photo of the database or of a query; ValueError if there is none."""
         found = self.images.get(name) or self.query_images.get(name)
         if found is None:
             raise ValueError(
@@ -113,7 +77,7 @@ class RetrievalDataset:
         return found
 
     def read(self, name: str) -> Picture:
-        """The photo of this name, shape (H, W, 3), uint8; raises as `path` and `read_image`."""
+        """The photo of this name, (H, W, 3) uint8; raises as `path` and `read_image`."""
         return read_image(self.path(name))
 
     def read_query(self, query: Query, crop: bool = True) -> Picture:
@@ -122,21 +86,16 @@ class RetrievalDataset:
         return crop_to_box(picture, query.box) if crop and query.box else picture
 
     def roi(self, name: str, landmark: str | None = None) -> NDArray[np.bool_] | None:
-        """The region of interest of a photo: where its landmark is.
+        """Where the landmark of a photo is, (H, W) bool; None where nobody knows; raises as `path`.
 
-        What a file of regions says, if one is used (`use_regions`); otherwise the pixel mask where
-        the set has one (Toytown), or the boxes of the queries on the photo.
-
-        (H, W) bool, or None where no region is known; raises as `path`. With a `landmark`, only the
-        file's regions of it count, and those that name none.
+        What a file of regions says, if one is used (`use_regions`), with a ``landmark`` only its
+        own regions and those that name none; otherwise the pixel mask where the set has one
+        (Toytown), or the boxes of the queries on the photo.
         """
         path = self.path(name)
         if self.regions is not None:
-            chosen = [
-                region
-                for region in self.regions.get(name, ())
-                if landmark is None or region.landmark in ("", landmark)
-            ]
+            known = self.regions.get(name, ())
+            chosen = [one for one in known if landmark is None or one.landmark in ("", landmark)]
             return region_mask(chosen, image_size(path)) if chosen else None
         mask = self.root / "masks" / f"{name}.png"
         if mask.is_file():
@@ -152,16 +111,13 @@ class RetrievalDataset:
         return inside
 
     def geometry(self, name: str) -> Geometry | None:
-        """The surface points and the camera of a Toytown photo; raises as `path`.
-
-        None for a photo without a landmark, and in other data sets.
-        """
+        """The surface points and the camera of a Toytown photo that shows a landmark, else None."""
         self.path(name)
         archive = self.root / "geometry.npz"
         return read_geometry(archive, name) if archive.is_file() else None
 
     def manifest_hash(self) -> str:
-        """A SHA-256, 64 hexadecimal digits, that tells which data a result was made with.
+        """A SHA-256 that tells which data a result was made with, in hexadecimal digits.
 
         For Toytown, of its frozen manifest, which holds a hash of every file; otherwise of the
         names and sizes of the photos and of the queries.
@@ -180,12 +136,8 @@ class RetrievalDataset:
 def join_datasets(first: RetrievalDataset, second: RetrievalDataset) -> RetrievalDataset:
     """The photos and queries of two data sets as one, to learn from both.
 
-    Regions of interest are those of the first. A photo of one set answers no query of the other.
-
-    Raises
-    ------
-    ValueError
-        If they share the name of a photo, a query or a landmark.
+    Regions of interest are those of the first. Raises ValueError if the two share the name of a
+    photo, a query or a landmark.
 
     Examples
     --------
@@ -218,30 +170,22 @@ def use_regions(
 ) -> RetrievalDataset:
     """The data set with its regions of interest taken from a file, and from nowhere else.
 
-    Photos in the COCO json file that the data set lacks are passed over. With `unreviewed`,
+    Photos in the COCO json file that the data set lacks are passed over. With ``unreviewed``,
     proposals that nobody has accepted or rejected are taken, too. ``regions_used`` says what was
     taken: counts by origin, and the file's SHA-256.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it cannot be read, knows a photo in another size, or has no region for this data set.
+    Raises as `read_regions`, and ValueError if the file knows a photo in another size, or has no
+    region for this data set.
 
     Examples
     --------
-    >>> import tempfile
+    >>> from tempfile import mkdtemp
     >>> from indiret.datasets import PhotoRegions, load_dataset, write_regions
-    >>> town = load_dataset("toytown", split="validation")
-    >>> name = town.queries[0].image
-    >>> region = Region.from_box((10, 20, 110, 120))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "regions.json")
-    ...     write_regions(file, {name: PhotoRegions(image_size(town.path(name)), [region])})
-    ...     drawn = use_regions(town, file)
-    >>> int(drawn.roi(name).sum()), drawn.regions_used
-    (10000, 'regions.json (SHA-256 ...): 1 photos; regions: 1 drawn')
+    >>> town, file = load_dataset("toytown", split="validation"), Path(mkdtemp(), "regions.json")
+    >>> name, region = town.queries[0].image, Region.from_box((10, 20, 110, 120))
+    >>> write_regions(file, {name: PhotoRegions(image_size(town.path(name)), [region])})
+    >>> use_regions(town, file).regions_used
+    'regions.json (SHA-256 ...): 1 photos; regions: 1 drawn'
     """
     path = Path(path)
     states = {"accepted", "open"} if unreviewed else {"accepted"}
@@ -262,12 +206,11 @@ def use_regions(
     if not regions:
         remedy = f"; {left} proposals in it wait to be accepted" if left else ""
         raise ValueError(f"{path} has no region for a photo of {dataset.name}{remedy}.")
-    origins = [
-        ("sift, unreviewed" if region.state == "open" else region.origin)
-        for of_photo in regions.values()
-        for region in of_photo
-    ]
-    counts = ", ".join(f"{origins.count(one)} {one}" for one in sorted(set(origins)))
+    origins = Counter(
+        "sift, unreviewed" if region.state == "open" else region.origin
+        for region in chain.from_iterable(regions.values())
+    )
+    counts = ", ".join(f"{number} {origin}" for origin, number in sorted(origins.items()))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     used = f"{path.name} (SHA-256 {digest[:16]}): {len(regions)} photos; regions: {counts}"
     return replace(dataset, regions=regions, regions_used=used)

@@ -10,7 +10,6 @@ import filecmp
 import gzip
 import hashlib
 import http.client
-import os
 import shutil
 import tarfile
 import time
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from indiret.datasets.dataset import RetrievalDataset
 from indiret.datasets.groundtruth import BENCHMARKS
 from indiret.datasets.loaders import load_dataset
+from indiret.datasets.regions import write_whole
 from indiret.images import ImageError, read_image
 
 TIMEOUT = 60  # seconds without a byte, after which a connection counts as broken
@@ -40,18 +40,13 @@ FREE = 10**9  # bytes to be left on the disk
 
 
 class Source(NamedTuple):
-    """One file that a publisher offers.
-
-    ``size`` in bytes and ``checksum`` (``md5:...``, ``sha256:...``) are None where no public
-    source gives them. ``suffix`` is that of the files wanted from an archive, which go to the
-    folder ``into``; without it the file itself is put there.
-    """
+    """One file that a publisher offers."""
 
     url: str
-    into: str
-    suffix: str | None = None
-    size: int | None = None
-    checksum: str | None = None
+    into: str  # the folder for it, or for what an archive holds
+    suffix: str | None = None  # of the files wanted from an archive; None: the file itself
+    size: int | None = None  # bytes; None where no public source gives it
+    checksum: str | None = None  # md5:... or sha256:...; likewise
 
     @property
     def file(self) -> str:
@@ -60,30 +55,20 @@ class Source(NamedTuple):
 
 VGG = "https://www.robots.ox.ac.uk/~vgg/data"
 REVISITED = "http://cmp.felk.cvut.cz/revisitop/data/datasets"
+OXFORD_MD5 = "md5:8f0017cc5d671f35011d6968269fbf47", "md5:06c4dee0ad954f6ee122c82390548537"
 OXFORD_PHOTOS = Source(
-    f"{VGG}/oxbuildings/oxbuild_images-v1.tgz",
-    "images",
-    ".jpg",
-    1_938_238_004,
-    "md5:8f0017cc5d671f35011d6968269fbf47",
+    f"{VGG}/oxbuildings/oxbuild_images-v1.tgz", "images", ".jpg", 1_938_238_004, OXFORD_MD5[0]
+)
+OXFORD_TEXTS = Source(
+    f"{VGG}/oxbuildings/gt_files_170407.tgz", "groundtruth", ".txt", checksum=OXFORD_MD5[1]
 )
 PARIS_PHOTOS = tuple(
     Source(f"{VGG}/parisbuildings/paris_{part}-v1.tgz", "images", ".jpg") for part in "12"
 )
+PARIS_TEXTS = Source(f"{VGG}/parisbuildings/paris_120310.tgz", "groundtruth", ".txt")
 SOURCES = {
-    "oxford5k": (
-        OXFORD_PHOTOS,
-        Source(
-            f"{VGG}/oxbuildings/gt_files_170407.tgz",
-            "groundtruth",
-            ".txt",
-            checksum="md5:06c4dee0ad954f6ee122c82390548537",
-        ),
-    ),
-    "paris6k": (
-        *PARIS_PHOTOS,
-        Source(f"{VGG}/parisbuildings/paris_120310.tgz", "groundtruth", ".txt"),
-    ),
+    "oxford5k": (OXFORD_PHOTOS, OXFORD_TEXTS),
+    "paris6k": (*PARIS_PHOTOS, PARIS_TEXTS),
     "roxford5k": (OXFORD_PHOTOS, Source(f"{REVISITED}/roxford5k/gnd_roxford5k.pkl", ".")),
     "rparis6k": (*PARIS_PHOTOS, Source(f"{REVISITED}/rparis6k/gnd_rparis6k.pkl", ".")),
 }
@@ -111,7 +96,7 @@ NOTES = (
 def dataset_info(name: str) -> str:
     """What a benchmark is, where it comes from, what it needs, and under which terms.
 
-    ``name`` is one of ``SOURCES``; any other is a ValueError.
+    Raises ValueError for a name that is not in ``SOURCES``.
 
     Examples
     --------
@@ -139,13 +124,9 @@ def fetch_dataset(name: str, root: Path) -> None:
     ``root`` is filled with ``images`` and ``groundtruth`` or the pickle; archives are kept in
     ``root/downloads``.
 
-    Raises
-    ------
-    ValueError
-        If a file is not what it should be: another size or checksum, an archive that holds
-        anything but plain files inside it, or too much.
-    OSError
-        If the server cannot be reached or the disk is full. Called again, it goes on.
+    Raises ValueError if a file has another size or checksum than it should, or an archive holds
+    anything but plain files inside it, or too much; and OSError if the server cannot be reached or
+    the disk is full: called again, it goes on.
     """
     for source in _sources(name):
         kept = root / "downloads" / source.file
@@ -162,24 +143,35 @@ def fetch_dataset(name: str, root: Path) -> None:
 
 
 def download(source: Source, target: Path) -> None:
-    """Download one file, going on from ``<target>.part`` if there is one.
+    """Download one file, going on from ``<target>.part`` if there is one; whole or not at all.
 
-    ``target`` exists afterwards only if the file came whole.
-
-    Raises
-    ------
-    ValueError
-        If the file has another size or checksum than it should; it is removed.
-    OSError
-        If the server refuses it, or brings nothing `ATTEMPTS` times in a row.
+    Raises ValueError if the file has another size or checksum than it should, and is removed;
+    OSError if the server refuses it, or brings nothing `ATTEMPTS` times in a row.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    free = shutil.disk_usage(target.parent).free
-    if free < (source.size or 0) + FREE:
-        raise OSError(f"{target.parent} has {free / 1e9:.1f} GB free, too little for {source.url}.")
-    with tqdm(total=source.size, desc=target.name, unit="B", unit_scale=True, disable=None) as bar:
-        failures = 0
+    with write_whole(target) as part:
+        free = shutil.disk_usage(target.parent).free
+        if free < (source.size or 0) + FREE:
+            raise OSError(
+                f"{target.parent} has {free / 1e9:.1f} GB free, too little for {source.url}."
+            )
+        _receive_all(source, part)
+        problem = None
+        if source.size and part.stat().st_size != source.size:
+            problem = f"has {part.stat().st_size:,} bytes instead of {source.size:,}"
+        elif source.checksum:
+            kind, _, expected = source.checksum.partition(":")
+            with open(part, "rb") as file:
+                found = hashlib.file_digest(file, kind).hexdigest()
+            problem = f"has the {kind} {found} instead of {expected}" if found != expected else None
+        if problem:
+            part.unlink()
+            raise ValueError(f"{source.url} {problem}, and was removed; it may have been replaced.")
+
+
+def _receive_all(source: Source, part: Path) -> None:
+    """Fill the part, with a new connection wherever one breaks off."""
+    failures = 0
+    with tqdm(total=source.size, desc=source.file, unit="B", unit_scale=True, disable=None) as bar:
         while True:
             before = part.stat().st_size if part.exists() else 0
             bar.update(before - bar.n)
@@ -206,8 +198,6 @@ def download(source: Source, target: Path) -> None:
                     "are kept, so call again to go on."
                 )
             time.sleep(PAUSE * 2**failures / 2)
-    _check(source, part)
-    os.replace(part, target)
 
 
 def _receive(source: Source, part: Path, have: int) -> Iterator[int]:
@@ -239,21 +229,6 @@ def _receive(source: Source, part: Path, have: int) -> Iterator[int]:
         raise ConnectionError(f"it broke off after {have:,} of {total:,} bytes")
 
 
-def _check(source: Source, path: Path) -> None:
-    """Remove a file that has another size or checksum than it should."""
-    problem = None
-    if source.size and path.stat().st_size != source.size:
-        problem = f"has {path.stat().st_size:,} bytes instead of {source.size:,}"
-    elif source.checksum:
-        kind, _, expected = source.checksum.partition(":")
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, kind).hexdigest()
-        problem = f"has the {kind} {found} instead of {expected}" if found != expected else None
-    if problem:
-        path.unlink()
-        raise ValueError(f"{source.url} {problem}, and was removed; it may have been replaced.")
-
-
 class _CarefulGzip(gzip.GzipFile):
     """Never more than `MAX_FILE` bytes at once, whatever an archive's headers ask for."""
 
@@ -269,12 +244,9 @@ def unpack(archive: Path, folder: Path, suffix: str) -> None:
     Only the contents of files with this suffix are taken from the archive; folders, rights and
     owners are our own.
 
-    Raises
-    ------
-    ValueError
-        If the archive is broken, holds a link or a device, a name that leads outside, one name
-        twice, or too many or too large files; nothing is put in place then. Or if a file is there
-        already with other content.
+    Raises ValueError if the archive is broken, holds a link or a device, a name that leads outside,
+    one name twice, or too many or too large files, and nothing is put in place then; or if a file
+    is there already with other content.
     """
     staging = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(staging, ignore_errors=True)
@@ -320,7 +292,7 @@ def _put(path: Path, target: Path) -> None:
     """Move a file to its place, unless another one is there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
-        os.replace(path, target)
+        path.rename(target)
     elif not filecmp.cmp(path, target, shallow=False):
         raise ValueError(f"{target} is there already with other content; move it away")
 
@@ -334,9 +306,9 @@ class Verification(NamedTuple):
 
 
 def verify_dataset(name: str, root: Path) -> Verification:
-    """Compare a folder with the benchmark: counts, answers, and every photo decoded.
+    """Compare a folder with a benchmark at full size: counts, answers, and every photo decoded.
 
-    Without problems if it is the benchmark at full size; raises as `indiret.datasets.load_dataset`.
+    Raises as `dataset_info` and `indiret.datasets.load_dataset`.
     """
     _sources(name)
     dataset, benchmark = load_dataset(name, root), BENCHMARKS[name]
@@ -360,10 +332,9 @@ def verify_dataset(name: str, root: Path) -> Verification:
 
 
 def answers_digest(dataset: RetrievalDataset) -> str:
-    """A SHA-256 of the queries' photos and answers, whether read from texts or a pickle.
+    """A SHA-256 of the queries' photos and answers, the same from texts and from a pickle.
 
-    The texts part answers into good and ok and the original pickles do not, so only their union
-    counts, but for the revisited sets.
+    An original pickle does not part answers into good and ok, so that only their union counts.
     """
     lines = []
     for query in dataset.queries:

@@ -3,9 +3,9 @@
 Chapter: *Reproducing the tables*.
 """
 
-from __future__ import annotations
-
 import reprlib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,26 +66,8 @@ def read_query(path: Path) -> Query:
     The query's line is ``image x1 y1 x2 y2``, the image with or without the benchmark's ``oxc1_``;
     a list has one image a line. The official files repeat one name, which does no harm.
 
-    Nothing is compared with the photos.
-
-    Raises
-    ------
-    ValueError
-        If a file is not as described, or lists an image as more than one of good, ok, junk.
-    FileNotFoundError
-        If a list is missing.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> texts = {"query": "oxc1_mill_000001 5 5 60 40", "good": "mill_000001", "ok": "", "junk": ""}
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for kind, text in texts.items():
-    ...         path = Path(folder, f"mill_1_{kind}.txt")
-    ...         size = path.write_text(text)
-    ...     query = read_query(Path(folder, "mill_1_query.txt"))
-    >>> query.landmark, query.image, query.box
-    ('mill', 'mill_000001', (5.0, 5.0, 60.0, 40.0))
+    Raises FileNotFoundError if a list is missing, and ValueError if a file is not of this form, or
+    lists an image as more than one of good, ok, junk.
     """
     name = path.name.removesuffix("_query.txt")
     landmark, _, number = name.rpartition("_")
@@ -119,26 +101,19 @@ def read_pickled(path: Path, name: str) -> tuple[list[str], list[Query]]:
     for each query ``bbx`` and lists of places in ``imlist``, ``ok`` and ``junk``, or of the
     revisited sets ``easy``, ``hard`` and ``junk``. Nothing in it is executed.
 
-    Returns
-    -------
-    tuple of (list of str, list of Query)
-        The database's names, and the queries: easy and hard answers are ``good`` and ``ok``, so
-        that the positives are those of the medium setup; ``ok`` of the original sets is ``good``,
-        since the pickle does not tell the two apart.
+    Returns the database's names, and the queries: easy and hard answers are ``good`` and ``ok``, so
+    that the positives are those of the medium setup; ``ok`` of the original sets is ``good``,
+    since the pickle does not tell the two apart.
 
-    Raises
-    ------
-    ValueError
-        If the file is not as described, or has other counts than the benchmark.
+    Raises ValueError if the file is not of this form, or has other counts than the benchmark.
     """
     benchmark = BENCHMARKS[name]
     data = read_plain_pickle(path)
     expected = f"{path} is not the ground truth of {name}: "
-    fields = {"imlist", "qimlist", "gnd"}
-    if not isinstance(data, dict) or not fields <= data.keys():
+    if not isinstance(data, dict) or not {"imlist", "qimlist", "gnd"} <= data.keys():
         raise ValueError(expected + "it must hold imlist, qimlist and gnd.")
-    counts = benchmark.photos, len(benchmark.landmarks), len(benchmark.landmarks)
-    for field, count in zip(("imlist", "qimlist", "gnd"), counts, strict=True):
+    asking = len(benchmark.landmarks)
+    for field, count in (("imlist", benchmark.photos), ("qimlist", asking), ("gnd", asking)):
         if not isinstance(data[field], list) or len(data[field]) != count:
             raise ValueError(f"{expected}{field} must be a list of {count}.")
     images, photos = data["imlist"], data["qimlist"]
@@ -148,36 +123,34 @@ def read_pickled(path: Path, name: str) -> tuple[list[str], list[Query]]:
     if len(set(images)) < len(images):
         raise ValueError(expected + "imlist names a photo twice.")
     queries: list[Query] = []
-    numbers: dict[str, int] = {}
+    numbers: Counter[str] = Counter()
+    kinds = ("easy", "hard", "junk") if benchmark.revisited else ("ok", "junk")
     for photo, landmark, truth in zip(photos, benchmark.landmarks, data["gnd"], strict=True):
-        numbers[landmark] = numbers.get(landmark, 0) + 1
+        numbers[landmark] += 1
         query = f"{landmark}_{numbers[landmark]}"
         try:
-            queries.append(_pickled_query(query, photo, landmark, truth, images, benchmark))
+            queries.append(_pickled_query(query, photo, landmark, truth, images, kinds))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            kinds = "easy, hard" if benchmark.revisited else "ok"
             raise ValueError(
-                f"{expected}the entry of {query} must hold bbx, four numbers, and {kinds} and "
-                f"junk, lists of places in imlist without a place twice ({str(error)[:100]})."
+                f"{expected}the entry of {query} must hold bbx, four numbers, and "
+                f"{', '.join(kinds)}, lists of places in imlist without a place twice "
+                f"({str(error)[:100]})."
             ) from error
     return images, queries
 
 
 def _pickled_query(
-    name: str, photo: str, landmark: str, truth: Any, images: list[str], benchmark: Benchmark
+    name: str, photo: str, landmark: str, truth: Any, images: list[str], kinds: Sequence[str]
 ) -> Query:
     x1, y1, x2, y2 = map(float, truth["bbx"])
-    kinds = ("easy", "hard", "junk") if benchmark.revisited else ("ok", "junk")
     places = [place for kind in kinds for place in truth[kind]]
     for place in places:
         if type(place) is not int or not 0 <= place < len(images):
             raise ValueError(f"{reprlib.repr(place)} is no place")
     if len(set(places)) < len(places):
         raise ValueError("a place stands there twice")
-    answers = {kind: frozenset(images[place] for place in truth[kind]) for kind in kinds}
-    good = answers["easy" if benchmark.revisited else "ok"]
-    hard = answers.get("hard", frozenset())
-    return Query(name, photo, (x1, y1, x2, y2), landmark, good, hard, answers["junk"])
+    good, *hard, junk = (frozenset(images[place] for place in truth[kind]) for kind in kinds)
+    return Query(name, photo, (x1, y1, x2, y2), landmark, good, frozenset().union(*hard), junk)
 
 
 def _read_names(path: Path) -> list[str]:

@@ -6,8 +6,6 @@ query and reference folders, a plain folder of photos, and pairs with clicked po
 Chapter: *Reproducing the tables*.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -47,41 +45,17 @@ def load_dataset(
 
     The headers of all photos are checked. Photos that are broken, or named by a ground-truth file
     but absent (samples), are left out and listed in ``skipped``, and so are the twenty corrupt ones
-    of Paris. The folder of photos may be called ``jpg``, too. No code in a pickle is run.
+    of Paris. The folder of photos may be called ``jpg``, too. No code in a pickle is run. Images
+    are named by the stem of their file, in pairs and folder by their path below ``root``.
 
-    Parameters
-    ----------
-    name : str
-        One of those above.
-    root : path, optional
-        The folder; only Toytown has one of its own.
-    split : str
-        Only for Toytown.
-
-    Returns
-    -------
-    RetrievalDataset
-        Images are named by the stem of their file in toytown and oxford5k, and by their path
-        below `root` in pairs and folder.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name or split, a missing `root`, or a broken ground-truth file.
-    FileNotFoundError
-        If the folder has another layout.
+    Raises ValueError for an unknown name or split, a missing ``root``, or a broken ground-truth
+    file, and FileNotFoundError if the folder has another layout.
 
     Examples
     --------
-    >>> import tempfile
-    >>> from PIL import Image
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for side in ("Query", "Reference"):
-    ...         Path(folder, side).mkdir()
-    ...         Image.new("RGB", (32, 24)).save(Path(folder, side, "001.jpg"))
-    ...     data = load_dataset("pairs", folder)
-    >>> data.queries[0].image, sorted(data.queries[0].positives)
-    ('Query/001.jpg', ['Reference/001.jpg'])
+    >>> data = load_dataset("toytown")
+    >>> len(data.images), len(data.queries), data.queries[0].image
+    (273, 55, 'chapel_tower_681872')
     """
     if name not in LOADERS:
         raise ValueError(f"There is no data set {name!r}; choose one of {', '.join(LOADERS)}.")
@@ -99,16 +73,13 @@ def load_dataset(
 
 @dataclass(frozen=True)
 class ClickedPair:
-    """Two photos of one scene, and points that somebody clicked in both.
-
-    The points are (N, 2), float64: x and y in pixels; row by row the same point of the scene.
-    """
+    """Two photos of one scene, and points that somebody clicked in both."""
 
     name: str  # the scene's folder, such as WGABS/kyiv
     query: Path
     target: Path
-    query_points: NDArray[np.float64]
-    target_points: NDArray[np.float64]
+    query_points: NDArray[np.float64]  # (N, 2), x and y in pixels
+    target_points: NDArray[np.float64]  # the same points of the scene, row by row
 
 
 def load_clicked_pairs(root: str | os.PathLike[str]) -> list[ClickedPair]:
@@ -118,34 +89,14 @@ def load_clicked_pairs(root: str | os.PathLike[str]) -> list[ClickedPair]:
     photos were made smaller, ``root/sizes.json`` gives the original widths and heights. The pairs
     come in order of name.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no scene.
-    ValueError
-        If a file of points cannot be understood.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from PIL import Image
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     scene = Path(folder, "easy", "wall")
-    ...     scene.mkdir(parents=True)
-    ...     for name in ("01.jpg", "02.jpg"):
-    ...         Image.new("RGB", (32, 24)).save(scene / name)
-    ...     scene.joinpath("corrs.txt").write_text("1 2 3 4")
-    ...     load_clicked_pairs(folder)[0].target_points.tolist()
-    7
-    [[3.0, 4.0]]
+    Raises FileNotFoundError if there is no scene, and ValueError if a file of points cannot be
+    understood.
     """
     folder = Path(root)
     files = sorted(folder.glob("*/*/corrs.txt"))
     if not files:
-        raise FileNotFoundError(
-            f"{folder} holds no scene; expected are {folder}/GROUP/SCENE with 01.jpg, 02.jpg and "
-            "corrs.txt."
-        )
+        expected = f"expected are {folder}/GROUP/SCENE with 01.jpg, 02.jpg and corrs.txt."
+        raise FileNotFoundError(f"{folder} holds no scene; {expected}")
     sizes_file = folder / "sizes.json"
     sizes = json.loads(sizes_file.read_text()) if sizes_file.is_file() else {}
     pairs = []
@@ -155,16 +106,14 @@ def load_clicked_pairs(root: str | os.PathLike[str]) -> list[ClickedPair]:
             points = np.loadtxt(file, ndmin=2)[:, :4].reshape(-1, 2, 2)
         except ValueError as error:
             raise ValueError(f"{file} does not hold x1 y1 x2 y2 in each line: {error}") from error
-        query, target = file.with_name("01.jpg"), file.with_name("02.jpg")
+        photos = file.with_name("01.jpg"), file.with_name("02.jpg")
         known = sizes.get(name, {}).get("images", {})
-        scales = []
-        for photo in (query, target):
+        clicked = []
+        for side, photo in enumerate(photos):
             height, width = image_size(photo)
             original = known.get(photo.name, {}).get("orig", (width, height))
-            scales.append(np.array([width, height]) / original)
-        pairs.append(
-            ClickedPair(name, query, target, points[:, 0] * scales[0], points[:, 1] * scales[1])
-        )
+            clicked.append(points[:, side] * (np.array([width, height]) / original))
+        pairs.append(ClickedPair(name, *photos, *clicked))
     return pairs
 
 
@@ -182,29 +131,26 @@ def _load_pairs(name: str, root: Path) -> RetrievalDataset:
             f"{root} holds no pairs; expected are {root / 'Query'} and {root / 'Reference'} with "
             "photos of the same file names, or folders that have these two in them."
         )
-    photos: dict[str, Path] = {}
-    references: dict[str, Path] = {}
+    sides: dict[str, dict[str, Path]] = {"Query": {}, "Reference": {}}
     for group in groups:
-        for side, found in (("Query", photos), ("Reference", references)):
+        for side, found in sides.items():
             for path in find_images(group / side):
                 key = _below(root, group / path.relative_to(group / side).with_suffix(""))
                 _add_once(found, key, path)
-    images, skipped = _readable({_below(root, path): path for path in references.values()})
-    query_images, skipped_queries = _readable(
-        {_below(root, path): path for path in photos.values()}
+    photos, references = (
+        {key: _below(root, path) for key, path in found.items()} for found in sides.values()
     )
+    images, skipped = _readable({name: root / name for name in references.values()})
+    query_images, skipped_queries = _readable({name: root / name for name in photos.values()})
     _require_images(images, root, skipped)
     skipped += skipped_queries
     queries = []
-    for key, path in photos.items():
-        image = _below(root, path)
-        if image not in query_images:
-            continue
-        if key in references and (answer := _below(root, references[key])) in images:
+    for key, image in photos.items():
+        answer = references.get(key, "")
+        if image in query_images and answer in images:
             queries.append(Query(key, image, None, key, frozenset({answer})))
-        else:
+        elif query_images.pop(image, None):
             skipped += ((image, "no reference that can be read has the same file name"),)
-            del query_images[image]
     return RetrievalDataset(name, root, images, tuple(queries), query_images, skipped)
 
 
@@ -218,8 +164,8 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
             f"expected in {root} are images/*.jpg or jpg/*.jpg, and gnd_{name}.pkl, as the "
             "revisited benchmark has them."
         )
-    folder = _first_there([root / "images", root / "jpg"], expected)
-    truth = _first_there(truths, expected)
+    folder = _find([root / "images", root / "jpg"], expected)
+    truth = _find(truths, expected)
     photos: dict[str, Path] = {}
     for path in find_images(folder):
         _add_once(photos, path.stem, path)
@@ -240,14 +186,13 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
     absent = sorted(mentioned - photos.keys())
     skipped += tuple((image, f"named in {truth} but not in {folder}") for image in absent)
     queries = []
-    for query in listed:
-        good, ok, junk = (names & database.keys() for names in (query.good, query.ok, query.junk))
+    for query in (query.among(database.keys()) for query in listed):
         if query.image not in images:
             skipped += ((query.name, f"its photo {query.image} is absent or broken"),)
-        elif not good | ok:
+        elif not query.positives:
             skipped += ((query.name, "none of its positives is there"),)
         else:
-            queries.append(replace(query, good=good, ok=ok, junk=junk))
+            queries.append(query)
     if not queries:
         raise FileNotFoundError(
             f"None of the {len(listed)} queries in {truth} has its photo and an answer among the "
@@ -257,38 +202,34 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
         try:
             pixel_box(query.box or (), image_size(images[query.image]))
         except ValueError as error:
-            texts = truth.is_dir()
-            source = f"{truth / query.name}_query.txt" if texts else f"{truth}, query {query.name}"
-            raise ValueError(f"{source}: {error}") from error
+            form = "{}/{}_query.txt: {}" if truth.is_dir() else "{}, query {}: {}"
+            raise ValueError(form.format(truth, query.name, error)) from error
     query_images = {query.image: images[query.image] for query in queries}
     found = RetrievalDataset(
         name, root, database, tuple(queries), query_images, skipped, benchmark.revisited
     )
-    own = "the data set's own masks"
-    return replace(found, regions_used=own) if (root / "masks").is_dir() else found
+    masks = (root / "masks").is_dir()
+    return replace(found, regions_used="the data set's own masks") if masks else found
 
 
-def _first_there(places: Sequence[Path], expected: str) -> Path:
-    there = [place for place in places if place.exists()]
-    if not there:
-        kind = "file" if places[0].suffix else "folder"
-        raise FileNotFoundError(f"There is no {kind} {places[0]}; {expected}")
-    return there[0]
+def _find(places: Sequence[Path], expected: str) -> Path:
+    for place in places:
+        if place.exists():
+            return place
+    kind = "file" if places[0].suffix else "folder"
+    raise FileNotFoundError(f"There is no {kind} {places[0]}; {expected}")
 
 
-def _readable(
-    photos: Mapping[str, Path],
-) -> tuple[dict[str, Path], tuple[tuple[str, str], ...]]:
+def _readable(photos: Mapping[str, Path]) -> tuple[dict[str, Path], tuple[tuple[str, str], ...]]:
     """Split photos by what their headers say: those to use, and (name, reason) of the others."""
-    images = {}
+    images = dict(photos)
     skipped = []
     for name, path in photos.items():
         try:
             check_image(path)
         except (ImageError, OSError) as error:  # OSError: a link to nowhere
             skipped.append((name, str(error)))
-        else:
-            images[name] = path
+            del images[name]
     return images, tuple(skipped)
 
 

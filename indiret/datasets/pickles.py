@@ -26,36 +26,19 @@ PLAIN_OPCODES = frozenset(
 def read_plain_pickle(path: Path) -> Any:
     """Read a pickle that holds only lists, dicts, texts, numbers, booleans and None.
 
-    Parameters
-    ----------
-    path : Path
-        The file, of any protocol.
-
-    Returns
-    -------
-    object
-        What was pickled. It may hold itself, or one list very often: print no part of it whole.
-
-    Raises
-    ------
-    ValueError
-        If the file asks for anything else (a function, a class), is no pickle, is cut short, or
-        has more than 4 MB.
-    OSError
-        If it cannot be read.
+    What comes back may hold itself, or one list very often: print no part of it whole. Raises
+    ValueError if the file asks for anything else (a function, a class), is no pickle, is cut short,
+    or has more than 4 MB, and OSError if it cannot be read.
 
     Examples
     --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "a.pkl")
-    ...     size = path.write_bytes(pickle.dumps({"imlist": ["a", "b"], "box": [1.5, 2]}))
-    ...     read_plain_pickle(path)
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp(), "a.pkl")
+    >>> size = path.write_bytes(pickle.dumps({"imlist": ["a", "b"], "box": [1.5, 2]}))
+    >>> read_plain_pickle(path)
     {'imlist': ['a', 'b'], 'box': [1.5, 2]}
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "a.pkl")
-    ...     size = path.write_bytes(pickle.dumps(print))
-    ...     read_plain_pickle(path)
+    >>> size = path.write_bytes(pickle.dumps(print))
+    >>> read_plain_pickle(path)
     Traceback (most recent call last):
     ValueError: ... holds more than plain data (STACK_GLOBAL: a function, a class, ...
     """

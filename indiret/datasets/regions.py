@@ -1,7 +1,8 @@
 """Regions of interest: boxes and polygons that say where in a photo its landmark is.
 
 They are kept in a COCO json file, so that other tools can show them. A region is drawn by somebody,
-is the box of a query, or was proposed (`indiret.proposals`) and waits for somebody to accept it.
+is the box of a query, or was proposed (`indiret.baselines.region_proposals`) and waits for somebody
+to accept it.
 
 Chapter: *Your own photos*.
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,20 +30,27 @@ MOST_BYTES = 200_000_000  # of a file: a thousand bytes a region leaves room for
 MAKER = "indiret"
 NAMELESS = "region"  # COCO wants a category, and a plain folder has no landmarks
 
-Points = tuple[tuple[float, float], ...]
+Outline = tuple[tuple[float, float], ...]
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` that takes its place if all goes well, and else stays to go on with.
+
+    `indiret.checkpoints.write_atomically` is for all that comes after the data sets.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    yield part
+    os.replace(part, path)
 
 
 @dataclass(frozen=True)
 class Region:
-    """One region of a photo.
+    """One region of a photo, in pixels from its top left corner.
 
-    Its ``points`` are corners ``(x, y)`` in pixels from the photo's top left corner, in order along
-    the outline.
-
-    Raises
-    ------
-    ValueError
-        If the corners are not 3 to 500 pairs of finite numbers, or origin or state is unknown.
+    Raises ValueError if there are not 3 to 500 corners of finite numbers, or if origin or state is
+    unknown.
 
     Examples
     --------
@@ -51,7 +60,7 @@ class Region:
     32.0
     """
 
-    points: Points
+    points: Outline  # corners (x, y) along the outline
     landmark: str = ""  # what is seen there; empty if the photo can show one thing only
     origin: str = "drawn"  # one of ORIGINS
     state: str = "accepted"  # one of STATES
@@ -91,10 +100,7 @@ class Region:
     def within(self, shape: Sequence[int]) -> Region:
         """The region with its corners moved into a picture of this shape, height first.
 
-        Raises
-        ------
-        ValueError
-            If less than 4 × 4 pixels of it are in the picture.
+        Raises ValueError if less than 4 × 4 pixels of it are in the picture.
         """
         height, width = shape[:2]
         corners = np.clip(np.array(self.points), 0, (width, height))
@@ -120,14 +126,7 @@ class PhotoRegions:
 
     @property
     def done(self) -> bool:
-        """Whether a person, or a query's box, has decided: nothing is open, and something is said.
-
-        Examples
-        --------
-        >>> region = Region.from_box((1, 1, 9, 9), origin="sift", state="open")
-        >>> PhotoRegions((60, 80), [region]).done
-        False
-        """
+        """Whether a person, or a query's box, has decided: nothing is open, something is said."""
         states = {region.state for region in self.regions}
         return "open" not in states and ("accepted" in states or self.nothing)
 
@@ -165,12 +164,7 @@ def read_regions(path: str | os.PathLike[str]) -> dict[str, PhotoRegions]:
     What comes back goes by the photo's name: as the data set names it where the file says so, else
     its file name. A region that does not say otherwise counts as drawn and accepted.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is no region file; the sentence says what is wrong with it.
+    Raises FileNotFoundError if there is no such file, and ValueError if it is no region file.
     """
     path = Path(path)
     if not path.is_file():
@@ -237,17 +231,7 @@ def _region(entry: Mapping[str, Any], landmark: str) -> Region:
 
 
 def write_regions(path: str | os.PathLike[str], photos: Mapping[str, PhotoRegions]) -> None:
-    """Write a COCO json file, whole or not at all; its folder is made where it is missing.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     photos = {"a.jpg": PhotoRegions((60, 80), [Region.from_box((1, 2, 30, 40))])}
-    ...     write_regions(Path(folder, "regions.json"), photos)
-    ...     read_regions(Path(folder, "regions.json")) == photos
-    True
-    """
+    """Write a COCO json file, whole or not at all; its folder is made where it is missing."""
     landmarks = sorted({r.landmark for photo in photos.values() for r in photo.regions})
     category = {landmark: number for number, landmark in enumerate(landmarks, start=1)}
     images: list[dict[str, Any]] = []
@@ -258,31 +242,25 @@ def write_regions(path: str | os.PathLike[str], photos: Mapping[str, PhotoRegion
         images.append(entry | {"nothing": photo.nothing, "tried": photo.tried})
         for region in photo.regions:
             x1, y1, x2, y2 = region.box
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": category[region.landmark],
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "segmentation": [[value for corner in region.points for value in corner]],
-                    "area": region.area,
-                    "iscrowd": 0,
-                    "origin": region.origin,
-                    "state": region.state,
-                    "inliers": region.inliers,
-                }
-            )
+            place = {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": category[region.landmark],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "segmentation": [[value for corner in region.points for value in corner]],
+                "area": region.area,
+                "iscrowd": 0,
+            }
+            own = ("origin", "state", "inliers")  # of this program
+            annotations.append(place | {key: getattr(region, key) for key in own})
     data = {
         "info": {"description": "regions of interest", "made_by": MAKER},
         "images": images,
         "annotations": annotations,
         "categories": [{"id": n, "name": name or NAMELESS} for name, n in category.items()],
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    with write_whole(Path(path)) as part:
+        part.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 class RegionFile:
@@ -293,13 +271,12 @@ class RegionFile:
 
     Examples
     --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = RegionFile(Path(folder, "regions.json"))
-    ...     file.photo("a.jpg", (60, 80)).regions.append(Region.from_box((1, 2, 30, 40)))
-    ...     file.save()
-    ...     list(RegionFile(file.path).photos)
-    ['a.jpg']
+    >>> from tempfile import mkdtemp
+    >>> file = RegionFile(Path(mkdtemp(), "regions.json"))
+    >>> file.photo("a.jpg", (60, 80)).regions.append(Region.from_box((1, 2, 30, 40)))
+    >>> file.save()
+    >>> RegionFile(file.path).photos == file.photos
+    True
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -325,10 +302,7 @@ class RegionFile:
     def save(self) -> None:
         """Write the file, unless somebody else has written it meanwhile: then a ValueError."""
         if self._digest() != self._seen:
-            raise ValueError(
-                f"{self.path} was changed by somebody else meanwhile and is left as it is; open it "
-                "again."
-            )
+            raise ValueError(f"{self.path} was changed by somebody else meanwhile; open it again.")
         write_regions(self.path, self.photos)
         self._seen = self._digest()
 

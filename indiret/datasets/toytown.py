@@ -3,8 +3,6 @@
 Chapter: *The correlation tensor*.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,21 +18,15 @@ NOT_LANDMARK = 65535  # in geometry.npz, all three coordinates of a cell
 class Geometry:
     """Where each coarse cell of a Toytown picture lies on its landmark.
 
-    Attributes
-    ----------
-    positions : numpy.ndarray
-        Shape (rows, columns, 3), float64: the landmark-local surface point seen at the centre of
-        the cell, ``(cell * column + cell / 2, cell * row + cell / 2)`` pixels; NaN where the
-        landmark is not seen. The same physical point has the same coordinates in every view.
-    camera : numpy.ndarray
-        Shape (3, 4), float64: P with ``[u * w, v * w, w] = P @ [x, y, z, 1]``, u and v in pixels.
-    cell : int
-        Side of a cell in pixels.
+    ``positions`` (rows, columns, 3) are the surface points seen at the centres of the cells,
+    ``(cell * column + cell / 2, cell * row + cell / 2)`` pixels, in coordinates of the landmark,
+    so that a point has the same in every view; NaN where the landmark is not seen. ``camera`` is
+    the (3, 4) matrix P with ``[u * w, v * w, w] = P @ [x, y, z, 1]``, u and v in pixels.
     """
 
     positions: NDArray[np.float64]
     camera: NDArray[np.float64]
-    cell: int = 10
+    cell: int = 10  # its side in pixels
 
 
 def read_geometry(archive: Path, name: str) -> Geometry | None:

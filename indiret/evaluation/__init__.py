@@ -17,7 +17,6 @@ from indiret.evaluation.correspondence import (
     point_match_accuracy,
     strongest_targets,
 )
-from indiret.evaluation.correspondence import ground_truth_matches as true_partners  # noqa: F401  SHIM
 from indiret.evaluation.crossvalidation import (
     SPLIT_PROTOCOLS,
     Fold,
@@ -26,12 +25,7 @@ from indiret.evaluation.crossvalidation import (
     held_out_images,
     training_data,
 )
-from indiret.evaluation.intervals import (
-    Interval,
-    fit_calibration,
-    nested_bootstrap,
-    sign_flip_test,
-)
+from indiret.evaluation.intervals import Interval, fit_calibration, nested_bootstrap, sign_flip_test
 from indiret.evaluation.localisation import (
     THRESHOLDS,
     Ceilings,
@@ -56,7 +50,6 @@ from indiret.evaluation.ranking import (
     precision_at,
     select_setup,
 )
-from indiret.evaluation.ranking import select_setup as revisit  # noqa: F401  SHIM
 from indiret.evaluation.shapes import SHAPES, matching_points, shape_precision, shape_recall
 
 __all__ = [

@@ -6,8 +6,6 @@ is projected into the target, and the patch there is its true match.
 Chapter: *Ranking and honest evaluation*.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from indiret.datasets import Geometry
 
+_Array = NDArray[np.float64]
 NO_MATCH = -1
 HIDDEN = 0.05  # a point this share of its distance behind what the target shows is not visible
 
@@ -34,21 +33,10 @@ def ground_truth_matches(
     visible if it falls inside the target picture, the target shows the landmark there, and what it
     shows is not more than 5 % nearer to the camera.
 
-    Parameters
-    ----------
-    query, target : Geometry
-        Two views of one landmark.
-    query_box : four numbers
-        The part of the query picture that the query grid covers, ``(x1, y1, x2, y2)`` pixels.
-    query_grid : sequence of int
-        ``(m', n')``.
-    target_shape, target_grid : sequence of int
-        Height and width of the target picture; ``(m, n)``, its grid, which covers all of it.
+    The query's (m', n') grid covers ``query_box``, ``(x1, y1, x2, y2)`` pixels of its picture; the
+    target's (m, n) grid covers all of its picture, of height and width ``target_shape``.
 
-    Returns
-    -------
-    numpy.ndarray
-        Shape (m', n', 2), int: row and column of the match; `NO_MATCH` where there is none.
+    Returns (m', n', 2), int: row and column of the match; `NO_MATCH` where there is none.
 
     Examples
     --------
@@ -79,14 +67,6 @@ def ground_truth_points(
 
     ``points`` are (..., 2), x and y in pixels of the query's photo, and so is what comes back for
     the target; NaN where a point is not visible, as `ground_truth_matches` defines it.
-
-    Examples
-    --------
-    >>> wall = np.stack([*np.meshgrid([5.0, 15, 25], [5.0, 15]), np.ones((2, 3))], axis=-1)
-    >>> query = Geometry(wall, np.eye(3, 4))
-    >>> target = Geometry(wall - [10, 0, 0], np.array([[1, 0, 10, 0], [0, 1, 0, 0], [0, 0, 1, 0]]))
-    >>> ground_truth_points(query, target, [(5, 5), (25, 5)], (20, 30)).tolist()
-    [[15.0, 5.0], [nan, nan]]
     """
     height, width = target_shape[:2]
     seen = _surface_points(query, *np.moveaxis(np.asarray(points, dtype=float), -1, 0))
@@ -100,15 +80,11 @@ def ground_truth_points(
 
 
 class PatchMatches(NamedTuple):
-    """How well claimed patch pairs agree with the truth.
+    """How well claimed patch pairs agree with the truth."""
 
-    `accuracy` is the share of hits; `chance` that of a random pair of patches; `coverage` the share
-    of query patches that have a true match at all.
-    """
-
-    accuracy: float
-    chance: float
-    coverage: float
+    accuracy: float  # the share of hits
+    chance: float  # that of a random pair of patches
+    coverage: float  # the share of query patches that have a true match at all
 
 
 def patch_match_accuracy(
@@ -121,24 +97,11 @@ def patch_match_accuracy(
 
     A hit is a pair whose target patch is the query patch's true match or one of its eight
     neighbours (Chebyshev). A query patch without a match is a miss, and so is each pair that is
-    lacking when fewer than `first` are given.
+    lacking when fewer than ``first`` are given, unless a grid has no more patches.
 
-    Parameters
-    ----------
-    matches : sequence of (i, j, k, l, ...)
-        Target row and column, query row and column, in falling order of evidence; each target and
-        each query patch once at most, as `indiret.evidence.Evidence.matches` gives them.
-    truth : numpy.ndarray
-        Shape (m', n', 2), from `ground_truth_matches`.
-    target_grid : sequence of int
-        ``(m, n)``.
-    first : int
-        How many pairs count; fewer only if a grid has fewer patches.
-
-    Raises
-    ------
-    ValueError
-        If a patch is outside its grid or used twice, or `first` < 1.
+    ``matches`` are (i, j, k, l, ...), strongest first, as `indiret.evidence.Evidence.matches` has
+    them, and ``truth`` (m', n', 2) is of `ground_truth_matches`. Raises ValueError if a patch is
+    outside its grid or used twice.
 
     Examples
     --------
@@ -151,16 +114,18 @@ def patch_match_accuracy(
     if first < 1:
         raise ValueError(f"first={first} is not at least 1.")
     pairs = np.array([match[:4] for match in matches[:first]], dtype=int).reshape(-1, 4)
-    _check_pairs(pairs, (rows, columns, *truth.shape[:2]))
+    limits = rows, columns, *truth.shape[:2]
+    if ((pairs < 0) | (pairs >= np.array(limits))).any():
+        raise ValueError(f"A matched patch lies outside the grids {limits[:2]} and {limits[2:]}.")
+    for side, name in ((pairs[:, :2], "target"), (pairs[:, 2:], "query")):
+        if len(np.unique(side, axis=0)) < len(side):
+            raise ValueError(f"A {name} patch is matched twice; use each once.")
     distance = _chebyshev(pairs[:, :2], truth[pairs[:, 2], pairs[:, 3]])
     everywhere = np.moveaxis(np.indices((rows, columns)), 0, -1).reshape(-1, 2)
     chance = _chebyshev(everywhere[:, None], truth.reshape(1, -1, 2)) <= 1
-    wanted = min(first, rows * columns, truth[..., 0].size)
-    return PatchMatches(
-        accuracy=float((distance <= 1).sum() / wanted),
-        chance=float(chance.mean()),
-        coverage=float((truth[..., 0] != NO_MATCH).mean()),
-    )
+    accuracy = (distance <= 1).sum() / min(first, rows * columns, truth[..., 0].size)
+    coverage = (truth[..., 0] != NO_MATCH).mean()
+    return PatchMatches(float(accuracy), float(chance.mean()), float(coverage))
 
 
 def strongest_targets(
@@ -171,19 +136,9 @@ def strongest_targets(
 ) -> NDArray[np.float64]:
     """Where the evidence sends points of the query: the centre of the strongest target patch.
 
-    Parameters
-    ----------
-    pairs : array
-        M*, shape (m, n, m', n'), float.
-    query_points : array
-        Shape (N, 2), x and y in pixels of the query picture.
-    query_shape, target_shape : sequence of int
-        The pictures' shapes; height and width come first. The grids cover all of them.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (N, 2), float64: x and y in pixels of the target picture.
+    ``pairs`` is M*, (m, n, m', n'), whose grids cover the whole pictures; the points are (N, 2), x
+    and y in pixels of the query picture, and so is what comes back for the target. Raises
+    ValueError if a point lies outside the query.
 
     Examples
     --------
@@ -192,7 +147,8 @@ def strongest_targets(
     >>> strongest_targets(pairs, [[3, 3]], (10, 10), (40, 60))
     array([[15., 30.]])
     """
-    pairs, points = np.asarray(pairs, dtype=float), _as_points(query_points)
+    pairs = np.asarray(pairs, dtype=float)
+    points = np.asarray(query_points, dtype=float).reshape(-1, 2)
     if pairs.ndim != 4:
         raise ValueError(f"pairs has shape {pairs.shape}; give (m, n, m', n').")
     height, width = query_shape[:2]
@@ -208,15 +164,11 @@ def strongest_targets(
 
 
 class PointMatches(NamedTuple):
-    """How near predicted points come to clicked ones.
+    """How near predicted points come to clicked ones."""
 
-    `within_one` and `within_two` are shares of points within so many patches (Chebyshev); `error`
-    is the median distance over the target picture's diagonal.
-    """
-
-    within_one: float
+    within_one: float  # the share of points within one patch (Chebyshev)
     within_two: float
-    error: float
+    error: float  # the median distance over the target picture's diagonal
 
 
 def point_match_accuracy(
@@ -227,23 +179,18 @@ def point_match_accuracy(
 ) -> PointMatches:
     """Compare predicted points of the target with those that somebody clicked.
 
-    Parameters
-    ----------
-    predicted : array
-        Shape (N, 2), x and y in pixels: from `strongest_targets`, or points transferred by a
-        homography; NaN where there is no prediction, which is a miss. The error is infinite where
-        fewer than half of the points have one.
-    target_points : array
-        Shape (N, 2), the clicked points.
-    target_shape, target_grid : sequence of int
-        Height and width of the target picture; ``(m, n)``, the grid in which patches are counted.
+    Both are (N, 2), x and y in pixels; NaN where there is no prediction, which is a miss: the error
+    is infinite where fewer than half of the points have one. Patches are counted in the (m, n)
+    ``target_grid``.
 
     Examples
     --------
     >>> point_match_accuracy([[5, 5], [25, 5]], [[5, 5], [5, 5]], (30, 40), (3, 4))
     PointMatches(within_one=0.5, within_two=1.0, error=0.2)
     """
-    points, guesses = _as_points(target_points), _as_points(predicted)
+    points, guesses = (
+        np.asarray(side, dtype=float).reshape(-1, 2) for side in (target_points, predicted)
+    )
     if points.shape != guesses.shape or not len(points):
         raise ValueError(
             f"Give a prediction for each clicked point; got {len(guesses)} for {len(points)}."
@@ -255,11 +202,8 @@ def point_match_accuracy(
     cells = np.floor(guesses[known] / patch) - np.floor(points[known] / patch)
     steps[known] = np.abs(cells).max(axis=1)
     miss[known] = np.hypot(*(guesses[known] - points[known]).T)
-    return PointMatches(
-        within_one=float((steps <= 1).mean()),
-        within_two=float((steps <= 2).mean()),
-        error=float(np.median(miss) / np.hypot(target_shape[0], target_shape[1])),
-    )
+    error = np.median(miss) / np.hypot(target_shape[0], target_shape[1])
+    return PointMatches(float((steps <= 1).mean()), float((steps <= 2).mean()), float(error))
 
 
 def _grid(grid: Sequence[int]) -> tuple[int, int]:
@@ -268,13 +212,7 @@ def _grid(grid: Sequence[int]) -> tuple[int, int]:
     return int(grid[0]), int(grid[1])
 
 
-def _as_points(points: ArrayLike) -> NDArray[np.float64]:
-    return np.asarray(points, dtype=float).reshape(-1, 2)
-
-
-def _surface_points(
-    geometry: Geometry, x: NDArray[np.float64], y: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _surface_points(geometry: Geometry, x: _Array, y: _Array) -> _Array:
     """Surface points (..., 3) of the cells that hold these pixels."""
     rows, columns = geometry.positions.shape[:2]
     row = np.clip(y // geometry.cell, 0, rows - 1).astype(int)
@@ -282,17 +220,13 @@ def _surface_points(
     return geometry.positions[row, column]
 
 
-def _project(
-    camera: NDArray[np.float64], points: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], ...]:
+def _project(camera: _Array, points: _Array) -> tuple[_Array, ...]:
     """Pixels x and y of surface points (..., 3), and their depth up to the camera's own scale."""
     x, y, depth = np.moveaxis(points @ camera[:, :3].T + camera[:, 3], -1, 0)
     return x / depth, y / depth, depth
 
 
-def _patch_of(
-    points: NDArray[np.float64], shape: Sequence[int], grid: Sequence[int]
-) -> NDArray[np.int_]:
+def _patch_of(points: _Array, shape: Sequence[int], grid: Sequence[int]) -> NDArray[np.int_]:
     """Row and column (N, 2) of the patches that hold points (N, 2) given as x and y."""
     rows, columns = grid
     row = np.clip(points[:, 1] * rows // shape[0], 0, rows - 1)  # a point on the far edge, too
@@ -300,15 +234,7 @@ def _patch_of(
     return np.stack([row, column], axis=-1).astype(int)
 
 
-def _chebyshev(patches: NDArray[np.int_], matches: NDArray[np.int_]) -> NDArray[np.float64]:
+def _chebyshev(patches: NDArray[np.int_], matches: NDArray[np.int_]) -> _Array:
     """Steps between patches (..., 2), infinite where there is no match."""
     steps = np.abs(patches - matches).max(axis=-1)
     return np.where(matches[..., 0] == NO_MATCH, np.inf, steps)
-
-
-def _check_pairs(pairs: NDArray[np.int_], limits: tuple[int, ...]) -> None:
-    if ((pairs < 0) | (pairs >= np.array(limits))).any():
-        raise ValueError(f"A matched patch lies outside the grids {limits[:2]} and {limits[2:]}.")
-    for side, name in ((pairs[:, :2], "target"), (pairs[:, 2:], "query")):
-        if len(np.unique(side, axis=0)) < len(side):
-            raise ValueError(f"A {name} patch is matched twice; use each once.")

@@ -3,8 +3,6 @@
 Chapter: *Ranking and honest evaluation*.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -25,44 +23,24 @@ class Fold(NamedTuple):
 
 
 def folds(
-    queries: Sequence[Query],
-    by: str = "query",
-    n: int = 10,
-    seed: int = 0,
-    validation: float = 0.0,
+    queries: Sequence[Query], by: str = "query", n: int = 10, seed: int = 0, validation: float = 0.0
 ) -> tuple[Fold, ...]:
-    """Split queries into n folds of (almost) equal size, each the test set once.
+    """Split queries at random into n folds of (almost) equal size, each the test set once.
 
-    Parameters
-    ----------
-    queries : sequence of Query
-        All of them.
-    by : str
-        ``"query"``: queries are drawn freely, but for those with the same photo, so that a
-        landmark is in train and test (most likely the paper's way); ``"landmark"``: all
-        queries of a landmark stay together.
-    n, seed : int
-        Number of folds, and seed of the shuffle.
-    validation : float
-        Share of the other folds' queries or landmarks that is set aside for choices, at least one
-        if not 0; drawn anew for each fold.
+    By ``"query"``, only queries with the same photo stay together, so that a landmark is in train
+    and test (most likely the paper's way); by ``"landmark"``, all queries of a landmark do.
+    ``validation`` is the share of the other folds' queries or landmarks that is set aside for
+    choices, at least one if not 0, drawn anew for each fold.
 
-    Queries come in the order given; each fold has passed `check_fold`.
-
-    Raises
-    ------
-    ValueError
-        If `by` is another word, n is not from 2 to the number of queries or landmarks, or
-        `validation` leaves nothing to learn from.
+    Raises ValueError if ``by`` is another word, n is not from 2 to the number of queries or
+    landmarks, or ``validation`` leaves nothing to learn from.
 
     Examples
     --------
     >>> queries = [Query(f"{name}_{i}", f"{name}{i}", None, name) for name in "abc" for i in (1, 2)]
-    >>> [[query.name for query in fold.test] for fold in folds(queries, by="landmark", n=3)]
-    [['c_1', 'c_2'], ['a_1', 'a_2'], ['b_1', 'b_2']]
     >>> fold = folds(queries, by="landmark", n=3, validation=0.2)[0]
-    >>> [query.name for query in fold.train], [query.name for query in fold.validation]
-    (['b_1', 'b_2'], ['a_1', 'a_2'])
+    >>> [[query.name for query in part] for part in fold]
+    [['b_1', 'b_2'], ['c_1', 'c_2'], ['a_1', 'a_2']]
     """
     units = _units(queries, by)
     distinct = sorted(set(units))
@@ -96,20 +74,19 @@ def folds(
 
 
 def check_fold(fold: Fold, by: str) -> None:
-    """Make sure that nothing crosses the parts of a fold.
+    """Raise a ValueError that names what crosses the parts of a fold.
 
-    By ``"query"``, no query and no query's photo is in two parts; by ``"landmark"``, no landmark
-    either. What crosses is named in a ValueError.
+    By ``"query"``, no query and no query's photo may be in two parts; by ``"landmark"``, no
+    landmark either.
 
     Examples
     --------
     >>> one, two = (Query(f"mill_{i}", f"mill{i}", None, "mill") for i in (1, 2))
-    >>> check_fold(Fold((one,), (two,)), by="query")
     >>> check_fold(Fold((one,), (two,)), by="landmark")
     Traceback (most recent call last):
     ValueError: The landmark 'mill' is in train and in test of one fold; keep it in one.
     """
-    _units((), by)
+    _units((), by)  # for its check
     kinds = {"name": "query", "image": "query's photo"}
     if by == "landmark":
         kinds["landmark"] = "landmark"
@@ -132,16 +109,13 @@ def training_data(dataset: RetrievalDataset, fold: Fold, by: str) -> RetrievalDa
 
     By ``"query"``, the photos of the test and validation queries are held out; by ``"landmark"``,
     so are all their answers and junk. The queries are those of ``fold.train`` that have an answer
-    left beside their own photo; if there is none, or as in `check_fold`, a ValueError.
+    left beside their own photo. Raises ValueError if there is none, and as `check_fold`.
     """
     check_fold(fold, by)
     held_out = held_out_images((*fold.test, *fold.validation), by)
     images = {name: path for name, path in dataset.images.items() if name not in held_out}
-    queries = []
-    for query in fold.train:
-        good, ok, junk = (names & images.keys() for names in (query.good, query.ok, query.junk))
-        if query.image not in held_out and (good | ok) - {query.image}:
-            queries.append(replace(query, good=good, ok=ok, junk=junk))
+    left = (query.among(images.keys()) for query in fold.train if query.image not in held_out)
+    queries = [query for query in left if query.positives - {query.image}]
     if not queries:
         raise ValueError(f"No query of {dataset.name} is left to learn from in this fold.")
     photos = {query.image: dataset.path(query.image) for query in queries}

@@ -3,8 +3,6 @@
 Chapter: *Ranking and honest evaluation*.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -30,29 +28,13 @@ def nested_bootstrap(
 
     Queries of one landmark succeed and fail together, so resampling queries alone would make the
     interval too narrow. A training seed touches all queries at once, so one draw of seeds serves
-    all queries of a resample.
+    all queries of a resample. The ends are the 2.5 % and 97.5 % points of the resampled means.
 
-    Parameters
-    ----------
-    values : mapping of (landmark, query, seed) to float
-        Such as the average precision; every query needs every seed.
-    other : mapping, optional
-        The same keys for another method: the interval is then of the paired difference
-        ``values - other``.
-    draws : int
-        Resamples.
-    seed : int
-        Of the resampling.
+    ``values`` go by (landmark, query, seed); every query needs every seed. With those of another
+    method, ``other``, the interval is of the paired difference ``values - other``.
 
-    Returns
-    -------
-    Interval
-        Mean over queries and seeds; 2.5 % and 97.5 % points of the resampled means.
-
-    Raises
-    ------
-    ValueError
-        If there are no values, some are not finite, seeds are missing, or the keys differ.
+    Raises ValueError if there are no values, some are not finite, seeds are missing, or the keys
+    of the two differ.
 
     Examples
     --------
@@ -103,11 +85,9 @@ def nested_bootstrap(
 def sign_flip_test(differences: ArrayLike) -> float:
     """How often differences as large as these come about if their signs mean nothing.
 
-    All 2ᴺ ways to give them signs are tried: if two methods are equally good, either could have
-    been the better one in each landmark.
-
-    ``differences`` are 1 to 20 finite numbers, one for each landmark; what comes back is the share
-    of signs whose mean is at least as far from 0, from 2 / 2ᴺ to 1.
+    If two methods are equally good, either could have been the better one in each landmark: of all
+    2ᴺ ways to give 1 to 20 finite differences signs, what comes back is the share of those whose
+    mean is at least as far from 0, from 2 / 2ᴺ to 1.
 
     Examples
     --------
@@ -122,18 +102,14 @@ def sign_flip_test(differences: ArrayLike) -> float:
 
 
 def fit_calibration(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
-    """Platt's calibration: a and b so that sigmoid(a · margin + b) is the chance of relevance.
+    """Platt's calibration: a and b with sigmoid(a · margin + b) the probability of relevance.
 
     Logistic regression by Newton's method, with Platt's softened targets (N₊ + 1) / (N₊ + 2) and
     1 / (N₋ + 2), so that margins which part the two classes perfectly stay finite.
 
     ``margins`` (N,) are z_relevant − z_irrelevant of validation pairs, ``labels`` (N,) of bool say
-    whether a pair is relevant.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, a margin is not finite, or one class is missing.
+    whether a pair is relevant. Raises ValueError if the shapes differ, a margin is not finite, or
+    one class is missing.
 
     Examples
     --------
@@ -153,9 +129,9 @@ def fit_calibration(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float
     design = np.stack([(x - centre) / scale, np.ones_like(x)], axis=1)
     weights = np.zeros(2)
     for _ in range(100):
-        chance = _sigmoid(design @ weights)
-        gradient = design.T @ (chance - soft)
-        curvature = (design * (chance * (1 - chance))[:, None]).T @ design
+        probability = np.exp(-np.logaddexp(0, -(design @ weights)))  # the sigmoid
+        gradient = design.T @ (probability - soft)
+        curvature = (design * (probability * (1 - probability))[:, None]).T @ design
         step = np.linalg.solve(curvature + 1e-9 * np.eye(2), gradient)
         while _log_loss(design @ (weights - step), soft) > _log_loss(design @ weights, soft):
             step = step / 2
@@ -164,10 +140,6 @@ def fit_calibration(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float
             break
     slope, offset = weights
     return float(slope / scale), float(offset - slope * centre / scale)
-
-
-def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.exp(-np.logaddexp(0, -z))
 
 
 def _log_loss(z: NDArray[np.float64], target: NDArray[np.float64]) -> float:

@@ -6,8 +6,6 @@ region of interest (RoI) is (H, W) of bool. Anything else is a ValueError.
 Chapter: *Ranking and honest evaluation*.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -29,25 +27,14 @@ def upsample_map(evidence: ArrayLike, shape: Sequence[int]) -> NDArray[np.float6
     evidence = _as_map(evidence)
     if evidence.shape == tuple(shape[:2]):
         return evidence
-    rows, columns = (
-        _linear_weights(small, large)
-        for small, large in zip(evidence.shape, shape[:2], strict=True)
-    )
+    rows, columns = (_linear_weights(*pair) for pair in zip(evidence.shape, shape[:2], strict=True))
     return rows @ evidence @ columns.T
 
 
 def average_to_grid(picture: ArrayLike, grid: Sequence[int]) -> NDArray[np.float64]:
-    """Average an (H, W) map over the cells of an (m, n) grid, shared pixels in proportion.
-
-    Examples
-    --------
-    >>> average_to_grid([[True, True, False]], (1, 2))
-    array([[1.        , 0.33333333]])
-    """
+    """Average an (H, W) map over the cells of an (m, n) grid, shared pixels in proportion."""
     picture = _as_map(picture)
-    rows, columns = (
-        _area_weights(large, small) for large, small in zip(picture.shape, grid, strict=True)
-    )
+    rows, columns = (_area_weights(*pair) for pair in zip(picture.shape, grid, strict=True))
     return rows @ picture @ columns.T
 
 
@@ -56,11 +43,8 @@ def scale_map(evidence: ArrayLike) -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> scale_map([[2.0, 4.0], [3.0, 2.0]])
-    array([[0. , 1. ],
-           [0.5, 0. ]])
-    >>> scale_map([[7.0, 7.0]])
-    array([[1., 1.]])
+    >>> scale_map([[2.0, 4.0, 3.0]]), scale_map([[7.0, 7.0]])
+    (array([[0. , 1. , 0.5]]), array([[1., 1.]]))
     """
     evidence = _as_map(evidence)
     least, span = evidence.min(), np.ptp(evidence)
@@ -84,40 +68,22 @@ def threshold_ious(evidence: ArrayLike, roi: ArrayLike) -> NDArray[np.float64]:
 
 
 def mask_iou(mask: NDArray[np.bool_], roi: NDArray[np.bool_]) -> float:
-    """Intersection over union of two masks of one shape; 0 if both are empty.
-
-    Examples
-    --------
-    >>> mask_iou(np.array([True, True, False]), np.array([False, True, True]))
-    0.3333333333333333
-    """
+    """Intersection over union of two masks of one shape; 0 if both are empty."""
     union = np.count_nonzero(mask | roi)
     return float(np.count_nonzero(mask & roi) / union) if union else 0.0
 
 
 def box_iou(box: Sequence[float], roi: ArrayLike) -> float:
-    """Intersection over union of a box with the box around a region.
+    """Intersection over union of a box with the box around a region; NaN where that is empty.
 
-    Parameters
-    ----------
-    box
-        Top, left, bottom, right; 0 to 1 in the picture, what lies beyond is cut off.
-    roi
-        (H, W) bool.
-
-    Returns
-    -------
-    float
-        From 0 to 1; NaN where the region is empty.
+    ``box`` is top, left, bottom, right, 0 to 1 in the picture; what lies beyond is cut off.
 
     Examples
     --------
     >>> roi = np.zeros((4, 8), dtype=bool)
-    >>> box_iou((0, 0, 1, 1), roi)
-    nan
     >>> roi[1:3, 2:6] = True
-    >>> box_iou((0.25, 0.25, 0.75, 0.5), roi), box_iou((0, 0, 1, 1), roi)
-    (0.5, 0.25)
+    >>> box_iou((0.25, 0.25, 0.75, 0.5), roi), box_iou((0, 0, 1, 1), roi), box_iou((), ~roi & roi)
+    (0.5, 0.25, nan)
     """
     roi = _as_roi(roi)
     if not roi.any():
@@ -135,11 +101,6 @@ def evidence_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
 
     From 0 to 0.9 + 0.1 · the RoI's share of the picture. It rewards peaky or flat maps by
     accident, so print the all-ones map, the centre Gaussian and `iou_ceilings` beside it.
-
-    Examples
-    --------
-    >>> evidence_iou([[0.0, 1.0]], [[False, True]])
-    0.95
     """
     return float(threshold_ious(evidence, roi).mean())
 
@@ -147,15 +108,21 @@ def evidence_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
 def otsu_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
     """IoU of the map cut at one threshold, Otsu's over 256 bins, and the RoI.
 
-    Examples
-    --------
-    >>> otsu_iou([[0.1, 0.9, 1.0, 0.0]], [[False, True, True, False]])
-    1.0
+    The threshold parts the pixels so that the variance between the two sides is largest; of a
+    constant map, all are above.
     """
     roi = _as_roi(roi)
     scaled = scale_map(upsample_map(evidence, roi.shape))
     bins = np.minimum((scaled * OTSU_BINS).astype(int), OTSU_BINS - 1)
-    return mask_iou(bins > _otsu_bin(bins), roi)
+    share = np.bincount(bins.ravel(), minlength=OTSU_BINS) / bins.size
+    if share.max() == 1:
+        return mask_iou(np.ones_like(roi), roi)
+    below = np.cumsum(share)[:-1]
+    moment = np.cumsum(share * np.arange(OTSU_BINS))
+    spread = below * (1 - below)
+    between = (moment[-1] * below - moment[:-1]) ** 2
+    between = np.divide(between, spread, out=np.zeros_like(spread), where=spread > 0)
+    return mask_iou(bins > np.argmax(between), roi)
 
 
 def pixel_auc(evidence: ArrayLike, roi: ArrayLike) -> float:
@@ -179,44 +146,22 @@ def pixel_auc(evidence: ArrayLike, roi: ArrayLike) -> float:
 
 
 class Ceilings(NamedTuple):
-    """What mIoU a perfect map can reach: `roi` with every pixel free, `grid` on the patch grid."""
+    """What mIoU a perfect map can reach."""
 
-    roi: float
-    grid: float
+    roi: float  # with every pixel free
+    grid: float  # on the patch grid
 
 
 def iou_ceilings(roi: ArrayLike, grid: Sequence[int]) -> Ceilings:
-    """`evidence_iou` of the RoI itself as a map, and of the RoI averaged to an (m, n) grid.
-
-    Examples
-    --------
-    >>> roi = np.zeros((40, 40), bool)
-    >>> roi[10:30, 10:30] = True
-    >>> iou_ceilings(roi, (4, 4)).roi
-    0.925
-    """
+    """`evidence_iou` of the RoI itself as a map, and of the RoI averaged to an (m, n) grid."""
     return Ceilings(evidence_iou(roi, roi), evidence_iou(average_to_grid(roi, grid), roi))
 
 
 def centre_gaussian(shape: Sequence[int], sigma: float) -> NDArray[np.float64]:
-    """The trivial map that always points at the middle: exp(−(x² + y²) / 2σ²).
+    """The trivial map that always points at the middle, (H, W): exp(−(x² + y²) / 2σ²).
 
-    Parameters
-    ----------
-    shape : sequence of int
-        Height and width; x and y run from −1 to 1 over them, (2a + 1) / L − 1 as in Eq. 6.
-    sigma : float
-        Above 0, in those units; its best value is to be chosen on validation pictures.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (H, W), float64, at most 1.
-
-    Examples
-    --------
-    >>> centre_gaussian((1, 3), sigma=0.5).round(3)
-    array([[0.411, 1.   , 0.411]])
+    Over height and width, x and y run from −1 to 1, (2a + 1) / L − 1 as in Eq. 6; the best σ > 0
+    is to be chosen on validation pictures.
     """
     if not sigma > 0:
         raise ValueError(f"sigma={sigma} is not above 0.")
@@ -240,19 +185,6 @@ def _as_roi(roi: ArrayLike) -> NDArray[np.bool_]:
             f"An RoI is a (H, W) array of bool; this has shape {mask.shape} and {mask.dtype}."
         )
     return mask
-
-
-def _otsu_bin(bins: NDArray[np.int_]) -> int:
-    """The bin b that parts bins ≤ b from those above with the largest variance between the two."""
-    share = np.bincount(bins.ravel(), minlength=OTSU_BINS) / bins.size
-    if share.max() == 1:
-        return -1  # one value only: everything is above
-    level = np.arange(OTSU_BINS)
-    below = np.cumsum(share)[:-1]
-    moment = np.cumsum(share * level)
-    spread = below * (1 - below)
-    between = (moment[-1] * below - moment[:-1]) ** 2
-    return int(np.argmax(np.divide(between, spread, out=np.zeros_like(spread), where=spread > 0)))
 
 
 def _linear_weights(small: int, large: int) -> NDArray[np.float64]:

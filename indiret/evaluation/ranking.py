@@ -5,8 +5,6 @@ Everything is pure arithmetic on names.
 Chapter: *Ranking and honest evaluation*.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -38,23 +36,11 @@ def average_precision(
 
     Junk is taken out of the list before ranks are counted. With rank r, recall
     R_r = hits / positives and precision P_r = hits / r, starting from R_0 = 0 and P_0 = 1, it is
-    Σ_r (R_r − R_{r−1}) (P_r + P_{r−1}) / 2. A positive that is never ranked adds nothing.
+    Σ_r (R_r − R_{r−1}) (P_r + P_{r−1}) / 2. A positive that is never ranked adds nothing. With k,
+    only the first k ranks count, and recall is measured against min(k, positives).
 
-    Parameters
-    ----------
-    ranked : sequence of str
-        Names, best first.
-    positives : collection of str
-        Right answers: good and ok.
-    junk : collection of str
-        Names that count neither for nor against.
-    k : int, optional
-        Only the first k ranks; recall is then measured against min(k, positives).
-
-    Raises
-    ------
-    ValueError
-        If there are no positives, a name is ranked twice or is positive and junk, or k < 1.
+    Raises ValueError if there are no positives, a name is ranked twice or is positive and junk, or
+    k < 1.
 
     Examples
     --------
@@ -86,20 +72,12 @@ def mean_average_precision(
     k: int | None = None,
     exclude_query: bool = False,
 ) -> float:
-    """Mean over queries of `average_precision`: mAP, or mAP@k.
+    """Mean over queries of `average_precision`: mAP, or mAP@k, of ranked names by query.
 
-    Parameters
-    ----------
-    rankings : mapping of str to sequence of str
-        Ranked names, by the name of the query; all queries count.
-    exclude_query : bool
-        Treat the query's own photo as junk, as if it were not in the database. The official
-        protocol keeps it, as a positive that is found for free.
+    With ``exclude_query``, the query's own photo is junk, as if it were not in the database; the
+    official protocol keeps it, as a positive that is found for free.
 
-    Raises
-    ------
-    ValueError
-        If there are no queries or one is not ranked, and as `average_precision`.
+    Raises ValueError if there are no queries or one is not ranked, and as `average_precision`.
 
     Examples
     --------
@@ -114,34 +92,24 @@ def mean_average_precision(
         if query.name not in rankings:
             raise ValueError(f"The query {query.name!r} has no ranked list; rank every query.")
         own = {query.image} if exclude_query else set()
+        positives, junk = query.positives - own, query.junk | own
         try:
-            value = average_precision(
-                rankings[query.name], query.positives - own, query.junk | own, k
-            )
+            values.append(average_precision(rankings[query.name], positives, junk, k))
         except ValueError as error:
             raise ValueError(f"Query {query.name!r}: {error}") from error
-        values.append(value)
     if not values:
         raise ValueError("There are no queries to average over.")
     return float(np.mean(values))
 
 
 def precision_at(
-    ranked: Sequence[str],
-    positives: Collection[str],
-    junk: Collection[str] = (),
-    k: int = 10,
+    ranked: Sequence[str], positives: Collection[str], junk: Collection[str] = (), k: int = 10
 ) -> float:
     """Share of right answers among the first k, as the revisited benchmark's program counts it.
 
     Junk is taken out first. Where the last positive stands at a rank before k, only the ranks up to
     it count: a query with three answers, found at once, has precision 1 at ten; 0 if no positive is
-    ranked. Parameters and errors are those of `average_precision`.
-
-    Examples
-    --------
-    >>> precision_at(["a", "x", "b", "y", "z"], positives={"a", "b"}, k=5)
-    0.6666666666666666
+    ranked. Raises as `average_precision`.
     """
     average_precision(ranked, positives, junk, k)  # for its checks
     kept = np.array([name in positives for name in ranked if name not in junk], dtype=bool)
@@ -154,14 +122,7 @@ def precision_at(
 def mean_precision(
     rankings: Mapping[str, Sequence[str]], queries: Sequence[Query], k: int
 ) -> float:
-    """Mean over queries of `precision_at`: mP@k; raises as `mean_average_precision`.
-
-    Examples
-    --------
-    >>> query = Query("mill_1", "a", None, "mill", good=frozenset({"b"}))
-    >>> mean_precision({"mill_1": ["x", "b"]}, [query], k=1)
-    0.0
-    """
+    """Mean over queries of `precision_at`: mP@k; raises as `mean_average_precision`."""
     mean_average_precision(rankings, queries, k)  # for its checks
     return float(np.mean([precision_at(rankings[q.name], q.positives, q.junk, k) for q in queries]))
 
@@ -169,15 +130,8 @@ def mean_precision(
 def select_setup(queries: Iterable[Query], setup: str) -> list[Query]:
     """Queries of a revisited benchmark with the answers of one of its three setups.
 
-    ======== =============== ===================
-    setup    positives       junk
-    ======== =============== ===================
-    easy     easy            junk and hard
-    medium   easy and hard   junk
-    hard     hard            junk and easy
-    ======== =============== ===================
-
-    Queries without a positive in this setup are left out, as the benchmark does.
+    Easy and hard answers are both positive in ``medium``; in ``easy`` the hard ones are junk, in
+    ``hard`` the easy ones. Queries without a positive are left out, as the benchmark does.
 
     Examples
     --------
@@ -188,13 +142,12 @@ def select_setup(queries: Iterable[Query], setup: str) -> list[Query]:
     """
     if setup not in SETUPS:
         raise ValueError(f"There is no setup {setup!r}; choose one of {', '.join(SETUPS)}.")
-    none: frozenset[str] = frozenset()
     selected = []
     for query in queries:
         if setup == "easy":
-            query = replace(query, ok=none, junk=query.junk | query.ok)
+            query = replace(query, ok=frozenset(), junk=query.junk | query.ok)
         elif setup == "hard":
-            query = replace(query, good=none, junk=query.junk | query.good)
+            query = replace(query, good=frozenset(), junk=query.junk | query.good)
         if query.positives:
             selected.append(query)
     return selected

@@ -3,7 +3,7 @@
 Chapter: all.
 """
 
-from indiret.exercises import method, practice  # they register their checks
+from indiret.exercises import method, planes, practice  # they register their checks
 from indiret.exercises.checks import (
     CHECKS,
     Answer,
@@ -18,5 +18,5 @@ from indiret.exercises.checks import (
 
 __all__ = [
     "CHECKS", "Answer", "CheckResult", "Guess", "Hint", "check", "exercise", "expect", "guess",
-    "method", "practice",
+    "method", "planes", "practice",
 ]  # fmt: skip

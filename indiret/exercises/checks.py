@@ -3,12 +3,9 @@
 A chapter holds each exercise in three cells next to each other: the task, with its grade (★☆☆ to
 ★★★) in the heading; the starter, which ends in a call of `check`; and the solution with a typical
 mistake, folded away in the page. Only the checks are here, so that a chapter gives nothing away.
-``tests/exercises/test_exercises.py`` takes all of it out of the chapters and runs it.
 
 Chapter: all.
 """
-
-from __future__ import annotations
 
 import html
 from collections.abc import Callable
@@ -40,9 +37,7 @@ class Guess:
 
 
 def guess(question: str, answer: object) -> Guess:
-    """Ask for a prediction; the answer opens when the question is clicked.
-
-    The question is plain text; the answer is best a value that the cell computes.
+    """Ask for a prediction, in plain text; a click on it opens the answer, which the cell computes.
 
     Examples
     --------
@@ -80,10 +75,9 @@ def exercise(function: Callable[[Answer], None]) -> Callable[[Answer], None]:
 
 
 def check(name: str, answer: Answer) -> CheckResult:
-    """Check an answer to the exercise of this name: right, or a hint.
+    """Check a number, or try a function on fixed random numbers: right, or a hint.
 
-    The answer is what the task asks for: a number, or a function, which is tried on numbers drawn
-    by a fixed seed. An unknown name is a ValueError.
+    Raises ValueError if there is no exercise of this name.
 
     Examples
     --------

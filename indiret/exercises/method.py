@@ -3,24 +3,20 @@
 Chapters: *Patches and metrics* to *Indicative feedback*.
 """
 
-from __future__ import annotations
-
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from indiret.attention import attend, coordinates
 from indiret.conv4d import Conv4d
-from indiret.correlation import PatchProducts
 from indiret.evidence import Evidence
 from indiret.exercises.checks import Answer, Hint, exercise, expect, random_tensor
 from indiret.feedback import refine_query, weight_tensor
-from indiret.networks import CONFIGS, build_network, parameter_count
+from indiret.metrics import PatchProducts
+from indiret.network import CONFIGS, build_network, parameter_count
 from indiret.patches import patch_length
 
-# Patches and metrics
 
-
+# Chapter: Patches and metrics
 @exercise
 def check_patch_values(answer: Answer) -> None:
     wanted = patch_length(16, "pyramid")
@@ -54,9 +50,7 @@ def check_chi_square(answer: Answer) -> None:
     expect(answer(PatchProducts(p, q)), -far.sum(-1) / 2, hint)
 
 
-# The 4-D correlation tensor
-
-
+# Chapter: The 4-D correlation tensor
 @exercise
 def check_tensor_entries(answer: Answer) -> None:
     hint = "One view has 14 · 14 · 10 · 10 entries; how many views are there?"
@@ -75,9 +69,7 @@ def check_best_target(answer: Answer) -> None:
 def check_mutual_pairs(answer: Answer) -> None:
     R = torch.zeros(1, 3, 1, 3)
     R[0, 0, 0, 0], R[0, 1, 0, 1], R[0, 2, 0, 1], R[0, 2, 0, 2] = 0.9, 0.5, 0.8, 0.3
-    expect(
-        answer(R), 2, "Both have to choose each other: a best match in one direction is no pair."
-    )
+    expect(answer(R), 2, "Both have to choose each other: a best in one direction is no pair.")
     R = random_tensor(4, 5, 3, 6)
     flat = R.flatten(2).flatten(0, 1)
     both = (flat == flat.amax(0, keepdim=True)) & (flat == flat.amax(1, keepdim=True))
@@ -94,9 +86,7 @@ def check_plane_mean(answer: Answer) -> None:
     expect(answer(R, -2, 3), torch.stack(cut).mean(), hint)
 
 
-# Convolution in four dimensions
-
-
+# Chapter: Convolution in four dimensions
 @exercise
 def check_kernel_weights(answer: Answer) -> None:
     hint = "A kernel has 3⁴ taps for every pair of an input and an output channel."
@@ -108,9 +98,8 @@ def check_output_length(answer: Answer) -> None:
     expect(answer(14, 3, 1, 1), 14, "Stride 1 and padding 1 keep a line of 14 as long as it is.")
     for setting in ((14, 3, 2, 1), (7, 3, 2, 1), (10, 5, 3, 0)):
         length, kernel, stride, padding = setting
-        wanted = F.conv1d(
-            torch.ones(1, 1, length), torch.ones(1, 1, kernel), stride=stride, padding=padding
-        ).shape[-1]
+        line, taps = torch.ones(1, 1, length), torch.ones(1, 1, kernel)
+        wanted = F.conv1d(line, taps, stride=stride, padding=padding).shape[-1]
         expect(answer(*setting), wanted, f"Count the places of the kernel for {setting}.")
 
 
@@ -130,14 +119,11 @@ def check_conv4d_from_2d(answer: Answer) -> None:
     conv.weight.data.copy_(random_tensor(3, 3, 3, 3))
     x = random_tensor(5, 4, 6, 3)
     wanted = conv(x[None, None]).detach()[0, 0]
-    found = answer(x, conv.weight.detach()[0, 0])
     hint = "Tap (t, u) reads the input at row i + t − 1 and column j + u − 1, zeros outside."
-    expect(found, wanted, hint)
+    expect(answer(x, conv.weight.detach()[0, 0]), wanted, hint)
 
 
-# A 4-D ResNet learns to match
-
-
+# Chapter: A 4-D ResNet learns to match
 @exercise
 def check_probability(answer: Answer) -> None:
     logits = 4 * random_tensor(5, 2) - 2
@@ -161,9 +147,7 @@ def check_swap(answer: Answer) -> None:
     expect(answer(tensor), tensor.permute(0, 1, 4, 5, 2, 3), hint)
 
 
-# From Grad-CAM to evidence
-
-
+# Chapter: From Grad-CAM to evidence
 @exercise
 def check_evidence_maps(answer: Answer) -> None:
     M = random_tensor(3, 4, 2, 5)
@@ -183,18 +167,12 @@ def check_grad_cam(answer: Answer) -> None:
 @exercise
 def check_total_contribution(answer: Answer) -> None:
     weight, bias = random_tensor(20) - 0.5, 0.3
-
-    def judge(x: Tensor) -> Tensor:
-        return x @ weight + bias
-
     x = random_tensor(2, 20)[0]
     hint = "Σ gradient · x: for a judge that is linear it is judge(x) − judge(0)."
-    expect(answer(judge, x), judge(x) - bias, hint)
+    expect(answer(lambda x: x @ weight + bias, x), x @ weight, hint)
 
 
-# Hypersphere attention
-
-
+# Chapter: Hypersphere attention
 @exercise
 def check_har_numbers(answer: Answer) -> None:
     network = build_network(CONFIGS["base"].replace(attention="har"))
@@ -225,9 +203,7 @@ def check_plane_mask(answer: Answer) -> None:
     expect(answer(places, A, t, 0.3), wanted, hint)
 
 
-# Indicative feedback
-
-
+# Chapter: Indicative feedback
 @exercise
 def check_even_votes(answer: Answer) -> None:
     maps = random_tensor(3, 4, 5) * torch.tensor([1.0, 10.0, 100.0])[:, None, None]

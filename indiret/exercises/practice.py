@@ -3,25 +3,20 @@
 Chapters: *Quick tour*, *Ranking and honest evaluation* to *Your own photos*.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from indiret.baselines.pooling import gem, mac
 from indiret.datasets import Query
-from indiret.descriptors import gem, mac
 from indiret.evaluation import average_precision, folds, pixel_auc, sign_flip_test
 from indiret.exercises.checks import Answer, Hint, exercise, expect, random_tensor
 
-# Quick tour
 
-
+# Chapter: Quick tour
 @exercise
-def check_right_by_lot(answer: Answer) -> None:
-    hint = (
-        "Each place is right with the chance positives / photos; count the right ones of all `top`."
-    )
+def check_right_at_random(answer: Answer) -> None:
+    hint = "Each place is right with the chance positives / photos; add up all `top` places."
     expect(answer(100, 20, 5), 1.0, hint)
     expect(answer(60, 9, 10), 1.5, hint)
 
@@ -48,9 +43,7 @@ def check_warmer_inside(answer: Answer) -> None:
         expect(answer(values, inside), wanted, hint)
 
 
-# Reproducing the tables
-
-
+# Chapter: Reproducing the tables
 @exercise
 def check_trainings(answer: Answer) -> None:
     expect(answer, 3 * 2 * 10 * 2, "Which of the four variants have weights of their own?")
@@ -81,9 +74,7 @@ def check_verdict_of(answer: Answer) -> None:
             raise Hint(f"[{low}, {high}] with rises={rises} is {wanted}. (Yours: {found}.)")
 
 
-# Ranking and honest evaluation
-
-
+# Chapter: Ranking and honest evaluation
 @exercise
 def check_own_photo_alone(answer: Answer) -> None:
     positives = [f"mill{number}" for number in range(11)]
@@ -121,9 +112,7 @@ def check_sign_flips(answer: Answer) -> None:
     expect(answer(values), sign_flip_test(values), hint)
 
 
-# Your own photos
-
-
+# Chapter: Your own photos
 @exercise
 def check_box_overlap(answer: Answer) -> None:
     hint = "Both hold 1 of the 7 pixels that at least one of (0, 0, 2, 2) and (1, 1, 3, 3) holds."
@@ -151,9 +140,7 @@ def check_carry_over(answer: Answer) -> None:
     expect(answer(tilt, (0, 0, 2, 1)), [[0, 0], [1, 0], [1, 0.5], [0, 1]], hint)
 
 
-# Baselines
-
-
+# Chapter: Baselines
 @exercise
 def check_generalised_mean(answer: Answer) -> None:
     maps = random_tensor(3, 4, 5)
@@ -175,9 +162,8 @@ def check_expanded_query(answer: Answer) -> None:
     database, q = F.normalize(random_tensor(9, 4), dim=1), F.normalize(random_tensor(4), dim=0)
     nearest = database[(database @ q).argsort(descending=True)[:3]]
     wanted = F.normalize(q + nearest.sum(0), dim=0)
-    expect(
-        answer(q, database, 3), wanted, "Add the query and its n nearest, then divide by length."
-    )
+    hint = "Add the query and its n nearest, then divide by the length."
+    expect(answer(q, database, 3), wanted, hint)
 
 
 @exercise

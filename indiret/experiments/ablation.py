@@ -1,4 +1,4 @@
-"""One choice at a time: what views, grid, layout and aspect are worth after a short training.
+"""One choice at a time: what views, grid, layout and aspect change after a short training.
 
 Every row is the reference with one choice changed. All learn from Toytown's training landmarks in
 the same steps; a row's best step is chosen on some validation queries, and its figures are those of
@@ -13,13 +13,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from indiret.correlation import initial_metric_state
+from indiret.checkpoints import write_json
 from indiret.datasets import RetrievalDataset
 from indiret.experiments.audit import QUICK
 from indiret.experiments.evaluator import provenance
@@ -28,28 +28,22 @@ from indiret.experiments.records import (
     Record,
     Row,
     long_rows,
+    read_stored,
     rounded_interval,
     select_values,
-    write_json,
 )
-from indiret.experiments.runner import collect_rows, keep_settings
-from indiret.networks import (
-    CONFIGS,
-    NetworkConfig,
-    build_network,
-    parameter_count,
-)
-from indiret.ranking import rank
-from indiret.sampling import Lessons, PairSampler
+from indiret.experiments.runner import Keyed, collect_rows, keep_settings
+from indiret.metrics import initial_metric_state
+from indiret.network import CONFIGS, NetworkConfig, build_network, parameter_count
+from indiret.pairs import BatchSampler, PairLoader
+from indiret.retrieval import NetworkRetriever, rank
 from indiret.training import PAPER_RECIPE, TrainingConfig, fit
 
-PAPER = CONFIGS["paper-base"].metrics
+_PAPER = CONFIGS["paper-base"].metrics
 REFERENCE = "reference"
 KEPT = "aspect kept when asked"  # the reference's weights again: training needs equal grids
 ABLATIONS: dict[str, NetworkConfig] = {
     REFERENCE: QUICK,
-    "architecture: planes": QUICK.replace(architecture="planes"),
-    "architecture: planes+resnet18": QUICK.replace(architecture="planes+resnet18"),
     "target at two scales": QUICK.replace(scales=(0.7, 1.0)),
     "target through four places": QUICK.replace(shifts=2),
     "query at two scales": QUICK.replace(query_scales=(1.0, 1.4)),
@@ -61,15 +55,14 @@ ABLATIONS: dict[str, NetworkConfig] = {
     ),
     "views: zncc, mutual, colour": QUICK.replace(metrics=("zncc", "mutual", "colour")),
     "views: cosine": QUICK.replace(metrics=("cosine",)),
-    "views: the paper's four": QUICK.replace(metrics=PAPER),
-    "views: the four, zncc, mutual": QUICK.replace(metrics=(*PAPER, "zncc", "mutual")),
+    "views: the paper's four": QUICK.replace(metrics=_PAPER),
+    "views: the four, zncc, mutual": QUICK.replace(metrics=(*_PAPER, "zncc", "mutual")),
     "grid 6 × 6, query 4 × 4": QUICK.replace(grid=(6, 6), query_grid=(4, 4)),
     "grid 11 × 11, query 8 × 8": QUICK.replace(grid=(11, 11), query_grid=(8, 8)),
     "layout: pivot": QUICK.replace(conv="pivot"),
     "layout: flat": QUICK.replace(conv="flat"),
     "layout: flat, width 16": QUICK.replace(conv="flat", width=16),
 }
-STORED_ABLATION = Path(__file__).parents[1] / "data" / "ablation"
 
 
 def run_ablation(
@@ -82,21 +75,11 @@ def run_ablation(
 ) -> dict[str, Any]:
     """Train and measure every row that is not there yet, and sum up.
 
-    ``train`` and ``validation`` share no landmark; `REFERENCE` is among the rows; ``out`` holds a
-    file of records for each row and seed.
-
-    Returns
-    -------
-    dict
-        ``rows``: by name, ``mAP`` (the query's own photo left out) and ``gain`` over the reference
-        with intervals, ``parameters`` and what `row_costs` tells, which ``paper-base`` has,
-        too. Settings and provenance. Also in ``out/results.json``.
-
-    Raises
-    ------
-    ValueError
-        If ``out`` holds a table of other settings or data, the reference is missing, or ``seeds``
-        is not at least 1.
+    ``train`` and ``validation`` share no landmark; ``out`` holds a file of records for each row and
+    seed. The result, also in ``out/results.json``, has settings, provenance and ``rows``: by name,
+    ``mAP`` (the query's own photo left out) and ``gain`` over the reference with intervals,
+    ``parameters`` and what `row_costs` tells, which ``paper-base`` has, too. Raises ValueError if
+    ``out`` holds a table of other settings or data, the reference is missing, or ``seeds`` < 1.
     """
     if REFERENCE not in rows:
         raise ValueError(f"rows {', '.join(rows)} have no {REFERENCE!r} to compare with.")
@@ -105,13 +88,46 @@ def run_ablation(
     settings: Record = {"rows": {name: asdict(config) for name, config in rows.items()}}
     settings |= {"steps": steps, "data": train.manifest_hash()}
     origin = keep_settings(out / "ablation.json", settings, provenance(train))
-    samplers: dict[NetworkConfig, PairSampler] = {}
+    samplers: dict[NetworkConfig, BatchSampler] = {}
 
-    def records(one: Trained) -> list[Row]:
-        keep = one.name == REFERENCE
-        return _records(one, rows[one.name], train, validation, steps, samplers, keep)
+    def loader(config: NetworkConfig, recipe: TrainingConfig) -> PairLoader | None:
+        """Pairs of one order for all rows; None where patches are encoded by what is fitted."""
+        if initial_metric_state(config.metrics, 12):
+            return None
+        alike = config.replace(
+            name="", architecture=QUICK.architecture, conv=QUICK.conv, width=QUICK.width
+        )
+        if alike not in samplers:
+            samplers.clear()  # 0.1 GB each
+            samplers[alike] = BatchSampler(train, build_network(alike), replace(recipe, seed=0))
+        return PairLoader(samplers[alike], first=recipe.seed * steps)
 
-    todo = [Trained(name, seed) for seed in range(seeds) for name in rows]
+    def records(one: Keyed) -> list[Row]:
+        row, seed = one.value
+        config = rows[row]
+        recipe = TrainingConfig(steps=steps, validate_every=-(-steps // 2), seed=seed)
+        choosing = replace(validation, queries=validation.queries[::3])
+        asked = [query for query in validation.queries if query not in choosing.queries]
+        network, _ = fit(config, train, choosing, recipe, loader=loader(config, recipe))
+        place = {"variant": row, "seed": seed}
+        found = long_rows({"parameters": parameter_count(network)}, landmark="", query="", **place)
+        networks = {row: network}
+        if row == REFERENCE:
+            networks[KEPT] = build_network(config.replace(aspect="keep")).eval()
+            networks[KEPT].load_state_dict(network.state_dict())
+        for name, trained in networks.items():
+            ranked = rank(NetworkRetriever(trained), asked, validation)
+            for query in asked:
+                value = precisions([hit.name for hit in ranked[query.name]], query)[HONEST]
+                at = place | {"variant": name, "landmark": query.landmark, "query": query.name}
+                found += long_rows({HONEST: value}, **at)
+        return found
+
+    todo = [
+        Keyed(f"{re.sub('[^a-z0-9]+', '-', name)}-{seed}", (name, seed))
+        for seed in range(seeds)
+        for name in rows
+    ]
     table = collect_rows("ablation", todo, records, out)
     costs = out / "costs.json"
     if not costs.exists():
@@ -134,8 +150,7 @@ def run_ablation(
 
 def stored_ablation() -> dict[str, Any]:
     """The table that the book reports, as `run_ablation` returned it."""
-    results: dict[str, Any] = json.loads((STORED_ABLATION / "results.json").read_text())
-    return results
+    return read_stored("ablation")
 
 
 def row_costs(
@@ -143,8 +158,8 @@ def row_costs(
 ) -> dict[str, dict[str, float]]:
     """Milliseconds of one core that a network needs, by its row's name.
 
-    ``ms_per_photo`` to describe one, which is done once in a training, and ``ms_per_step`` to learn
-    from 16 pairs of described photos. The least of several rounds over all rows, so that what else
+    ``ms_per_photo`` to encode one, which is done once in a training, and ``ms_per_step`` to learn
+    from 16 pairs of encoded photos. The least of several rounds over all rows, so that what else
     the machine does weighs on none of them alone.
     """
     target, query = (train.read(name) for name in list(train.images)[:2])
@@ -158,10 +173,10 @@ def row_costs(
             for name, network in networks.items():
                 optimiser = torch.optim.SGD(network.parameters(), PAPER_RECIPE.learning_rate)
                 began = time.process_time()
-                described = network.describe(target)
-                asked = network.describe(query, query=True)
+                features = network.encode(target)
+                encoded = network.encode(query, query=True)
                 half = time.process_time()
-                tensor = network.correlate(asked, [described] * PAPER_RECIPE.batch)
+                tensor = network.correlate(encoded, [features] * PAPER_RECIPE.batch)
                 F.cross_entropy(network(tensor), labels).backward()
                 optimiser.step()
                 spent[name].append(((half - began) / 2, time.process_time() - half))
@@ -172,51 +187,3 @@ def row_costs(
         name: {"ms_per_photo": round(float(photo), 1), "ms_per_step": round(float(step), 1)}
         for name, (photo, step) in least.items()
     }
-
-
-class Trained(NamedTuple):
-    """One network of the table."""
-
-    name: str
-    seed: int
-
-    @property
-    def key(self) -> str:
-        return f"{re.sub('[^a-z0-9]+', '-', self.name)}-{self.seed}"
-
-
-def _records(
-    one: Trained,
-    config: NetworkConfig,
-    train: RetrievalDataset,
-    validation: RetrievalDataset,
-    steps: int,
-    samplers: dict[NetworkConfig, PairSampler],
-    keep: bool,
-) -> list[Row]:
-    recipe = TrainingConfig(steps=steps, validate_every=-(-steps // 2), seed=one.seed)
-    lessons = None
-    if not initial_metric_state(config.metrics, 12):  # else patches are described by what is fitted
-        alike = config.replace(
-            name="", architecture=QUICK.architecture, conv=QUICK.conv, width=QUICK.width
-        )
-        if alike not in samplers:
-            samplers.clear()  # 0.1 GB each
-            samplers[alike] = PairSampler(train, build_network(alike), replace(recipe, seed=0))
-        lessons = Lessons(samplers[alike], first=one.seed * steps)
-    choosing = replace(validation, queries=validation.queries[::3])
-    asked = [query for query in validation.queries if query not in choosing.queries]
-    network, _ = fit(config, train, choosing, recipe, lessons=lessons)
-    place = {"variant": one.name, "seed": one.seed}
-    rows = long_rows({"parameters": parameter_count(network)}, landmark="", query="", **place)
-    networks = {one.name: network}
-    if keep:
-        networks[KEPT] = build_network(config.replace(aspect="keep")).eval()
-        networks[KEPT].load_state_dict(network.state_dict())
-    for name, trained in networks.items():
-        ranked = rank(trained, asked, validation)
-        for query in asked:
-            value = precisions([hit.name for hit in ranked[query.name]], query)[HONEST]
-            at = place | {"variant": name, "landmark": query.landmark, "query": query.name}
-            rows += long_rows({HONEST: value}, **at)
-    return rows

@@ -8,7 +8,7 @@ landmark folds   the other folds' landmarks
 without          other landmarks only, some of which lend a few photos
 other photos     the test landmarks lend as many instead, but none that is looked for in the test
 same photos      the test landmarks lend the very photos that the test looks for
-shuffled labels  as *same photos*, with all training photos dealt to landmarks by lot
+shuffled labels  as *same photos*, with all training photos dealt to landmarks at random
 ================ ================================================================================
 
 The last four have equal numbers of landmarks, photos and pairs, so their differences are the leak.
@@ -18,9 +18,8 @@ once: an audit that was killed goes on with the next one.
 Chapter: *Ranking and honest evaluation*.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -29,33 +28,30 @@ from typing import Any, NamedTuple
 import numpy as np
 from pandas import DataFrame
 
+from indiret.checkpoints import write_json
 from indiret.datasets import Query, RetrievalDataset
-from indiret.evaluation import (
-    Fold,
-    check_fold,
-    folds,
-    training_data,
-)
+from indiret.evaluation import Fold, check_fold, folds, sign_flip_test, training_data
 from indiret.experiments.evaluator import provenance
 from indiret.experiments.query_evaluator import HONEST, QueryEvaluator, best_first, precisions
 from indiret.experiments.records import (
     Record,
     Row,
     Values,
+    check_least,
     long_rows,
     markdown_table,
     mean_by_landmark,
+    plain_settings,
+    read_stored,
     rounded_interval,
     select_values,
     show_interval,
-    write_json,
 )
 from indiret.experiments.runner import collect_rows, keep_settings
-from indiret.networks import CONFIGS, IndicativeNetwork, NetworkConfig, build_network
-from indiret.ranking import NetworkMethod, prepare
-from indiret.sampling import Lessons, PairSampler
-from indiret.statistics import sign_flip_test
-from indiret.training import TrainingConfig, ValidationLook, fit
+from indiret.network import CONFIGS, IndicativeNetwork, NetworkConfig, build_network
+from indiret.pairs import BatchSampler, PairLoader
+from indiret.retrieval import NetworkRetriever, index_database
+from indiret.training import NetworkValidator, TrainingConfig, Validator, fit
 
 # Learns on one core within seconds; as `base`, but with fewer and coarser patches.
 QUICK = CONFIGS["base"].replace(
@@ -70,7 +66,6 @@ COMPARISONS = {
     "of it, knowing the photos": ("same photos", "other photos"),
     "knowing photos under wrong labels": ("shuffled labels", "without"),
 }
-STORED_AUDIT = Path(__file__).parents[1] / "data" / "audit"
 
 
 @dataclass(frozen=True)
@@ -84,9 +79,7 @@ class AuditConfig:
     network: NetworkConfig = QUICK
 
     def __post_init__(self) -> None:
-        for name, least in {"folds": 2, "seeds": 1, "steps": 1, "looks": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} is not at least {least}.")
+        check_least(self, folds=2, seeds=1, steps=1, looks=1)
 
     def recipe(self, seed: int) -> TrainingConfig:
         """How each network is trained; the step is chosen on validation landmarks."""
@@ -100,13 +93,13 @@ FULL_AUDIT = AuditConfig(folds=11, seeds=5, steps=1000, network=CONFIGS["base"])
 
 
 class Training(NamedTuple):
-    """One network to train: what it learns from and what it is asked."""
+    """One network to train: what it learns from and what it is tested on."""
 
     arrangement: str
     seed: int
     number: int  # of its fold
     train: RetrievalDataset
-    asked: tuple[Query, ...]
+    test: tuple[Query, ...]
     nearby: frozenset[str]  # the photos of the fold's own database
 
     @property
@@ -118,11 +111,8 @@ def arrange(dataset: RetrievalDataset, n: int, seed: int) -> Iterator[Training]:
     """Every training of one seed, arrangement by arrangement in each of ``n`` folds.
 
     The seed is that of the folds, of which landmarks are replaced, and of which photos are lent.
-
-    Raises
-    ------
-    ValueError
-        If there are too few landmarks or photos for it, or a photo that asks is in training.
+    Raises ValueError if there are too few landmarks or photos for it, or a photo that asks is in
+    training.
     """
     for by in ("query", "landmark"):
         for number, fold in enumerate(folds(dataset.queries, by, n, seed)):
@@ -169,13 +159,11 @@ def _controlled(
 def _halves(
     dataset: RetrievalDataset, landmark: str, random: np.random.Generator
 ) -> tuple[list[str], list[str]]:
-    """The landmark's own photos that do not ask, dealt into two parts by lot."""
-    named = {q.landmark: set[str]() for q in dataset.queries}
+    """The landmark's own photos that do not ask, dealt into two parts at random."""
+    own, others = set[str](), {query.image for query in dataset.queries}
     for query in dataset.queries:
-        named[query.landmark] |= query.positives
-    asking = {query.image for query in dataset.queries}
-    elsewhere = set().union(*(names for other, names in named.items() if other != landmark))
-    photos = random.permutation(sorted(named[landmark] - asking - elsewhere)).tolist()
+        (own if query.landmark == landmark else others).update(query.positives)
+    photos = random.permutation(sorted(own - others)).tolist()
     return photos[::2], photos[1::2]
 
 
@@ -189,32 +177,35 @@ def _with_photos(
     rest: RetrievalDataset, whole: RetrievalDataset, lent: Mapping[str, Sequence[str]]
 ) -> RetrievalDataset:
     """The training data with a few photos of some more landmarks."""
-    more = tuple(
-        Query(f"{landmark}_lent", photos[0], None, landmark, frozenset(photos))
-        for landmark, photos in lent.items()
-    )
     images = {name: whole.path(name) for photos in lent.values() for name in photos}
+    more = _queries_of(lent, "lent")
     asking = {query.image: images[query.image] for query in more}
     return replace(
         rest,
-        queries=(*rest.queries, *more),
+        queries=rest.queries + more,
         images={**rest.images, **images},
         query_images={**rest.query_images, **asking},
     )
 
 
 def _shuffled(train: RetrievalDataset, random: np.random.Generator) -> RetrievalDataset:
-    """All photos of landmarks dealt anew by lot, so that a label says nothing of what is shown."""
+    """All photos of landmarks dealt anew at random: a label says nothing of what is shown."""
     shown: dict[str, set[str]] = {}
     for query in train.queries:
         shown.setdefault(query.landmark, set()).update(query.positives, {query.image})
     dealt = iter(random.permutation(sorted(set().union(*shown.values()))).tolist())
-    queries = []
-    for landmark, names in shown.items():
-        photos = list(islice(dealt, len(names)))
-        queries.append(Query(f"{landmark}_dealt", photos[0], None, landmark, frozenset(photos)))
+    photos = {landmark: list(islice(dealt, len(names))) for landmark, names in shown.items()}
+    queries = _queries_of(photos, "dealt")
     asking = {query.image: train.images[query.image] for query in queries}
-    return replace(train, queries=tuple(queries), query_images=asking)
+    return replace(train, queries=queries, query_images=asking)
+
+
+def _queries_of(photos: Mapping[str, Sequence[str]], how: str) -> tuple[Query, ...]:
+    """A query for each landmark: its first photo, which all of them answer."""
+    return tuple(
+        Query(f"{landmark}_{how}", names[0], None, landmark, frozenset(names))
+        for landmark, names in photos.items()
+    )
 
 
 def _fold_database(
@@ -227,31 +218,34 @@ def _fold_database(
 
 
 def fold_precisions(
-    asked: QueryEvaluator, network: IndicativeNetwork, names: Sequence[str], nearby: frozenset[str]
+    names: Sequence[str], scores: np.ndarray, query: Query, nearby: frozenset[str]
 ) -> dict[str, float]:
     """`AUDIT_MEASURES` of a query; those of the fold rank only ``nearby`` photos."""
-    ranked = best_first(names, asked.scores(network, names))
-    near = [name for name in ranked if name in nearby]
+    ranked = best_first(names, scores)
     found: dict[str, float] = {}
-    for prefix, ranking in (("", ranked), ("fold_", near)):
-        values = precisions(ranking, asked.query)
+    for prefix, names in (("", ranked), ("fold_", [one for one in ranked if one in nearby])):
+        values = precisions(names, query)
         found |= {prefix + name: round(values[name], 5) for name in ("mAP", HONEST)}
     return found
 
 
-class _WatchedLook:
+class _WatchingValidator(Validator):
     """Chooses by validation, and notes how the test queries stand at the same steps."""
 
-    def __init__(self, validation: ValidationLook, measure: Callable[[IndicativeNetwork], Record]):
-        self.validation, self.measure = validation, measure
-        self.looks: list[Record] = []
+    def __init__(self, validator: NetworkValidator, measure: Callable[[IndicativeNetwork], Record]):
+        self.queries, self.names = validator.queries, validator.names
+        self.validator, self.measure = validator, measure
+        self.looks: list[tuple[float, Record]] = []  # validation mAP, and the test's measures
 
-    def mean_average_precision(self, network: IndicativeNetwork) -> float:
-        validation = self.validation.mean_average_precision(network)
-        self.looks.append({"validation_map": validation, "queries": self.measure(network)})
+    def scores(self, model: IndicativeNetwork) -> np.ndarray:
+        return self.validator.scores(model)
+
+    def mean_average_precision(self, model: IndicativeNetwork) -> float:
+        validation = super().mean_average_precision(model)
+        self.looks.append((validation, self.measure(model)))
         return validation
 
-    def calibration(self, network: IndicativeNetwork) -> tuple[float, float]:
+    def calibration(self, model: IndicativeNetwork) -> tuple[float, float]:
         return 1.0, 0.0  # only ranks count here
 
 
@@ -263,84 +257,76 @@ def run_audit(
     The queries of ``dataset`` are asked, and from its photos the networks learn; by ``validation``,
     other landmarks, every network's best step is chosen. ``out`` holds a file of records for each
     training. Returns what `summarise_audit` says, with settings and provenance; it is also in
-    ``out/results.json``.
-
-    Raises
-    ------
-    ValueError
-        If ``out`` holds an audit of other settings or data, and as `arrange`.
+    ``out/results.json``. Raises ValueError if ``out`` holds an audit of other settings or data.
     """
     trainings = [
         one for seed in range(config.seeds) for one in arrange(dataset, config.folds, seed)
     ]
     own = {"data": dataset.manifest_hash(), "dataset": dataset.name}
-    origin = keep_settings(out / "audit.json", _plain(config) | own, provenance(dataset))
+    origin = keep_settings(out / "audit.json", plain_settings(config) | own, provenance(dataset))
 
     @cache
-    def shared() -> tuple[PairSampler, ValidationLook, dict[str, QueryEvaluator], list[str]]:
-        """What all trainings have in common, for networks that describe pictures alike."""
-        describer = build_network(config.network)
-        method = NetworkMethod(describer)
-        database = prepare(method, dataset).features
-        asked = {
-            query.name: QueryEvaluator(method, dataset, query, database.__getitem__)
+    def shared() -> tuple[BatchSampler, NetworkValidator, dict[str, QueryEvaluator], list[str]]:
+        """What all trainings have in common, since their networks encode pictures alike."""
+        encoder, recipe = build_network(config.network), config.recipe(seed=0)
+        retriever = NetworkRetriever(encoder)
+        database = index_database(retriever, dataset).features
+        evaluators = {
+            query.name: QueryEvaluator(retriever, dataset, query, database.__getitem__)
             for query in dataset.queries
         }
-        recipe = config.recipe(seed=0)
-        look = ValidationLook(validation, describer, recipe, keep=True)
-        return PairSampler(dataset, describer, recipe), look, asked, list(database)
+        validator = NetworkValidator(validation, encoder, recipe, keep=True)
+        return BatchSampler(dataset, encoder, recipe), validator, evaluators, list(database)
 
     def rows(training: Training) -> list[Row]:
-        sampler, look, asked, names = shared()
+        """Of the step that validation chooses, of the best on the test, and what it took."""
+        sampler, validator, evaluators, names = shared()
 
         def measure(network: IndicativeNetwork) -> Record:
-            found = {}
-            for query in training.asked:
-                one = asked[query.name].of(query)
-                found[query.name] = fold_precisions(one, network, names, training.nearby)
-            return found
+            scores = {q.name: evaluators[q.name].scores(network, names) for q in training.test}
+            return {
+                query.name: fold_precisions(names, scores[query.name], query, training.nearby)
+                for query in training.test
+            }
 
-        watched = _WatchedLook(look, measure)
-        lessons = Lessons(sampler.only(training.train), first=training.seed * config.steps)
+        watched = _WatchingValidator(validator, measure)
+        loader = PairLoader(sampler.only(training.train), first=training.seed * config.steps)
         recipe = config.recipe(training.seed)
         _, log = fit(
-            config.network, training.train, validation, recipe, lessons=lessons, look=watched
+            config.network, training.train, validation, recipe, loader=loader, validator=watched
         )
-        landmarks = lessons.sampler.landmarks
-        counts: Record = {"landmarks": len(landmarks), "photos": sum(map(len, landmarks))}
-        counts |= {"seconds": log[-1]["seconds"]}
-        return _records(training, watched.looks, counts)
+        chosen = max(watched.looks, key=lambda look: look[0])[1]
+        best = max(
+            (tested for _, tested in watched.looks),
+            key=lambda tested: float(np.mean([values[HONEST] for values in tested.values()])),
+        )
+        place = {"variant": training.arrangement, "seed": training.seed}
+        shown = loader.sampler.landmarks
+        counts: Record = {"landmarks": len(shown), "photos": sum(map(len, shown))}
+        counts["seconds"] = log[-1]["seconds"]
+        found = long_rows(counts, landmark="", query="", **place)
+        for query in training.test:
+            measures = chosen[query.name] | {BEST_EPOCH: best[query.name][HONEST]}
+            found += long_rows(measures, landmark=query.landmark, query=query.name, **place)
+        return found
 
     table = collect_rows("audit", trainings, rows, out)
-    results = {"config": _plain(config), "provenance": origin, **summarise_audit(table)}
+    results = {"config": plain_settings(config), "provenance": origin, **summarise_audit(table)}
     write_json(out / "results.json", results)
     return results
-
-
-def _records(training: Training, looks: Sequence[Record], counts: Mapping[str, float]) -> list[Row]:
-    """Of the step that validation chooses, of the best on the test itself, and what it took."""
-    place = {"variant": training.arrangement, "seed": training.seed}
-    chosen = max(looks, key=lambda look: look["validation_map"])["queries"]
-    best = max((look["queries"] for look in looks), key=_honest_mean)
-    rows = long_rows(counts, landmark="", query="", **place)
-    for query in training.asked:
-        measures = chosen[query.name] | {BEST_EPOCH: best[query.name][HONEST]}
-        rows += long_rows(measures, landmark=query.landmark, query=query.name, **place)
-    return rows
 
 
 def summarise_audit(table: DataFrame) -> dict[str, Any]:
     """Means with intervals, and paired differences.
 
-    Returns
-    -------
-    dict
-        ``arrangements``: by name, each of `AUDIT_MEASURES` and ``best_epoch`` (without the query's
-        own photo, at the look that is best on the fold's own test queries) with mean, low, high;
-        ``landmarks`` and ``photos`` learnt from, means. ``comparisons``: those of `COMPARISONS`,
-        with ``p`` (`sign_flip_test`) and the difference of each landmark. ``protocol``: what
-        counting the own photo, fold-only databases and choosing the epoch on the test add, in
-        query folds and in landmark folds. ``seconds``: of all trainings.
+    - ``arrangements``: by name, each of `AUDIT_MEASURES` and ``best_epoch`` (without the query's
+      own photo, at the look that is best on the fold's own test queries) with mean, low, high;
+      ``landmarks`` and ``photos`` learnt from, means;
+    - ``comparisons``: those of `COMPARISONS`, with ``p`` (`sign_flip_test`) and the difference of
+      each landmark;
+    - ``protocol``: what counting the own photo, fold-only databases and choosing the epoch on the
+      test add, in query folds and in landmark folds;
+    - ``trainings`` and their ``seconds``.
     """
     arrangements: dict[str, Record] = {}
     values: dict[str, dict[str, Values]] = {}
@@ -355,10 +341,8 @@ def summarise_audit(table: DataFrame) -> dict[str, Any]:
     for text, (one, other) in COMPARISONS.items():
         pair = values[one][HONEST], values[other][HONEST]
         apart = mean_by_landmark(*pair)
-        comparisons[text] = rounded_interval(*pair) | {
-            "p": sign_flip_test(list(apart.values())),
-            "landmarks": apart,
-        }
+        p = sign_flip_test(list(apart.values()))
+        comparisons[text] = rounded_interval(*pair) | {"p": p, "landmarks": apart}
     protocol = {}
     for by in ("query folds", "landmark folds"):
         cell = values[by]
@@ -374,8 +358,7 @@ def summarise_audit(table: DataFrame) -> dict[str, Any]:
 
 def stored_audit() -> dict[str, Any]:
     """The results of the audit that the book reports, as `run_audit` returned them."""
-    results: dict[str, Any] = json.loads((STORED_AUDIT / "results.json").read_text())
-    return results
+    return read_stored("audit")
 
 
 def audit_summary(results: Mapping[str, Any]) -> str:
@@ -385,12 +368,3 @@ def audit_summary(results: Mapping[str, Any]) -> str:
         rows |= {f"{by}: {name}": figures for name, figures in effects.items()}
     cells = [[name, show_interval(figures, signed=True)] for name, figures in rows.items()]
     return markdown_table(["", "difference"], cells)
-
-
-def _honest_mean(queries: Mapping[str, Record]) -> float:
-    return float(np.mean([of_query[HONEST] for of_query in queries.values()]))
-
-
-def _plain(config: AuditConfig) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain

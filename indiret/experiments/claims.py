@@ -20,10 +20,11 @@ import torch
 
 from indiret.attention import coordinates, hypersphere
 from indiret.datasets import load_dataset
-from indiret.evaluation import Interval, nested_bootstrap
-from indiret.experiments.evidence_protocol import known_partners
+from indiret.evaluation import Interval, matching_points, nested_bootstrap, shape_precision
+from indiret.experiments.evidence_protocol import pair_matches
 from indiret.experiments.query_evaluator import HONEST
 from indiret.experiments.records import (
+    DATA,
     Values,
     complete,
     markdown_table,
@@ -31,10 +32,8 @@ from indiret.experiments.records import (
     show_interval,
     side_of_zero,
 )
-from indiret.networks import build_network, parameter_count
-from indiret.shapes import matching_points, shape_precision
+from indiret.network import build_network, parameter_count
 
-DATA = Path(__file__).parents[1] / "data"
 STORED_GRID = DATA / "reproduction"  # runs of Toytown that the book reports
 STORED_PAPER = DATA / "paper-base"  # the one of the paper's network at full width
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
@@ -51,37 +50,40 @@ TABLE_ROWS = {  # of Tables 1 and 2 that a grid can hold: variant and scheme
 }
 
 
+_Place = tuple[str, str, str]  # fold scheme, variant, round
+
+
 @dataclass
 class Measured:
     """What the runs of one setting found: values by fold scheme, variant, round and measure."""
 
     dataset: str
     setting: str
-    queries: int  # of the data set; a grid that is not finished has asked fewer
-    cells: dict[tuple[str, str, str], dict[str, Values]] = field(default_factory=dict)
-    curves: dict[tuple[str, str, str], list[list[float]]] = field(default_factory=dict)
+    queries: int  # of the data set; an unfinished grid has fewer
+    cells: dict[_Place, dict[str, Values]] = field(default_factory=dict)
+    curves: dict[_Place, list[list[float]]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
+
+    def values(self, place: _Place, measure: str) -> Values:
+        """Of the measure, by landmark, query and seed; none if there are none."""
+        return self.cells.get(place, {}).get(measure, {})
 
     def interval(self, by: str, variant: str, scheme: str, measure: str) -> Interval | None:
         """Mean and interval; None where nothing was measured."""
-        values = complete(self.cells.get((by, variant, scheme), {}).get(measure, {}))
+        values = complete(self.values((by, variant, scheme), measure))
         return nested_bootstrap(values) if values else None
 
-    def lacks(self, *places: tuple[str, str, str]) -> str:
-        """Why nothing can be judged by these cells yet; empty if every query was asked in each."""
+    def lacks(self, *places: _Place) -> str:
+        """Why nothing can be judged by these cells yet; empty if they have every query."""
         for place in places:
-            values = self.cells.get(place, {}).get("mAP", {})
-            if (asked := len({query for _, query, _ in values})) < self.queries:
-                return f"{asked} of {self.queries} queries asked so far, folds by {place[0]}"
+            known = len({query for _, query, _ in self.values(place, "mAP")})
+            if known < self.queries:
+                return f"{known} of {self.queries} queries asked so far, folds by {place[0]}"
         return ""
 
-    def difference(
-        self, one: tuple[str, str, str], other: tuple[str, str, str], measure: str
-    ) -> Interval | None:
-        """Paired, over the queries that both were asked."""
-        return paired_difference(
-            *(self.cells.get(place, {}).get(measure, {}) for place in (one, other))
-        )
+    def difference(self, one: _Place, other: _Place, measure: str) -> Interval | None:
+        """Paired, over the queries that both have."""
+        return paired_difference(self.values(one, measure), self.values(other, measure))
 
 
 class ClaimVerdict(NamedTuple):
@@ -95,10 +97,7 @@ class ClaimVerdict(NamedTuple):
 def read_measured(folder: Path) -> list[Measured]:
     """Everything that finished in a grid's folder, the setting with most runs first.
 
-    Raises
-    ------
-    ValueError
-        If nothing has finished there.
+    Raises ValueError if nothing has finished there.
     """
     found: dict[str, Measured] = {}
     for file in sorted(folder.glob("*/results.json")):
@@ -136,7 +135,7 @@ def published(dataset: str) -> dict[str, dict[str, float]]:
     return {row.pop("method"): {name: float(v) for name, v in row.items()} for row in rows}
 
 
-def stored_results_of(name: str) -> Any:
+def _stored(name: str) -> Any:
     """What another command stored with the library (``study``, ``audit``); None if it did not."""
     file = DATA / name / "results.json"
     return json.loads(file.read_text()) if file.is_file() else None
@@ -146,11 +145,9 @@ def stored_comparison(dataset: str) -> dict[str, Values]:
     """Average precisions that `indiret compare` stored for a data set, by method."""
     found: dict[str, Values] = {}
     for file in sorted((DATA / "comparison").glob("*.json")):
-        content = json.loads(file.read_text())
-        for row in content if isinstance(content, list) else [content]:
-            if isinstance(row, dict) and "AP" in row and "method" in row:
-                if str(row.get("dataset", "")).split("/")[0] == dataset:
-                    found[row["method"]] = {("", query, 0): ap for query, ap in row["AP"].items()}
+        row = json.loads(file.read_text())
+        if row["dataset"].split("/")[0] == dataset:
+            found[row["method"]] = {("", query, 0): ap for query, ap in row["AP"].items()}
     return found
 
 
@@ -163,11 +160,10 @@ def read_claims() -> list[dict[str, Any]]:
 
 def judge_claims(measured: Measured) -> list[ClaimVerdict]:
     """A verdict on every claim."""
-    verdicts = []
-    for claim in read_claims():
-        ours, verdict, reason = JUDGES[claim["kind"]](claim, measured)
-        verdicts.append(ClaimVerdict(claim["text"], claim["where"], ours, verdict, reason))
-    return verdicts
+    return [
+        ClaimVerdict(claim["text"], claim["where"], *JUDGES[claim["kind"]](claim, measured))
+        for claim in read_claims()
+    ]
 
 
 Found = tuple[str, str, str]  # our number, verdict, reason
@@ -175,19 +171,16 @@ Found = tuple[str, str, str]  # our number, verdict, reason
 
 def _value(claim: Mapping[str, Any], measured: Measured) -> Found:
     place = PAPER_SCHEME, claim["variant"], claim["scheme"]
-    ours = measured.interval(*place, claim["measure"])
+    interval = measured.interval(*place, claim["measure"])
+    ours = show_interval(interval)
     if measured.dataset != claim["dataset"] or measured.queries < 55:
         reason = f"needs all 55 queries of {claim['dataset']}; this grid has {measured.queries}"
-        return show_interval(ours), NOT_TESTABLE, f"{reason} of {measured.dataset}"
-    if ours is None or measured.lacks(place):
-        return (
-            show_interval(ours),
-            NOT_RUN,
-            measured.lacks(place) or f"no {claim['measure']} was measured",
-        )
-    if ours.high >= claim["published"] / 100:
-        return show_interval(ours), REPRODUCED, "our interval reaches the published number"
-    return show_interval(ours), NOT_REPRODUCED, "the published number lies above our interval"
+        return ours, NOT_TESTABLE, f"{reason} of {measured.dataset}"
+    if interval is None or measured.lacks(place):
+        return ours, NOT_RUN, measured.lacks(place) or f"no {claim['measure']} was measured"
+    if interval.high >= claim["published"] / 100:
+        return ours, REPRODUCED, "our interval reaches the published number"
+    return ours, NOT_REPRODUCED, "the published number lies above our interval"
 
 
 def _gain(claim: Mapping[str, Any], measured: Measured) -> Found:
@@ -198,7 +191,7 @@ def _gain(claim: Mapping[str, Any], measured: Measured) -> Found:
     here: Any = measured.difference(place, other, claim["measure"])
     ours, reason = show_interval(here, signed=True), "this grid"
     lacking = measured.lacks(place, other)
-    study = stored_results_of("study") if measured.dataset == "toytown" else None
+    study = _stored("study") if measured.dataset == "toytown" else None
     for row in study["toytown"]["rows"] if study else ():
         if (row["variant"], row["scheme"]) == place[1:]:
             mine = ours and f"; in this grid {ours}"
@@ -215,16 +208,15 @@ def _gain(claim: Mapping[str, Any], measured: Measured) -> Found:
 
 
 def _beats(claim: Mapping[str, Any], measured: Measured) -> Found:
-    base = measured.cells.get((claim["by"], "none", "none"), {}).get("mAP", {})
-    rivals = stored_comparison(measured.dataset)
-    for method in claim["methods"]:
-        if cell := measured.cells.get((claim["by"], method, "none")):
-            rivals[method] = cell["mAP"]
-    texts, low = [], 1.0
-    if lacking := measured.lacks((claim["by"], "none", "none")):
+    place = claim["by"], "none", "none"
+    if lacking := measured.lacks(place):
         return "", NOT_RUN, lacking
+    base, stored = measured.values(place, "mAP"), stored_comparison(measured.dataset)
+    texts, low = [], 1.0
     for method in claim["methods"]:
-        rival = {query: value for (_, query, _), value in rivals.get(method, {}).items()}
+        here = measured.values((claim["by"], method, "none"), "mAP")
+        rivals = here or stored.get(method, {})
+        rival = {query: value for (_, query, _), value in rivals.items()}
         same = {key: rival[key[1]] for key in base if key[1] in rival}
         if (found := paired_difference(base, same)) is None:
             return "", NOT_RUN, f"{method} is in no run of this grid and in no stored result"
@@ -259,7 +251,7 @@ def _above(claim: Mapping[str, Any], measured: Measured) -> Found:
 
 
 def _leak(claim: Mapping[str, Any], measured: Measured) -> Found:
-    audit = stored_results_of("audit") if measured.dataset == "toytown" else None
+    audit = _stored("audit") if measured.dataset == "toytown" else None
     places = ("query", "none", "none"), ("landmark", "none", "none")
     here = measured.difference(*places, HONEST)
     ours = here and f"folds by query less folds by landmark, this grid: {show_interval(here, True)}"
@@ -276,14 +268,6 @@ def _leak(claim: Mapping[str, Any], measured: Measured) -> Found:
     if side < 0:
         return str(ours), REPRODUCED, "having met the test landmarks does not raise the figure"
     return str(ours), NOT_TESTABLE, "the interval holds zero: neither a leak nor its absence shown"
-
-
-def _fact(claim: Mapping[str, Any], measured: Measured) -> Found:
-    return FACTS[claim["fact"]]()
-
-
-def _none(claim: Mapping[str, Any], measured: Measured) -> Found:
-    return "", NOT_TESTABLE, claim["reason"]
 
 
 def _parameters() -> Found:
@@ -307,7 +291,7 @@ def _hypersphere() -> Found:
     found: dict[str, Values] = {shape: {} for shape in ("ball", "sphere", "plane")}
     for query in town.queries:
         name = min(query.good - {query.image})
-        partners = known_partners(town, query, name, grid)
+        partners = pair_matches(town, query, name, grid)
         if partners is None:
             continue
         points = matching_points(partners)
@@ -340,7 +324,8 @@ FACTS: Mapping[str, Callable[[], Found]] = {
 }
 JUDGES: Mapping[str, Callable[[Mapping[str, Any], Measured], Found]] = {
     "value": _value, "gain": _gain, "beats": _beats, "above": _above, "leak": _leak,
-    "fact": _fact, "none": _none,
+    "fact": lambda claim, measured: FACTS[claim["fact"]](),
+    "none": lambda claim, measured: ("", NOT_TESTABLE, claim["reason"]),
 }  # fmt: skip
 
 

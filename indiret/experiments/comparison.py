@@ -8,8 +8,6 @@ cutting the query.
 Chapter: *Baselines*.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 from collections import defaultdict
@@ -17,16 +15,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from indiret.descriptor_methods import AGAIN, second_look
+from indiret.baselines.descriptors import AGAIN, rerank_option
 from indiret.evaluation import Interval
-from indiret.experiments.records import markdown_table, show_interval
+from indiret.experiments.records import DATA, markdown_table, show_interval
 
-_DATA = Path(__file__).parents[1] / "data"
-PUBLISHED = _DATA / "published.csv"
-STORED_COMPARISON = _DATA / "comparison"
-VERIFIED = _DATA / "verifiers.json"  # of tools.measure_verifiers
-ABLATION = _DATA / "planes" / "ablation.json"  # of tools.ablate_planes, both
-CASCADE = _DATA / "planes" / "cascade.json"
+PUBLISHED = DATA / "published.csv"
+STORED_COMPARISON = DATA / "comparison"
+VERIFIED = DATA / "verifiers.json"  # of tools.measure_verifiers
+ABLATION = DATA / "planes" / "ablation.json"  # of tools.ablate_planes, both
+CASCADE = DATA / "planes" / "cascade.json"
 RANKING_COLUMNS = ("mAP", "mAP_without_query", "mAP@5", "mAP@10", "mAP@20")
 COST = {"ms_per_query": ".0f", "mb_per_image": ".2g"}
 EVIDENCE_COLUMNS = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
@@ -51,11 +48,8 @@ class Published(NamedTuple):
 def read_published(path: Path = PUBLISHED) -> list[Published]:
     """Every reported figure, in the file's order.
 
-    Raises
-    ------
-    ValueError
-        If a column is missing, a value is no percentage, a source is empty, or a method has two
-        values on one data set.
+    Raises ValueError if a column is missing, a value is no percentage, a source is empty, or a
+    method has two values on one data set.
 
     Examples
     --------
@@ -70,38 +64,28 @@ def read_published(path: Path = PUBLISHED) -> list[Published]:
             raise ValueError(f"{path} needs the columns {', '.join(Published._fields)}.")
         for number, text in enumerate(reader, start=2):
             try:
-                values: dict[str, Any] = dict(text)
-                values["mAP"] = round(float(text["mAP"]) / 100, 4)
-                row = Published(**values | {"year": int(text["year"])})
+                mAP = round(float(text["mAP"]) / 100, 4)
+                values: dict[str, Any] = {**text, "mAP": mAP, "year": int(text["year"])}
+                row = Published(**values)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}, line {number}: no row of figures ({error}).") from error
+            wrong = ""
             if not 0 < row.mAP <= 1:
-                raise ValueError(f"{path}, line {number}: mAP is a percentage, not {text['mAP']}.")
+                wrong = f"mAP is a percentage, not {text['mAP']}."
             if not all((row.method, row.family, row.paper, row.place, row.read_at)):
-                raise ValueError(f"{path}, line {number}: a figure without a source is no figure.")
+                wrong = "a figure without a source is no figure."
             if found.setdefault((row.method, row.dataset), row) is not row:
-                raise ValueError(
-                    f"{path}, line {number}: {row.method} has two values on {row.dataset}."
-                )
+                wrong = f"{row.method} has two values on {row.dataset}."
+            if wrong:
+                raise ValueError(f"{path}, line {number}: {wrong}")
     return list(found.values())
 
 
 def read_results(folder: Path = STORED_COMPARISON, dataset: str | None = None) -> list[Result]:
-    """What ``indiret compare`` measured, best mAP first.
+    """What ``indiret compare`` wrote in a folder, best mAP first.
 
-    Parameters
-    ----------
-    folder
-        Of json files, by default those that come with the book.
-    dataset
-        Only of this data set, such as ``"toytown/test"``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there are none.
-    ValueError
-        If a file is no such result.
+    Only of one ``dataset``, if it is given. Raises FileNotFoundError if there are no results, and
+    ValueError if a file is none.
 
     Examples
     --------
@@ -132,7 +116,7 @@ def ranking_table(
     """Table 2 of any methods: ranking, with 95 % intervals, and cost, in Markdown.
 
     A second look at a list has no row. Its mAP stands in a column of its own, beside that of the
-    list, if ``again`` names it as `indiret.descriptor_methods.OPTIONS` does.
+    list, if ``again`` names it as `indiret.baselines.descriptors.OPTIONS` does.
 
     Examples
     --------
@@ -154,16 +138,7 @@ def ranking_table(
 
 
 def second_look_table(results: Iterable[Result], measure: str = "mAP") -> str:
-    """What second looks make of a list, a column each, for lists that have two or more.
-
-    Examples
-    --------
-    >>> values = {"gem": 0.5, "gem+aqe5": 0.4, "gem+aqe": 0.6, "mac": 0.3}
-    >>> print(second_look_table({"method": name, "mAP": mAP} for name, mAP in values.items()))
-    | method | as it is | aqe | aqe5 |
-    |---|---|---|---|
-    | gem | 0.500 | 0.600 | 0.400 |
-    """
+    """What second looks make of a list, a column each, for lists that have two or more."""
     lists, looks = _second_looks(results)
     several = {name: found for name, found in looks.items() if len(found) > 1}
     options = sorted({option for found in several.values() for option in found})
@@ -179,18 +154,9 @@ def second_look_table(results: Iterable[Result], measure: str = "mAP") -> str:
 def verifier_table(path: Path = VERIFIED) -> str:
     """What each verification network gains over its untrained start, and a verifier over a list.
 
-    Parameters
-    ----------
-    path
-        A json that tools.measure_verifiers stored.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
+    The file is one that tools.measure_verifiers stored.
     """
     found = json.loads(path.read_text(encoding="utf-8"))
-
     rows = []
     for pair, gain in found["gains"].items():
         names = pair.split(" − ")
@@ -200,14 +166,8 @@ def verifier_table(path: Path = VERIFIED) -> str:
 
 
 def is_second_look(method: str) -> bool:
-    """Whether a method's name ends in an option that looks at a list again.
-
-    Examples
-    --------
-    >>> is_second_look("efficientnet-lite0:gem+aqe5"), is_second_look("efficientnet-lite0:gem+ms")
-    (True, False)
-    """
-    return "+" in method and second_look(method.rpartition("+")[2]) is not None
+    """Whether a method's name ends in an option that looks at a list again."""
+    return "+" in method and rerank_option(method.rpartition("+")[2]) is not None
 
 
 def evidence_table(results: Iterable[Result], measures: Sequence[str] = EVIDENCE_COLUMNS) -> str:
@@ -263,22 +223,9 @@ def _cell(row: Mapping[str, Any], measure: str) -> str:
 
 
 def ablation_table(path: Path = ABLATION) -> str:
-    """What each part of the plane vote is worth, in Markdown.
+    """The score of each part of the plane vote, in Markdown.
 
-    Parameters
-    ----------
-    path
-        As ``python -m tools.ablate_planes`` writes it.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-
-    Examples
-    --------
-    >>> ablation_table().splitlines()[0].split(" | ")[3:]
-    ['landmarks, MRR', 'paintings, MRR', 'parts, MRR', 'ms a pair |']
+    The file is as ``python -m tools.ablate_planes`` writes it.
     """
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     cells = []
@@ -286,12 +233,6 @@ def ablation_table(path: Path = ABLATION) -> str:
         gain = show_interval(Interval(*row["gain"]), signed=True) if number else ""
         ranks = [f"{row[name]:.3f}" for name in ("landmarks", "paintings", "crops")]
         cells.append([row["name"], f"{row['toytown']:.3f}", gain, *ranks, f"{row['ms']:.1f}"])
-    titles = [
-        "Toytown, mAP",
-        "difference",
-        "landmarks, MRR",
-        "paintings, MRR",
-        "parts, MRR",
-        "ms a pair",
-    ]
+    ranked = ["landmarks, MRR", "paintings, MRR", "parts, MRR"]
+    titles = ["Toytown, mAP", "difference", *ranked, "ms a pair"]
     return markdown_table(["what is changed", *titles], cells)

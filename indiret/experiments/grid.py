@@ -6,7 +6,6 @@ Chapter: *Reproducing the tables*.
 """
 
 import itertools
-import os
 import tomllib
 from collections.abc import Sequence
 from functools import partial
@@ -15,12 +14,12 @@ from typing import Any
 
 import torch
 
+from indiret.distributed import ProcessGroup
 from indiret.experiments.reproduction import RunConfig, finished, run
 from indiret.experiments.runner import cluster, in_turn, run_missing
 from indiret.experiments.runner import processes as worker_processes
-from indiret.parallel import Team
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "reproduce.ipynb"
+_NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "reproduce.ipynb"
 
 
 def read_grid(path: Path) -> list[RunConfig]:
@@ -29,12 +28,8 @@ def read_grid(path: Path) -> list[RunConfig]:
     ``[run]`` holds settings of all runs, each ``[[grid]]`` lists of settings, every combination of
     which is a run. Where no ``fold`` is given, all are run.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError, TypeError
-        If the file is no TOML, or a name or value is not allowed; the file is named.
+    Raises FileNotFoundError if there is no such file, and ValueError or TypeError, with the file's
+    name, if it is no TOML, or a name or value is not allowed.
 
     Examples
     --------
@@ -55,12 +50,12 @@ def read_grid(path: Path) -> list[RunConfig]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no TOML file: {error}.") from error
     try:
-        return _expand(table)
+        return _combinations(table)
     except (ValueError, TypeError) as error:
         raise type(error)(f"{path}: {error}") from error
 
 
-def _expand(table: dict[str, Any]) -> list[RunConfig]:
+def _combinations(table: dict[str, Any]) -> list[RunConfig]:
     fixed, grids = table.pop("run", {}), table.pop("grid", [{}])
     if table or not isinstance(fixed, dict) or not isinstance(grids, list) or not grids:
         raise ValueError("a grid has one [run] and one or more [[grid]], and nothing else.")
@@ -90,12 +85,8 @@ def run_grid(
     of a Dask scheduler's address; ``"local"`` starts some here and stops them at the end. With
     ``notebooks`` each leaves an executed copy of ``notebooks/reproduce.ipynb``, too.
 
-    Raises
-    ------
-    ValueError
-        If there is no process.
-    ImportError
-        If Dask, or what executes notebooks, is asked for and missing.
+    Raises ValueError if there is no process, and ImportError if Dask, or what executes notebooks,
+    is asked for and missing.
     """
     if processes < 1:
         raise ValueError(f"processes={processes} is not at least 1.")
@@ -108,34 +99,26 @@ def run_grid(
 
 
 def run_together(
-    configs: Sequence[RunConfig], out: Path, team: Team, notebooks: bool = True
+    configs: Sequence[RunConfig], out: Path, group: ProcessGroup, notebooks: bool = True
 ) -> None:
-    """All runs one by one, each trained by all processes of a team that ``torchrun`` started."""
+    """All runs one by one, each trained by all processes of a group that ``torchrun`` started."""
     notebook = notebook_to_run() if notebooks else None
     for config in configs:
-        run(config, out / config.key, team)
-        if team.first and notebook:
+        run(config, out / config.key, group)
+        if group.first and notebook:
             execute_notebook(notebook, config, out / config.key)
 
 
 def notebook_to_run() -> Path:
-    """The notebook of a run.
-
-    Raises
-    ------
-    ImportError
-        If papermill is missing.
-    FileNotFoundError
-        If this is no checkout, but the installed library.
-    """
+    """The notebook of a run; it needs papermill, and a checkout of the project."""
     import papermill  # noqa: F401
 
-    if not NOTEBOOK.is_file():
+    if not _NOTEBOOK.is_file():
         raise FileNotFoundError(
-            f"there is no {NOTEBOOK}; run the command in a checkout of the project, or add "
+            f"there is no {_NOTEBOOK}; run the command in a checkout of the project, or add "
             "--no-notebooks."
         )
-    return NOTEBOOK
+    return _NOTEBOOK
 
 
 def is_done(config: RunConfig, out: Path, notebook: Path | None = None) -> bool:
@@ -164,13 +147,8 @@ def execute_notebook(notebook: Path, config: RunConfig, folder: Path) -> None:
         return
     import papermill
 
+    settings = config.plain | {"out": "."}
+    options = {"kernel_name": "python3", "cwd": str(folder), "progress_bar": False}
     unfinished = folder / f"unfinished-{notebook.name}"
-    papermill.execute_notebook(
-        str(notebook),
-        str(unfinished),
-        config.plain | {"out": "."},
-        kernel_name="python3",
-        cwd=str(folder),
-        progress_bar=False,
-    )
-    os.replace(unfinished, executed)
+    papermill.execute_notebook(str(notebook), str(unfinished), settings, **options)
+    unfinished.replace(executed)

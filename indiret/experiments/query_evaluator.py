@@ -4,9 +4,8 @@ Chapters: *Indicative feedback*, *Ranking and honest evaluation*.
 """
 
 from collections.abc import Callable, Container, Sequence
-from copy import copy
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,32 +13,28 @@ from torch import Tensor
 
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import average_precision
-from indiret.evidence import Evidence, explain
+from indiret.evidence import KINDS, explain
 from indiret.experiments.evidence_protocol import (
-    EVIDENCE,
     EvidencePair,
-    known_partners,
+    pair_matches,
+    pair_measures,
     pairs_by_query,
 )
-from indiret.feedback import query_weights, refine_query, weight_tensor
-from indiret.networks import Described, IndicativeNetwork
-from indiret.ranking import FeedbackConfig, NetworkMethod, answer_votes
+from indiret.feedback import (
+    FeedbackConfig,
+    feedback_weights,
+    query_expansion_scores,
+    query_weights,
+    weight_tensor,
+)
+from indiret.network import Features, IndicativeNetwork
+from indiret.retrieval import NetworkRetriever
 
 HONEST = "mAP_without_query"
 JUDGED_AGAIN = 100  # first targets of a second round; the others keep their order
 EXPLAINED = 4  # positives of a query, evenly spread, whose evidence is measured
-BATCH = 8  # more would not stay in a processor's cache
-
-
-class AskedQuery(NamedTuple):
-    """A query as a config of an experiment, and its number among them."""
-
-    query: Query
-    number: int = 0
-
-    @property
-    def key(self) -> str:
-        return self.query.name
+Change = Callable[[Tensor], Tensor]  # of tensors, before they are judged
+_BATCH = 8  # more would not stay in a processor's cache
 
 
 def precisions(ranked: Sequence[str], query: Query) -> dict[str, float]:
@@ -70,42 +65,31 @@ def spread_pairs(
 
 
 class QueryEvaluator:
-    """A query, asked of any network that describes pictures alike.
+    """A query, cropped to its box, before any network that encodes pictures as ``method`` does.
 
-    Parameters
-    ----------
-    method
-        Describes the query.
-    dataset
-        Its data set.
-    query
-        Cropped to its box.
-    features
-        Gives what is kept of a picture of the database by its name.
-    pairs
-        The query's evidence pairs, to be explained.
-    kept
-        Names of the pictures whose tensors are made once, for all networks.
+    ``features`` gives what is kept of a picture of the database by its name. The query's evidence
+    ``pairs`` are explained; tensors of the pictures named in ``kept`` are made once, for all
+    networks.
     """
 
     def __init__(
         self,
-        method: NetworkMethod,
+        method: NetworkRetriever,
         dataset: RetrievalDataset,
         query: Query,
-        features: Callable[[str], Described],
+        features: Callable[[str], Features],
         pairs: Sequence[EvidencePair] = (),
         kept: Sequence[str] = (),
     ):
         self.method, self.dataset, self.query = method, dataset, query
         self.features, self.pairs = features, pairs
-        self.asked = method.prepare_query(dataset.read_query(query))
-        parts = [self._tensor(kept[at : at + BATCH]) for at in range(0, len(kept), BATCH)]
+        self.encoded = method.encode_query(dataset.read_query(query))
+        parts = [self._tensor(kept[at : at + _BATCH]) for at in range(0, len(kept), _BATCH)]
         self._kept = torch.cat(parts) if parts else None
         self._places = {name: at for at, name in enumerate(kept)}
 
     def _tensor(self, names: Sequence[str]) -> Tensor:
-        return self.method.tensor(self.asked, [self.features(name) for name in names])
+        return self.method.tensor(self.encoded, [self.features(name) for name in names])
 
     def tensor(self, names: Sequence[str]) -> Tensor:
         """T (B, V, m, n, m', n') of the query and pictures of the database."""
@@ -113,35 +97,23 @@ class QueryEvaluator:
             return self._tensor(names)
         return self._kept[[self._places[name] for name in names]]
 
-    def of(self, query: Query) -> "QueryEvaluator":
-        """The same for a query of this photo and box that has other answers."""
-        other = copy(self)
-        other.query = query
-        return other
-
     @cached_property
     def partners(self) -> list[np.ndarray | None]:
         """The exact correspondence of each pair's patches, where it is known."""
         if not self.pairs:
             return []
         grid = self.tensor([self.pairs[0].name]).shape[2:]
-        return [known_partners(self.dataset, self.query, pair.name, grid) for pair in self.pairs]
+        return [pair_matches(self.dataset, self.query, pair.name, grid) for pair in self.pairs]
 
     @torch.no_grad()
     def scores(
-        self,
-        network: IndicativeNetwork,
-        names: Sequence[str],
-        weights: Tensor | None = None,
-        strength: float = 0.0,
+        self, network: IndicativeNetwork, names: Sequence[str], change: Change | None = None
     ) -> np.ndarray:
-        """Margins of pictures, their tensors weighted by those of the query's patches, if any."""
+        """Margins of pictures, their tensors changed first if ``change`` is given."""
         margins = []
-        for at in range(0, len(names), BATCH):
-            tensor = self.tensor(names[at : at + BATCH])
-            if weights is not None:
-                tensor = weight_tensor(tensor, weights.to(tensor), strength)
-            margins.append(network.margin(tensor))
+        for at in range(0, len(names), _BATCH):
+            tensor = self.tensor(names[at : at + _BATCH])
+            margins.append(network.margin(change(tensor) if change else tensor))
         return torch.cat(margins).double().cpu().numpy()
 
     def second_round(
@@ -150,42 +122,41 @@ class QueryEvaluator:
         names: Sequence[str],
         feedback: FeedbackConfig,
         region: Tensor | None = None,
-    ) -> tuple[list[str], Tensor | None]:
-        """The list with its first targets judged again, and the weights of the query's patches.
+    ) -> tuple[list[str], Change | None]:
+        """The list with its first targets judged again, and how their tensors were changed.
 
-        ``region`` (m', n') takes the place of what the first answers say: an oracle's Q*. There
-        are no weights if the answers ask themselves.
+        ``region`` (m', n') takes the place of what the first answers say: an oracle's Q*. Nothing
+        is changed if the answers ask themselves.
         """
         answers = [name for name in names if name != self.query.image][: feedback.n]
         again, rest = list(names[:JUDGED_AGAIN]), list(names[JUDGED_AGAIN:])
-        evidence = []
+        evidence, change = [], None
         if region is None:
-            evidence = explain(network, self.tensor(answers), feedback.evidence)
-        if feedback.weigh == "answers":
+            evidence = explain(network, self.tensor(answers), **KINDS[feedback.evidence])
+        if feedback.weight == "answers":
             found = [(again.index(name), self.dataset.read(name)) for name in answers]
             features = [self.features(name) for name in again]
-            votes = answer_votes(NetworkMethod(network), evidence, found, features, feedback.level)
-            return best_first(again, self.scores(network, again) + votes) + rest, None
-        if region is None:
-            region = refine_query(evidence, feedback.pool, feedback.normalise)
-        weights = query_weights(region, feedback.hard)
-        return best_first(
-            again, self.scores(network, again, weights, feedback.strength)
-        ) + rest, weights
+            scores = self.scores(network, again) + query_expansion_scores(
+                NetworkRetriever(network), evidence, found, features, feedback.level
+            )
+        else:
+            if region is None:
+                weights = feedback_weights(evidence, feedback)
+            else:
+                weights = query_weights(region, feedback.hard)
+            change = partial(weight_tensor, weights=weights, strength=feedback.strength)
+            scores = self.scores(network, again, change)
+        return best_first(again, scores) + rest, change
 
-    def explained(
-        self,
-        network: IndicativeNetwork,
-        kind: str,
-        weights: Tensor | None = None,
-        strength: float = 0.0,
-    ) -> list[tuple[EvidencePair, Evidence, np.ndarray | None]]:
-        """Every pair with its evidence of a kind of `EVIDENCE`, and its known correspondence."""
-        if not self.pairs:
-            return []
-        tensor = self.tensor([pair.name for pair in self.pairs])
-        if weights is not None:
-            tensor = weight_tensor(tensor, weights.to(tensor), strength)
-        settings: dict[str, Any] = EVIDENCE[kind]
-        found = explain(network, tensor, **settings)
-        return list(zip(self.pairs, found, self.partners, strict=True))
+    def evidence(
+        self, network: IndicativeNetwork, kind: str, change: Change | None = None
+    ) -> dict[str, list[Any]]:
+        """`pair_measures` of the evidence of a kind, lists over the pairs."""
+        found: dict[str, list[Any]] = {}
+        if self.pairs:
+            tensor = self.tensor([pair.name for pair in self.pairs])
+            explained = explain(network, change(tensor) if change else tensor, **KINDS[kind])
+            for pair, one, partners in zip(self.pairs, explained, self.partners, strict=True):
+                for name, value in pair_measures(pair, one, partners).items():
+                    found.setdefault(name, []).append(value)
+        return found

@@ -7,16 +7,18 @@ Chapter: *Ranking and honest evaluation*.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from indiret.checkpoints import write_atomically
 from indiret.evaluation import TITLES, Interval, nested_bootstrap
 
+DATA = Path(__file__).parents[1] / "data"  # where results lie that the book reports
 Values = dict[tuple[str, str, int], float]  # by landmark, query and seed
 Row = dict[str, Any]  # of the table
 Record = dict[str, Any]  # of a summary, or of several measures
@@ -36,7 +38,9 @@ def long_rows(measures: Mapping[str, Any], **place: Any) -> list[Row]:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write json lines whole or not at all, with the folders above them."""
-    _write_whole(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    with write_atomically(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def read_rows(paths: Iterable[Path]) -> pd.DataFrame:
@@ -44,27 +48,27 @@ def read_rows(paths: Iterable[Path]) -> pd.DataFrame:
     return pd.DataFrame([json.loads(line) for p in paths for line in p.read_text().splitlines()])
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write json whole or not at all, with the folders above it."""
-    _write_whole(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+def plain_settings(config: Any) -> Record:
+    """The values of a dataclass as json has them."""
+    plain: Record = json.loads(json.dumps(asdict(config)))
+    return plain
 
 
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
+def check_least(config: Any, **least: int) -> None:
+    """Refuse, with a ValueError, a config with a value below its least."""
+    for name, value in least.items():
+        if getattr(config, name) < value:
+            raise ValueError(f"{name}={getattr(config, name)} is not at least {value}.")
+
+
+def read_stored(name: str) -> Record:
+    """The results of an experiment that come with the book: ``"study"``, ``"audit"``, …"""
+    results: Record = json.loads((DATA / name / "results.json").read_text())
+    return results
 
 
 def select_values(table: pd.DataFrame, measure: str, **where: Any) -> Values:
-    """Values of one measure by landmark, query and seed, of the rows where columns have values.
-
-    Examples
-    --------
-    >>> rows = long_rows({"mAP": 0.5, "mIoU": 0.2}, landmark="a", query="a_1", seed=0, variant="x")
-    >>> select_values(pd.DataFrame(rows), "mIoU", variant="x")
-    {('a', 'a_1', 0): 0.2}
-    """
+    """Values of one measure by landmark, query and seed, of the rows where columns have values."""
     chosen = table["measure"] == measure
     for column, wanted in where.items():
         chosen &= table[column] == wanted
@@ -105,16 +109,16 @@ def complete(values: Values) -> Values:
     return {key: value for key, value in values.items() if seeds[key[:2]] == all_seeds}
 
 
-def side_of_zero(interval: Interval | Mapping[str, float], rises: bool = True) -> int:
-    """1 if the whole interval lies on the claimed side of zero, -1 if on the other, 0 if on both.
+def _three(interval: Interval | Mapping[str, float]) -> Interval:
+    if isinstance(interval, Mapping):
+        return Interval(interval["mean"], interval["low"], interval["high"])
+    return interval
 
-    Examples
-    --------
-    >>> side_of_zero(Interval(0.2, 0.1, 0.3)), side_of_zero(Interval(0.2, 0.1, 0.3), rises=False)
-    (1, -1)
-    """
-    found = interval if isinstance(interval, Mapping) else interval._asdict()
-    side = int(found["low"] > 0) - int(found["high"] < 0)
+
+def side_of_zero(interval: Interval | Mapping[str, float], rises: bool = True) -> int:
+    """1 if the whole interval lies on the claimed side of zero, -1 on the other, 0 on both."""
+    _, low, high = _three(interval)
+    side = int(low > 0) - int(high < 0)
     return side if rises else -side
 
 
@@ -128,9 +132,8 @@ def show_interval(interval: Interval | Mapping[str, float] | None, signed: bool 
     """
     if interval is None:
         return ""
-    found = interval if isinstance(interval, Mapping) else interval._asdict()
     form = "+.3f" if signed else ".3f"
-    mean, low, high = (format(found[name], form) for name in ("mean", "low", "high"))
+    mean, low, high = (format(value, form) for value in _three(interval))
     return f"{mean} ({low} … {high})"
 
 
@@ -154,14 +157,6 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def interval_table(rows: Mapping[str, Mapping[str, Any]], measures: Sequence[str]) -> str:
-    """Means with their 95 % intervals as a Markdown table, a row for each name.
-
-    Examples
-    --------
-    >>> print(interval_table({"Base": {"mAP": {"mean": 0.5, "low": 0.4, "high": 0.6}}}, ["mAP"]))
-    | | mAP |
-    |---|---|
-    | Base | 0.500 (0.400 … 0.600) |
-    """
+    """Means with their 95 % intervals as a Markdown table, a row for each name."""
     cells = [[name, *(show_interval(row.get(m)) for m in measures)] for name, row in rows.items()]
     return markdown_table(["", *measures], cells)

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -19,37 +19,28 @@ from typing import Any, get_args, get_origin, get_type_hints
 import numpy as np
 import torch
 from filelock import FileLock
-from torch import Tensor
 
-from indiret.architectures import ATTENTIONS, NORMS
-from indiret.correlation import find_metrics
-from indiret.crossvalidation import held_back
-from indiret.datasets import LAYOUTS, RetrievalDataset, load_dataset, use_regions
+from indiret.architectures import NORMS, attention_names
+from indiret.checkpoints import load_network, save_network, write_json
+from indiret.datasets import LOADERS, RetrievalDataset, load_dataset, use_regions
+from indiret.distributed import ProcessGroup, local_device
 from indiret.evaluation import (
     Fold,
     folds,
+    held_out_images,
     iou_ceilings,
-    threshold_ious,
     training_data,
 )
-from indiret.experiments.evaluator import find_method, provenance
-from indiret.experiments.evidence_protocol import (
-    DEFAULT_EVIDENCE,
-    EvidencePair,
-    pair_measures,
-)
-from indiret.experiments.query_evaluator import QueryEvaluator, precisions, spread_pairs
-from indiret.experiments.records import Record, write_json
-from indiret.networks import (
-    CONFIGS,
-    IndicativeNetwork,
-    NetworkConfig,
-    find_config,
-    load_network,
-    save_network,
-)
-from indiret.parallel import Team, local_device
-from indiret.ranking import FeedbackConfig, Method, NetworkMethod, rank_in_blocks
+from indiret.evidence import DEFAULT_KIND
+from indiret.experiments.evaluator import provenance
+from indiret.experiments.evidence_protocol import EvidencePair
+from indiret.experiments.query_evaluator import Change, QueryEvaluator, precisions, spread_pairs
+from indiret.experiments.records import Record, check_least, plain_settings
+from indiret.feedback import FeedbackConfig
+from indiret.metrics import find_metrics
+from indiret.network import CONFIGS, IndicativeNetwork, NetworkConfig, find_config
+from indiret.patches import check_choice
+from indiret.retrieval import NetworkRetriever, Retriever, build_retriever, rank_in_blocks
 from indiret.training import ALONE, PAPER_RECIPE, TrainingConfig, fit
 
 LITERAL = "gradcam (Eq. 3, literal)"
@@ -70,12 +61,7 @@ FAST_LOOK = 100  # photos against which validation queries are ranked
 class RunConfig:
     """Everything that decides a run; a grid and the notebook ``reproduce`` set these names.
 
-    Raises
-    ------
-    TypeError
-        If a value is of another type.
-    ValueError
-        If a value is not known or out of range.
+    Raises TypeError if a value is of another type, and ValueError if it is unknown or out of range.
 
     Examples
     --------
@@ -115,22 +101,16 @@ class RunConfig:
                 raise TypeError(
                     f"{name}={value!r} is of type {type(value).__name__}; give {kind.__name__}."
                 )
-        choices = {"dataset": LAYOUTS, "network": CONFIGS, "attention": ATTENTIONS, "norm": NORMS}
-        for name, known in (choices | {"by": ("query", "landmark")}).items():
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is not known; choose from {', '.join(known)}."
-                )
+        for name, known in {
+            "dataset": LOADERS, "network": CONFIGS, "attention": attention_names(), "norm": NORMS,
+            "by": ("query", "landmark"),
+        }.items():  # fmt: skip
+            check_choice(name, getattr(self, name), known)
         for kind in self.feedback:
-            if kind not in FEEDBACK:
-                raise ValueError(
-                    f"feedback {kind!r} is not known; choose from {', '.join(FEEDBACK)}."
-                )
+            check_choice("feedback", kind, FEEDBACK)
         if self.metrics:
             find_metrics(self.metrics)
-        for name, least in {"folds": 2, "fold": 0, "seed": 0, "steps": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} is not at least {least}.")
+        check_least(self, folds=2, fold=0, seed=0, steps=0)
         if self.fold >= self.folds:
             raise ValueError(f"fold={self.fold} is not below folds={self.folds}; the first is 0.")
         if self.method != TRAINED and self.feedback:
@@ -138,14 +118,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "RunConfig":
-        """A config from plain values, refusing names that are not there.
-
-        Examples
-        --------
-        >>> RunConfig.from_dict({"epochs": 40})
-        Traceback (most recent call last):
-        ValueError: a run has no setting 'epochs'; choose from dataset, root, regions, ...
-        """
+        """A config from plain values, refusing names that are not there."""
         known = [field.name for field in fields(cls)]
         for name in settings:
             if name not in known:
@@ -155,8 +128,7 @@ class RunConfig:
     @property
     def plain(self) -> dict[str, Any]:
         """The values as json has them."""
-        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return found
+        return plain_settings(self)
 
     @property
     def variant(self) -> str:
@@ -191,13 +163,7 @@ class RunConfig:
         return replace(recipe, steps=steps, validate_every=look, seed=self.seed)
 
     def load(self) -> RetrievalDataset:
-        """Its data set.
-
-        Raises
-        ------
-        ValueError
-            If it has no queries, or the file of regions none of its photos.
-        """
+        """Its data set; ValueError if it has no queries, or regions of none of its photos."""
         dataset = load_dataset(self.dataset, self.root or None)
         if not dataset.queries:
             raise ValueError(f"data set {dataset.name!r} has no queries to part into folds.")
@@ -208,30 +174,21 @@ class RunConfig:
         return folds(dataset.queries, self.by, self.folds, validation=VALIDATION)[self.fold]
 
 
-def run(config: RunConfig, folder: Path, team: Team = ALONE) -> dict[str, Any]:
+def run(config: RunConfig, folder: Path, group: ProcessGroup = ALONE) -> dict[str, Any]:
     """Do a run, or go on with it, or return what it found if it is finished.
 
     The folder is of this run alone: whoever comes while another process is at it waits for its
-    results. The first process of a team measures and writes.
-
-    Returns
-    -------
-    dict
-        ``config``, ``fold`` (counts), ``records`` (a row for each test query and round: average
-        precisions, and measures of evidence where there are regions of interest), ``log`` of the
-        training, ``skipped``, ``regions`` (of interest, where they come from) and ``provenance``.
-        Also written to ``folder/results.json``.
-
-    Raises
-    ------
-    ValueError
-        If the data set has too few queries for the folds, and as `fit` raises.
+    results. The first process of a group measures and writes. ``folder/results.json`` has, and the
+    result is, ``config``, ``fold`` (counts), ``records`` (a row for each test query and round:
+    average precisions, and measures of evidence where there are regions of interest), ``log`` of
+    the training, ``skipped``, ``regions`` (of interest, where they come from) and ``provenance``.
+    Raises ValueError if the data set has too few queries for the folds.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock") if team.first else nullcontext():
-        found = finished(config, folder) if team.first else None
-        (done,) = team.agree(found is not None)
-        return (found or {}) if done else _run(config, folder, team)
+    with FileLock(folder / ".lock") if group.first else nullcontext():
+        found = finished(config, folder) if group.first else None
+        (done,) = group.broadcast(found is not None)
+        return (found or {}) if done else _run(config, folder, group)
 
 
 def finished(config: RunConfig, folder: Path) -> dict[str, Any] | None:
@@ -243,21 +200,24 @@ def finished(config: RunConfig, folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and found.get("config") == config.plain else None
 
 
-def _run(config: RunConfig, folder: Path, team: Team) -> dict[str, Any]:
+def _run(config: RunConfig, folder: Path, group: ProcessGroup) -> dict[str, Any]:
     began, used = time.monotonic(), time.process_time()
     dataset = config.load()
-    origin = provenance(dataset)  # before anything is edited meanwhile
+    origin: dict[str, Any] = dict(provenance(dataset))  # before anything is edited meanwhile
     fold = config.part(dataset)
     log: list[dict[str, float]] = []
     if config.method == TRAINED:
-        network, log = train_in_fold(config, dataset, fold, folder, team)
-        method: Method = NetworkMethod(network)
+        network, log = train_in_fold(config, dataset, fold, folder, group)
+        method: Retriever = NetworkRetriever(network)
     else:
-        method = find_method(config.method)
-    if not team.first:
-        team.wait()
+        method = build_retriever(config.method)
+    if not group.first:
+        group.barrier()
         return {}
     records, skipped = measure_run(config, method, dataset, fold)
+    cuda = config.device.startswith("cuda")
+    origin["device"] = torch.cuda.get_device_name(config.device) if cuda else config.device
+    spent = {"seconds": time.monotonic() - began, "processor_seconds": time.process_time() - used}
     results: dict[str, Any] = {
         "config": config.plain,
         "fold": {part: len(queries) for part, queries in fold._asdict().items()},
@@ -266,42 +226,37 @@ def _run(config: RunConfig, folder: Path, team: Team) -> dict[str, Any]:
         "skipped": dict(dataset.skipped) | skipped,
         "regions": dataset.regions_used,
         "provenance": origin
-        | {
-            "device": device_name(config.device),
-            "processes": team.size,
-            "seconds": round(time.monotonic() - began, 2),
-            "processor_seconds": round(time.process_time() - used, 2),
-        },
+        | {"processes": group.size}
+        | {name: round(seconds, 2) for name, seconds in spent.items()},
     }
     write_json(folder / "results.json", results)
-    team.wait()
+    group.barrier()
     return results
 
 
-def device_name(device: str) -> str:
-    """What a device calls itself."""
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-
-
 def train_in_fold(
-    config: RunConfig, dataset: RetrievalDataset, fold: Fold, folder: Path, team: Team = ALONE
+    config: RunConfig,
+    dataset: RetrievalDataset,
+    fold: Fold,
+    folder: Path,
+    group: ProcessGroup = ALONE,
 ) -> tuple[IndicativeNetwork, list[dict[str, float]]]:
     """The network of a fold, from its file if it is trained, and the log of its training."""
     weights, log_file = folder / "network.safetensors", folder / "log.json"
     if weights.is_file() and log_file.is_file():
         trained = load_network(weights)
-        team.wait()
+        group.barrier()
         return trained.to(local_device(config.device)), json.loads(log_file.read_text())
     train = training_data(dataset, fold, config.by)
     look = validation_data(config, dataset, fold)
     device = local_device(config.device)
     network, log = fit(
-        config.shape, train, look, config.recipe, folder, device, by=config.by, team=team
+        config.shape, train, look, config.recipe, folder, device, by=config.by, group=group
     )
-    if team.first:
+    if group.first:
         write_json(log_file, log)
         save_network(network, weights)
-    team.wait()
+    group.barrier()
     return network, log
 
 
@@ -310,7 +265,7 @@ def validation_data(config: RunConfig, dataset: RetrievalDataset, fold: Fold) ->
 
     What the test queries hold back (see `indiret.evaluation.training_data`) is left out of it.
     """
-    withheld = held_back(fold.test, config.by)
+    withheld = held_out_images(fold.test, config.by)
     names = [name for name in dataset.images if name not in withheld]
     if config.fast:
         answers = set().union(*(query.positives for query in fold.validation)) - withheld
@@ -332,28 +287,28 @@ def validation_data(config: RunConfig, dataset: RetrievalDataset, fold: Fold) ->
 
 
 def measure_run(
-    config: RunConfig, method: Method, dataset: RetrievalDataset, fold: Fold
+    config: RunConfig, method: Retriever, dataset: RetrievalDataset, fold: Fold
 ) -> tuple[list[Record], dict[str, str]]:
     """Rank the test queries against the whole database, in every round, and explain answers."""
     lists, skipped = rank_in_blocks(method, fold.test, dataset)
     pairs: dict[str, list[EvidencePair]] = {}
-    if isinstance(method, NetworkMethod):
+    network = method.tensor_network
+    if network:
         ranked = {hit.name for hit in next(iter(lists.values()))}
         pairs = spread_pairs(replace(dataset, queries=fold.test), ranked)
     records = []
     for query in fold.test:
         names = [hit.name for hit in lists[query.name]]
         rows = {"none": precisions(names, query)}
-        if isinstance(method, NetworkMethod):
-            features = cache(lambda name: method.prepare(dataset.read(name)))
+        if network:
+            features = cache(lambda name: method.encode(dataset.read(name)))
             own = pairs.get(query.name, [])
-            asked = QueryEvaluator(method, dataset, query, features, own)
-            rows["none"] |= evidence_measures(asked, method.network)
+            evaluator = QueryEvaluator(NetworkRetriever(network), dataset, query, features, own)
+            rows["none"] |= evidence_measures(evaluator, network)
             for kind in config.feedback:
-                again, weights = asked.second_round(method.network, names, FEEDBACK[kind])
-                strength = FEEDBACK[kind].strength
+                again, change = evaluator.second_round(network, names, FEEDBACK[kind])
                 rows[kind] = precisions(again, query)
-                rows[kind] |= evidence_measures(asked, method.network, weights, strength)
+                rows[kind] |= evidence_measures(evaluator, network, change)
         place = {"query": query.name, "landmark": query.landmark, "variant": config.variant}
         records += [
             place | {"seed": config.seed, "scheme": kind} | row for kind, row in rows.items()
@@ -362,22 +317,16 @@ def measure_run(
 
 
 def evidence_measures(
-    asked: QueryEvaluator,
-    network: IndicativeNetwork,
-    weights: Tensor | None = None,
-    strength: float = 0.0,
+    evaluator: QueryEvaluator, network: IndicativeNetwork, change: Change | None = None
 ) -> Record:
     """Mean measures over a query's pairs: Eq. 3 literally, and our default as ``..., combined``."""
     rows: dict[str, list[Any]] = {}
-    for kind, after in ((LITERAL, ""), (DEFAULT_EVIDENCE, ", combined")):
-        for pair, one, partners in asked.explained(network, kind, weights, strength):
-            for name, value in pair_measures(pair, one, partners).items():
-                rows.setdefault(name + after, []).append(value)
-            ious = threshold_ious(one.target_map.numpy(), pair.roi)
-            rows.setdefault("IoU" + after, []).append(ious)
-            if not after:
-                grid = one.target_map.shape
-                rows.setdefault("mIoU, ceiling", []).append(iou_ceilings(pair.roi, grid).grid)
-                rows.setdefault("mIoU, all ones", []).append(float(pair.roi.mean()))
+    for kind, after in ((LITERAL, ""), (DEFAULT_KIND, ", combined")):
+        found = evaluator.evidence(network, kind, change)
+        rows |= {name + after: values for name, values in found.items()}
+    for pair in evaluator.pairs:
+        grid = evaluator.tensor([pair.name]).shape[2:4]
+        rows.setdefault("mIoU, ceiling", []).append(iou_ceilings(pair.roi, grid).grid)
+        rows.setdefault("mIoU, all ones", []).append(float(pair.roi.mean()))
     means = {name: np.mean(values, axis=0) for name, values in rows.items()}
     return {n: v.tolist() for n, v in means.items() if np.isfinite(v).all()}

@@ -16,22 +16,31 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from indiret.experiments.records import Row, read_rows, write_json, write_rows
+from indiret.checkpoints import write_json
+from indiret.experiments.records import Row, read_rows, write_rows
 
 FAILURE = "failure.txt"
 TRIES = 3  # rounds of workers after some were killed
 Do = Callable[[Any, Path], object]  # a config and the experiment's folder
 IsDone = Callable[[Any, Path], bool]
 Executor = Callable[[Sequence[Any], Path, Do, IsDone, tqdm], None]
+
+
+class Keyed(NamedTuple):
+    """A config of an experiment whose ``value`` has no key of its own."""
+
+    key: str
+    value: Any
 
 
 def in_turn(left: Sequence[Any], out: Path, do: Do, done: IsDone, bar: tqdm) -> None:
@@ -50,25 +59,12 @@ def run_missing(
     name: str = "runs",
     unit: str = "run",
 ) -> dict[str, str]:
-    """Do all configs that are not done. One that fails does not stop the others.
+    """Do all configs that are not done; one that fails does not stop the others.
 
-    Parameters
-    ----------
-    configs
-        Each with a ``key``, the name of its folder or file.
-    out
-        Folder of the experiment.
-    do, done
-        Do a config; tell whether its results are there. Other processes need them by name.
-    execute
-        `in_turn`, `processes`\\ ``(n)`` or `cluster`\\ ``(scheduler, n)``.
-    name, unit
-        Of the progress bar, which tells the rate and the time that is left.
-
-    Returns
-    -------
-    dict
-        Why a config failed, by its key; empty if all are done.
+    Each config has a ``key``, the name of its folder or file in ``out``, the experiment's folder.
+    ``do`` does one and ``done`` tells whether its results are there; other processes need them by
+    name. ``execute`` is `in_turn`, `processes`\\ ``(n)`` or `cluster`\\ ``(scheduler, n)``. Returns
+    why a config failed, by its key.
 
     Examples
     --------
@@ -95,13 +91,7 @@ def run_missing(
 def run_all(
     configs: Sequence[Any], out: Path, do: Do, done: IsDone, name: str, unit: str = "run"
 ) -> None:
-    """`run_missing` in turn, for experiments whose summary needs every config.
-
-    Raises
-    ------
-    ValueError
-        If one failed, when the others are done.
-    """
+    """`run_missing` in turn, where a summary needs all: ValueError at the end if one failed."""
     if failed := run_missing(configs, out, do, done, name=name, unit=unit):
         key, reason = next(iter(failed.items()))
         raise ValueError(
@@ -117,22 +107,17 @@ def collect_rows(
 
     ``rows`` gives the records of a config (see `indiret.experiments.records.long_rows`), which
     ``out`` keeps in a file of json lines for each. The table has them in the order of the configs.
-
-    Raises
-    ------
-    ValueError
-        If one of them failed, when the others are done.
+    Raises ValueError if one of them failed, when the others are done.
     """
 
+    def path(config: Any) -> Path:
+        return out / f"{config.key}.jsonl"
+
     def do(config: Any, out: Path) -> None:
-        write_rows(_rows_path(config, out), rows(config))
+        write_rows(path(config), rows(config))
 
-    run_all(configs, out, do, lambda config, out: _rows_path(config, out).exists(), name)
-    return read_rows(_rows_path(config, out) for config in configs)
-
-
-def _rows_path(config: Any, out: Path) -> Path:
-    return out / f"{config.key}.jsonl"
+    run_all(configs, out, do, lambda config, out: path(config).exists(), name)
+    return read_rows(map(path, configs))
 
 
 def keep_settings(
@@ -140,25 +125,8 @@ def keep_settings(
 ) -> dict[str, str]:
     """Write down what a folder's results are of, or make sure that they are of the same.
 
-    Returns
-    -------
-    dict
-        The provenance of the first start.
-
-    Raises
-    ------
-    ValueError
-        If the folder has results of other settings or data.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 2)}, {"commit": "a"})
-    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 2)}, {"commit": "b"})
-    ...     keep_settings(Path(folder, "audit.json"), {"folds": (1, 3)})
-    Traceback (most recent call last):
-    ValueError: ... holds another audit: other settings or data; name another folder.
+    Returns the provenance of the first start. Raises ValueError if the folder has results of other
+    settings or data.
     """
     plain = json.loads(json.dumps(settings))
     if not path.exists():
@@ -202,23 +170,25 @@ def _by_processes(n: int, todo: Sequence[Any], out: Path, do: Do, done: IsDone, 
     def left() -> list[Any]:
         return [c for c in todo if not done(c, out) and not (out / c.key / FAILURE).exists()]
 
-    finished, remaining = 0, left()
-    for _ in range(TRIES if remaining else 0):
+    remaining = left()
+
+    def update() -> None:
+        nonlocal remaining
+        before, remaining = len(remaining), left()
+        bar.update(before - len(remaining))
+
+    bar.update(len(todo) - len(remaining))
+    for _ in range(TRIES):
         workers = [
             context.Process(target=_work, args=(remaining, out, do, done))
             for _ in range(min(n, len(remaining)))
         ]
         for worker in workers:
             worker.start()
-        while any(worker.is_alive() for worker in workers):
-            wait([worker.sentinel for worker in workers if worker.is_alive()], timeout=1)
-            bar.update(len(todo) - len(left()) - finished)
-            finished = len(todo) - len(left())
-        remaining = left()
-        bar.update(len(todo) - len(remaining) - finished)
-        finished = len(todo) - len(remaining)
-        if not remaining:
-            return
+        while alive := [worker.sentinel for worker in workers if worker.is_alive()]:
+            wait(alive, timeout=1)
+            update()
+        update()
 
 
 def _work(todo: Sequence[Any], out: Path, do: Do, done: IsDone) -> None:
@@ -262,14 +232,12 @@ def _by_dask(
         raise ImportError(
             "--scheduler needs Dask; install it with: pip install indiret[cluster]"
         ) from error
-    own = None
-    if scheduler == "local":
-        own = LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None)
-    try:
-        with Client(own or scheduler) as client:
-            jobs = client.map(attempt, todo, out=out.resolve(), do=do, pure=False)
-            for _ in as_completed(jobs):
-                bar.update()
-    finally:
-        if own:
-            own.close()
+    with ExitStack() as stack:
+        address: Any = scheduler
+        if scheduler == "local":
+            here = LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None)
+            address = stack.enter_context(here)
+        client = stack.enter_context(Client(address))
+        jobs = client.map(attempt, todo, out=out.resolve(), do=do, pure=False)
+        for _ in as_completed(jobs):
+            bar.update()

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,54 +23,43 @@ from pandas import DataFrame
 from torch import Tensor
 
 from indiret.attention import MASKS
+from indiret.checkpoints import load_network, save_network, write_json
 from indiret.datasets import ClickedPair, Query, RetrievalDataset
-from indiret.evaluation import (
-    average_to_grid,
-    point_match_accuracy,
-    strongest_targets,
-)
-from indiret.evidence import explain
+from indiret.evaluation import average_to_grid, point_match_accuracy, strongest_targets
+from indiret.evidence import DEFAULT_KIND
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.evidence_protocol import (
-    DEFAULT_EVIDENCE,
-    EvidencePair,
-    pair_measures,
-)
+from indiret.experiments.evidence_protocol import EvidencePair
 from indiret.experiments.query_evaluator import (
     EXPLAINED,
     HONEST,
-    AskedQuery,
+    Change,
     QueryEvaluator,
     best_first,
     precisions,
     spread_pairs,
 )
 from indiret.experiments.records import (
+    DATA,
     Record,
     Row,
     Values,
+    check_least,
     keyed_values,
     long_rows,
+    plain_settings,
+    read_stored,
     rounded_interval,
-    write_json,
 )
-from indiret.experiments.runner import collect_rows, keep_settings, run_all
+from indiret.experiments.runner import Keyed, collect_rows, keep_settings, run_all
+from indiret.feedback import FeedbackConfig
 from indiret.images import pixel_box, read_image
-from indiret.networks import (
-    CONFIGS,
-    Described,
-    IndicativeNetwork,
-    NetworkConfig,
-    build_network,
-    load_network,
-    save_network,
-)
-from indiret.ranking import FeedbackConfig, NetworkMethod, prepare
-from indiret.sampling import Lessons, PairSampler
-from indiret.training import TrainingConfig, ValidationLook, fit
+from indiret.network import CONFIGS, Features, IndicativeNetwork, NetworkConfig, build_network
+from indiret.pairs import BatchSampler, PairLoader
+from indiret.retrieval import NetworkRetriever, index_database
+from indiret.training import NetworkValidator, TrainingConfig, fit
 
 BASE = "none"
-KINDS = ("mean", "max", "oracle", "answers")
+_KINDS = ("mean", "max", "oracle", "answers")
 EVIDENCE_MEASURES = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
 VARIANT_NAMES = {
     "none": "Base",
@@ -80,7 +69,6 @@ VARIANT_NAMES = {
     "gaussian": "full Gaussian",
     "plane": "plane",
 }
-STORED_STUDY = Path(__file__).parents[1] / "data" / "study"
 Networks = Mapping[tuple[str, int], IndicativeNetwork]  # by variant and seed
 
 
@@ -101,9 +89,7 @@ class StudyConfig:
                 f"variants={self.variants} is not allowed; give {BASE!r}, with which the others "
                 "are compared, and each of them once."
             )
-        for name in ("seeds", "choosing_seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not at least 1.")
+        check_least(self, seeds=1, choosing_seeds=1)
 
     def recipe(self, seed: int) -> TrainingConfig:
         """How a network of one seed is trained."""
@@ -129,7 +115,7 @@ def candidates() -> dict[str, Scheme]:
         )
     }
     for n in (1, 2, 3, 5):
-        found[f"answers, n={n}"] = Scheme(FeedbackConfig(n=n, weigh="answers"))
+        found[f"answers, n={n}"] = Scheme(FeedbackConfig(n=n, weight="answers"))
     for strength in (0.3, 0.6, 1.0):
         found[f"oracle, λ={strength:g}"] = Scheme(FeedbackConfig(strength=strength), oracle=True)
     return found
@@ -148,14 +134,10 @@ def run_study(
     ``train`` and ``validation`` share no landmark; the first of ``tests`` is the one that claims
     are judged by; ``clicked`` are photos with clicked points. What is finished in ``out`` is not
     done again. Returns what `summarise_study` says of each test, the validation table, what was
-    learnt and provenance, which is also written to ``out/results.json``.
-
-    Raises
-    ------
-    ValueError
-        If ``out`` holds a study of other settings, or a part failed.
+    learnt and provenance, which is also written to ``out/results.json``. Raises ValueError if
+    ``out`` holds a study of other settings, or a part failed.
     """
-    settings = _plain(config) | {"data": train.manifest_hash()}
+    settings = plain_settings(config) | {"data": train.manifest_hash()}
     keep_settings(out / "study.json", settings)
     train_variants(out, train, validation, config)
     networks = {
@@ -163,17 +145,17 @@ def run_study(
         for seed in range(config.seeds)
         for variant in config.variants
     }
-    choosing = {key: net for key, net in networks.items() if key[0] == BASE}
-    choosing = {key: choosing[key] for key in list(choosing)[: config.choosing_seeds]}
+    of_base = [(key, network) for key, network in networks.items() if key[0] == BASE]
+    choosing = dict(of_base[: config.choosing_seeds])
     asked = replace(validation, queries=validation.queries[::2])
     table = measure_networks(out / "validation", choosing, candidates(), asked, explained=0)
     honest = table[table["measure"] == HONEST].groupby("scheme", sort=False)["value"].mean()
     tried = {str(scheme): float(value) for scheme, value in honest.items()}
     schemes = {}
-    for kind in KINDS:
+    for kind in _KINDS:
         if of_kind := [name for name in tried if name.startswith(kind)]:
             schemes[kind] = candidates()[max(of_kind, key=tried.__getitem__)]
-    results: dict[str, Any] = {"config": _plain(config), "provenance": provenance(train)}
+    results: dict[str, Any] = {"config": plain_settings(config), "provenance": provenance(train)}
     results["validation"] = tried
     results["schemes"] = {kind: asdict(scheme) for kind, scheme in schemes.items()}
     for name, dataset in tests.items():
@@ -191,14 +173,13 @@ def run_study(
 
 def stored_results() -> dict[str, Any]:
     """The results of the study that the book reports, as `run_study` returned them."""
-    results: dict[str, Any] = json.loads((STORED_STUDY / "results.json").read_text())
-    return results
+    return read_stored("study")
 
 
 def stored_networks() -> dict[str, Path]:
     """Weights of seed 0 that come with the results, by variant: none, har, and the best other."""
-    files = {path.stem.removesuffix("-0"): path for path in STORED_STUDY.glob("*-0.safetensors")}
-    return {variant: files[variant] for variant in VARIANT_NAMES if variant in files}
+    files = {variant: DATA / "study" / f"{variant}-0.safetensors" for variant in VARIANT_NAMES}
+    return {variant: path for variant, path in files.items() if path.is_file()}
 
 
 def cells(results: Mapping[str, Any], dataset: str = "toytown") -> dict[tuple[str, str], Record]:
@@ -225,16 +206,6 @@ def weights_path(out: Path, variant: str, seed: int) -> Path:
     return out / "networks" / f"{variant}-{seed}" / "network.safetensors"
 
 
-class Seed(NamedTuple):
-    """The networks of one seed, which learn side by side."""
-
-    number: int
-
-    @property
-    def key(self) -> str:
-        return f"seed{self.number}"
-
-
 def train_variants(
     out: Path, train: RetrievalDataset, validation: RetrievalDataset, config: StudyConfig
 ) -> None:
@@ -242,33 +213,33 @@ def train_variants(
     origin = provenance(train)
 
     @cache
-    def shared() -> tuple[PairSampler, ValidationLook]:
-        describer, recipe = build_network(config.network), config.recipe(seed=0)
-        look = ValidationLook(validation, describer, recipe, keep=True)
-        return PairSampler(train, describer, recipe), look
+    def shared() -> tuple[BatchSampler, NetworkValidator]:
+        encoder, recipe = build_network(config.network), config.recipe(seed=0)
+        look = NetworkValidator(validation, encoder, recipe, keep=True)
+        return BatchSampler(train, encoder, recipe), look
 
-    def left(seed: Seed, out: Path) -> list[str]:
-        return [v for v in config.variants if not weights_path(out, v, seed.number).exists()]
+    def left(seed: Keyed, out: Path) -> list[str]:
+        return [v for v in config.variants if not weights_path(out, v, seed.value).exists()]
 
-    def learn(seed: Seed, out: Path) -> None:
-        sampler, look = shared()
-        recipe = config.recipe(seed.number)
-        lessons = Lessons(sampler, first=seed.number * config.steps, keep=32)
+    def learn(seed: Keyed, out: Path) -> None:
+        sampler, validator = shared()
+        recipe = config.recipe(seed.value)
+        loader = PairLoader(sampler, first=seed.value * config.steps, keep=32)
 
         def learn_one(variant: str) -> None:
-            path = weights_path(out, variant, seed.number)
+            path = weights_path(out, variant, seed.value)
             shape = config.network.replace(name=variant, attention=variant)
             network, log = fit(
-                shape, train, validation, recipe, path.parent, lessons=lessons, look=look
+                shape, train, validation, recipe, path.parent, loader=loader, validator=validator
             )
             record = {"training": asdict(recipe), "provenance": origin, "log": log}
-            write_json(_log_path(out, variant, seed.number), record)
+            write_json(_log_path(out, variant, seed.value), record)
             save_network(network, path)
 
         with ThreadPoolExecutor(len(left(seed, out))) as side_by_side:
             list(side_by_side.map(learn_one, left(seed, out)))
 
-    seeds = [Seed(number) for number in range(config.seeds)]
+    seeds = [Keyed(f"seed{number}", number) for number in range(config.seeds)]
     run_all(seeds, out, learn, lambda seed, out: not left(seed, out), "study's seeds")
 
 
@@ -279,39 +250,38 @@ def measure_networks(
     dataset: RetrievalDataset,
     explained: int = EXPLAINED,
 ) -> DataFrame:
-    """Rank and explain with every network, in one round and under every scheme.
+    """A table of every network, ranking and explaining in one round and under every scheme.
 
-    The tensors of a query are made once for all networks, which are given by (variant, seed) and
-    describe pictures alike; schemes are second rounds by name, besides ``"none"``. ``out`` holds a
-    file of records for each query. The table has a column ``scheme``.
+    Networks are given by (variant, seed) and encode pictures alike: the tensors of a query are made
+    once for all. Schemes are second rounds by name, besides ``"none"``. ``out`` holds a file of
+    records for each query.
     """
-    method = NetworkMethod(next(iter(networks.values())))
+    method = NetworkRetriever(next(iter(networks.values())))
 
     @cache
-    def shared() -> tuple[dict[str, Described], dict[str, list[EvidencePair]]]:
-        database = prepare(method, dataset).features
+    def shared() -> tuple[dict[str, Features], dict[str, list[EvidencePair]]]:
+        database = index_database(method, dataset).features
         return database, spread_pairs(dataset, database, explained)
 
-    def rows(one: AskedQuery) -> list[Row]:
+    def rows(one: Keyed) -> list[Row]:
         database, pairs = shared()
         names, own = list(database), pairs.get(one.key, [])
-        asked = QueryEvaluator(method, dataset, one.query, database.__getitem__, own, names)
-        region = query_region(dataset, one.query, asked.tensor(names[:1]).shape[4:])
+        evaluator = QueryEvaluator(method, dataset, one.value, database.__getitem__, own, names)
+        region = query_region(dataset, one.value, evaluator.tensor(names[:1]).shape[4:])
 
-        def measured(item: tuple[tuple[str, int], IndicativeNetwork]) -> list[Row]:
-            return _rounds(asked, names, region, item[1], item[0], schemes)
+        def measured(key: tuple[str, int]) -> list[Row]:
+            return _rounds(evaluator, names, region, networks[key], key, schemes)
 
         workers = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
         with ThreadPoolExecutor(workers) as threads:
-            return [row for found in threads.map(measured, networks.items()) for row in found]
+            return list(itertools.chain(*threads.map(measured, networks)))
 
-    return collect_rows(
-        f"measuring {out.name}", [AskedQuery(q) for q in dataset.queries], rows, out
-    )
+    queries = [Keyed(query.name, query) for query in dataset.queries]
+    return collect_rows(f"measuring {out.name}", queries, rows, out)
 
 
 def _rounds(
-    asked: QueryEvaluator,
+    evaluator: QueryEvaluator,
     names: Sequence[str],
     region: Tensor | None,
     network: IndicativeNetwork,
@@ -319,40 +289,30 @@ def _rounds(
     schemes: Mapping[str, Scheme],
 ) -> list[Row]:
     """Records of one network and query: of one round, and of a second one by every scheme."""
-    query = asked.query
+    query = evaluator.query
     place = {"landmark": query.landmark, "query": query.name, "variant": key[0], "seed": key[1]}
-    ranked = best_first(names, asked.scores(network, names))
-    measures = precisions(ranked, query) | _evidence(asked, network)
+    ranked = best_first(names, evaluator.scores(network, names))
+    measures = precisions(ranked, query) | _evidence(evaluator, network)
     rows = long_rows(measures, scheme="none", **place)
     for name, scheme in schemes.items():
-        if scheme.feedback.weigh == "answers" and key[0] != BASE:
+        if scheme.feedback.weight == "answers" and key[0] != BASE:
             continue  # n more rankings each
         if scheme.oracle and region is None:
             continue
-        again, weights = asked.second_round(
-            network, ranked, scheme.feedback, region if scheme.oracle else None
-        )
+        oracle = region if scheme.oracle else None
+        again, change = evaluator.second_round(network, ranked, scheme.feedback, oracle)
         measures = precisions(again, query)
-        if weights is not None:
-            measures |= _evidence(asked, network, weights, scheme.feedback.strength)
+        if change:
+            measures |= _evidence(evaluator, network, change)
         rows += long_rows(measures, scheme=name, **place)
     return rows
 
 
 def _evidence(
-    asked: QueryEvaluator,
-    network: IndicativeNetwork,
-    weights: Tensor | None = None,
-    strength: float = 0.0,
+    evaluator: QueryEvaluator, network: IndicativeNetwork, change: Change | None = None
 ) -> dict[str, float]:
-    measured = [
-        pair_measures(pair, evidence, partners)
-        for pair, evidence, partners in asked.explained(
-            network, DEFAULT_EVIDENCE, weights, strength
-        )
-    ]
-    found = {m: [row[m] for row in measured if m in row] for m in EVIDENCE_MEASURES}
-    return {name: float(np.nanmean(values)) for name, values in found.items() if values}
+    found = evaluator.evidence(network, DEFAULT_KIND, change)
+    return {name: float(np.nanmean(found[name])) for name in EVIDENCE_MEASURES if name in found}
 
 
 def query_region(dataset: RetrievalDataset, query: Query, grid: Sequence[int]) -> Tensor | None:
@@ -360,9 +320,7 @@ def query_region(dataset: RetrievalDataset, query: Query, grid: Sequence[int]) -
 
     ``None`` where the data set does not tell, or knows no more than the box itself.
     """
-    if not (dataset.root / "masks").is_dir():
-        return None
-    roi = dataset.roi(query.image)
+    roi = dataset.roi(query.image) if (dataset.root / "masks").is_dir() else None
     if roi is None:
         return None
     x1, y1, x2, y2 = pixel_box(query.box, roi.shape) if query.box else (0, 0, *roi.shape[::-1])
@@ -372,12 +330,9 @@ def query_region(dataset: RetrievalDataset, query: Query, grid: Sequence[int]) -
 def summarise_study(table: DataFrame) -> dict[str, Any]:
     """Means with intervals, and differences from Base and from one round, paired.
 
-    Returns
-    -------
-    dict
-        ``rows``: for each variant and scheme, by measure, ``mean``, ``low``, ``high`` and the same
-        of ``gain`` over Base in one round and of ``feedback_gain`` over the variant's own first
-        round; ``AP`` lists average precision by query and, inside, seed; ``queries`` counts.
+    ``rows``: for each variant and scheme, by measure, ``mean``, ``low``, ``high`` and the same of
+    ``gain`` over Base in one round and of ``feedback_gain`` over the variant's own first round;
+    ``AP`` lists average precision by query and, inside, seed. ``queries`` counts.
     """
     values: dict[tuple[str, str], dict[str, Values]] = {}
     for (variant, scheme, name), part in table.groupby(
@@ -386,7 +341,9 @@ def summarise_study(table: DataFrame) -> dict[str, Any]:
         values.setdefault((variant, scheme), {})[name] = keyed_values(part)
     rows = []
     for (variant, scheme), cell in values.items():
-        summary: Record = {"variant": variant, "scheme": scheme, "AP": _by_query(cell["mAP"])}
+        summary: Record = {"variant": variant, "scheme": scheme, "AP": {}}
+        for (_, query, _), value in sorted(cell["mAP"].items()):
+            summary["AP"].setdefault(query, []).append(round(value, 5))
         for name, known in cell.items():
             figures: Record = dict(rounded_interval(known))
             summary[name] = figures
@@ -402,31 +359,17 @@ def match_clicked(networks: Networks, pairs: Sequence[ClickedPair]) -> list[Reco
     """Where each network's evidence sends clicked points: shares within one and two patches."""
     rows = list[Record]()
     for (variant, seed), network in networks.items():
-        found = []
+        retriever, found = NetworkRetriever(network), []
         for pair in pairs:
             query, target = read_image(pair.query), read_image(pair.target)
-            asked = network.describe(query, query=True)
-            tensor = network.correlate(asked, [network.describe(target)])
-            evidence = explain(network, tensor, DEFAULT_EVIDENCE)[0].pairs
-            guess = strongest_targets(evidence, pair.query_points, query.shape, target.shape)
-            found.append(
-                point_match_accuracy(guess, pair.target_points, target.shape, network.config.grid)
-            )
+            encoded, shape = retriever.encode_query(query), target.shape
+            evidence = retriever.explain(encoded, retriever.encode(target)).pairs
+            guess = strongest_targets(evidence, pair.query_points, query.shape, shape)
+            grid = network.config.grid
+            found.append(point_match_accuracy(guess, pair.target_points, shape, grid))
         names, values = found[0]._fields, np.mean(found, axis=0).tolist()
         rows.append({"variant": variant, "seed": seed} | dict(zip(names, values, strict=True)))
     return rows
-
-
-def _by_query(values: Mapping[tuple[str, str, int], float]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for (_, query, _), value in sorted(values.items()):
-        found.setdefault(query, []).append(round(value, 5))
-    return found
-
-
-def _plain(config: StudyConfig) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain
 
 
 def _log_path(out: Path, variant: str, seed: int) -> Path:

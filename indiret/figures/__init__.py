@@ -1,8 +1,7 @@
 """Figures for chapters and reports, in one style that reads on light and dark pages.
 
 Every drawing function returns a matplotlib ``Figure`` that is closed for pyplot: as the last line
-of a notebook cell it is shown once, and nothing is left open. Only this wing, `indiret.reports` and
-`indiret.widgets` import matplotlib.
+of a notebook cell it is shown once, and nothing is left open.
 """
 
 from indiret.figures.comparison import (
@@ -21,23 +20,25 @@ from indiret.figures.diagrams import (
     plane_fit,
     trajectories,
 )
-from indiret.figures.encoding import jpeg, shrink
 from indiret.figures.pictures import (
+    draw_evidence_pairs,
     evidence_columns,
-    evidence_pairs,
+    jpeg,
     map_strip,
     overlay,
     patch_centre,
     patch_mosaic,
     patch_responses,
+    plain_array,
     ranked_strip,
+    shrink_picture,
 )
-from indiret.figures.style import BAD, GOOD, INK, LINE, PAPER, STYLE, Picture, subplots
+from indiret.figures.style import BACKGROUND, BAD, GOOD, INK, LINE, STYLE, subplots
 
 __all__ = [
-    "BAD", "GOOD", "INK", "LINE", "PAPER", "STYLE", "Picture", "RankedPicture", "bars",
-    "cascade_curve", "curves", "evidence_columns", "evidence_pairs", "heat_table",
-    "histograms", "interval_rows", "jpeg", "map_strip", "matrices", "overlay", "patch_centre",
-    "patch_mosaic", "patch_responses", "plane_fit", "ranked_lists", "ranked_strip",
-    "reported_and_measured", "shrink", "subplots", "trajectories",
+    "BACKGROUND", "BAD", "GOOD", "INK", "LINE", "STYLE", "RankedPicture", "bars", "cascade_curve",
+    "curves", "draw_evidence_pairs", "evidence_columns", "heat_table", "histograms",
+    "interval_rows", "jpeg", "map_strip", "matrices", "overlay", "patch_centre", "patch_mosaic",
+    "patch_responses", "plain_array", "plane_fit", "ranked_lists", "ranked_strip",
+    "reported_and_measured", "shrink_picture", "subplots", "trajectories",
 ]  # fmt: skip

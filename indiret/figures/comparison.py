@@ -1,8 +1,5 @@
 """Figures 3, 4 and 5 of the paper for any methods: ranked lists, reported and measured mAP.
 
-Reported figures are drawn apart from those measured here, since they come from another database,
-other training photos, and sometimes another way of cutting the query.
-
 Chapter: *Baselines*.
 """
 
@@ -10,21 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from indiret.experiments.comparison import CASCADE, Published
 from indiret.figures.pictures import overlay
-from indiret.figures.style import INK, STYLE, Picture, show_picture, subplots
+from indiret.figures.style import INK, STYLE, show_picture, subplots
+from indiret.images import Picture
 
-if TYPE_CHECKING:
-    from indiret.comparison import Published
-
-CASCADE = Path(__file__).parents[1] / "data" / "planes" / "cascade.json"
+_CASCADES = {0: "vote alone", 0.25: "network on a quarter of those", 0.5: "on half", 1: "on all"}
 
 
 class RankedPicture(NamedTuple):
@@ -38,24 +33,13 @@ class RankedPicture(NamedTuple):
 def ranked_lists(query: Picture, lists: Mapping[str, Sequence[RankedPicture]]) -> Figure:
     """Figures 3 and 4: one query, and the first answers of several methods under their evidence.
 
-    Parameters
-    ----------
-    query
-        (H, W, 3) uint8 RGB, cropped to its box.
-    lists
-        By the method's name: its answers, best first, as many for each. A picture without evidence
-        is shown as it is. Right answers are framed green, wrong ones red and crossed.
-
-    Raises
-    ------
-    ValueError
-        If there is no list, or they are of different or no length.
+    ``lists`` holds as many answers of each method, by its name, best first. Right ones are framed
+    green, wrong ones red and crossed. ValueError if lists differ in length, or are empty.
 
     Examples
     --------
     >>> grey = np.full((30, 40, 3), 128, dtype=np.uint8)
-    >>> figure = ranked_lists(grey, {"gem": [RankedPicture(grey, np.eye(3), True)] * 2})
-    >>> len(figure.axes)
+    >>> len(ranked_lists(grey, {"gem": [RankedPicture(grey, np.eye(3), True)] * 2}).axes)
     3
     """
     lengths = {len(listed) for listed in lists.values()}
@@ -67,11 +51,10 @@ def ranked_lists(query: Picture, lists: Mapping[str, Sequence[RankedPicture]]) -
         grid = figure.add_gridspec(len(lists), columns + 1, width_ratios=[1.3, *[1] * columns])
         show_picture(figure.add_subplot(grid[:, 0]), query, "query")
         for row, (name, listed) in enumerate(lists.items()):
-            for column, (picture, evidence, relevant) in enumerate(listed):
-                ax = figure.add_subplot(grid[row, column + 1])
+            for column, (picture, evidence, relevant) in enumerate(listed, start=1):
                 shown = picture if evidence is None else overlay(picture, evidence)
-                rank = f"{column + 1}" if column else f"{name}   {column + 1}"
-                show_picture(ax, shown, rank, relevant)
+                rank = f"{column}" if column > 1 else f"{name}   1"
+                show_picture(figure.add_subplot(grid[row, column]), shown, rank, relevant)
         plt.close(figure)
     return figure
 
@@ -81,21 +64,14 @@ def reported_and_measured(
 ) -> Figure:
     """Figure 5, honestly: what papers report on the left, what was measured here on the right.
 
-    Parameters
-    ----------
-    published
-        Of one data set; grouped by family.
-    measured
-        (mAP, low, high) by method.
-
-    Raises
-    ------
-    ValueError
-        If the published figures are of several data sets, or of none.
+    The two stand apart, since reported figures come from another database, other training photos,
+    and sometimes another way of cutting the query. ``published`` is grouped by family;
+    ``measured`` is (mAP, low, high) by method. ValueError if the published figures are not of
+    exactly one data set.
 
     Examples
     --------
-    >>> from indiret.comparison import read_published
+    >>> from indiret.experiments.comparison import read_published
     >>> rows = [row for row in read_published() if row.dataset == "oxford5k"]
     >>> figure = reported_and_measured(rows, {"base": (0.5, 0.4, 0.6)})
     >>> [ax.get_title() for ax in figure.axes]
@@ -106,8 +82,7 @@ def reported_and_measured(
     if len(datasets) != 1:
         raise ValueError(f"Give the figures of one data set; these are of {sorted(datasets)}.")
     size = 11, 0.9 + 0.24 * max(len(rows), len(measured))
-    with subplots(1, 2, figsize=size, sharex=True) as (figure, axes):
-        left, right = axes[0]
+    with subplots(1, 2, figsize=size, sharex=True) as (figure, ((left, right),)):
         for family in dict.fromkeys(row.family for row in rows):
             places = [at for at, row in enumerate(rows) if row.family == family]
             left.plot([rows[at].mAP for at in places], places, "D", mfc="none", label=family)
@@ -122,33 +97,19 @@ def reported_and_measured(
     return figure
 
 
-def cascade_curve(path: Path = CASCADE) -> Figure:
+def cascade_curve() -> Figure:
     """Quality against cost, for shares of the photos that the vote and the network look at.
 
-    Parameters
-    ----------
-    path
-        As ``python -m tools.ablate_planes`` writes it.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
+    What ``python -m tools.ablate_planes`` measured.
 
     Examples
     --------
     >>> cascade_curve().axes[0].get_xlabel()
     'milliseconds a pair, of all pairs'
     """
-    points = json.loads(path.read_text(encoding="utf-8"))["points"]
-    names = {
-        0.0: "vote alone",
-        0.25: "network on a quarter of those",
-        0.5: "on half",
-        1.0: "on all",
-    }
+    points = json.loads(CASCADE.read_text(encoding="utf-8"))["points"]
     with subplots(figsize=(7, 3.2)) as (figure, ((ax,),)):
-        for part, name in names.items():
+        for part, name in _CASCADES.items():
             line = [one for one in points if np.isclose(one["judged"], part * one["voted"])]
             ax.plot([p["ms"] for p in line], [p["toytown"] for p in line], marker="o", label=name)
         for one in points:

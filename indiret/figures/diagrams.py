@@ -1,19 +1,22 @@
 """Numbers as pictures: tables, bars, lines and matrices, in the style of `indiret.figures`.
 
-Every function returns a matplotlib ``Figure`` that is closed for pyplot, as there.
-
 Chapter: all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from indiret.figures.style import BAD, INK, subplots
+
+_PANELS = 3  # in a row
 
 
 def heat_table(
@@ -50,9 +53,7 @@ def heat_table(
     return figure
 
 
-def bars(
-    values: Mapping[str, float], label: str, chance: float | None = None, form: str = ".2f"
-) -> Figure:
+def bars(values: Mapping[str, float], label: str, chance: float | None = None) -> Figure:
     """Numbers by name as bars, with the number beside each; chance as a dashed line.
 
     Examples
@@ -63,11 +64,10 @@ def bars(
     size = 7.5, 0.8 + 0.34 * len(values)
     with subplots(style={"axes.grid.axis": "x"}, figsize=size) as (figure, ((ax,),)):
         drawn = ax.barh(list(values), list(values.values()), height=0.7, zorder=2)
-        ax.bar_label(drawn, fmt=f"{{:{form}}}", padding=4)
+        ax.bar_label(drawn, fmt="{:.2f}", padding=4)
         if chance is not None:
-            ax.axvline(
-                chance, color=BAD, linestyle="--", label=f"by chance {chance:{form}}", zorder=3
-            )
+            said = f"by chance {chance:.2f}"
+            ax.axvline(chance, color=BAD, linestyle="--", label=said, zorder=3)
             ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
         ax.set_xlabel(label)
         ax.margins(x=0.12)
@@ -76,15 +76,10 @@ def bars(
 
 
 def plane_fit(points: ArrayLike, fitted: ArrayLike | None = None) -> Figure:
-    """Matching patch pairs (i, j, k, l): i over k, and j over l.
+    """Matching patch pairs, (N, 4) of (i, j, k, l): i over k, j over l, the more the larger.
 
-    Parameters
-    ----------
-    points
-        (N, 4) whole numbers; pairs that fall on one place make a larger dot.
-    fitted
-        (3, 2): the target row and column of a query patch are (k, l, 1) @ fitted. Drawn as a line
-        through the points' mean.
+    ``fitted`` is (3, 2): the target row and column of a query patch are (k, l, 1) @ fitted, drawn
+    as a line through the points' mean.
 
     Examples
     --------
@@ -94,8 +89,8 @@ def plane_fit(points: ArrayLike, fitted: ArrayLike | None = None) -> Figure:
     """
     pairs = np.asarray(points, dtype=np.float64)
     names = ("i, target row", "k, query row"), ("j, target column", "l, query column")
-    with subplots(1, 2, figsize=(8, 3.6)) as (figure, axes):
-        for axis, (ax, (up, along)) in enumerate(zip(axes[0], names, strict=True)):
+    with subplots(1, 2, figsize=(8, 3.6)) as (figure, (row,)):
+        for axis, (ax, (up, along)) in enumerate(zip(row, names, strict=True)):
             places, counts = np.unique(pairs[:, [axis + 2, axis]], axis=0, return_counts=True)
             ax.scatter(*places.T, s=12 * counts, alpha=0.75, label="true pairs")
             if fitted is not None:
@@ -122,10 +117,8 @@ def histograms(samples: Mapping[str, ArrayLike], label: str) -> Figure:
     edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins)
     with subplots(figsize=(7.5, 2.8)) as (figure, ((ax,),)):
         for name, values in arrays.items():
-            share = np.full(len(values), 1 / len(values))
-            ax.hist(
-                values, edges.tolist(), weights=share, histtype="stepfilled", alpha=0.55, label=name
-            )
+            shown = {"histtype": "stepfilled", "alpha": 0.55, "label": name}
+            ax.hist(values, edges.tolist(), weights=np.full(len(values), 1 / len(values)), **shown)
         ax.set(xlabel=label, ylabel="share")
         ax.legend()
     return figure
@@ -140,12 +133,10 @@ def matrices(pictures: Mapping[str, ArrayLike], label: str) -> Figure:
     3
     """
     arrays = {title: np.asarray(values, dtype=np.float64) for title, values in pictures.items()}
-    low, high = (
-        np.quantile(np.concatenate([a.ravel() for a in arrays.values()]), q) for q in (0.02, 0.998)
-    )
+    low, high = np.quantile(np.concatenate([*map(np.ravel, arrays.values())]), (0.02, 0.998))
     size = min(10, 3.6 * len(arrays) + 0.6), 3.7
-    with subplots(1, len(arrays), {"axes.grid": False}, figsize=size) as (figure, axes):
-        for ax, (title, values) in zip(axes[0], arrays.items(), strict=True):
+    with subplots(1, len(arrays), {"axes.grid": False}, figsize=size) as (figure, (axes,)):
+        for ax, (title, values) in zip(axes, arrays.items(), strict=True):
             drawn = ax.imshow(values, cmap="inferno", vmin=low, vmax=high, interpolation="nearest")
             ax.set_title(title)
             ax.axis("off")
@@ -156,43 +147,28 @@ def matrices(pictures: Mapping[str, ArrayLike], label: str) -> Figure:
 def interval_rows(
     rows: Mapping[str, tuple[float, float, float]], label: str, zero: bool = False
 ) -> Figure:
-    """Means and their intervals, one a row, first on top.
+    """Means and their intervals, (mean, low, high) by name, one a row, first on top.
 
-    Parameters
-    ----------
-    rows
-        (mean, low, high) by the name to the left of it.
-    label
-        Of the axis below, with its unit.
-    zero
-        Whether to draw a line at zero, for differences.
+    ``zero`` draws a line at zero, for differences.
 
     Examples
     --------
     >>> interval_rows({"Base": (0.5, 0.4, 0.6)}, "mAP").axes[0].get_xlabel()
     'mAP'
     """
-    names, values = list(rows), np.array(list(rows.values()))
-    height = np.arange(len(rows))[::-1]
+    height, values = np.arange(len(rows))[::-1], np.array(list(rows.values()))
     with subplots(figsize=(8, 0.8 + 0.27 * len(rows))) as (figure, ((ax,),)):
         ax.hlines(height, values[:, 1], values[:, 2], color=INK, linewidth=1.4)
         ax.plot(values[:, 0], height, "o", markersize=6)
         if zero:
             ax.axvline(0, color=BAD, linewidth=1, linestyle="--")
-        ax.set_yticks(height, names)
+        ax.set_yticks(height, list(rows))
         ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
     return figure
 
 
 def trajectories(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> Figure:
-    """What was logged, value by value, over the steps of several runs.
-
-    Parameters
-    ----------
-    runs
-        Logs as `indiret.training.fit` returns them, by name; a row need not have every value.
-    names
-        Which entries of their rows, one panel each.
+    """What `indiret.training.fit` logged in several runs over its steps, a panel for each name.
 
     Examples
     --------
@@ -200,21 +176,16 @@ def trajectories(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Seque
     >>> [ax.get_title() for ax in trajectories({"har": log}, ["loss", "validation_map"]).axes]
     ['loss', 'validation_map']
     """
-    columns = min(len(names), 3)
-    rows = -(-len(names) // columns)
-    size = 3.5 * columns + 1.5 * (len(runs) > 1), 2.5 * rows
-    with subplots(rows, columns, figsize=size) as (figure, axes):
-        for ax, name in zip(axes.flat, names, strict=False):
+    with _panels(len(names), width=3.5, more=(1.5 * (len(runs) > 1), 0)) as (figure, axes):
+        for ax, name in zip(axes, names, strict=True):
             for run, log in runs.items():
                 known = [row for row in log if name in row]
                 marker = "." if len(known) < 20 else None  # a value or two is no line
                 steps, values = ([row[key] for row in known] for key in ("step", name))
                 ax.plot(steps, values, label=run, marker=marker)
             ax.set(title=name, xlabel="step")
-        for ax in axes.flat[len(names) :]:
-            ax.remove()
         if len(runs) > 1:
-            figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
+            figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
     return figure
 
 
@@ -226,14 +197,8 @@ def curves(
 ) -> Figure:
     """Lines with their intervals as bands, a panel for each thing that is varied.
 
-    Parameters
-    ----------
-    panels
-        By panel and line: (N, 3), mean, low and high at each place.
-    places, labels
-        By panel: the N places along its axis, and what they are.
-    height
-        What the lines show, from 0 to 1.
+    ``panels`` hold (N, 3) by panel and line: mean, low and high at each of the N ``places`` along
+    the panel's axis, which ``labels`` describe. What the lines show, ``height``, is in 0 … 1.
 
     Examples
     --------
@@ -242,20 +207,28 @@ def curves(
     >>> figure.axes[0].get_xlabel()
     'times smaller'
     """
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    size = 3.1 * columns, 2.5 * rows + 0.4
-    with subplots(rows, columns, figsize=size, sharey=True) as (figure, axes):
-        for ax, (panel, lines) in zip(axes.flat, panels.items(), strict=False):
+    with _panels(len(panels), width=3.1, more=(0, 0.4), sharey=True) as (figure, axes):
+        for ax, (panel, lines) in zip(axes, panels.items(), strict=True):
             for name, points in lines.items():
                 mean, low, high = np.asarray(points, dtype=np.float64).T
                 ax.plot(places[panel], mean, marker="o", markersize=4, label=name)
                 ax.fill_between(places[panel], low, high, alpha=0.13)
             ax.set(title=panel, xlabel=labels[panel], ylim=(-0.03, 1.05))
-        for ax in axes.flat[len(panels) :]:
-            ax.remove()
-        for ax in axes[:, 0]:
+        for ax in axes[::_PANELS]:
             ax.set_ylabel(height)
-        names = axes[0, 0].get_legend_handles_labels()
+        names = axes[0].get_legend_handles_labels()
         figure.legend(*names, loc="outside upper center", ncols=len(names[1]))
     return figure
+
+
+@contextmanager
+def _panels(
+    number: int, width: float, more: tuple[float, float], **options: Any
+) -> Iterator[tuple[Figure, Sequence[Axes]]]:
+    """Axes in rows of three, with ``more`` inches beside and above them for a legend."""
+    columns, rows = min(number, _PANELS), -(-number // _PANELS)
+    size = width * columns + more[0], 2.5 * rows + more[1]
+    with subplots(rows, columns, figsize=size, **options) as (figure, axes):
+        for ax in axes.flat[number:]:
+            ax.remove()
+        yield figure, axes.flat[:number]

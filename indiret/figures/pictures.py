@@ -1,16 +1,15 @@
 """Pictures under evidence, ranked lists, patches and matched pairs.
 
-Every function returns a matplotlib ``Figure`` that is closed for pyplot: as the last line of a
-notebook cell it is shown once, and nothing is left open.
+All pictures are (H, W, 3) uint8 RGB, as they were compared: the query is cropped to its box.
 
 Chapter: all.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -20,34 +19,54 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch, Rectangle
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from torch import Tensor
 
 from indiret.evaluation import upsample_map
 from indiret.evidence import Evidence
-from indiret.figures.style import GOOD, INK, LINE, PAPER, Picture, show_picture, subplots
+from indiret.figures.style import BACKGROUND, GOOD, INK, LINE, show_picture, subplots
+from indiret.images import Picture
 
 
-def overlay(picture: Picture, evidence_map: ArrayLike) -> Picture:
+def shrink_picture(picture: Picture, long_side: int) -> Picture:
+    """The picture with at most so many pixels on its long side.
+
+    Examples
+    --------
+    >>> shrink_picture(np.zeros((100, 200, 3), dtype=np.uint8), 50).shape
+    (25, 50, 3)
+    """
+    image = Image.fromarray(picture)
+    image.thumbnail((long_side, long_side))
+    return np.asarray(image)
+
+
+def jpeg(picture: Picture) -> bytes:
+    """The picture as the bytes of a JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def plain_array(values: ArrayLike | Tensor) -> NDArray[np.float64]:
+    """A tensor of any device, or anything that numpy takes, as float64."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+    return np.asarray(values, dtype=np.float64)
+
+
+def overlay(picture: Picture, evidence_map: ArrayLike | Tensor) -> Picture:
     """Lay an evidence map over a picture: warm where it is strong, a grey photo where it is zero.
 
-    Parameters
-    ----------
-    picture
-        (H, W, 3) uint8 RGB.
-    evidence_map
-        (m, n) ≥ 0, of any scale: P over the target or Q over the query (Eq. 4). It is upsampled
-        to the picture and divided by its maximum.
-
-    Returns
-    -------
-    ndarray
-        (H, W, 3) uint8 RGB.
+    The map, (m, n) ≥ 0 of any scale, is P over the target or Q over the query (Eq. 4). It is
+    upsampled to the picture and divided by its maximum.
 
     Examples
     --------
     >>> overlay(np.full((6, 8, 3), 200, dtype=np.uint8), [[0.0, 1.0], [0.0, 0.0]]).shape
     (6, 8, 3)
     """
-    heat = upsample_map(np.asarray(evidence_map, dtype=np.float64), picture.shape[:2])
+    heat = upsample_map(plain_array(evidence_map), picture.shape[:2])
     heat = np.clip(heat / max(float(heat.max()), 1e-12), 0, 1)
     grey = picture.mean(axis=2, keepdims=True)
     ground = 0.35 * picture + 0.5 * grey + 20
@@ -77,21 +96,9 @@ def ranked_strip(
 ) -> Figure:
     """A query and, to its right, its ranked list, best first.
 
-    Parameters
-    ----------
-    query
-        (H, W, 3) uint8 RGB, as it was searched for (cropped to its box).
-    hits
-        The pictures found, best first, of any sizes.
-    captions
-        A line under each hit, such as its score; its rank if left out.
-    relevant
-        Whether each hit is right: framed green and ticked, or red and crossed (None: no frame).
-
-    Raises
-    ------
-    ValueError
-        If there is no hit, or captions or judgements are not one for each.
+    ``captions`` are a line under each hit, such as its score; its rank if left out. Where
+    ``relevant`` says so a hit is framed green and ticked, or red and crossed (None: no frame).
+    ValueError if there is no hit, or captions or judgements are not one for each.
 
     Examples
     --------
@@ -113,7 +120,7 @@ def ranked_strip(
     return figure
 
 
-def evidence_pairs(
+def draw_evidence_pairs(
     query: Picture,
     target: Picture,
     evidence: Evidence,
@@ -122,45 +129,30 @@ def evidence_pairs(
 ) -> Figure:
     """The query under its map, the target under its map, and the strongest patch pairs as lines.
 
-    Parameters
-    ----------
-    query, target
-        (H, W, 3) uint8 RGB, as they were compared (the query cropped to its box).
-    evidence
-        From `indiret.evidence.explain`; its patches lie on a regular grid over the pictures.
-    k
-        How many of ``evidence.matches`` are joined; the stronger, the thicker the line.
-    titles
-        Above the query and above the target.
+    The ``k`` strongest of ``evidence.matches`` are joined; the stronger, the thicker the line.
 
     Examples
     --------
     >>> import torch
     >>> grey = np.full((60, 80, 3), 128, dtype=np.uint8)
-    >>> figure = evidence_pairs(grey, grey, Evidence(1.5, torch.rand(4, 5, 3, 3)))
+    >>> figure = draw_evidence_pairs(grey, grey, Evidence(1.5, torch.rand(4, 5, 3, 3)))
     >>> [ax.get_title() for ax in figure.axes]
     ['query', 'target']
     """
     matches = evidence.matches(k)
     with _row([query, target], width=10, height=4.6) as (figure, axes):
-        show_picture(axes[0], overlay(query, _numpy(evidence.query_map)), titles[0])
-        show_picture(axes[1], overlay(target, _numpy(evidence.target_map)), titles[1])
-        query_grid, target_grid = evidence.query_map.shape, evidence.target_map.shape
+        show_picture(axes[0], overlay(query, evidence.query_map), titles[0])
+        show_picture(axes[1], overlay(target, evidence.target_map), titles[1])
+        frames = axes[0].transData, axes[1].transData
         lines, dots = [], []
         for match in reversed(matches):
             ends = (
-                patch_centre(match.k, match.l, query_grid, query.shape),
-                patch_centre(match.i, match.j, target_grid, target.shape),
+                patch_centre(match.k, match.l, evidence.query_map.shape, query.shape),
+                patch_centre(match.i, match.j, evidence.target_map.shape, target.shape),
             )
             strength = match.value / matches[0].value
             lines += [
-                ConnectionPatch(
-                    *ends,
-                    coordsA=axes[0].transData,
-                    coordsB=axes[1].transData,
-                    color=colour,
-                    linewidth=width + 1.4 * strength,
-                )
+                ConnectionPatch(*ends, *frames, color=colour, linewidth=width + 1.4 * strength)
                 for colour, width in ((INK, 2.0), (LINE, 0.6))
             ]
             dots += [
@@ -176,12 +168,7 @@ def evidence_pairs(
 def patch_mosaic(picture: Picture, patches: ArrayLike) -> Figure:
     """A picture, and its patches put down one by one with a gap between them.
 
-    Parameters
-    ----------
-    picture
-        (H, W, 3) uint8 RGB.
-    patches
-        (m, n, size · size · 3) in 0 … 1, as `indiret.patches.extract_patches` cuts them.
+    ``patches`` are (m, n, size · size · 3) in 0 … 1, cut by `indiret.patches.extract_patches`.
 
     Examples
     --------
@@ -194,7 +181,7 @@ def patch_mosaic(picture: Picture, patches: ArrayLike) -> Figure:
     size = round((values / 3) ** 0.5)
     gap = max(1, size // 4)
     apart = np.empty((m, n, size + gap, size + gap, 3))
-    apart[:] = to_rgb(PAPER)
+    apart[:] = to_rgb(BACKGROUND)
     apart[:, :, :size, :size] = cells.reshape(m, n, size, size, 3)
     sheet = (255 * apart.swapaxes(1, 2).reshape(m * (size + gap), n * (size + gap), 3)).astype("u1")
     with _row([picture, sheet], width=9, height=4) as (figure, axes):
@@ -213,19 +200,9 @@ def patch_responses(
 ) -> Figure:
     """One patch of the query, and how alike it is to each patch of the target.
 
-    Parameters
-    ----------
-    query, target
-        (H, W, 3) uint8 RGB.
-    maps
-        (m, n) each, by title: the slices T[:, :, k, l]. What is above a map's median is coloured;
-        a ring marks its largest value.
-    patch
-        (k, l), framed in the query.
-    query_grid
-        (m', n').
-    partner
-        (i, j) of the target patch that truly shows the same, framed in green.
+    ``patch`` is (k, l) on ``query_grid`` (m', n'); ``maps`` by title are the slices T[:, :, k, l],
+    in which what is above the median is coloured, and the largest value has a ring; ``partner``,
+    (i, j), is the target patch that truly shows the same, framed in green.
 
     Examples
     --------
@@ -250,14 +227,7 @@ def patch_responses(
 
 
 def evidence_columns(query: Picture, target: Picture, evidences: Mapping[str, Evidence]) -> Figure:
-    """One pair under the maps of several kinds of evidence: targets above, the query below.
-
-    Parameters
-    ----------
-    query, target
-        (H, W, 3) uint8 RGB, as they were compared.
-    evidences
-        By the name over their column.
+    """One pair under several kinds of evidence, by name: targets above, the query below.
 
     Examples
     --------
@@ -269,20 +239,13 @@ def evidence_columns(query: Picture, target: Picture, evidences: Mapping[str, Ev
     """
     with subplots(2, len(evidences), figsize=(11, 5.2)) as (figure, axes):
         for column, (name, evidence) in zip(axes.T, evidences.items(), strict=True):
-            show_picture(column[0], overlay(target, _numpy(evidence.target_map)), name)
-            show_picture(column[1], overlay(query, _numpy(evidence.query_map)), "")
+            show_picture(column[0], overlay(target, evidence.target_map), name)
+            show_picture(column[1], overlay(query, evidence.query_map), "")
     return figure
 
 
 def map_strip(picture: Picture, maps: Mapping[str, ArrayLike]) -> Figure:
-    """One picture under several maps, side by side.
-
-    Parameters
-    ----------
-    picture
-        (H, W, 3) uint8 RGB.
-    maps
-        (m, n) ≥ 0 by title.
+    """One picture under several maps, (m, n) ≥ 0 by title, side by side.
 
     Examples
     --------
@@ -292,7 +255,7 @@ def map_strip(picture: Picture, maps: Mapping[str, ArrayLike]) -> Figure:
     """
     with _row([picture] * len(maps), width=11, height=4) as (figure, axes):
         for ax, (title, values) in zip(axes, maps.items(), strict=True):
-            show_picture(ax, overlay(picture, np.asarray(values, dtype=np.float64)), title)
+            show_picture(ax, overlay(picture, values), title)
     return figure
 
 
@@ -317,7 +280,3 @@ def _row(
     size = inner * sum(shares), inner + 0.35
     with subplots(1, len(shares), figsize=size, width_ratios=shares) as (figure, axes):
         yield figure, axes[0]
-
-
-def _numpy(values: Any) -> NDArray[np.float64]:
-    return np.asarray(values.detach().cpu(), dtype=np.float64)

@@ -9,22 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+from indiret.images import Picture
 
 INK = "#22252b"
-PAPER = "#fbfaf7"  # figures bring their own ground, so they need no second, dark version
+BACKGROUND = "#fbfaf7"  # figures bring their own, so they need no second, dark version
 GOOD, BAD, LINE = "#1b8a5a", "#b3402e", "#ffb000"
 STYLE: Any = {
-    "figure.facecolor": PAPER,
-    "axes.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
+    "figure.facecolor": BACKGROUND,
+    "axes.facecolor": BACKGROUND,
+    "savefig.facecolor": BACKGROUND,
     "figure.dpi": 110,
     "font.size": 10,
     "text.color": INK,
@@ -53,13 +51,11 @@ def subplots(
 ) -> Iterator[tuple[Figure, Any]]:
     """A figure and its (rows, columns) array of axes in the style, closed for pyplot at the end.
 
-    As the last line of a notebook cell the figure is shown once, and nothing is left open.
-
     Examples
     --------
     >>> with subplots(1, 2) as (figure, axes):
-    ...     axes.shape
-    (1, 2)
+    ...     axes.shape, plt.get_fignums()
+    ((1, 2), [1])
     >>> plt.get_fignums()
     []
     """

@@ -7,114 +7,66 @@ weights b.
 Chapter: *Sphere or plane?*
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from indiret.patches import patch_grid
+from indiret.retrieval import Points
 
-EVIDENCE_GRID = 14  # patches along the longer side of an evidence map, as networks have them
+EVIDENCE_GRID = 14, 14  # patches of an evidence map at most, as networks have them
 EXTENT = 5  # patches of a template, up and down and aside, over which support is averaged
 
 
 class PlaneCorrespondence(NamedTuple):
-    """Where a template's patches lie in the other photo, to a fraction of a patch.
+    """Where a template's patches lie in the other photo, to a fraction of a patch."""
 
-    ``template_points`` and ``matched_points`` are (K, L, 2), y and x from 0 to 1 in their photos;
-    ``support`` (K, L) ≥ 0 are the responses there.
-    """
-
-    template_points: Tensor
-    matched_points: Tensor
-    support: Tensor
-
-    # SHIM
-    @property
-    def places(self) -> Tensor:
-        return self.matched_points
-
-    # END SHIM
+    template_points: Tensor  # (K, L, 2)
+    matched_points: Tensor  # (K, L, 2), in the other photo
+    support: Tensor  # (K, L) ≥ 0, the responses there
 
 
 def smooth_support(support: Tensor) -> Tensor:
     """(K, L) ≥ 0: the root of the mean support around each of a template's patches.
 
-    A plane says where every patch lies, also one on blank wall without a response: it is as
-    likely to be right as the 5 × 5 patches around it are. The root brings weak parts nearer to
-    strong ones.
-
-    Examples
-    --------
-    >>> smooth_support(torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
-    tensor([[0.5774, 0.5774, 0.5774],
-            [0.5774, 0.5774, 0.5774],
-            [0.5774, 0.5774, 0.5774]])
+    A plane says where every patch lies, also one on blank wall: that is as likely to be right as
+    the 5 × 5 patches around it. The root brings weak parts nearer to strong ones.
     """
     around = F.avg_pool2d(support[None], EXTENT, 1, EXTENT // 2, count_include_pad=False)
     return around[0].sqrt()
 
 
 def splat(
-    parts: Iterable[tuple[Tensor, Tensor, Tensor]],
+    directions: Sequence[PlaneCorrespondence],
     target_shape: tuple[int, int],
     query_shape: tuple[int, int],
 ) -> Tensor:
     """Evidence M* (I, J, K, L) of two photos (height, width), 14 patches along the longer sides.
 
-    Each part is support (...) between target points and query points (..., 2); each point counts
-    for the four patches nearest to it.
+    Each point of the query's template in the target, and of the target's in the query where that is
+    given too, counts for the four patches nearest to it.
 
     Examples
     --------
-    >>> target, query = torch.tensor([[0.5, 0.25]]), torch.tensor([[0.5, 0.5]])
-    >>> pairs = splat([(torch.ones(1), target, query)], (140, 280), (20, 20))
+    >>> query, target = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[0.5, 0.25]]])
+    >>> forward = PlaneCorrespondence(query, target, torch.ones(1, 1))
+    >>> pairs = splat([forward], (140, 280), (20, 20))
     >>> pairs.shape, float(pairs.sum()), float(pairs[3, 3, 6, 6])
     (torch.Size([7, 14, 14, 14]), 1.0, 0.25)
     """
-    target_grid, query_grid = (
-        patch_grid(*shape, (EVIDENCE_GRID, EVIDENCE_GRID), "keep")
-        for shape in (target_shape, query_shape)
-    )
+    target_grid = patch_grid(*target_shape, EVIDENCE_GRID, "keep")
+    query_grid = patch_grid(*query_shape, EVIDENCE_GRID, "keep")
     pairs = torch.zeros(*target_grid, *query_grid)
-    for support, target_points, query_points in parts:
-        target = _bilinear_weights(target_points.flatten(0, -2), target_grid)
-        query = _bilinear_weights(query_points.flatten(0, -2), query_grid)
+    for backward, (*points, support) in enumerate(directions):
+        query_points, target_points = points[::-1] if backward else points
+        target = _bilinear_weights(target_points.flatten(0, 1), target_grid)
+        query = _bilinear_weights(query_points.flatten(0, 1), query_grid)
         pairs += torch.einsum("p,pij,pkl->ijkl", support.flatten(), target, query)
     return pairs
-
-
-def transfer_points(
-    points: NDArray[np.float64], source: Tensor, destination: Tensor
-) -> NDArray[np.float64]:
-    """Points moved by the affine map that takes places of one photo to those of another.
-
-    Parameters
-    ----------
-    points
-        (N, 2), y and x from 0 to 1 in the one photo.
-    source, destination
-        (..., 2), places in the one photo and in the other, y and x from 0 to 1.
-
-    Returns
-    -------
-    numpy.ndarray
-        (N, 2) in the other photo; they may lie outside of it.
-
-    Examples
-    --------
-    >>> source = torch.tensor([[0.25, 0.25], [0.25, 0.75], [0.75, 0.5]])
-    >>> transfer_points(np.array([[0.0, 1.0]]), source, source / 2 + 0.25).round(3).tolist()
-    [[0.25, 0.75]]
-    """
-    with_one = F.pad(source.reshape(-1, 2), (0, 1), value=1.0).double()
-    wanted = destination.reshape(-1, 2).double()
-    affine = torch.linalg.lstsq(with_one, wanted, driver="gelsd").solution
-    return np.asarray(np.column_stack([points, np.ones(len(points))]) @ affine.numpy())
 
 
 def _bilinear_weights(places: Tensor, grid: Sequence[int]) -> Tensor:
@@ -125,3 +77,11 @@ def _bilinear_weights(places: Tensor, grid: Sequence[int]) -> Tensor:
         at = (places[:, axis, None] * length - 0.5).clamp(0, length - 1)
         near.append((1 - (at - torch.arange(length)).abs()).clamp_min(0) * inside[:, None])
     return torch.einsum("pi,pj->pij", *near)
+
+
+def move_points(points: Points, source: Tensor, destination: Tensor) -> Points:
+    """Points (N, 2) moved by the affine map that fits ``source`` to ``destination``, (..., 2)."""
+    with_one = F.pad(source.reshape(-1, 2), (0, 1), value=1.0).double()
+    wanted = destination.reshape(-1, 2).double()
+    affine = torch.linalg.lstsq(with_one, wanted, driver="gelsd").solution
+    return np.asarray(np.column_stack([points, np.ones(len(points))]) @ affine.numpy())

@@ -17,31 +17,23 @@ from torch import Tensor
 class Plane(NamedTuple):
     """Query patch (k, l) lies at (i, j) = ``matrix`` (k, l) + ``offset`` of the target.
 
-    ``matrix`` is (2, 2) and ``offset`` (2,), float; places are patch indices and may lie between
-    patches. ``votes`` is the plane's mean response.
+    Places are patch indices, and may lie between patches.
     """
 
-    matrix: Tensor
-    offset: Tensor
-    votes: float
+    matrix: Tensor  # (2, 2)
+    offset: Tensor  # (2,)
+    votes: float  # its mean response
 
     def places(self, rows: int, columns: int) -> Tensor:
-        """Where the plane puts each patch of a query grid: (rows, columns, 2).
-
-        Examples
-        --------
-        >>> Plane(2 * torch.eye(2), torch.tensor([0.5, 0.0]), 1.0).places(1, 2).tolist()
-        [[[0.5, 0.0], [0.5, 2.0]]]
-        """
+        """Where the plane puts each patch of a query grid: (rows, columns, 2)."""
         return grid_places(rows, columns) @ self.matrix.mT + self.offset
 
 
 @cache
 def grid_places(rows: int, columns: int) -> Tensor:
     """(rows, columns, 2): the indices of every patch of a grid, float."""
-    return torch.stack(
-        torch.meshgrid(torch.arange(float(rows)), torch.arange(float(columns)), indexing="ij"), -1
-    )
+    axes = torch.arange(float(rows)), torch.arange(float(columns))
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
 
 
 def sample_plane(responses: Tensor, plane: Plane) -> Tensor:
@@ -66,14 +58,7 @@ def sample_plane(responses: Tensor, plane: Plane) -> Tensor:
 
 
 def read_at(responses: Tensor, at: Tensor) -> Tensor:
-    """responses[at[k, l], k, l], 0 outside the target; ``at`` is (K, L, ..., 2) whole numbers.
-
-    Examples
-    --------
-    >>> responses = torch.arange(6.0).view(2, 3, 1, 1)
-    >>> read_at(responses, torch.tensor([[[[1, 2], [0, 3]]]])).tolist()
-    [[[5.0, 0.0]]]
-    """
+    """responses[at[k, l], k, l], 0 outside the target; ``at`` is (K, L, ..., 2) whole numbers."""
     rows, columns, K, L = responses.shape
     i, j = at.unbind(-1)
     row, column = i.clamp(0, rows - 1), j.clamp(0, columns - 1)
@@ -87,38 +72,10 @@ def refine_plane(
 ) -> Plane:
     """Fit a plane to the responses near it: shear, stretch and places between patches.
 
-    Around the place where the plane puts a query patch, the centroid of the squared responses is
-    where it should lie, and their maximum its weight; A and t follow by weighted least squares. A
-    ridge of a tenth of all weight holds A near what it was, so that a few patches in a row do not
-    tilt it.
-
-    Parameters
-    ----------
-    responses
-        (I, J, K, L) float.
-    plane
-        Where to start.
-    reach
-        Target patches, up and down and aside, among which the centroid is taken.
-    rounds
-        How often.
-    floor
-        Responses count by how much they lie above this.
-
-    Returns
-    -------
-    Plane
-        ``votes`` is the mean over query patches of the best response within reach.
-
-    Examples
-    --------
-    >>> responses = torch.zeros(9, 9, 4, 4)
-    >>> for k in range(4):
-    ...     for l in range(4):
-    ...         responses[2 * k, 1 + 2 * l, k, l] = 1.0
-    >>> plane = refine_plane(responses, Plane(2 * torch.eye(2), torch.zeros(2), 0.0))
-    >>> plane.offset.round().tolist()
-    [0.0, 1.0]
+    Within ``reach`` of the place where the plane puts a query patch, the centroid of the squared
+    responses above ``floor`` is where it should lie, and their maximum its weight; A and t follow
+    by weighted least squares. A ridge of a tenth of all weight holds A near what it was, so that a
+    few patches in a row do not tilt it. ``votes`` of what comes back is the mean of those maxima.
     """
     K, L = responses.shape[2:]
     places = grid_places(K, L)

@@ -1,7 +1,7 @@
 """Oriented gradients of a whole picture at once, dense RootSIFT, and their whitening.
 
 Each patch of 4 × 4 cells of 4 pixels holds a histogram of eight directions for every cell, 128
-numbers r. Its whitened form is |r| · u / |u| with u = (r − mean) matrix, 64 numbers.
+numbers r. Its whitened form is ‖r‖ · u / ‖u‖ with u = (r − mean) matrix, 64 numbers.
 
 Chapter: *Sphere or plane?*
 """
@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from indiret.correlation import DIRECTIONS, FLAT_SLOPE
+from indiret.metrics import DIRECTIONS, FLAT_GRADIENT
 from indiret.patches import patch_grid
 
 CELL = 4  # pixels along a cell of gradients
@@ -27,11 +27,7 @@ FITTED = Path(__file__).parents[1] / "data" / "weights" / "planes.safetensors"
 
 @cache
 def fitted_tensors() -> dict[str, Tensor]:
-    """What ``python -m tools.fit_planes`` has made of Toytown's training photos.
-
-    ``mean`` (128,) and ``matrix`` (128, 64) of `whiten`, and patches of impostors; see
-    `indiret.planes.matching.shipped_impostors`.
-    """
+    """``mean`` (128,), ``matrix`` (128, 64) and impostors' patches, made by `tools.fit_planes`."""
     return load_file(FITTED)
 
 
@@ -53,22 +49,12 @@ def cell_grid(height: int, width: int, long_side: int) -> tuple[int, int]:
 def dense_rootsift(picture: np.ndarray, long_side: int) -> Tensor:
     """Oriented gradients of every patch of 4 × 4 cells, one patch a cell (RootSIFT).
 
-    What `indiret.correlation.oriented_gradients` gives for patches cut one by one, computed for
-    overlapping patches at once: the gradients of each cell are summed in eight directions, and a
-    patch takes the sums of its cells. A gradient counts in two directions and, unlike there, in the
-    neighbouring cells too, so that sums change smoothly when the picture moves.
+    What `indiret.metrics.oriented_gradients` gives for patches cut one by one, for overlapping
+    patches at once. A gradient counts in two directions and, unlike there, in the neighbouring
+    cells too, so that sums change smoothly when the picture moves.
 
-    Parameters
-    ----------
-    picture
-        (H, W, 3) uint8.
-    long_side
-        Pixels of the longer side after resizing; the aspect ratio is kept.
-
-    Returns
-    -------
-    Tensor
-        (rows, columns, 128) float32 ≥ 0, each of length 1 at most, less on flat ground.
+    The (H, W, 3) uint8 picture is made ``long_side`` pixels long first; see `cell_grid`. (rows,
+    columns, 128) float32 ≥ 0 come back, each of length 1 at most, less on flat ground.
 
     Examples
     --------
@@ -88,7 +74,7 @@ def dense_rootsift(picture: np.ndarray, long_side: int) -> Tensor:
     weight = (1 - torch.minimum(distance, DIRECTIONS - distance)).clamp_min(0)
     gradients = weight * torch.hypot(down, right)
     cells = F.unfold(_cell_sums(gradients)[None], PATCH_CELLS)[0].T
-    flat = FLAT_SLOPE * (PATCH_CELLS * CELL) ** 2  # what noise alone would sum to is no structure
+    flat = FLAT_GRADIENT * (PATCH_CELLS * CELL) ** 2  # what noise alone sums to is no structure
     roots = (cells / (cells.sum(1, keepdim=True) + flat)).sqrt()
     return roots.view(rows - PATCH_CELLS + 1, columns - PATCH_CELLS + 1, -1)
 
@@ -98,25 +84,7 @@ def whiten(patches: Tensor) -> Tensor:
 
     Gradients of neighbouring cells are correlated, and edges along walls are everywhere. Each of
     the 64 principal directions is divided by its standard deviation, so that unrelated patches are
-    nearly orthogonal.
-
-    Parameters
-    ----------
-    patches
-        (..., 128) from `dense_rootsift`.
-
-    Returns
-    -------
-    Tensor
-        (..., 64) float32, as long as the patches were: 1 at most, less on flat ground.
-
-    Examples
-    --------
-    >>> patches = dense_rootsift(torch.randint(0, 256, (40, 60, 3)).byte().numpy(), 60)
-    >>> whiten(patches).shape
-    torch.Size([7, 12, 64])
-    >>> torch.allclose(whiten(patches).norm(dim=-1), patches.norm(dim=-1))
-    True
+    nearly orthogonal. (..., 128) from `dense_rootsift` become (..., 64), as long as they were.
     """
     fitted = fitted_tensors()
     whitened = F.normalize((patches - fitted["mean"]) @ fitted["matrix"], dim=-1)

@@ -19,25 +19,20 @@ Chapter: *Sphere or plane?*
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from indiret.evidence import Evidence
 from indiret.images import Picture
-from indiret.planes.correspondence import (
-    PlaneCorrespondence,
-    smooth_support,
-    splat,
-    transfer_points,
-)
+from indiret.planes import voting
+from indiret.planes.correspondence import PlaneCorrespondence, move_points, smooth_support, splat
 from indiret.planes.geometry import Plane, grid_places, refine_plane
 from indiret.planes.gradients import (
     CELL,
@@ -47,27 +42,23 @@ from indiret.planes.gradients import (
     fitted_tensors,
     whiten,
 )
-from indiret.planes.voting import (
-    COSINE_THRESHOLD,
-    POPULARITY_FLOOR,
-    ScratchBuffer,
-    hough_votes_by_quarter,
-    max_pool_stride2,
-    normalise_by_popularity_,
-    responses,
-    sample_pooled,
-    threshold_relu_,
-    translation_grid,
+from indiret.retrieval import (
+    Points,
+    Retriever,
+    Scores,
+    check_kind,
+    register_retriever,
+    splice_scores,
+    top_share,
 )
-from indiret.reranking import Scores, best, lift
 
 STEP = 2  # every second patch of a template votes, which is a quarter of all
 BACKWARD_SHARE = 0.7  # of the photos, those with the highest forward scores
 QUARTER_WEIGHT = 0.5  # of the quarters' mean score beside that of the whole
 IMPOSTORS = 16  # pictures of other things that are matched with every photo beforehand
 CLOSE_WEIGHT = 0.5  # of a vote of a close template beside one of a large template
-UPRIGHT_WEIGHT = 2.0  # of an upright pair beside a turned one with equal votes
-PRODUCT = ScratchBuffer()
+UPRIGHT_WEIGHT = 2.0  # of an upright pair beside a turned one: few photos lie turned
+PRODUCT = voting.ScratchBuffer()
 
 
 @dataclass(frozen=True)
@@ -91,79 +82,41 @@ class PlaneConfig:
             )
 
 
-PLANE_CONFIGS = {  # by retriever's name
-    "planes": PlaneConfig(),
-    "planes-turned": PlaneConfig(turns=12),
-}
+PLANE_CONFIGS = {"planes": PlaneConfig(), "planes-turned": PlaneConfig(turns=12)}  # by name
 
 
 class Template(NamedTuple):
-    """``patches`` (K, L, D) that vote, and ``points`` (K, L, 2), their centres in the photo.
+    """Patches that vote."""
 
-    Points are y and x from 0 to 1.
-    """
-
-    patches: Tensor
-    points: Tensor
-
-    # SHIM
-    @property
-    def where(self) -> Tensor:
-        return self.points
-
-    # END SHIM
+    patches: Tensor  # (K, L, D)
+    points: Tensor  # (K, L, 2), their y and x from 0 to 1
 
 
 class PlaneFeatures(NamedTuple):
-    """What is kept of a photo: templates for each turn, and the patches of its pyramid.
-
-    ``close`` are the templates that look for the photo in a small part of another, ``coarse`` the
-    small ones. ``pyramid`` has (rows, columns, D) half for each size; ``shape`` is the photo's
-    height and width. ``background_score`` is that of `PlaneRetriever.background_score`.
-    """
+    """What is kept of a photo: templates for each turn, and the patches of its pyramid."""
 
     templates: tuple[Template, ...]
-    close: tuple[Template, ...]
+    close: tuple[Template, ...]  # that look for the photo in a small part of another
     coarse: tuple[Template, ...]
-    pyramid: tuple[Tensor, ...]
-    shape: tuple[int, int]
+    pyramid: tuple[Tensor, ...]  # (rows, columns, D) half for each size
+    shape: tuple[int, int]  # height and width of the photo
     background_score: float = 1.0
 
 
 class PlaneMatch(NamedTuple):
-    """The best plane of a template in a pyramid.
+    """The best plane of a template in a pyramid."""
 
-    ``votes`` is its mean response, times `CLOSE_WEIGHT` if a close template found it (``close``),
-    and ``z_score`` how far that lies above the mean of all planes, in their standard deviations;
-    ``level`` is the number of the size that it lies in, and ``translation`` its number among those
-    of that size. ``quarters`` is the mean of votes × z-score over the quarters of the template.
-    """
-
-    votes: float
-    z_score: float
-    level: int
-    translation: int
-    close: bool = False
-    quarters: float = 0.0
+    votes: float  # its mean response, times `CLOSE_WEIGHT` for a close template
+    z_score: float  # among all planes of the pair
+    level: int  # the number of its size in the pyramid
+    translation: int  # its number among those of that size
+    close: bool = False  # whether a close template found it
+    quarters: float = 0.0  # mean of votes × z-score over the quarters of the template
 
     @property
     def score(self) -> float:
         """Mean response × z-score, of the whole and of its quarters."""
         return self.votes * self.z_score + QUARTER_WEIGHT * self.quarters
-
-    # SHIM
-    @property
-    def size(self) -> int:
-        return self.level
-
-    # END SHIM
-
-    def template(self, features: PlaneFeatures, turn: int) -> Template:
-        """The template of a photo that found it."""
-        return (features.close if self.close else features.templates)[turn]
-
-
-NO_MATCH = PlaneMatch(0.0, 0.0, 0, 0)
 
 
 class PairMatch(NamedTuple):
@@ -171,21 +124,28 @@ class PairMatch(NamedTuple):
 
     turn: int
     forward: PlaneMatch
-    backward: PlaneMatch
+    backward: PlaneMatch = PlaneMatch(0.0, 0.0, 0, 0)
     background_score: float = 1.0  # of the target
 
     @property
     def score(self) -> float:
-        """The sum of both directions over the root of the target's background score.
-
-        Higher for an upright pair: few photos lie turned.
-        """
+        """The sum of both directions over the root of the target's background score."""
         both = self.forward.score + self.backward.score
         return both * (1.0 if self.turn else UPRIGHT_WEIGHT) / math.sqrt(self.background_score)
 
+    def directions(
+        self, query: PlaneFeatures, target: PlaneFeatures
+    ) -> Iterator[tuple[Template, PlaneFeatures, PlaneMatch]]:
+        """The template that found each plane, the photo it was found in, and its match."""
+        for source, searched, match, turn in (
+            (query, target, self.forward, self.turn),
+            (target, query, self.backward, -self.turn),
+        ):
+            yield (source.close if match.close else source.templates)[turn], searched, match
 
-class PlaneRetriever:
-    """Votes for planes as a retriever; see `indiret.ranking.Method`.
+
+class PlaneRetriever(Retriever):
+    """Votes for planes as a retriever.
 
     Examples
     --------
@@ -206,15 +166,15 @@ class PlaneRetriever:
         self.config = config
 
     def encode(self, picture: Picture) -> PlaneFeatures:
-        """Templates and pyramid, 1 MB for a photo of 4 : 3 and 46 KB for each turn."""
+        """Templates, pyramid and background score: 1 MB for a photo of 4 : 3, 46 KB a turn."""
         features = self.encode_query(picture)
         return features._replace(background_score=self.background_score(features))
 
     def encode_query(self, picture: Picture) -> PlaneFeatures:
         """The same without the background score, which only a target needs."""
-        config, turns = self.config, range(self.config.turns)
+        config = self.config
         templates, close, coarse = (
-            tuple(self._template(picture, turn, side) for turn in turns)
+            tuple(self._template(picture, turn, side) for turn in range(config.turns))
             for side in (config.template, config.close, config.coarse)
         )
         pyramid = tuple(self.patches(picture, side).half() for side in config.pyramid)
@@ -226,62 +186,64 @@ class PlaneRetriever:
 
     @torch.inference_mode()
     def background_score(self, features: PlaneFeatures) -> float:
-        """The median forward score of `IMPOSTORS` pictures of other things in this photo.
-
-        A photo full of windows has good planes for any query; how good, is known beforehand.
-        """
+        """How good the planes of any query are in this photo: high if it is full of windows."""
         features = to_float32(features)
         scores = [self.match(impostor, features, 0).score for impostor in self.impostors]
-        return max(float(np.median(scores)), POPULARITY_FLOOR)
+        return max(float(np.median(scores)), voting.POPULARITY_FLOOR)
 
     @cached_property
     def impostors(self) -> Sequence[PlaneFeatures]:
-        """The pictures of `background_score`: those that are shipped, whatever the config."""
-        return shipped_impostors()
+        """Templates of `IMPOSTORS` queries of Toytown's training part, whatever the config."""
+        found = []
+        for number in range(IMPOSTORS):
+            of_one = [fitted_tensors()[f"impostor.{number}.{one}"] for one in ("template", "close")]
+            large, close = ((Template(patches, torch.empty(0)),) for patches in of_one)
+            found.append(PlaneFeatures(large, close, coarse=(), pyramid=(), shape=(0, 0)))
+        return found
 
     def _template(self, picture: Picture, number: int, long_side: int) -> Template:
         """The template of a photo turned anticlockwise; patches that look past its edge are 0."""
         turn = 360 * number / self.config.turns
         turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BILINEAR, expand=True)
-        height, width = picture.shape[:2]
+        frame, sides = torch.tensor(turned.size[::-1]), torch.tensor(picture.shape[:2])
+        longest = max(picture.shape[:2])
         # a turned photo grows with its frame, so that things in it keep their size
-        side = round(long_side * max(turned.size) / max(height, width))
+        side = round(long_side * max(turned.size) / longest)
         patches = self.patches(np.asarray(turned), side)[::STEP, ::STEP]
-        rows, columns = cell_grid(turned.height, turned.width, side)
+        cells = torch.tensor(cell_grid(turned.height, turned.width, side))
         centres = STEP * grid_places(*patches.shape[:2]) + PATCH_CELLS / 2
-        pixels = centres / torch.tensor([rows, columns]) * torch.tensor(turned.size[::-1])
+        from_middle = centres / cells * frame - frame / 2
         back = np.deg2rad(turn)
         rotation = torch.tensor([[np.cos(back), np.sin(back)], [-np.sin(back), np.cos(back)]])
-        from_middle = pixels - torch.tensor(turned.size[::-1]) / 2
-        sides = torch.tensor([height, width])
         points = (from_middle @ rotation.float().mT + sides / 2) / sides
-        reach = PATCH_CELLS * CELL / 2 / long_side * max(height, width) / sides
+        reach = PATCH_CELLS * CELL / 2 / long_side * longest / sides
         inside = ((points >= reach * 0.7) & (points <= 1 - reach * 0.7)).all(-1) | (turn % 90 == 0)
         return Template((patches * inside[..., None]).contiguous(), points)
 
     def pooled_responses(self, template: Template, patches: Tensor) -> Tensor:
         """T around every second patch of a picture (I, J, D): (I', J', K, L), halves rounded up."""
-        pooled = max_pool_stride2(responses(patches, template.patches, PRODUCT))
-        return normalise_by_popularity_(threshold_relu_(pooled))
+        cosines = voting.responses(patches, template.patches, PRODUCT)
+        pooled = voting.threshold_relu_(voting.max_pool_stride2(cosines))
+        return voting.normalise_by_popularity_(pooled)
 
     def best_plane(self, template: Template, pyramid: Sequence[Tensor]) -> PlaneMatch:
         """The best plane of a template in all sizes of a photo."""
-        levels = []
-        for patches in pyramid:
-            pooled = self.pooled_responses(template, patches)
-            quarters = hough_votes_by_quarter(pooled, split=self.split)
-            levels.append(quarters.flatten(2).flatten(0, 1))
-        quarters = torch.cat(levels, 1)  # (4, planes)
+        pooled = (self.pooled_responses(template, patches) for patches in pyramid)
+        levels = [voting.hough_votes_by_quarter(one, split=self.split).flatten(2) for one in pooled]
+        quarters = torch.cat(levels, 2).flatten(0, 1)  # (4, planes)
         votes = torch.cat([quarters.sum(0, keepdim=True), len(quarters) * quarters])
         deviation, mean = torch.std_mean(votes, 1)
         highest, at = votes.max(1)
         z_scores = (highest - mean) / (deviation + 1e-9)
-        starts = np.cumsum([0, *(level.shape[1] for level in levels)])
+        starts = np.cumsum([0, *(level.shape[2] for level in levels)])
         level = int(np.searchsorted(starts, int(at[0]), side="right")) - 1
-        translation = int(at[0]) - int(starts[level])
-        of_quarters = float((highest * z_scores)[1:].mean())
-        found = float(highest[0]), float(z_scores[0]), level, translation
-        return PlaneMatch(*found, quarters=of_quarters)
+        return PlaneMatch(
+            float(highest[0]),
+            float(z_scores[0]),
+            level,
+            translation=int(at[0]) - int(starts[level]),
+            quarters=float((highest * z_scores)[1:].mean()),
+        )
 
     def match(self, source: PlaneFeatures, searched: PlaneFeatures, turn: int) -> PlaneMatch:
         """The best plane of one photo in another: of its large template, or of its close one."""
@@ -304,30 +266,24 @@ class PlaneRetriever:
         that turn, and the target by its template turned the other way.
         """
         few = self.config.coarse_levels
-        return max(
-            (
-                PairMatch(
-                    turn,
-                    self.best_plane(template, target.pyramid[:few]),
-                    self.best_plane(target.coarse[-turn], query.pyramid[:few]),
-                    target.background_score,
-                )
-                for turn, template in enumerate(query.coarse)
-            ),
-            key=lambda match: match.score,
-        )
+        matches = []
+        for turn, template in enumerate(query.coarse):
+            forward = self.best_plane(template, target.pyramid[:few])
+            backward = self.best_plane(target.coarse[-turn], query.pyramid[:few])
+            matches.append(PairMatch(turn, forward, backward, target.background_score))
+        return max(matches, key=lambda match: match.score)
 
     def match_forward(
         self, query: PlaneFeatures, target: PlaneFeatures, turn: int | None = None
     ) -> PairMatch:
         """The best plane of query in target, in a turn that is given or that `coarse_match` finds.
 
-        Photos are in float32; see `to_float32`.
+        Photos are in float32 here and below.
         """
         if turn is None:
             turn = self.coarse_match(query, target).turn if len(query.coarse) > 1 else 0
         forward = self.match(query, target, turn)
-        return PairMatch(turn, forward, NO_MATCH, target.background_score)
+        return PairMatch(turn, forward, background_score=target.background_score)
 
     def match_backward(
         self, query: PlaneFeatures, target: PlaneFeatures, match: PairMatch
@@ -343,121 +299,79 @@ class PlaneRetriever:
 
     @torch.inference_mode()
     def score(self, query: PlaneFeatures, database: Sequence[PlaneFeatures]) -> Scores:
-        """Scores of the best planes of both directions, (len(database),); see `score_all`."""
+        """Scores of the best planes of both directions, (len(database),)."""
         return self.score_all(query, database)[0]
 
     def score_all(
         self, query: PlaneFeatures, database: Sequence[PlaneFeatures]
     ) -> tuple[Scores, dict[int, PairMatch]]:
-        """Scores of photos, and by their places the matches of both directions.
-
-        A share `BACKWARD_SHARE` of the photos, those with the highest forward scores and
-        `indiret.reranking.LEAST` at least, are matched backward, too; the others keep their order
-        below.
-        """
+        """Scores of photos, and by their places the matches of those also matched backward."""
         if not database:
             return np.empty(0), {}
         query = to_float32(query)
         forward = [self.match_forward(query, to_float32(one)) for one in database]
         scores = np.array([match.score for match in forward])
-        places = best(scores, BACKWARD_SHARE)
-        matches = {
-            int(at): self.match_backward(query, to_float32(database[at]), forward[at])
-            for at in places
-        }
-        return lift(scores, places, [match.score for match in matches.values()]), matches
+        places = top_share(scores, BACKWARD_SHARE)
+        matches = {}
+        for at in places.tolist():
+            matches[at] = self.match_backward(query, to_float32(database[at]), forward[at])
+        return splice_scores(scores, places, [match.score for match in matches.values()]), matches
 
     def explain(
         self, query: PlaneFeatures, target: PlaneFeatures, kind: str | None = None
     ) -> Evidence:
-        """Which patches the best planes of both directions put where; see `Evidence`.
-
-        Each direction has the part that it has in the score of the pair, and its support is
-        averaged by `smooth_support`. The grids have 14 patches along the longer sides.
-
-        Raises
-        ------
-        ValueError
-            If ``kind`` is not one of `evidence_kinds`.
-        """
-        self._check_kind(kind)
-        query, target = to_float32(query), to_float32(target)
-        match = self.match_both(query, target)
-        forward, backward = self.correspondences(query, target, match)
-        smooth = [smooth_support(one.support) for one in (forward, backward)]
-        weights = [
-            direction.score * support / support.sum().clamp_min(1e-12)
-            for direction, support in zip(match[1:3], smooth, strict=True)
-        ]
-        parts = (
-            (weights[0], forward.matched_points, forward.template_points),
-            (weights[1], backward.template_points, backward.matched_points),
-        )
-        return Evidence(match.score, splat(parts, target.shape, query.shape))
-
-    def _check_kind(self, kind: str | None) -> None:
-        if kind not in (None, *self.evidence_kinds):
-            known = ", ".join(self.evidence_kinds)
-            raise ValueError(f"evidence {kind!r} is not known here; choose from {known}.")
+        """Which patches the best planes put where, each direction by its part in the score."""
+        check_kind(self, kind)
+        match, found = self.correspondences(query, target)
+        weighted = []
+        for one, direction in zip(found, (match.forward, match.backward), strict=True):
+            support = smooth_support(one.support)
+            weights = direction.score * support / support.sum().clamp_min(1e-12)
+            weighted.append(one._replace(support=weights))
+        return Evidence(match.score, splat(weighted, target.shape, query.shape))
 
     def transfer_points(
-        self, query: PlaneFeatures, target: PlaneFeatures, points: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+        self, query: PlaneFeatures, target: PlaneFeatures, points: Points
+    ) -> Points:
         """Where the better direction's plane puts points of the query, (N, 2) y and x, 0 to 1."""
-        query, target = to_float32(query), to_float32(target)
-        match = self.match_both(query, target)
-        forward, backward = self.correspondences(query, target, match)
+        match, (forward, backward) = self.correspondences(query, target)
         if match.forward.score >= match.backward.score:
-            return transfer_points(points, forward.template_points, forward.matched_points)
-        return transfer_points(points, backward.matched_points, backward.template_points)
+            return move_points(points, forward.template_points, forward.matched_points)
+        return move_points(points, backward.matched_points, backward.template_points)
 
     def correspondences(
-        self, query: PlaneFeatures, target: PlaneFeatures, match: PairMatch
-    ) -> tuple[PlaneCorrespondence, PlaneCorrespondence]:
-        """Where the query's template lies in the target, and the target's in the query."""
-        return (
-            self.plane_correspondence(
-                match.forward.template(query, match.turn), target, match.forward
-            ),
-            self.plane_correspondence(
-                match.backward.template(target, -match.turn), query, match.backward
-            ),
-        )
+        self, query: PlaneFeatures, target: PlaneFeatures
+    ) -> tuple[PairMatch, list[PlaneCorrespondence]]:
+        """The match of a pair, and where it puts each template's patches in the other photo."""
+        query, target = to_float32(query), to_float32(target)
+        match = self.match_both(query, target)
+        return match, [self.plane_correspondence(*one) for one in match.directions(query, target)]
 
     def plane_correspondence(
         self, template: Template, searched: PlaneFeatures, match: PlaneMatch
     ) -> PlaneCorrespondence:
-        """Where a template's patches lie by a match's plane, fitted to the responses near it."""
-        cosines = responses(searched.pyramid[match.level], template.patches)
-        plane = refine_plane(cosines, voted_plane(cosines.shape, match), floor=COSINE_THRESHOLD)
-        support, _ = sample_pooled(cosines, plane)
-        matched = self.matched_points(plane, support.shape, searched, match)
+        """Where a template's patches lie by the fitted plane of a match."""
+        cosines, _, plane, matched = self.fit_plane(template, searched, match)
+        support, _ = voting.sample_pooled(cosines, plane)
         return PlaneCorrespondence(template.points, matched, support)
 
-    def matched_points(
-        self, plane: Plane, grid: Sequence[int], searched: PlaneFeatures, match: PlaneMatch
-    ) -> Tensor:
-        """(K, L, 2): where a plane puts the patches of a template of a grid (K, L) in the photo."""
+    def fit_plane(
+        self, template: Template, searched: PlaneFeatures, match: PlaneMatch
+    ) -> tuple[Tensor, Plane, Plane, Tensor]:
+        """The plane of a match as it was voted for, and as fitted to the responses near it.
+
+        They come back after the cosines (I, J, K, L) in the size where it lies, and before the
+        points, (K, L, 2), where the fitted one puts the template's patches.
+        """
+        cosines = voting.responses(searched.pyramid[match.level], template.patches, PRODUCT)
+        rows, columns, K, L = cosines.shape
+        _, wide = voting.translation_grid(((rows + 1) // 2, (columns + 1) // 2, K, L))
+        a, b = divmod(match.translation, wide)
+        offset = 2.0 * torch.tensor([a - K // 2, b - L // 2])  # every second patch has a response
+        voted = Plane(STEP * torch.eye(2), offset, match.votes)
+        fitted = refine_plane(cosines, voted, floor=voting.COSINE_THRESHOLD)
         cells = torch.tensor(cell_grid(*searched.shape, self.config.pyramid[match.level]))
-        return (plane.places(*grid) + PATCH_CELLS / 2) / cells
-
-    # SHIM: names before the protocol of retrievers, and those that the explorer of planes uses
-    prepare, prepare_query, carry = encode, encode_query, transfer_points
-    find, land = best_plane, plane_correspondence
-
-    def evidence(self, query: PlaneFeatures, target: PlaneFeatures) -> dict[str, Tensor]:
-        return {self.evidence_kinds[0]: self.explain(query, target).pairs}
-
-    # END SHIM
-
-
-def voted_plane(shape: Sequence[int], match: PlaneMatch) -> Plane:
-    """The plane of a match as it was voted for, in responses of a shape (I, J, K, L)."""
-    rows, columns, K, L = shape
-    _, wide = translation_grid(((rows + 1) // 2, (columns + 1) // 2, K, L))
-    a, b = divmod(match.translation, wide)
-    offset = 2.0 * torch.tensor([a - K // 2, b - L // 2])  # every second patch has a response
-    return Plane(STEP * torch.eye(2), offset, match.votes)
+        return cosines, voted, fitted, (fitted.places(K, L) + PATCH_CELLS / 2) / cells
 
 
 def to_float32(features: PlaneFeatures) -> PlaneFeatures:
@@ -465,20 +379,9 @@ def to_float32(features: PlaneFeatures) -> PlaneFeatures:
     return features._replace(pyramid=tuple(patches.float() for patches in features.pyramid))
 
 
-@cache
-def shipped_impostors() -> tuple[PlaneFeatures, ...]:
-    """Large and close templates of `IMPOSTORS` queries of Toytown's training part.
-
-    Examples
-    --------
-    >>> len(shipped_impostors()), shipped_impostors()[0].templates[0].patches.shape[2]
-    (16, 64)
-    """
-    found = []
-    for number in range(IMPOSTORS):
-        large, close = (
-            Template(fitted_tensors()[f"impostor.{number}.{kind}"], torch.empty(0))
-            for kind in ("template", "close")
-        )
-        found.append(PlaneFeatures((large,), (close,), coarse=(), pyramid=(), shape=(0, 0)))
-    return tuple(found)
+register_retriever("planes", "votes for planes of the tensor, from gradients alone", PlaneRetriever)
+register_retriever(
+    "planes-turned",
+    "the same for photos that may lie turned",
+    lambda: PlaneRetriever(PLANE_CONFIGS["planes-turned"]),
+)

@@ -4,16 +4,12 @@ The votes of a plane are a mean over the template's patches. This network sees t
 their places instead: T sampled along the best plane of either direction is a picture of the
 template, one channel for each thing that is known of a response. 2-D convolutions give each patch
 the probability that the plane is right there, and the pair z_relevant − z_irrelevant, to which the
-scores of the votes are added. It can only judge planes that votes have found, so it costs little
-more than they do.
+scores of the votes are added. It judges what votes have found, so it costs little more.
 
 Chapter: *Sphere or plane?*
 """
 
-from __future__ import annotations
-
 import json
-import os
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,14 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from indiret.checkpoints import find_weights, holds, load_tensors, restore, save_tensors
 from indiret.evidence import Evidence
-from indiret.networks import WEIGHTS, file_name
-from indiret.planes.correspondence import smooth_support, splat
+from indiret.planes.correspondence import PlaneCorrespondence, smooth_support, splat
 from indiret.planes.matching import (
     PLANE_CONFIGS,
     PairMatch,
@@ -37,42 +30,35 @@ from indiret.planes.matching import (
     PlaneRetriever,
     to_float32,
 )
-from indiret.planes.samples import CHANNELS, DIRECTIONS, NUMBERS, READS, collate, sample_pair
-from indiret.reranking import best, lift
+from indiret.planes.samples import CHANNELS, NORM, NUMBERS, READS, collate, sample_pair
+from indiret.retrieval import (
+    Scores,
+    check_kind,
+    register_family,
+    register_retriever,
+    splice_scores,
+    top_share,
+)
 
 NAME = "plane-net"
-JUDGED = 0.5  # share of the database; see book/decisions/0016_plane_network
 
 
 class PlaneOutput(NamedTuple):
-    """``logits`` (B, 2), relevant second; ``support`` (B, 2, K, L), logits of right patches.
+    """What the network says of B pairs; with the votes in its loss, it learns less that is new."""
 
-    ``margin`` (B,) is z_relevant − z_irrelevant with the scores of both directions' votes. The
-    network is trained by its logits alone: with the votes, it learns less that is new.
-    """
-
-    logits: Tensor
-    support: Tensor
-    margin: Tensor
+    logits: Tensor  # (B, 2), relevant second
+    support: Tensor  # (B, 2, K, L), logits of right patches
+    margin: Tensor  # (B,), z_relevant − z_irrelevant with the scores of both directions' votes
 
 
 class PlaneNetwork(nn.Module):
     """Three 2-D convolutions over the samples of either direction, and a small head over both.
 
-    Parameters
-    ----------
-    width
-        Channels of a convolution.
-
-    Attributes
-    ----------
-    calibration
-        (2,): a and b of probability = sigmoid(a · margin + b).
+    ``calibration`` has a and b of probability = sigmoid(a · margin + b).
 
     Examples
     --------
-    >>> network = PlaneNetwork()
-    >>> output = network(torch.rand(3, 2, 8, 13, 9), torch.rand(3, 2, 8))
+    >>> output = PlaneNetwork()(torch.rand(3, 2, 8, 13, 9), torch.rand(3, 2, 8))
     >>> output.logits.shape, output.support.shape
     (torch.Size([3, 2]), torch.Size([3, 2, 13, 9]))
     """
@@ -88,28 +74,20 @@ class PlaneNetwork(nn.Module):
         self.convolutions = nn.Sequential(*layers)
         self.support = nn.Conv2d(width, 1, 1)
         pooled = 2 * width + 1 + len(NUMBERS)
-        self.head = nn.Sequential(
-            nn.Linear(DIRECTIONS * pooled, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2)
-        )
+        layers = [nn.Linear(2 * pooled, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2)]
+        self.head = nn.Sequential(*layers)
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
 
     def forward(self, maps: Tensor, numbers: Tensor) -> PlaneOutput:
         """Judge B pairs, with ``maps`` (B, 2, C, K, L) and ``numbers`` (B, 2, G) of `collate`."""
-        here = (maps[:, :, CHANNELS.index("norm")] > 0).flatten(0, 1)[:, None]
+        here = (maps[:, :, NORM] > 0).flatten(0, 1)[:, None]
         features = self.convolutions(maps.flatten(0, 1)) * here
         support = self.support(features)
         counted = here.sum((2, 3)).clamp_min(1)
         share = support.sigmoid() * here
-        pooled = torch.cat(
-            [
-                (features * share).sum((2, 3)) / counted,
-                features.sum((2, 3)) / counted,
-                share.sum((2, 3)) / counted,
-            ],
-            1,
-        )
-        both = torch.cat([pooled.unflatten(0, maps.shape[:2]), numbers], 2)
-        logits = self.head(both.flatten(1))
+        means = [one.sum((2, 3)) / counted for one in (features * share, features, share)]
+        pooled = torch.cat(means, 1).unflatten(0, maps.shape[:2])
+        logits = self.head(torch.cat([pooled, numbers], 2).flatten(1))
         scores = numbers[:, :, NUMBERS.index("score")].sum(1)
         margin = logits[:, 1] - logits[:, 0] + scores
         return PlaneOutput(logits, support[:, 0].unflatten(0, maps.shape[:2]), margin)
@@ -118,40 +96,26 @@ class PlaneNetwork(nn.Module):
 class PlaneNetRetriever(PlaneRetriever):
     """Votes for planes, the better part of them judged by the network.
 
-    Parameters
-    ----------
-    network
-        From `load_plane_network`, or an untrained one.
-    config
-        Of the votes.
-    judged
-        Share of the database that the network judges, `indiret.reranking.LEAST` photos at least;
-        the others keep the order of their votes below.
-
-    Raises
-    ------
-    ValueError
-        If the share is not between 0 and 1.
+    It judges a share ``judged`` of the database, `indiret.retrieval.LEAST` photos at least; see
+    book/decisions/0016_plane_network. The others keep the order of their votes below. Raises
+    ValueError if the share is not between 0 and 1.
 
     Examples
     --------
     >>> retriever = PlaneNetRetriever(PlaneNetwork())
-    >>> picture = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    >>> features = retriever.encode(picture.repeat(10, axis=0).repeat(10, axis=1))
-    >>> retriever.score(features, [features]).shape
-    (1,)
+    >>> features = retriever.encode(np.zeros((120, 160, 3), dtype=np.uint8))
     >>> retriever.explain(features, features).pairs.shape
     torch.Size([10, 14, 10, 14])
     """
 
-    BATCH = 64  # pairs that are judged at once
+    batch = 64  # pairs that are judged at once
     evidence_kinds = ("support",)
 
     def __init__(
         self,
         network: PlaneNetwork,
         config: PlaneConfig = PLANE_CONFIGS["planes"],
-        judged: float = JUDGED,
+        judged: float = 0.5,
     ):
         if not 0 <= judged <= 1:
             raise ValueError(f"judged={judged} is no share of the database; give 0 to 1.")
@@ -159,28 +123,28 @@ class PlaneNetRetriever(PlaneRetriever):
         self.network, self.judged = network.eval(), judged
 
     @torch.inference_mode()
-    def score(self, query: PlaneFeatures, database: Sequence[PlaneFeatures]) -> NDArray[np.float64]:
+    def score(self, query: PlaneFeatures, database: Sequence[PlaneFeatures]) -> Scores:
         """Margins of what the network judges, less for what it does not, (len(database),)."""
         if not database:
             return np.empty(0)
         query = to_float32(query)
         scores, matches = self.score_all(query, database)
-        kept = best(scores, self.judged)
+        kept = top_share(scores, self.judged)
         pairs = [(database[place], matches.get(int(place))) for place in kept]
-        return lift(scores, kept, self.margins(query, pairs))
+        return splice_scores(scores, kept, self.margins(query, pairs))
 
     def margins(
         self, query: PlaneFeatures, pairs: Sequence[tuple[PlaneFeatures, PairMatch | None]]
-    ) -> NDArray[np.float64]:
+    ) -> Scores:
         """The network's margins of targets and their matches, one batch at a time."""
         samples = (sample_pair(self, query, target, match) for target, match in pairs)
         margins = [torch.empty(0)]
         with torch.inference_mode():
-            while few := list(islice(samples, self.BATCH)):
+            while few := list(islice(samples, self.batch)):
                 margins.append(self.network(*collate(few)).margin)
         return torch.cat(margins).double().numpy()
 
-    def probability(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    def probability(self, scores: Scores) -> Scores:
         """Calibrated probability that a pair is relevant."""
         slope, offset = self.network.calibration.double().tolist()
         return np.asarray(1 / (1 + np.exp(-(slope * scores + offset))))
@@ -188,86 +152,54 @@ class PlaneNetRetriever(PlaneRetriever):
     def explain(
         self, query: PlaneFeatures, target: PlaneFeatures, kind: str | None = None
     ) -> Evidence:
-        """Which patches support the match, and where the planes put them; see `Evidence`.
-
-        Support is the network's probability that a patch is right, averaged by `smooth_support`.
-        The grids have 14 patches along the longer sides.
-        """
-        self._check_kind(kind)
+        """Which patches are right by the network, and where the planes put them."""
+        check_kind(self, kind)
         samples = sample_pair(self, query, target)
         with torch.inference_mode():
             output = self.network(*collate([samples]))
-        parts = []
-        for number, one in enumerate(samples):
+        found = []
+        for one, support in zip(samples, output.support[0], strict=True):
             K, L = one.maps.shape[1:]
-            right = output.support[0, number, :K, :L].sigmoid() * (one.maps[6] > 0)
-            points = one.matched_points, one.template_points
-            parts.append((smooth_support(right), *(points[::-1] if number else points)))
-        return Evidence(float(output.margin), splat(parts, target.shape, query.shape))
+            right = smooth_support(support[:K, :L].sigmoid() * (one.maps[NORM] > 0))
+            found.append(PlaneCorrespondence(one.template_points, one.matched_points, right))
+        return Evidence(float(output.margin), splat(found, target.shape, query.shape))
 
 
 def save_plane_network(
     network: PlaneNetwork, path: Path, extra: Mapping[str, str] | None = None
 ) -> None:
-    """Write weights, width and calibration as one safetensors file, whole or not at all.
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> path = Path(mkdtemp()) / "small.safetensors"
-    >>> save_plane_network(PlaneNetwork(width=4), path)
-    >>> load_plane_network(path).width
-    4
-    """
+    """Write weights, width and calibration as one safetensors file, whole or not at all."""
     metadata = {**(extra or {}), NAME: json.dumps({"width": network.width, "reads": READS})}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    save_file(network.state_dict(), unfinished, metadata)
-    os.replace(unfinished, path)
+    save_tensors(path, network.state_dict(), metadata)
 
 
 def load_plane_network(path: str | Path = NAME) -> PlaneNetwork:
     """A trained network in eval mode: the shipped one, or a file of `save_plane_network`.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is not one of `save_plane_network`, whole and finite, or was made for other
-        channels.
+    Raises FileNotFoundError if there is none, ValueError if it is not such a file, whole and
+    finite, or was made for other channels.
     """
-    path = WEIGHTS / file_name(NAME) if path == NAME else Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; give one that indiret train made.")
+    path = find_weights(path)
+    metadata, tensors = load_tensors(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            settings = json.loads((file.metadata() or {})[NAME])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        settings = json.loads(metadata[NAME])
         if settings["reads"] != list(READS):
             raise ValueError(f"it reads {', '.join(settings['reads'])}")
         network = PlaneNetwork(settings["width"])
-        network.load_state_dict(tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is no file of {NAME} ({reason}); train it again.") from error
-    if not all(values.isfinite().all() for values in tensors.values()):
-        raise ValueError(f"the weights in {path} hold NaN or infinity; train it again.")
-    return network.eval()
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no file of {NAME} ({error!r}); train it again.") from error
+    restore(network, tensors, path)
+    return network
 
 
-def is_plane_network(name: str) -> bool:
-    """Whether a name is `NAME`, or a file of such a network.
-
-    Examples
-    --------
-    >>> is_plane_network("plane-net"), is_plane_network("base")
-    (True, False)
-    """
-    if name == NAME or not name.endswith(".safetensors") or not Path(name).is_file():
-        return name == NAME
-    try:
-        with safe_open(name, framework="pt") as file:
-            return NAME in (file.metadata() or {})
-    except SafetensorError:
-        return False  # whoever loads it says what is wrong
+register_retriever(
+    NAME,
+    "votes for planes, judged by a small network over its samples",
+    lambda: PlaneNetRetriever(load_plane_network()),
+)
+register_family(
+    "PLANE-NET.safetensors",
+    "a network over planes that indiret train made",
+    lambda name: name.endswith(".safetensors") and holds(name, NAME),
+    lambda name: PlaneNetRetriever(load_plane_network(name)),
+)

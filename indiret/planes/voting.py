@@ -24,22 +24,12 @@ POPULARITY_FLOOR = 0.001  # added to a target patch's mean response before the d
 
 
 class ScratchBuffer(threading.local):
-    """Memory that is used again, of each thread its own.
-
-    Fresh memory of the size of T comes from the system page by page, which takes as long as the
-    product that fills it, and ten times as long as `indiret.planes.matching.to_float32`.
-    """
+    """Memory of each thread that is used again: fresh memory takes as long as T's product."""
 
     numbers = torch.empty(0)
 
     def view(self, *shape: int) -> Tensor:
-        """Numbers of a shape, to be written over; those of the last call are lost.
-
-        Examples
-        --------
-        >>> ScratchBuffer().view(2, 3).shape
-        torch.Size([2, 3])
-        """
+        """Numbers of a shape, to be written over; those of the last call are lost."""
         size = math.prod(shape)
         if self.numbers.numel() < size:
             with torch.inference_mode(False):  # so that it may be written to outside of it, too
@@ -49,8 +39,6 @@ class ScratchBuffer(threading.local):
 
 def responses(target: Tensor, template: Tensor, buffer: ScratchBuffer | None = None) -> Tensor:
     """Cosines of the patches of a target (I, J, D) and of a template (K, L, D): (I, J, K, L).
-
-    In fresh memory, or in that of ``buffer``.
 
     Examples
     --------
@@ -63,13 +51,7 @@ def responses(target: Tensor, template: Tensor, buffer: ScratchBuffer | None = N
 
 
 def threshold_relu_(responses: Tensor) -> Tensor:
-    """What is above `COSINE_THRESHOLD`, and 0 for the rest. In place.
-
-    Examples
-    --------
-    >>> threshold_relu_(torch.tensor([-1.0, 0.25, 0.75]))
-    tensor([0.0000, 0.0000, 0.4500])
-    """
+    """What is above `COSINE_THRESHOLD`, and 0 for the rest. In place."""
     return responses.sub_(COSINE_THRESHOLD).clamp_min_(0)
 
 
@@ -78,12 +60,6 @@ def normalise_by_popularity_(responses: Tensor) -> Tensor:
 
     A patch of foliage or of a row of windows responds to many template patches, and tells little
     about each.
-
-    Examples
-    --------
-    >>> normalise_by_popularity_(torch.tensor([[1.0, 0.0], [1.0, 1.0]]).view(1, 2, 2, 1)).flatten(2)
-    tensor([[[1.4128, 0.0000],
-             [0.9995, 0.9995]]])
     """
     return responses.mul_((responses.mean((2, 3), keepdim=True) + POPULARITY_FLOOR).rsqrt_())
 
@@ -92,8 +68,7 @@ def max_pool_stride2(responses: Tensor) -> Tensor:
     """Maxima of 3 × 3 target patches around every second one: (I, J, ...) to halves, rounded up.
 
     A plane may then miss by one patch, and planes that lie one patch apart need not be told apart:
-    three quarters of the votes need not be counted. `torch.nn.functional.max_pool2d` of the last
-    two dimensions does the same in twice the time.
+    three quarters of the votes need not be counted. `F.max_pool2d` takes twice as long.
 
     Examples
     --------
@@ -111,26 +86,11 @@ def max_pool_stride2(responses: Tensor) -> Tensor:
 
 
 def hough_votes(responses: Tensor, step: int = 1) -> Tensor:
-    """Mean responses along all planes (i, j) = step · (k, l) + t, by strides of one memory.
+    """Mean of responses (I, J, K, L) along all planes (i, j) = step · (k, l) + t: (I', J').
 
-    Parameters
-    ----------
-    responses
-        (I, J, K, L).
-    step
-        Target patches from one template patch to the next.
-
-    Returns
-    -------
-    Tensor
-        (I', J'): entry (a, b) belongs to t = (a − K', b − L') with K' = step · K // 2 and
-        L' = step · L // 2, so that up to half the template may lie outside the target, where
-        responses are 0. See `translation_grid` for I' and J'.
-
-    Raises
-    ------
-    ValueError
-        If the responses are not 4-D or the step is below 1.
+    Entry (a, b) belongs to t = (a − K', b − L') with K' = step · K // 2 and L' = step · L // 2, so
+    that up to half the template may lie outside the target, where responses are 0. Raises
+    ValueError if the responses are not 4-D or the step is below 1.
 
     Examples
     --------
@@ -147,15 +107,8 @@ def hough_votes(responses: Tensor, step: int = 1) -> Tensor:
 def hough_votes_by_quarter(responses: Tensor, step: int = 1, split: int = 2) -> Tensor:
     """What each part of the template has in the votes of the whole: (split, split, I', J').
 
-    First along each row k of the template, then over the rows. The sum over all parts is
-    `hough_votes`, whose parameters and errors these are.
-
-    Examples
-    --------
-    >>> responses = torch.rand(12, 9, 6, 5)
-    >>> quarters = hough_votes_by_quarter(responses)
-    >>> quarters.shape, torch.allclose(quarters.sum((0, 1)), hough_votes(responses))
-    (torch.Size([2, 2, 13, 9]), True)
+    First along each row k of the template, then over the rows, by strides of one memory. The sum
+    over all parts is `hough_votes`.
     """
     if responses.ndim != 4 or step < 1:
         raise ValueError(
@@ -179,17 +132,9 @@ def hough_votes_by_quarter(responses: Tensor, step: int = 1, split: int = 2) -> 
 
 
 def translation_grid(shape: Sequence[int], step: int = 1) -> tuple[int, int]:
-    """(I', J'): the translations that `hough_votes` tries for responses of shape (I, J, K, L).
-
-    Examples
-    --------
-    >>> translation_grid((20, 30, 4, 4), step=2)
-    (22, 32)
-    """
-    rows, columns = (
-        target + 2 * (step * template // 2) - step * (template - 1)
-        for target, template in zip(shape[:2], shape[2:], strict=True)
-    )
+    """(I', J'): the translations that `hough_votes` tries for responses of shape (I, J, K, L)."""
+    sides = zip(shape[:2], shape[2:], strict=True)
+    rows, columns = (I + 2 * (step * K // 2) - step * (K - 1) for I, K in sides)
     return rows, columns
 
 
@@ -198,13 +143,6 @@ def sample_pooled(cosines: Tensor, plane: Plane) -> tuple[Tensor, Tensor]:
 
     Both are bilinear between patches, as `indiret.planes.geometry.sample_plane` of T after
     max-pooling and of the cosines, of which only these places are read.
-
-    Examples
-    --------
-    >>> cosines = torch.zeros(5, 5, 1, 1)
-    >>> cosines[1, 1] = 1.0
-    >>> sample_pooled(cosines, Plane(torch.eye(2), torch.tensor([2.0, 2.5]), 0.0))
-    (tensor([[0.3500]]), tensor([[0.]]))
     """
     rows, columns, K, L = cosines.shape
     places = plane.places(K, L)

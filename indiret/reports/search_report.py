@@ -16,37 +16,25 @@ from typing import Any
 import numpy as np
 
 from indiret.evidence import Evidence
-from indiret.figures import Picture, jpeg, overlay, patch_centre, shrink
+from indiret.figures import jpeg, overlay, patch_centre, shrink_picture
+from indiret.images import Picture
 from indiret.reports.pages import write_page
 
-LONG_SIDE = 480  # pixels; two pictures a hit at this size keep ten hits below 2 MB
-GAP = 24  # between the two pictures, in the units of the drawing
-WIDE_HEIGHT, TALL_WIDTH = 300.0, 340.0
+_LONG_SIDE = 480  # pixels; two pictures a hit at this size keep ten hits below 2 MB
+_GAP = 24  # between the two pictures, in the units of the drawing
+_WIDE_HEIGHT, _TALL_WIDTH = 300.0, 340.0
+_EXTENTS = ("x", "width"), ("y", "height")
 
 
 @dataclass(frozen=True)
 class ReportHit:
-    """One hit of a search and why it was found.
-
-    Attributes
-    ----------
-    name
-        Shown as text, escaped.
-    picture
-        (H, W, 3) uint8 RGB of any size.
-    score
-        The margin z_relevant − z_irrelevant.
-    probability
-        Calibrated, 0 … 1, or None.
-    evidence
-        From `indiret.evidence.explain`, target = this picture.
-    """
+    """One hit of a search, of any size, and why it was found."""
 
     name: str
     picture: Picture
     score: float
-    probability: float | None
-    evidence: Evidence
+    probability: float | None  # calibrated, 0 … 1
+    evidence: Evidence  # its target is this picture
 
 
 def write_search_report(
@@ -57,27 +45,11 @@ def write_search_report(
     note: str = "",
     pairs: int = 10,
 ) -> Path:
-    """Write the self-contained page of a search.
+    """Write the self-contained page of a search, whole or not at all, and return its path.
 
-    Parameters
-    ----------
-    path
-        The file to write, whole or not at all; its folder is made where it is missing.
-    query_name
-        Shown as text, escaped.
-    query
-        (H, W, 3) uint8 RGB as it was searched for (cropped to its box).
-    hits
-        Best first. Taken one at a time, so a generator need not hold all pictures in memory.
-    note
-        A sentence above the hits, such as that nothing was found.
-    pairs
-        How many of the strongest patch pairs are joined by lines.
-
-    Returns
-    -------
-    Path
-        ``path``.
+    The query is shown as it was searched for (cropped to its box); ``hits``, best first, are taken
+    one at a time, so a generator need not hold all pictures in memory. ``note`` is a sentence above
+    them; the strongest ``pairs`` of patches are joined by lines.
 
     Examples
     --------
@@ -104,12 +76,14 @@ def write_search_report(
 
 def _hit(rank: int, query: Picture, hit: ReportHit, pairs: int) -> dict[str, Any]:
     """What the template shows of a hit: each picture once, and two drawings that use them."""
-    pictures = [shrink(picture, LONG_SIDE) for picture in (query, hit.picture)]
-    maps = hit.evidence.query_map, hit.evidence.target_map
     symbols = []
-    for side, picture, evidence_map in zip(("query", "target"), pictures, maps, strict=True):
-        height, width = picture.shape[:2]
-        shown = jpeg(overlay(picture, evidence_map.detach().cpu().numpy()))
+    for side, picture, evidence_map in (
+        ("query", query, hit.evidence.query_map),
+        ("target", hit.picture, hit.evidence.target_map),
+    ):
+        small = shrink_picture(picture, _LONG_SIDE)
+        height, width = small.shape[:2]
+        shown = jpeg(overlay(small, evidence_map))
         symbols.append({"id": f"{side}{rank}", "width": width, "height": height, "jpeg": shown})
     layouts = [_layout(name, symbols, hit.evidence, pairs) for name in ("wide", "tall")]
     values = {"name": hit.name, "score": hit.score, "probability": hit.probability}
@@ -122,30 +96,23 @@ def _layout(
     """Both pictures and the lines between them, side by side (wide) or one above the other."""
     aspects = [symbol["width"] / symbol["height"] for symbol in symbols]
     if name == "wide":
-        sizes = [(WIDE_HEIGHT, WIDE_HEIGHT * aspect) for aspect in aspects]
-        corners = [(0.0, 0.0), (sizes[0][1] + GAP, 0.0)]
+        sizes = [(_WIDE_HEIGHT, _WIDE_HEIGHT * aspect) for aspect in aspects]
+        corners = [(0.0, 0.0), (sizes[0][1] + _GAP, 0.0)]
     else:
-        sizes = [(TALL_WIDTH / aspect, TALL_WIDTH) for aspect in aspects]
-        corners = [(0.0, 0.0), (0.0, sizes[0][0] + GAP)]
+        sizes = [(_TALL_WIDTH / aspect, _TALL_WIDTH) for aspect in aspects]
+        corners = [(0.0, 0.0), (0.0, sizes[0][0] + _GAP)]
     parts = [
-        {"symbol": symbol["id"], **_rounded(x=x, y=y, width=width, height=height)}
+        {"symbol": symbol["id"], "x": x, "y": y, "width": width, "height": height}
         for symbol, (x, y), (height, width) in zip(symbols, corners, sizes, strict=True)
     ]
-    grids = evidence.query_map.shape, evidence.target_map.shape
-    lines = []
-    matches = evidence.matches(pairs)
-    for match in reversed(matches):
+    grids, lines = (evidence.query_map.shape, evidence.target_map.shape), []
+    for match in reversed(matches := evidence.matches(pairs)):
         cells = (match.k, match.l), (match.i, match.j)
         (x1, y1), (x2, y2) = (
             np.add(corner, patch_centre(*cell, grid, size))
             for cell, grid, size, corner in zip(cells, grids, sizes, corners, strict=True)
         )
         strength = 0.8 + 1.7 * match.value / matches[0].value
-        lines.append({**_rounded(x1=x1, y1=y1, x2=x2, y2=y2), "width": strength})
-    (x, y), (height, width) = corners[1], sizes[1]
-    size = _rounded(width=max(x + width, sizes[0][1]), height=max(y + height, sizes[0][0]))
-    return {"name": name, **size, "parts": parts, "lines": lines}
-
-
-def _rounded(**lengths: float) -> dict[str, float]:
-    return {name: round(float(value), 1) for name, value in lengths.items()}
+        lines.append({"x1": x1, "y1": y1, "x2": x2, "y2": y2, "width": strength})
+    width, height = (max(part[at] + part[of] for part in parts) for at, of in _EXTENTS)
+    return {"name": name, "width": width, "height": height, "parts": parts, "lines": lines}

@@ -18,23 +18,16 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "Annotator",
-    "Candidate",
-    "Explorer",
-    "PlaneExplorer",
-    "PlaneResponses",
-    "explore",
-    "explore_ranked",
-    "known_plane_responses",
-    "plane_responses",
-]
+    "Annotator", "Candidate", "Explorer", "PlaneExplorer", "PlaneResponses", "explore",
+    "explore_ranked", "known_plane_responses", "plane_responses",
+]  # fmt: skip
 
-MODULES = {"Annotator": "annotator", "Candidate": "payload"}
-MODULES |= dict.fromkeys(("Explorer", "explore", "explore_ranked"), "explorer")
+_MODULES = {"Annotator": "annotator", "Candidate": "payload"}
+_MODULES |= dict.fromkeys(("Explorer", "explore", "explore_ranked"), "explorer")
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f"{__name__}.{MODULES.get(name, 'plane_explorer')}")
+    module = import_module(f"{__name__}.{_MODULES.get(name, 'plane_explorer')}")
     return getattr(module, name)

@@ -1,6 +1,6 @@
 """Draw regions of interest on photos, and accept or reject proposed ones, in a notebook.
 
-Every change is saved at once (`indiret.regions.RegionFile`), so that work of weeks can be stopped
+Every change is saved at once (`indiret.datasets.RegionFile`), so that work of weeks can be stopped
 and taken up at any photo. In a page without a kernel a few photos can be tried; nothing is kept.
 
 Chapter: *Your own photos*.
@@ -13,16 +13,15 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from indiret.datasets import RetrievalDataset
-from indiret.figures import Picture, jpeg, shrink
-from indiret.images import ImageError
-from indiret.regions import PhotoRegions, Region, RegionFile, check_shape
+from indiret.datasets import PhotoRegions, Region, RegionFile, RetrievalDataset, check_shape
+from indiret.figures import jpeg, shrink_picture
+from indiret.images import ImageError, Picture
 from indiret.widgets.base import PageWidget, module_source, traitlets
 
-LONG_SIDE = 1120  # pixels of a photo that is shown; twice what the widget draws at most
-PAGE_SIDE = 480  # in a page
-MOST_REGIONS = 500  # of one photo
-PAGE_NOTICE = "Try it: draw, accept, reject. A page keeps nothing; a live notebook saves."
+_LONG_SIDE = 1120  # pixels of a photo that is shown; twice what the widget draws at most
+_PAGE_SIDE = 480  # in a page
+_MOST_REGIONS = 500  # of one photo
+_PAGE_NOTICE = "Try it: draw, accept, reject. A page keeps nothing; a live notebook saves."
 
 
 class Annotator(PageWidget):
@@ -30,26 +29,9 @@ class Annotator(PageWidget):
 
     By mouse, finger, or keys alone, which are listed below the photo.
 
-    Parameters
-    ----------
-    dataset
-        Holds the photos.
-    path
-        The file of regions; goes on where it was left if it is there.
-    names
-        Photos to go through, in this order; all of the data set if left out.
-
-    Attributes
-    ----------
-    view, picture, progress, message
-        The photo shown, its JPEG, how many are done, and what went wrong; set by the widget.
-    photos
-        What the file holds, by name.
-
-    Raises
-    ------
-    ValueError
-        If there is no photo, one is unknown, or the file is no region file, or of another program.
+    It goes through the photos of these names, in this order (all of the data set if left out), and
+    on where it was left, if the file of regions is there.
+    ValueError if there is no photo, one is unknown, or the file is no region file.
 
     Examples
     --------
@@ -66,10 +48,10 @@ class Annotator(PageWidget):
 
     _esm = module_source("annotator_regions", "annotator")
     kind = "annotator"
-    view = traitlets.Dict().tag(sync=True)
-    picture = traitlets.Bytes().tag(sync=True)
+    view = traitlets.Dict().tag(sync=True)  # what is said of the photo shown
+    picture = traitlets.Bytes().tag(sync=True)  # its JPEG
     progress = traitlets.Dict().tag(sync=True)
-    message = traitlets.Unicode().tag(sync=True)
+    message = traitlets.Unicode().tag(sync=True)  # what went wrong
     notice = traitlets.Unicode().tag(sync=True)
 
     def __init__(
@@ -91,21 +73,15 @@ class Annotator(PageWidget):
 
     @property
     def photos(self) -> dict[str, PhotoRegions]:
+        """What the file holds, by name."""
         return self._file.photos
 
     def show_photo(self, number: int) -> None:
-        """Show a photo by its number, from 0.
-
-        Raises
-        ------
-        ValueError
-            If there is no such photo.
-        """
+        """Show a photo by its number, from 0; ValueError if there is no such photo."""
         if number not in range(len(self._names)):
-            raise ValueError(
-                f"photo {number} does not exist; there are {len(self._names)}, from 0."
-            )
-        view, picture = self._view(number, LONG_SIDE)
+            most = len(self._names) - 1
+            raise ValueError(f"photo {number} does not exist; give a number from 0 to {most}.")
+        view, picture = self._view(number, _LONG_SIDE)
         self._shown += 1
         with self.hold_sync():
             self.picture, self.progress = picture, self._progress()
@@ -114,24 +90,16 @@ class Annotator(PageWidget):
     def save_regions(self, regions: Sequence[Region], nothing: bool = False) -> None:
         """Replace the regions of the photo shown, and save.
 
-        Parameters
-        ----------
-        regions
-            Corners outside the photo are moved to its edge.
-        nothing
-            Somebody looked, and there is nothing to mark.
-
-        Raises
-        ------
-        ValueError
-            If a region is hardly in the photo, or the file was changed by somebody else.
+        Corners outside the photo are moved to its edge; ``nothing``: somebody looked, and there is
+        nothing to mark. ValueError if a region is hardly in the photo, or somebody else changed
+        the file.
         """
         self._save(self.view["number"], regions, nothing)
         self.show_photo(self.view["number"])
 
     def _save(self, number: int, regions: Sequence[Region], nothing: bool) -> None:
-        if len(regions) > MOST_REGIONS:
-            raise ValueError(f"{len(regions)} regions are too many; {MOST_REGIONS} is the most.")
+        if len(regions) > _MOST_REGIONS:
+            raise ValueError(f"{len(regions)} regions are too many; {_MOST_REGIONS} is the most.")
         shape = self._shape(self._names[number])
         clipped = [region.within(shape) for region in regions]
         photo = self._file.photo(self._names[number], shape)
@@ -165,13 +133,13 @@ class Annotator(PageWidget):
         number = self.view["number"]
         views: list[dict[str, Any]] = []
         for place in range(number, min(number + photos, len(self._names))):
-            view, picture = self._view(place, PAGE_SIDE)
+            view, picture = self._view(place, _PAGE_SIDE)
             if view["size"]:
                 encoded = base64.b64encode(picture).decode()
                 views.append(view | {"number": len(views), "jpeg": encoded})
         if not views:
             return "<p>None of these photos can be shown.</p>"
-        state = {"photos": views, "number": 0, "message": "", "notice": PAGE_NOTICE}
+        state = {"photos": views, "number": 0, "message": "", "notice": _PAGE_NOTICE}
         return self._inlined(state)
 
     def _view(self, number: int, long_side: int) -> tuple[dict[str, Any], bytes]:
@@ -186,12 +154,11 @@ class Annotator(PageWidget):
             return view | {"problem": str(error)}, b""
         regions = [vars(region) | {"points": list(region.points)} for region in photo.regions]
         view |= {"size": _size(picture), "regions": regions, "nothing": photo.nothing}
-        return view, jpeg(shrink(picture, long_side))
+        return view, jpeg(shrink_picture(picture, long_side))
 
     def _shape(self, name: str) -> tuple[int, int]:
         if self.view["name"] == name and self.view["size"]:
-            height, width = self.view["size"]
-            return height, width
+            return self.view["size"]
         return _size(self._dataset.read(name))
 
     def _landmarks(self, name: str) -> list[str]:

@@ -24,20 +24,19 @@ except ImportError as error:
         "pip install 'indiret[book]'."
     ) from error
 
-__all__ = ["PageWidget", "module_source", "traitlets"]
+__all__ = ["PageWidget", "module_source", "pair_trait", "traitlets"]
 
 
 def module_source(*names: str) -> str:
-    """The ES module of a widget: what all share, and its own sources in this order.
-
-    Examples
-    --------
-    >>> module_source("explorer_channels", "explorer").endswith("export default { render };\\n")
-    True
-    """
+    """The ES module of a widget: what all share, and its own sources in this order."""
     folder = Path(__file__).parent
     sources = [folder / f"{name}.js" for name in ("shared", *names)]
     return "\n".join(path.read_text(encoding="utf-8") for path in sources)
+
+
+def pair_trait(kind: Any, value: Any) -> Any:
+    """Two values of a kind of trait, known to the page too."""
+    return traitlets.Tuple(kind(), kind(), default_value=(value, value)).tag(sync=True)
 
 
 class PageWidget(anywidget.AnyWidget):
@@ -56,7 +55,6 @@ class PageWidget(anywidget.AnyWidget):
         return self._inlined({name: getattr(self, name) for name in self.page_state})
 
     def _inlined(self, state: dict[str, Any]) -> str:
-        """The module behind an element with its data."""
         encoded = base64.b64encode(self.payload).decode()
         payload = f' data-payload="{encoded}"' if encoded else ""
         return (

@@ -17,23 +17,19 @@ from torch import Tensor
 
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evidence import ON_TENSOR, explain
-from indiret.figures import Picture
-from indiret.networks import IndicativeNetwork
-from indiret.protocol import known_partners
-from indiret.ranking import Hit, NetworkMethod
-from indiret.widgets.base import PageWidget, module_source, traitlets
+from indiret.experiments.evidence_protocol import pair_matches
+from indiret.images import Picture
+from indiret.network import IndicativeNetwork
+from indiret.retrieval import Hit, NetworkRetriever
+from indiret.widgets.base import PageWidget, module_source, pair_trait, traitlets
 from indiret.widgets.payload import Candidate, Channels, channel_names, grid_of, pack_channels
 
-METHODS = ("combined", "hirescam", "gradcam", "input_gradient")
+_METHODS = ("combined", "hirescam", "gradcam", "input_gradient")
 
 
-def _patch_trait() -> Any:  # the stubs of traitlets know no tuple that may be None
-    return traitlets.Tuple(
-        traitlets.Enum(("query", "target")),
-        *(traitlets.CInt(min=0), traitlets.CInt(min=0)),
-        default_value=None,
-        allow_none=True,
-    )
+def _patch_trait() -> Any:
+    place = traitlets.Enum(("query", "target")), traitlets.CInt(min=0), traitlets.CInt(min=0)
+    return traitlets.Tuple(*place, default_value=None, allow_none=True).tag(sync=True)
 
 
 class Explorer(PageWidget):
@@ -43,32 +39,9 @@ class Explorer(PageWidget):
     joins the strongest pairs; a click or Enter pins it. With nothing pointed at, both maps of
     Eq. 4 and the strongest pairs of all are shown (of a view: each patch's best value).
 
-    Parameters
-    ----------
-    query_name, query
-        The query's name and (H, W, 3) uint8 picture, as it was compared (cropped to its box).
-    candidates
-        One, or a ranked list, best first; all with channels of the same names.
-    pairs
-        How many pairs are joined at first, 0 … 30.
-
-    Attributes
-    ----------
-    hovered, pinned
-        ``("query" or "target", row, column)`` or None. ``pinned`` can be set.
-    channel
-        ``(group, name)`` shown; can be set.
-    opened
-        Number of the candidate shown, from 0; can be set.
-    pairs, truth
-        How many pairs are joined, and whether the true correspondence is shown; can be set.
-
-    Raises
-    ------
-    ValueError
-        If there is no candidate, or a channel has not one grid or is not finite.
-    traitlets.TraitError
-        If a patch, channel, candidate or number of pairs that is set does not exist.
+    The query is shown as it was compared (cropped to its box); all candidates have channels of the
+    same names. ValueError if there is no candidate, or a channel has not one grid or is not
+    finite; TraitError if a patch, channel, candidate or number of pairs that is set does not exist.
 
     Examples
     --------
@@ -83,22 +56,18 @@ class Explorer(PageWidget):
     _esm = module_source("explorer_channels", "explorer")
     kind = "explorer"
     page_state = ("opened", "channel", "pairs", "truth", "pinned")
-    opened = traitlets.Int(0).tag(sync=True)
-    channel = traitlets.Tuple(traitlets.Unicode(), traitlets.Unicode(), default_value=("", "")).tag(
-        sync=True
-    )
-    pairs = traitlets.Int(10, min=0, max=30).tag(sync=True)
-    truth = traitlets.Bool(False).tag(sync=True)
-    hovered = _patch_trait().tag(sync=True)
-    pinned = _patch_trait().tag(sync=True)
+    opened = traitlets.Int(0).tag(sync=True)  # number of the candidate shown
+    channel = pair_trait(traitlets.Unicode, "")  # (group, name)
+    pairs = traitlets.Int(10, min=0, max=30).tag(sync=True)  # how many are joined
+    truth = traitlets.Bool(False).tag(sync=True)  # whether true correspondence is shown
+    hovered = _patch_trait()  # ("query" or "target", row, column), or None
+    pinned = _patch_trait()
 
-    def __init__(
-        self, query_name: str, query: Picture, candidates: Sequence[Candidate], pairs: int = 10
-    ) -> None:
+    def __init__(self, query_name: str, query: Picture, candidates: Sequence[Candidate]) -> None:
         payload = pack_channels(query_name, query, candidates)  # checks the candidates first
         self._channels = channel_names(candidates[0].channels)
         self._grids = [grid_of(candidate.channels) for candidate in candidates]
-        super().__init__(payload=payload, channel=self._channels[0], pairs=pairs)
+        super().__init__(payload=payload, channel=self._channels[0])
 
     @traitlets.validate("hovered", "pinned")
     def _valid_patch(self, proposal: dict[str, Any]) -> tuple[str, int, int]:
@@ -123,10 +92,8 @@ class Explorer(PageWidget):
     @traitlets.validate("opened")
     def _valid_candidate(self, proposal: dict[str, Any]) -> int:
         if proposal["value"] not in range(len(self._grids)):
-            raise traitlets.TraitError(
-                f"candidate {proposal['value']} does not exist; there are {len(self._grids)}, "
-                "from 0."
-            )
+            most, given = len(self._grids) - 1, proposal["value"]
+            raise traitlets.TraitError(f"there is no candidate {given}; give one of 0 to {most}.")
         return proposal["value"]
 
     @traitlets.observe("opened")
@@ -142,119 +109,84 @@ def explore(
     target: Picture,
     query_name: str = "the query",
     target_name: str = "the target",
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = _METHODS,
     true_matches: NDArray[np.int_] | None = None,
     more: Channels | None = None,
-    pairs: int = 10,
 ) -> Explorer:
     """Explore what a network sees in one pair: evidence by method and layer, and the views.
 
-    Parameters
-    ----------
-    network
-        Judges and explains the pair.
-    query, target
-        (H, W, 3) uint8 RGB; the query cropped to its box.
-    query_name, target_name
-        Above the pictures.
-    methods
-        Of `indiret.evidence.explain`, on every layer.
-    true_matches
-        The true correspondence, as for `Candidate`.
-    more
-        Other groups of channels, which are offered before these: evidence of the same pair
-        without attention, with it, and after feedback, for instance.
-    pairs
-        How many pairs are joined at first.
+    ``methods`` are those of `indiret.evidence.explain`, ``true_matches`` as for `Candidate`.
+    ``more`` are other groups of channels, which are offered before these: evidence of the same
+    pair without attention, with it, and after feedback, for instance.
 
     Examples
     --------
-    >>> from indiret.networks import build_network
+    >>> from indiret.network import build_network
     >>> noise = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
     >>> explorer = explore(build_network("base"), noise, noise, methods=["combined"])
     >>> explorer.channel
     ('combined', 'tensor')
     """
     with torch.no_grad():
-        tensor = network.correlate(network.describe(query, query=True), [network.describe(target)])
-    channels = {**evidence_channels(network, tensor, methods), **view_channels(network, tensor)}
-    shown: Channels = {**(more or {}), **channels}
-    candidate = Candidate(target_name, target, shown, true_matches=true_matches)
-    return Explorer(query_name, query, [candidate], pairs)
+        tensor = network.correlate(network.encode(query, query=True), [network.encode(target)])
+    evidence = evidence_channels(network, tensor, methods)
+    views = dict(zip(network.config.views, tensor[0], strict=True))
+    channels: Channels = {**(more or {}), **evidence, "views": views}
+    candidate = Candidate(target_name, target, channels, true_matches=true_matches)
+    return Explorer(query_name, query, [candidate])
 
 
 def explore_ranked(
-    method: NetworkMethod,
+    retriever: NetworkRetriever,
     database: RetrievalDataset,
     query: Query,
     hits: Sequence[Hit],
     methods: Sequence[str] = ("combined", "gradcam"),
-    pairs: int = 10,
 ) -> Explorer:
     """Explore a ranked list: a strip of its pictures, each of which opens its evidence.
 
-    Parameters
-    ----------
-    method, database, query
-        As they were given to `indiret.ranking.rank`.
-    hits
-        The part of the list to show; a picture takes about 50 KB.
-    methods
-        Of `indiret.evidence.explain`, over all layers; the first is shown first.
-    pairs
-        How many pairs are joined at first.
+    ``hits`` are the part of `indiret.retrieval.rank`'s list to show; a picture takes about 50 KB.
+    Of the ``methods`` of `indiret.evidence.explain`, over all layers, the first is shown first.
 
     Examples
     --------
     >>> from indiret.datasets import load_dataset
-    >>> from indiret.networks import build_network
+    >>> from indiret.network import build_network
     >>> town = load_dataset("toytown", split="validation")
     >>> query = town.queries[0]
     >>> hits = [Hit(name, 0.0, 0.5) for name in sorted(query.good)[:2]]
-    >>> explore_ranked(NetworkMethod(build_network("base")), town, query, hits).opened
+    >>> explore_ranked(NetworkRetriever(build_network("base")), town, query, hits).opened
     0
     """
     picture = database.read_query(query)
-    encoded = method.prepare_query(picture)
+    encoded = retriever.encode_query(picture)
     candidates = []
     for hit in hits:
         found = database.read(hit.name)
         with torch.no_grad():
-            tensor = method.tensor(encoded, [method.prepare(found)])
+            tensor = retriever.tensor(encoded, [retriever.encode(found)])
         candidates.append(
             Candidate(
                 hit.name,
                 found,
-                evidence_channels(method.network, tensor, methods, ["all"]),
+                evidence_channels(retriever.network, tensor, methods, ["all"]),
                 f"{hit.score:.1f}" if hit.probability is None else f"{hit.probability:.0%}",
                 hit.name in query.positives if query.positives else None,
-                known_partners(database, query, hit.name, tensor.shape[2:]),
+                pair_matches(database, query, hit.name, tensor.shape[2:]),
             )
         )
-    return Explorer(query.name, picture, candidates, pairs)
+    return Explorer(query.name, picture, candidates)
 
 
 def evidence_channels(
     network: IndicativeNetwork,
     tensor: Tensor,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = _METHODS,
     layers: Sequence[str] | None = None,
 ) -> dict[str, dict[str, Tensor]]:
-    """Evidence of one pair by method, and by layer for those that look at layers.
+    """Evidence of one pair's tensor, (1, V, m, n, m', n'): method → layer, or "tensor" → pairs.
 
-    Parameters
-    ----------
-    tensor
-        (1, V, m, n, m', n').
-    methods
-        Of `indiret.evidence.explain`.
-    layers
-        Of the network, or ``"all"``; all of them and each by itself if left out.
-
-    Returns
-    -------
-    dict
-        Method → layer, or ``"tensor"`` → (m, n, m', n').
+    By default of all layers together and of each by itself, for methods that look at layers.
     """
     layers = layers or ["all", *network.layers]
     return {
@@ -263,8 +195,3 @@ def evidence_channels(
         else {layer: explain(network, tensor, method, layer)[0].pairs for layer in layers}
         for method in methods
     }
-
-
-def view_channels(network: IndicativeNetwork, tensor: Tensor) -> dict[str, dict[str, Tensor]]:
-    """The views of one pair's tensor, (1, V, m, n, m', n'), as a group of channels."""
-    return {"views": dict(zip(network.config.views, tensor[0], strict=True))}

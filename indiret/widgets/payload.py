@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
-from indiret.correspondence import NO_PARTNER
-from indiret.figures import Picture, jpeg, shrink
+from indiret.evaluation import NO_MATCH
+from indiret.figures import jpeg, plain_array, shrink_picture
+from indiret.images import Picture
 
-LONG_SIDE = 400  # pixels of a packed picture, as large as the explorers draw it
-STEPS = 255  # a channel is packed in bytes
+_LONG_SIDE = 400  # pixels of a packed picture, as large as the explorers draw it
+_STEPS = 255  # a channel is packed in bytes
 
 Channels = Mapping[str, Mapping[str, ArrayLike]]
 
@@ -29,31 +29,17 @@ Channels = Mapping[str, Mapping[str, ArrayLike]]
 class Candidate:
     """A picture beside the query, and what is known of all their patch pairs.
 
-    Attributes
-    ----------
-    name
-        Shown as text, never as markup.
-    picture
-        (H, W, 3) uint8 RGB.
-    channels
-        Group → name → (m, n, m', n') finite numbers, target first: evidence (≥ 0), or a view of the
-        tensor (with negative values, of which only the positive ones are shown). The explorer
-        switches between groups, and between the names of a group.
-    caption
-        Under the picture in the strip of candidates, such as its probability.
-    relevant
-        Whether it shows what the query shows; None if unknown.
-    true_matches
-        (m', n', 2) int, the true target patch of each query patch, −1 where there is none, as
-        `indiret.protocol.known_partners` gives it; None if unknown.
+    ``channels`` are by group and name: (m, n, m', n') finite numbers, target first, of evidence
+    (≥ 0) or of a view of the tensor, of which only what is positive is shown. The explorer
+    switches between groups, and between the names of a group.
     """
 
     name: str
     picture: Picture
     channels: Channels
-    caption: str = ""
-    relevant: bool | None = None
-    true_matches: NDArray[np.int_] | None = None
+    caption: str = ""  # in the strip of candidates, such as a probability
+    relevant: bool | None = None  # whether it shows what the query shows; None if unknown
+    true_matches: NDArray[np.int_] | None = None  # (m', n', 2) of `pair_matches`; None if unknown
 
 
 def pack_channels(query_name: str, query: Picture, candidates: Sequence[Candidate]) -> bytes:
@@ -61,12 +47,8 @@ def pack_channels(query_name: str, query: Picture, candidates: Sequence[Candidat
 
     After the header come the query's JPEG, and of each candidate the JPEG and its channels in C
     order, a byte for each pair: ``low + (high − low) · byte / 255``. A channel's ``low`` is its
-    minimum, but 0 if that is larger, so no evidence stays none.
-
-    Raises
-    ------
-    ValueError
-        If there is no candidate, or a channel has not one grid or is not finite.
+    minimum, but 0 if that is larger, so no evidence stays none. ValueError if there is no
+    candidate, or a channel has not one grid or is not finite.
     """
     if not candidates:
         raise ValueError("there is no candidate to explore; give one or more.")
@@ -79,9 +61,8 @@ def pack_channels(query_name: str, query: Picture, candidates: Sequence[Candidat
         grid = grid_of(candidate.channels)
         if channel_names(candidate.channels) != names or grid[2:] != query_grid:
             raise ValueError(
-                f"candidate {candidate.name!r} has the channels "
-                f"{channel_names(candidate.channels)} on the query's grid {grid[2:]}; the first "
-                f"has {names} on {query_grid}. Give all the same."
+                f"candidate {candidate.name!r} differs from the first in the names of its channels "
+                f"or the query's grid {grid[2:]}. Give all the same: {names} on {query_grid}."
             )
         entry, encoded = pack_picture(candidate.name, candidate.picture)
         parts.append(encoded)
@@ -89,7 +70,7 @@ def pack_channels(query_name: str, query: Picture, candidates: Sequence[Candidat
         entry |= {"channels": [], "true_matches": _flat_matches(candidate.true_matches, grid)}
         for group, channels in candidate.channels.items():
             for name, values in channels.items():
-                low, high, steps = _quantised(_array(values), f"{group} / {name}")
+                low, high, steps = _quantised(plain_array(values), f"{group} / {name}")
                 entry["channels"].append({"group": group, "name": name, "low": low, "high": high})
                 parts.append(steps.tobytes())
         header["candidates"].append(entry)
@@ -107,41 +88,30 @@ def pack(header: dict[str, Any], parts: Sequence[bytes]) -> bytes:
 
 
 def pack_picture(name: str, picture: Picture) -> tuple[dict[str, Any], bytes]:
-    """What a header says of a picture, and its JPEG.
-
-    Raises
-    ------
-    ValueError
-        If the picture is not uint8, (H, W, 3).
-    """
+    """What a header says of a picture, and its JPEG; ValueError unless it is uint8, (H, W, 3)."""
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise ValueError(
             f"picture {name!r} is {picture.dtype} of shape {picture.shape}; give uint8, (H, W, 3)."
         )
-    encoded = jpeg(shrink(picture, LONG_SIDE))
+    encoded = jpeg(shrink_picture(picture, _LONG_SIDE))
     return {"name": name, "size": picture.shape[:2], "jpeg": len(encoded)}, encoded
-
-
-def _array(values: Any) -> NDArray[np.float64]:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values, dtype=np.float64)
 
 
 def channel_names(channels: Channels) -> list[tuple[str, str]]:
     """(group, name) of every channel, in order."""
-    return [(group, name) for group, ofgroup in channels.items() for name in ofgroup]
+    return [(group, name) for group, values in channels.items() for name in values]
 
 
 def grid_of(channels: Channels) -> tuple[int, ...]:
     """(m, n, m', n') of all channels."""
-    shapes = {_array(values).shape for ofgroup in channels.values() for values in ofgroup.values()}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 4 or 0 in next(iter(shapes)):
+    shapes = {plain_array(values).shape for group in channels.values() for values in group.values()}
+    grid = min(shapes, default=())
+    if len(shapes) != 1 or len(grid) != 4 or 0 in grid:
         raise ValueError(
             f"the channels have the shapes {sorted(shapes)}; give one channel or more, all of one "
             "shape (m, n, m', n')."
         )
-    return next(iter(shapes))
+    return grid
 
 
 def _quantised(values: NDArray[np.float64], label: str) -> tuple[float, float, NDArray[np.uint8]]:
@@ -150,7 +120,7 @@ def _quantised(values: NDArray[np.float64], label: str) -> tuple[float, float, N
     low, high = min(float(values.min()), 0.0), float(values.max())
     if high <= low:
         return low, high, np.zeros(values.shape, np.uint8)
-    return low, high, np.rint((values - low) / (high - low) * STEPS).astype(np.uint8)
+    return low, high, np.rint((values - low) / (high - low) * _STEPS).astype(np.uint8)
 
 
 def _flat_matches(matches: NDArray[np.int_] | None, grid: tuple[int, ...]) -> list[int] | None:
@@ -158,13 +128,11 @@ def _flat_matches(matches: NDArray[np.int_] | None, grid: tuple[int, ...]) -> li
     if matches is None:
         return None
     m, n, rows, columns = grid
-    known = matches[..., 0] != NO_PARTNER
-    if (
-        matches.shape != (rows, columns, 2)
-        or not ((matches[known] >= 0) & (matches[known] < (m, n))).all()
-    ):
+    known = matches[..., 0] != NO_MATCH
+    inside = ((matches[known] >= 0) & (matches[known] < (m, n))).all()
+    if matches.shape != (rows, columns, 2) or not inside:
         raise ValueError(
             f"true_matches has shape {matches.shape}; give {(rows, columns, 2)}, places on the "
             f"target's grid {(m, n)}, −1 for none."
         )
-    return np.where(known, matches[..., 0] * n + matches[..., 1], NO_PARTNER).ravel().tolist()
+    return np.where(known, matches[..., 0] * n + matches[..., 1], NO_MATCH).ravel().tolist()

@@ -6,9 +6,9 @@ import sys
 import pytest
 from PIL import Image
 
-from indiret import reproduction
-from indiret.cli import experiments, main
+from indiret.cli import experiments
 from indiret.cli.app import COMMANDS
+from indiret.experiments import evaluator
 from tests.cli.command import refused, run
 
 
@@ -66,26 +66,21 @@ def test_a_wrong_command_line_gets_a_sentence_with_what_is_allowed(capsys, line,
     "line", ["--methods a b,c --no-evidence", "--methods a --no-evidence --methods=b,c"]
 )
 def test_a_list_is_given_with_spaces_or_one_by_one(capsys, monkeypatch, line):
-    asked = []
-    monkeypatch.setattr(reproduction, "compare", lambda *given: asked.append(given) or [])
+    calls = []
+    monkeypatch.setattr(evaluator, "compare", lambda *given: calls.append(given) or [])
     assert run(capsys, "compare", *line.split()) == (0, "", "")
-    ((names, _, _, evidence),) = asked
+    ((names, _, _, evidence),) = calls
     assert (names, evidence) == (["a", "b,c"], False)
 
 
 def test_a_scheduler_needs_no_address(capsys, monkeypatch, tmp_path):
-    asked = []
+    given = []
     grid = tmp_path / "grid.toml"
     grid.write_text('[run]\nmethod = "thumbnail"\n')
-    monkeypatch.setattr(experiments, "run_grid", lambda *given: asked.append(given[3]) or {})
-    for more in (
-        [],
-        ["--scheduler"],
-        ["--scheduler", "tcp://there:1"],
-        ["--scheduler", "--no-notebooks"],
-    ):
-        assert main(["reproduce", str(grid), *more]) == 0
-    assert asked == [None, "local", "tcp://there:1", "local"]
+    monkeypatch.setattr(experiments, "run_grid", lambda *values: given.append(values[3]) or {})
+    for more in ("", "--scheduler", "--scheduler tcp://there:1", "--scheduler --no-notebooks"):
+        assert run(capsys, "reproduce", grid, *more.split())[0] == 0
+    assert given == [None, "local", "tcp://there:1", "local"]
 
 
 def test_the_module_is_the_command_and_an_empty_line_is_refused():

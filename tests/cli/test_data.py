@@ -11,21 +11,19 @@ from tests.cli.command import refused, run
 
 def test_regions_are_proposed_and_evidence_is_measured_on_them(capsys, tmp_path, monkeypatch):
     pytest.importorskip("cv2", reason="the extra baselines is not installed")
-    from indiret import proposals
+    from indiret.baselines import region_proposals
 
     town = load_dataset("toytown", split="validation")
-    few = replace(
-        town,
-        queries=town.queries[:3],
-        images={n: town.images[n] for q in town.queries[:3] for n in q.positives},
-    )
+    queries = town.queries[:3]
+    images = {name: town.images[name] for query in queries for name in query.positives}
+    few = replace(town, queries=queries, images=images)
     monkeypatch.setattr("indiret.cli.options.load_dataset", lambda *_: few)
     file, results = tmp_path / "regions.json", tmp_path / "results.json"
-    asked = ("regions", "propose", "toytown", "--out", file)
-    status, out, _ = run(capsys, *asked)
+    line = ("regions", "propose", "toytown", "--out", file)
+    status, out, _ = run(capsys, *line)
     assert status == 0 and "of them done" in out and "IoU with the masks" in out
-    monkeypatch.setattr(proposals, "_found", None)  # would fail: nothing is tried again
-    assert run(capsys, *asked)[0] == 0
+    monkeypatch.setattr(region_proposals, "_found", None)  # would fail: nothing is tried again
+    assert run(capsys, *line)[0] == 0
     measure = ("evaluate", "--method", "mutual-nn", "--json", results)
     used = []
     for more in ((), ("--regions", file), ("--regions", file, "--unreviewed")):
@@ -36,5 +34,5 @@ def test_regions_are_proposed_and_evidence_is_measured_on_them(capsys, tmp_path,
     assert "3 photos; regions: 3 query" in used[1] and "sift, unreviewed" in used[2]
     assert "--regions FILE" in refused(capsys, "evaluate", "--unreviewed")
     assert "not a region file" in refused(capsys, "evaluate", "--regions", results)
-    assert "not a region file" in refused(capsys, *asked[:-1], results)
+    assert "not a region file" in refused(capsys, *line[:-1], results)
     refused(capsys, "evaluate", "--regions", tmp_path / "absent.json")

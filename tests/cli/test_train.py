@@ -6,9 +6,9 @@ import re
 import pytest
 from torch import nn
 
-from indiret.backbones import Backbone
+from indiret.baselines.backbones import PretrainedBackbone
+from indiret.baselines.verifiers import load_verifier
 from indiret.cli import options, train
-from indiret.verification import load_verifier
 from tests.cli.command import refused, run
 from tests.tiny_town import make_tiny_town
 
@@ -22,23 +22,21 @@ def test_train_writes_weights_and_log(capsys, tmp_path):
 
 
 def test_train_teaches_a_verifier(capsys, tmp_path, monkeypatch):
-    towns = {
-        "train": make_tiny_town(tmp_path / "train", "a"),
-        "validation": make_tiny_town(tmp_path / "validation", "b", landmarks=4, seed=1),
-    }
-    towns["test"] = towns["validation"]
-    monkeypatch.setattr(options, "load_dataset", lambda name, root=None, split="test": towns[split])
-    backbone = Backbone("toy", nn.Conv2d(3, 200, 8, 8).requires_grad_(False))
+    validation = make_tiny_town(tmp_path / "validation", "b", landmarks=4, seed=1)
+    train_town = make_tiny_town(tmp_path / "train", "a")
+    towns = {"train": train_town, "validation": validation, "test": validation}
+    monkeypatch.setattr(options, "load_dataset", lambda name, root=None, split="": towns[split])
+    backbone = PretrainedBackbone("toy", nn.Conv2d(3, 200, 8, 8).requires_grad_(False))
     monkeypatch.setattr(train, "load_backbone", lambda name: backbone)
     monkeypatch.setenv("INDIRET_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "run"
-    asked = "train", "--network", "toy:siam-fv", "--out", out
-    status, said, _ = run(capsys, *asked, "--steps", 2)
+    line = "train", "--network", "toy:siam-fv", "--out", out
+    status, said, _ = run(capsys, *line, "--steps", 2)
     assert status == 0 and re.search(r"validation mAP 0\.\d+, untrained 0\.\d+", said)
     assert json.loads((out / "log.json").read_text())["log"][0]["step"] == 0
     for name in ("network", "untrained"):
         assert load_verifier(out / f"{name}.safetensors")[1]["backbone"] == "toy"
-    assert "--steps and --seed" in refused(capsys, *asked, "--recipe", "paper")
+    assert "--steps and --seed" in refused(capsys, *line, "--recipe", "paper")
     sentence = refused(capsys, "evaluate", "--method", "timm/some:siam-fv")
     assert "indiret train --network timm/some:siam-fv" in sentence
 

@@ -17,9 +17,7 @@ from indiret.datasets.pickles import MAX_BYTES, read_plain_pickle
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
 PLAIN = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=40,
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=40
 )
 
 
@@ -125,9 +123,7 @@ def test_hostile_opcodes(tmp_path, monkeypatch, extension, name):
         b"a text\n",
         b"\x80\x02]",
         b"\x80\x02a.",
-        b"\x80\x02e.",
         b"\x80\x02h\x05.",
-        b"\x80\x02]](s.",
         b"\x80\x02}(]K\x01u.",
         b"\x80\x09N.",
         b"\x80\x02]r\xff\xff\xff\xff.",  # memo place 4294967295: gigabytes
@@ -151,17 +147,13 @@ def test_broken_pickles_and_memory_bombs(tmp_path, data):
         tracemalloc.stop()
 
 
-def test_deep_lists_and_lists_in_themselves_do_no_harm(tmp_path):
+def test_deep_lists_and_lists_in_themselves_do_no_harm_and_large_files_are_refused(tmp_path):
     path = tmp_path / "a.pkl"
     path.write_bytes(b"]" * 100_000 + b"a" * 99_999 + b".")
     assert len(read_plain_pickle(path)) == 1
     path.write_bytes(b"]q\x00h\x00a.")
     own = read_plain_pickle(path)
     assert own[0] is own
-
-
-def test_too_large(tmp_path):
-    path = tmp_path / "a.pkl"
     with open(path, "wb") as file:
         file.truncate(MAX_BYTES + 1)
     with pytest.raises(ValueError, match="has 4000001 bytes"):

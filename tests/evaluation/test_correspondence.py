@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from indiret.datasets import TOYTOWN, Geometry, load_dataset
+from indiret.datasets import Geometry
 from indiret.evaluation.correspondence import (
     ground_truth_matches,
     patch_match_accuracy,
@@ -39,7 +39,7 @@ def view(matrix, planes, width=320, height=240):
 
 def by_hand(query_view, target_view, box, query_grid, target_grid, shape):
     """`ground_truth_matches` as a loop over query patches."""
-    partners = np.full((*query_grid, 2), -1)
+    matches = np.full((*query_grid, 2), -1)
     for k, l in np.ndindex(*query_grid):
         x = box[0] + (l + 0.5) * (box[2] - box[0]) / query_grid[1]
         y = box[1] + (k + 0.5) * (box[3] - box[1]) / query_grid[0]
@@ -51,11 +51,8 @@ def by_hand(query_view, target_view, box, query_grid, target_grid, shape):
         depth = (target_view.camera @ [*shown, 1])[2]
         if w / depth > 1.05 or np.isnan(depth):
             continue
-        partners[k, l] = (
-            int(v / w / (shape[0] / target_grid[0])),
-            int(u / w / (shape[1] / target_grid[1])),
-        )
-    return partners
+        matches[k, l] = np.array([v / w, u / w]) // np.divide(shape, target_grid)
+    return matches
 
 
 WHOLE = (0, 0, 320, 240)
@@ -64,17 +61,9 @@ TREE = (-1.5, 0.25, False)  # in front of the wall, not of the landmark
 PORCH = (-1.0, 0.3, True)  # in front, and of the landmark
 
 
-def test_partners_of_a_view_with_itself_are_the_patches():
-    geometry = view(camera(0.0), [(0.0, 9.0, True)])
-    partners = ground_truth_matches(
-        geometry, geometry, (0, 0, 320, 240), (8, 16), (240, 320), (8, 16)
-    )
-    np.testing.assert_array_equal(partners, np.moveaxis(np.indices((8, 16)), 0, -1))
-
-
 @pytest.mark.parametrize("planes", [[WALL], [WALL, TREE], [WALL, PORCH]])
 @pytest.mark.parametrize("scale", [1.0, 7.0])
-def test_partners_equal_the_loop(planes, scale):
+def test_matches_equal_the_loop(planes, scale):
     query_view = view(camera(-0.4), planes)
     target_view = view(camera(0.5, focal=260, scale=scale), planes)
     arguments = (40, 30, 300, 220), (9, 12)
@@ -85,56 +74,39 @@ def test_partners_equal_the_loop(planes, scale):
 
 
 def test_what_stands_in_front_hides():
-    seen = {}
-    for name, planes in {"bare": [WALL], "tree": [WALL, TREE], "porch": [WALL, PORCH]}.items():
-        query_view = view(camera(-0.3), [WALL])
-        target_view = view(camera(0.3), planes)
-        whole = (0, 0, 320, 240)
-        partners = ground_truth_matches(
-            query_view, target_view, whole, (24, 32), (240, 320), (24, 32)
-        )
-        seen[name] = (partners[..., 0] >= 0).sum()
-    assert seen["tree"] < seen["bare"] and seen["porch"] < seen["bare"]
+    seen = []
+    for planes in ([WALL], [WALL, TREE], [WALL, PORCH]):
+        views = view(camera(-0.3), [WALL]), view(camera(0.3), planes)
+        matches = ground_truth_matches(*views, WHOLE, (24, 32), (240, 320), (24, 32))
+        seen.append((matches[..., 0] >= 0).sum())
+    assert max(seen[1:]) < seen[0]
 
 
-def test_what_lies_behind_the_camera_has_no_partner():
+def test_what_lies_behind_the_camera_has_no_match():
     """Mirrored through the camera's eye, a point falls on the same pixel, from behind."""
     target = view(camera(0.0), [(0.0, 9.0, True)])
     mirrored = Geometry([0, 0, -8] - target.positions, target.camera)
-    partners = ground_truth_matches(
-        mirrored, target, (0, 0, 320, 240), (8, 16), (240, 320), (8, 16)
-    )
-    assert (partners == -1).all()
+    for query, visible in ((target, True), (mirrored, False)):
+        matches = ground_truth_matches(query, target, WHOLE, (8, 16), (240, 320), (8, 16))
+        patches = np.moveaxis(np.indices((8, 16)), 0, -1)
+        np.testing.assert_array_equal(matches, patches if visible else -1)
 
 
 def test_accuracy_counts_hits_within_one_patch():
-    partners = np.full((4, 5, 2), -1)
-    partners[0, 0], partners[0, 1], partners[0, 2] = (2, 2), (2, 3), (0, 0)
+    truth = np.full((4, 5, 2), -1)
+    truth[0, 0], truth[0, 1], truth[0, 2] = (2, 2), (2, 3), (0, 0)
     matches = [
         (3, 3, 0, 0, 0.9),  # a corner neighbour: hit
         (2, 3, 0, 1, 0.8),  # exact: hit
         (0, 2, 0, 2, 0.7),  # two columns off: miss
-        (1, 1, 3, 3, 0.6),  # no partner: miss
+        (1, 1, 3, 3, 0.6),  # no match: miss
         (0, 0, 1, 1, 0.5),  # beyond the first four
     ]
-    result = patch_match_accuracy(matches, partners, (6, 6), first=4)
+    result = patch_match_accuracy(matches, truth, (6, 6), first=4)
     assert result.accuracy == 0.5 and result.coverage == 3 / 20
     assert result.chance == pytest.approx((9 + 9 + 4) / (36 * 20))
-    assert patch_match_accuracy(matches[:2], partners, (6, 6), first=4).accuracy == 0.5
-    assert patch_match_accuracy([], partners, (6, 6)).accuracy == 0
-
-
-def test_chance_is_what_random_pairs_reach():
-    random = np.random.default_rng(0)
-    partners = random.integers(0, 7, (6, 5, 2))
-    partners[random.random((6, 5)) < 0.3] = -1
-    shares = []
-    for _ in range(2000):
-        target, asked = random.permutation(49)[:20], random.permutation(30)[:20]
-        pairs = np.stack([*np.divmod(target, 7), *np.divmod(asked, 5)], axis=-1)
-        shares.append(patch_match_accuracy(pairs, partners, (7, 7)).accuracy)
-    chance = patch_match_accuracy([], partners, (7, 7)).chance
-    assert np.mean(shares) == pytest.approx(chance, abs=4 * np.std(shares) / 2000**0.5)
+    assert patch_match_accuracy(matches[:2], truth, (6, 6), first=4).accuracy == 0.5
+    assert patch_match_accuracy([], truth, (6, 6)).accuracy == 0
 
 
 @pytest.mark.parametrize(
@@ -142,7 +114,6 @@ def test_chance_is_what_random_pairs_reach():
     [
         ([(0, 0, 0, 0), (0, 0, 0, 1)], "target patch is matched twice"),
         ([(0, 0, 0, 0), (0, 1, 0, 0)], "query patch is matched twice"),
-        ([(6, 0, 0, 0)], "outside the grids"),
         ([(0, 0, -1, 0)], "outside the grids"),
     ],
 )
@@ -174,26 +145,3 @@ def test_point_accuracy():
     assert point_match_accuracy(np.full((4, 2), np.nan), clicked, (40, 40), (4, 4)).error == np.inf
     with pytest.raises(ValueError, match="got 1 for 4"):
         point_match_accuracy(predicted[:1], clicked, (40, 40), (4, 4))
-
-
-@pytest.mark.skipif(
-    not (TOYTOWN / "MANIFEST.sha256").is_file(), reason=f"Toytown is not rendered at {TOYTOWN}"
-)
-def test_partners_in_toytown_go_there_and_back():
-    """A partner's own partner is the patch one came from, give or take one patch."""
-    data = load_dataset("toytown", split="test")
-    back, covered = [], []
-    for one in data.queries[::11]:
-        for name in sorted(one.good - {one.image})[:3]:
-            views = data.geometry(one.image), data.geometry(name)
-            shapes = data.read(one.image).shape, data.read(name).shape
-            grid = (14, 14)
-            boxes = [(0, 0, shape[1], shape[0]) for shape in shapes]
-            there = ground_truth_matches(views[0], views[1], boxes[0], grid, shapes[1], grid)
-            home = ground_truth_matches(views[1], views[0], boxes[1], grid, shapes[0], grid)
-            covered.append((there[..., 0] >= 0).mean())
-            for k, l in np.argwhere(there[..., 0] >= 0):
-                returned = home[tuple(there[k, l])]
-                if returned[0] >= 0:
-                    back.append(np.abs(returned - (k, l)).max() <= 1)
-    assert np.mean(back) > 0.85 and np.mean(covered) > 0.05

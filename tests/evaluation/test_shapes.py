@@ -1,19 +1,12 @@
+"""`indiret.evaluation.shapes`: fitted shapes against closed forms and a loop over the tensor."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indiret.datasets import load_dataset
-from indiret.evaluation import ground_truth_matches
-from indiret.evaluation.shapes import (
-    SHAPES,
-    fit_gaussian,
-    fit_sphere,
-    matching_points,
-    shape_precision,
-)
-from indiret.images import image_size, pixel_box
-from indiret.protocol import evidence_pairs
+from indiret.evaluation import SHAPES, matching_points, shape_precision, shape_recall
+from indiret.evaluation.shapes import fit_gaussian, fit_sphere
 
 
 @settings(max_examples=20, deadline=None)
@@ -50,25 +43,12 @@ def test_precision_equals_a_loop():
         )
         expected = (distance(normal) <= limit).sum() / inside
         assert shape_precision(points, (5, 5, 5, 5), shape) == pytest.approx(expected)
+        held = (distance(normal) <= limit).mean()
+        assert shape_recall(points, (5, 5, 5, 5), shape, inside) == pytest.approx(held)
 
 
-def test_true_pairs_of_toytown_lie_on_a_plane_and_on_no_sphere():
-    town = load_dataset("toytown", split="validation")
-    found = {shape: [] for shape in SHAPES}
-    for pair in list(evidence_pairs(town))[::40]:
-        picture = image_size(town.path(pair.query.image))
-        box = pixel_box(pair.query.box, picture)
-        sides = town.geometry(pair.query.image), town.geometry(pair.name)
-        partners = ground_truth_matches(*sides, box, (10, 10), pair.roi.shape, (14, 14))
-        points = matching_points(partners)
-        if len(points) >= 20:
-            for shape in SHAPES:
-                found[shape].append(shape_precision(points, (14, 14, 10, 10), shape))
-    means = {shape: np.mean(values) for shape, values in found.items()}
-    print(means)
-    assert len(found["plane"]) >= 5
-    assert means["plane"] > 5 * means["sphere"]
-    assert means["plane"] > 2 * means["ball"]
+def test_points_are_those_with_a_match():
+    assert matching_points(np.array([[[4, 5], [-1, -1]]])).tolist() == [[4, 5, 0, 0]]
 
 
 def test_bad_input_gets_a_sentence():
@@ -77,3 +57,5 @@ def test_bad_input_gets_a_sentence():
         shape_precision(points, (5, 5, 5, 5), "cube")
     with pytest.raises(ValueError, match="determine no shape"):
         shape_precision(points[:5], (5, 5, 5, 5), "plane")
+    with pytest.raises(ValueError, match="from 1 to 625"):
+        shape_recall(points, (5, 5, 5, 5), "plane", 626)

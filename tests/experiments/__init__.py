@@ -1,0 +1,7 @@
+"""Experiments are tested with a network that learns within a second."""
+
+from indiret.network import CONFIGS
+
+SMALL = CONFIGS["base"].replace(
+    grid=(6, 6), query_grid=(4, 4), size=8, scales=(1.0,), shifts=1, width=2, blocks=(1,)
+)

@@ -6,7 +6,7 @@ import pytest
 
 from indiret.experiments import ablation
 from indiret.experiments.ablation import ABLATIONS, KEPT, REFERENCE, row_costs, run_ablation
-from indiret.networks import build_network
+from indiret.network import build_network
 from tests.tiny_town import make_tiny_town
 
 CHOSEN = (REFERENCE, "views: the paper's four", "layout: pivot", "layout: flat")
@@ -48,17 +48,17 @@ def test_every_row_is_compared_with_the_reference(finished):
     assert results["queries"] == 4  # of 6: two chose the step
 
 
-def test_rows_that_differ_in_the_network_alone_share_their_lessons(towns, tmp_path, monkeypatch):
+def test_rows_that_differ_in_the_network_alone_share_their_pairs(towns, tmp_path, monkeypatch):
     made = []
-    original = ablation.PairSampler
+    original = ablation.BatchSampler
     monkeypatch.setattr(
-        ablation, "PairSampler", lambda *a, **k: made.append(a[1]) or original(*a, **k)
+        ablation, "BatchSampler", lambda *a, **k: made.append(a[1]) or original(*a, **k)
     )
     monkeypatch.setattr(ablation, "row_costs", no_costs)
     reference = SMALL[REFERENCE]
     rows = {
         REFERENCE: reference,
-        "planes": reference.replace(architecture="planes"),
+        "vgg": reference.replace(architecture="vgg11"),
         "flat": reference.replace(conv="flat", width=4),
     }
     run_ablation(tmp_path, *towns, rows, steps=2)
@@ -80,17 +80,12 @@ def test_every_row_is_the_network_that_it_names():
         for name, config in ABLATIONS.items()
     }
     assert changed.pop(REFERENCE) == []
+    wanted = {
+        "views": ["metrics"], "grid": ["grid", "query_grid"], "layout": ["conv"],
+        "target at": ["scales"], "target through": ["shifts"],
+        "query at": ["query_scales"], "query through": ["query_shifts"],
+    }  # fmt: skip
     for name, keys in changed.items():
-        wanted = {
-            "views": ["metrics"],
-            "grid": ["grid", "query_grid"],
-            "layout": ["conv"],
-            "architecture": ["architecture"],
-            "target at": ["scales"],
-            "target through": ["shifts"],
-            "query at": ["query_scales"],
-            "query through": ["query_shifts"],
-        }
         kind = next(kind for kind in wanted if name.startswith(kind))
         assert [key for key in keys if key != "width"] == wanted[kind]
 

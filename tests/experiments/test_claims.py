@@ -191,27 +191,29 @@ def test_an_unfinished_grid_is_paired_where_it_can_be():
 
 
 def test_a_grid_is_stored_without_what_the_book_does_not_read(tmp_path):
-    folder = tmp_path / "grid" / "run"
-    folder.mkdir(parents=True)
-    row = {"landmark": "a", "query": "a_1", "variant": "none", "seed": 0, "scheme": "none"}
-    results = {"config": RunConfig().plain, "records": [row | {"mAP": 1 / 3}], "log": [1, 2]}
-    results["fold"] = {"train": 4, "test": 1}
-    (folder / "results.json").write_text(json.dumps(results))
+    folder = write_run(tmp_path / "grid", RunConfig(), 1 / 3, log=[1, 2])
     (folder / "network.safetensors").write_text("large")
     assert len(store_reproduction(tmp_path / "grid", tmp_path / "stored")) == 1
     (found,) = read_measured(tmp_path / "stored")
     assert found.cells["landmark", "none", "none"]["mAP"] == {("a", "a_1", 0): 0.33333}
     assert found.runs[0]["log"] == [2]
-    assert [file.name for file in (tmp_path / "stored/run").iterdir()] == ["results.json"]
+    (copied,) = (tmp_path / "stored").iterdir()
+    assert [file.name for file in copied.iterdir()] == ["results.json"]
+
+
+def write_run(out, config, value, **changes):
+    """The results of a run that asked one query."""
+    row = {"landmark": "a", "query": "a_1", "variant": "none", "seed": config.seed}
+    row |= {"scheme": "none", "mAP": value}
+    results = {"config": config.plain, "records": [row], "fold": {"train": 4, "test": 1}, "log": []}
+    (out / config.key).mkdir(parents=True)
+    (out / config.key / "results.json").write_text(json.dumps(results | changes))
+    return out / config.key
 
 
 def test_settings_are_not_mixed(tmp_path):
     for config in (RunConfig(), RunConfig(seed=1), RunConfig(fast=False)):
-        row = {"landmark": "a", "query": "a_1", "variant": "none", "seed": config.seed}
-        row |= {"scheme": "none", "mAP": 0.5}
-        (tmp_path / config.key).mkdir()
-        results = {"config": config.plain, "records": [row], "fold": {"train": 4, "test": 1}}
-        (tmp_path / config.key / "results.json").write_text(json.dumps(results))
+        write_run(tmp_path, config, 0.5)
     fast, full = read_measured(tmp_path)
     assert (len(fast.runs), len(full.runs)) == (2, 1) and full.setting.endswith("full setting")
     with pytest.raises(ValueError, match="no run has finished"):

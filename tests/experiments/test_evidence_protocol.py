@@ -10,26 +10,26 @@ from indiret.datasets import load_dataset
 from indiret.evaluation import otsu_iou, pixel_auc
 from indiret.evidence import explain
 from indiret.experiments.evidence_protocol import best_sigma, evidence_pairs, measure_evidence
-from indiret.networks import CONFIGS, build_network
-from indiret.ranking import NetworkMethod, prepare
+from indiret.network import CONFIGS, build_network
+from indiret.retrieval import NetworkRetriever, index_database
 
 
 @pytest.fixture(scope="module")
 def measured():
     torch.manual_seed(0)
-    method = NetworkMethod(build_network(replace(CONFIGS["base"], width=4)))
+    method = NetworkRetriever(build_network(replace(CONFIGS["base"], width=4)))
     town = load_dataset("toytown", split="validation")
     few = replace(town, queries=(town.queries[0], town.queries[-1]))
-    prepared = prepare(method, few)
-    return method, few, prepared, measure_evidence(method, few, prepared)
+    database = index_database(method, few)
+    return method, few, database, measure_evidence(method, few, database)
 
 
 def test_figures_equal_a_loop_over_pairs(measured):
-    method, town, prepared, figures = measured
+    method, town, database, figures = measured
     found = {"otsu_iou": [], "pixel_auc": []}
     for pair in evidence_pairs(town):
-        query = method.prepare_query(town.read_query(pair.query))
-        tensor = method.tensor(query, [prepared.features[pair.name]])
+        query = method.encode_query(town.read_query(pair.query))
+        tensor = method.tensor(query, [database.features[pair.name]])
         values = explain(method.network, tensor, "combined")[0].target_map.numpy()
         found["otsu_iou"].append(otsu_iou(values, pair.roi))
         found["pixel_auc"].append(pixel_auc(values, pair.roi))

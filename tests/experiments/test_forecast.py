@@ -5,8 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from indiret.baselines import build_method
-from indiret.cost import RunRates
 from indiret.datasets import load_dataset
 from indiret.experiments import forecast
 from indiret.experiments.forecast import (
@@ -15,16 +13,14 @@ from indiret.experiments.forecast import (
     distinct,
     estimate,
     estimate_grid,
-    in_words,
     measure_rates,
 )
 from indiret.experiments.reproduction import RunConfig
-from indiret.ranking import prepare, rank
+from indiret.retrieval import Retriever, build_retriever, index_database, rank
 from tests.tiny_town import make_tiny_town
-from tools.scale_page import tables
 
 
-class Clockwork:
+class Clockwork(Retriever):
     """A method that needs 0.05 s a photo and 0.002 s a pair, by a clock of its own."""
 
     def __init__(self):
@@ -33,7 +29,7 @@ class Clockwork:
     def clock(self):
         return self.now
 
-    def prepare(self, picture):
+    def encode(self, picture):
         self.now += 0.05
         return np.zeros(1000, dtype=np.float32)
 
@@ -42,14 +38,14 @@ class Clockwork:
         return np.zeros(len(database))
 
 
-def test_ranking_costs_what_was_predicted(monkeypatch):
-    town = load_dataset("toytown", split="validation")
+def test_ranking_costs_what_was_predicted(tmp_path, monkeypatch):
+    town = make_tiny_town(tmp_path, "town")
     method = Clockwork()
-    monkeypatch.setattr(forecast, "clock", method.clock)
+    monkeypatch.setattr(forecast, "_clock", method.clock)
     rates = measure_rates(method, town, seconds=1)
     predicted = estimate(rates, photos=len(town.images), queries=len(town.queries))
     began = method.now
-    rank(method, town.queries, town, prepare(method, town))
+    rank(method, town.queries, town, index_database(method, town))
     assert predicted.hours * 3600 == pytest.approx(method.now - began)
     assert predicted.pairs == len(town.queries) * len(town.images)
     assert predicted.memory == 4000 * len(town.images)
@@ -63,13 +59,10 @@ def test_an_estimate_adds_up():
     assert str(once) == "500 pairs, 3 min, 0.0 GB of memory"
 
 
-def test_any_method_and_no_query(tmp_path):
-    town = make_tiny_town(tmp_path, "town")
-    rates = measure_rates(build_method("thumbnail"), town, seconds=0.1)
-    assert rates.kept == 4096 and rates.photo > 0 and rates.pair > 0
-    folder = load_dataset("folder", tmp_path / "images")
-    with pytest.raises(ValueError, match="has no query to measure"):
-        measure_rates(build_method("thumbnail"), folder)
+def test_no_query_is_no_pair(tmp_path):
+    make_tiny_town(tmp_path, "town")
+    with pytest.raises(ValueError, match="no query"):
+        measure_rates(build_retriever("thumbnail"), load_dataset("folder", tmp_path / "images"))
 
 
 @pytest.fixture(scope="module")
@@ -120,22 +113,3 @@ def test_a_part_of_the_grid_took_what_was_forecast():
         assert foreseen["runs"] == measured["runs"] >= 4
         for name in names:
             assert foreseen[name] == pytest.approx(measured[name], rel=0.3), name
-
-
-def test_the_page_on_scale_says_what_was_measured_and_what_was_not():
-    rates = RunRates(photo=0.02, pair=0.005, step=0.3, target=0.02, query=0.01, kept=800_000)
-    done = {"photos": 512, "queries": 2, "block": 128, "processor_seconds": 30.0}
-    done |= {"gb_after_one_block": 0.7, "gb_at_the_end": 0.71}
-    part = {"machine": "x", "rates": rates._asdict(), "rehearsals": {"full": done}}
-    page = tables(part)
-    assert "A part was rehearsed" in page and "worked out from its rates, not run" in page
-    assert "| Oxford, 5,063 photos | 278,465 |" in page and "55,278,465" in page
-    gpu = (30.0 - 1024 * 0.005) / 514 * (5063 + 55) / 16  # all but the pairs, on 16 cores
-    row = next(line for line in page.splitlines() if line.startswith("| Oxford, 5,063"))
-    assert row.split(" | ")[4] == in_words(gpu / 3600)
-    whole = done | {"photos": 5063, "queries": 55, "processor_seconds": 1700.0}
-    page = tables(part | {"rehearsals": {"full": whole}})
-    assert "The whole of Oxford was rehearsed" in page and "not run" not in page
-    page = tables(part | {"rehearsals": {"full": done, "fast": whole}})
-    assert "in the fast setting: 5,063 photos for 55 queries, 278,465 pairs" in page
-    assert "A part was rehearsed" in page and page.index("fast") < page.index("A part")

@@ -47,12 +47,9 @@ def numbers(configs, out: Path) -> dict[str, dict]:
     found = {}
     for config in configs:
         results = json.loads((out / config.key / "results.json").read_text())
-        results["provenance"] = {
-            name: value for name, value in results["provenance"].items() if name not in TIMES
-        }
-        results["log"] = [
-            {k: v for k, v in row.items() if k != "seconds"} for row in results["log"]
-        ]
+        for part in (results["provenance"], *results["log"]):
+            for name in TIMES:
+                part.pop(name, None)
         found[config.key] = results
     return found
 

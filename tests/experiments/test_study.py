@@ -1,26 +1,26 @@
 """The study of attention and feedback, on a town of posters."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from indiret.attention import MASKS
+from indiret.checkpoints import load_network
 from indiret.datasets import load_clicked_pairs, load_dataset
 from indiret.evaluation import average_precision
-from indiret.experiments import study
+from indiret.experiments import records, study
 from indiret.experiments.claims import judge_gains
 from indiret.experiments.query_evaluator import QueryEvaluator
 from indiret.experiments.study import StudyConfig, query_region, run_study
-from indiret.networks import CONFIGS, build_network, load_network
-from indiret.ranking import NetworkMethod, rank
+from indiret.network import build_network
+from indiret.retrieval import NetworkRetriever, rank
+from tests.experiments import SMALL
 from tests.tiny_town import make_tiny_town
 from tools.store_results import store_study
 
-SMALL = CONFIGS["base"].replace(
-    grid=(6, 6), query_grid=(4, 4), size=8, scales=(1.0,), shifts=1, width=2, blocks=(1,)
-)
 CONFIG = StudyConfig(("none", "plane"), seeds=2, steps=4, explained=2, network=SMALL)
 
 
@@ -90,17 +90,12 @@ def test_what_is_finished_is_not_done_again(finished, towns, monkeypatch):
     assert again["toytown"] == results["toytown"]
 
 
-def test_a_folder_holds_one_study(finished, towns):
-    out, _ = finished
-    other = StudyConfig(("none",), seeds=1, steps=4, network=SMALL)
-    with pytest.raises(ValueError, match="another study: other settings"):
-        run_study(out, other, *towns[:2], {})
-
-
-@pytest.mark.parametrize("changes", [{"variants": ("har",)}, {"seeds": 0}])
-def test_settings_that_say_nothing_are_refused(changes):
-    with pytest.raises(ValueError, match=r"not (allowed|at least 1)"):
-        StudyConfig(**changes)
+def test_settings_that_say_nothing_are_refused(finished, towns):
+    for wrong in ({"variants": ("har",)}, {"seeds": 0}):
+        with pytest.raises(ValueError, match=r"not (allowed|at least 1)"):
+            StudyConfig(**wrong)
+    with pytest.raises(ValueError, match="other settings"):
+        run_study(finished[0], replace(CONFIG, seeds=1), *towns[:2], {})
 
 
 def test_the_oracle_is_the_landmark_within_the_box():
@@ -109,30 +104,32 @@ def test_the_oracle_is_the_landmark_within_the_box():
     region = query_region(town, query, (10, 10))
     x1, y1, x2, y2 = (round(side) for side in query.box)
     assert region.shape == (10, 10) and 0 <= region.min() and region.max() <= 1
-    assert region.mean().item() == pytest.approx(
-        town.roi(query.image)[y1:y2, x1:x2].mean(), abs=1e-3
-    )
+    shown = town.roi(query.image)[y1:y2, x1:x2].mean()
+    assert region.mean().item() == pytest.approx(shown, abs=1e-3)
 
 
 def test_a_second_round_weighs_the_query_by_its_first_answers(towns):
     torch.manual_seed(0)
-    method, town = NetworkMethod(build_network(SMALL)), towns[2]
-    features = {name: method.prepare(town.read(name)) for name in town.images}
+    method, town = NetworkRetriever(build_network(SMALL)), towns[2]
+    features = {name: method.encode(town.read(name)) for name in town.images}
     asked = QueryEvaluator(method, town, town.queries[0], features.__getitem__)
     names, region = list(town.images), torch.tensor(np.eye(4) / 2)
     schemes = study.candidates()
     mean = schemes["mean, n=3, raw, λ=0.3"].feedback
-    again, weights = asked.second_round(method.network, names, mean)
+    again, change = asked.second_round(method.network, names, mean)
+    weights = change.keywords["weights"]
     assert weights.shape == (4, 4) and weights.max() == 1 and sorted(again) == sorted(names)
     oracle = schemes["oracle, λ=1"].feedback
-    assert asked.second_round(method.network, names, oracle, region)[1].equal(2 * region)
+    _, change = asked.second_round(method.network, names, oracle, region)
+    assert change.keywords["weights"].equal(2 * region)
     assert asked.second_round(method.network, names, schemes["answers, n=1"].feedback)[1] is None
 
 
 def test_what_the_book_needs_is_stored(finished, tmp_path, monkeypatch):
     out, results = finished
-    store_study(out, tmp_path)
-    monkeypatch.setattr(study, "STORED_STUDY", tmp_path)
+    store_study(out, tmp_path / "study")
+    for module in (study, records):
+        monkeypatch.setattr(module, "DATA", tmp_path)
     kept = study.stored_results()
     assert kept["logs"].keys() == results["logs"].keys()
     assert len(kept["toytown"]["rows"]) == len(results["toytown"]["rows"])
@@ -153,7 +150,7 @@ def test_validation_curves_are_means_over_seeds(finished):
 
 def test_a_shipped_network_gives_the_stored_precision():
     results, town = study.stored_results(), load_dataset("toytown", split="test")
-    method = NetworkMethod(load_network(study.stored_networks()["none"]))
+    method = NetworkRetriever(load_network(study.stored_networks()["none"]))
     query = town.queries[7]
     names = [hit.name for hit in rank(method, [query], town)[query.name]]
     stored = study.cells(results)["none", "none"]["AP"][query.name][0]

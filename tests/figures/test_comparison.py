@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from indiret.comparison import read_published
+from indiret.experiments.comparison import read_published
 from indiret.figures import RankedPicture, ranked_lists, reported_and_measured
 
 GREY = np.full((30, 40, 3), 128, dtype=np.uint8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from indiret.planes.correspondence import smooth_support, splat, transfer_points
+from indiret.planes.correspondence import PlaneCorrespondence, move_points, smooth_support, splat
 
 
 def test_support_speaks_for_what_is_around_it():
@@ -15,20 +15,21 @@ def test_support_speaks_for_what_is_around_it():
     torch.testing.assert_close(smooth[2:7, 2:7], torch.full((5, 5), 0.2))
     corner = torch.zeros(9, 7)
     corner[0, 0] = 1.0
-    assert smooth_support(corner)[0, 0] == pytest.approx(
-        (1 / 9) ** 0.5
-    )  # nothing lies beyond the edge
+    assert smooth_support(corner)[0, 0] == pytest.approx((1 / 9) ** 0.5)  # nothing is beyond it
     even = torch.full((4, 6), 0.25)
     torch.testing.assert_close(smooth_support(even), even.sqrt())
 
 
 def test_evidence_keeps_what_lies_inside():
     support, points = torch.rand(3, 4), torch.rand(3, 4, 2)
-    part = support, points, 1 - points
-    pairs = splat([part, part], (100, 140), (40, 20))
+    forward = PlaneCorrespondence(points, 1 - points, support)
+    backward = PlaneCorrespondence(1 - points, points, support)
+    pairs = splat([forward, backward], (100, 140), (40, 20))
     assert pairs.shape == (10, 14, 14, 7)
+    torch.testing.assert_close(pairs, 2 * splat([forward], (100, 140), (40, 20)))
     assert float(pairs.sum()) == pytest.approx(2 * float(support.sum()), rel=1e-5)
-    assert splat([(support, points + 2, points)], (100, 140), (40, 20)).sum() == 0
+    outside = forward._replace(matched_points=points + 2)
+    assert splat([outside], (100, 140), (40, 20)).sum() == 0
 
 
 def test_points_go_where_the_affine_map_sends_them():
@@ -36,5 +37,5 @@ def test_points_go_where_the_affine_map_sends_them():
     matrix, offset = random.normal(size=(2, 2)), random.normal(size=2)
     here, points = random.uniform(size=(5, 4, 2)), random.uniform(-1, 2, (7, 2))
     there = here @ matrix.T + offset
-    found = transfer_points(points, torch.from_numpy(here), torch.from_numpy(there))
+    found = move_points(points, torch.from_numpy(here), torch.from_numpy(there))
     np.testing.assert_allclose(found, points @ matrix.T + offset, atol=1e-9)

@@ -1,6 +1,7 @@
 """T read along a plane beside a loop, and planes that are fitted to it."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -13,16 +14,15 @@ def test_sampling_a_plane_by_loops():
     responses = random_responses(6, 7, 3, 4)
     plane = Plane(torch.tensor([[1.3, -0.2], [0.4, 1.1]]), torch.tensor([0.7, -0.6]), 0.0)
     sampled = sample_plane(responses, plane)
-    for k in range(3):
-        for l in range(4):
-            i, j = (plane.matrix @ torch.tensor([float(k), float(l)]) + plane.offset).tolist()
-            expected = sum(
-                (1 - abs(i - x)) * (1 - abs(j - y)) * responses[x, y, k, l].item()
-                for x in (math.floor(i), math.floor(i) + 1)
-                for y in (math.floor(j), math.floor(j) + 1)
-                if 0 <= x < 6 and 0 <= y < 7
-            )
-            assert sampled[k, l].item() == pytest.approx(expected, abs=1e-5)
+    for k, l in product(range(3), range(4)):
+        i, j = (plane.matrix @ torch.tensor([float(k), float(l)]) + plane.offset).tolist()
+        expected = sum(
+            (1 - abs(i - x)) * (1 - abs(j - y)) * responses[x, y, k, l].item()
+            for x in (math.floor(i), math.floor(i) + 1)
+            for y in (math.floor(j), math.floor(j) + 1)
+            if 0 <= x < 6 and 0 <= y < 7
+        )
+        assert sampled[k, l].item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_refining_finds_a_sheared_plane_between_patches():

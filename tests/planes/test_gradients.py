@@ -23,14 +23,12 @@ def dense_rootsift_by_loops(grey: np.ndarray) -> np.ndarray:
             down = (at[row + 2, column + 1] - at[row, column + 1]) / 2
             direction = math.atan2(down, right) / math.tau * 8 % 8
             low = math.floor(direction)
-            for r in range(height // 4):
-                for c in range(width // 4):
-                    near = max(0, 1 - abs(y - (4 * r + 1.5)) / 4) * max(
-                        0, 1 - abs(x - (4 * c + 1.5)) / 4
-                    )
-                    steep = near * math.hypot(right, down)
-                    sums[r, c, low % 8] += steep * (low + 1 - direction)
-                    sums[r, c, (low + 1) % 8] += steep * (direction - low)
+            for r, c in np.ndindex(*sums.shape[:2]):
+                away = abs(y - (4 * r + 1.5)), abs(x - (4 * c + 1.5))
+                near = max(0, 1 - away[0] / 4) * max(0, 1 - away[1] / 4)
+                steep = near * math.hypot(right, down)
+                sums[r, c, low % 8] += steep * (low + 1 - direction)
+                sums[r, c, (low + 1) % 8] += steep * (direction - low)
     patches = np.zeros((height // 4 - 3, width // 4 - 3, 128))
     for r, c in np.ndindex(patches.shape[:2]):
         values = sums[r : r + 4, c : c + 4].transpose(2, 0, 1).ravel()
@@ -66,13 +64,9 @@ def test_grids_hold_at_least_a_patch(shape):
 
 def test_unrelated_patches_are_orthogonal_once_whitened():
     town = load_dataset("toytown", split="validation")
-    first, second = (
-        dense_rootsift(town.read(town.queries[number].image), 112).flatten(0, 1)
-        for number in (0, 5)
-    )
+    pictures = [town.read(town.queries[number].image) for number in (0, 5)]
+    first, second = (dense_rootsift(one, 112).flatten(0, 1) for one in pictures)
     before, after = (x @ y.T for x, y in ((first, second), (whiten(first), whiten(second))))
     assert before.mean() > 0.4 and after.mean().abs() < 0.1
-    same = whiten(first)
-    torch.testing.assert_close(same.norm(dim=1), first.norm(dim=1))
-    flat = torch.zeros(3, 128)
-    assert torch.equal(whiten(flat), torch.zeros(3, 64))
+    torch.testing.assert_close(whiten(first).norm(dim=1), first.norm(dim=1))
+    assert torch.equal(whiten(torch.zeros(3, 128)), torch.zeros(3, 64))

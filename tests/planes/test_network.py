@@ -1,29 +1,27 @@
 """The network over samples along planes: its file, its margins, its evidence."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from indiret.networks import WEIGHTS
+from indiret.checkpoints import WEIGHTS
+from indiret.evaluation import average_precision
+from indiret.experiments.evidence_protocol import measure_evidence
 from indiret.planes import (
     PlaneNetRetriever,
     PlaneNetwork,
+    PlaneRetriever,
     collate,
-    is_plane_network,
     load_plane_network,
     sample_pair,
     save_plane_network,
 )
 from indiret.planes.gradients import FITTED
 from indiret.planes.network import NAME
-from indiret.protocol import measure_maps
-from indiret.ranking import prepare, rank
-from tests.planes.conftest import RETRIEVER
-from tests.planes.test_matching import SMALL, scene
+from indiret.retrieval import index_database, rank
+from tests.planes.conftest import RETRIEVER, SMALL
 from tests.planes.test_samples import few_landmarks
 
 
@@ -36,12 +34,10 @@ def test_the_file_is_the_network_and_nothing_else_is(tmp_path, views):
     loaded = load_plane_network(path)
     assert torch.equal(loaded(*maps).margin, network(*maps).margin)
     assert loaded.calibration.tolist() == [2.0, -1.0]
-    assert is_plane_network(str(path)) and not is_plane_network(str(tmp_path / "none.safetensors"))
     (tmp_path / "bad.safetensors").write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(ValueError, match="is no file of plane-net"):
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
         load_plane_network(tmp_path / "bad.safetensors")
-    assert not is_plane_network(str(tmp_path / "bad.safetensors"))
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileNotFoundError, match="there are no weights"):
         load_plane_network(tmp_path / "none.safetensors")
     with torch.no_grad():
         network.support.weight[0, 0] = torch.nan
@@ -67,16 +63,23 @@ def test_the_shipped_network_tells_a_part_from_an_unrelated_photo(views):
         retriever.explain(query, target, "gradcam")
 
 
-def test_it_ranks_and_its_evidence_can_be_measured():
-    few = few_landmarks(landmarks=1)
-    retriever = PlaneNetRetriever(load_plane_network())
-    prepared = prepare(retriever, few)
-    hits = rank(retriever, few.queries[:1], few, prepared)
-    assert {hit.name for hit in hits[few.queries[0].name]} == set(few.images)
-    measured = measure_maps(retriever, replace(few, queries=few.queries[:1]), prepared)
-    assert measured["support"]["pixel_auc"] > 0.75
-    assert measured["support"]["box_iou"] > measured["all ones"]["box_iou"]
-    assert measured["support"]["patch_match"] > 5 * measured["support"]["chance"]
+@pytest.mark.parametrize("judged", [False, True])
+def test_toytown_is_ranked_and_its_evidence_measured(judged):
+    few = few_landmarks()
+    query = few.queries[0]
+    names = sorted(query.positives) + [n for n in few.images if n not in query.positives][:6]
+    few = replace(few, images={n: few.images[n] for n in names}, queries=(query,))
+    retriever = PlaneNetRetriever(load_plane_network()) if judged else PlaneRetriever()
+    indexed = index_database(retriever, few)
+    ranked = [hit.name for hit in rank(retriever, [query], few, indexed)[query.name]]
+    assert ranked[0] == query.image and set(ranked) == set(few.images)
+    assert average_precision(ranked, query.positives, query.junk) > 0.6
+    rows = measure_evidence(retriever, few, indexed)
+    measured = rows[retriever.evidence_kinds[0]]
+    assert measured["pairs"] == len(query.positives - {query.image})
+    assert measured["pixel_auc"] > max(rows["all ones"]["pixel_auc"], 0.75 * judged)
+    assert measured["patch_match"] > (5 if judged else 3) * measured["chance"]
+    assert not judged or measured["box_iou"] > rows["all ones"]["box_iou"]
 
 
 def test_shipped_weights_are_small():
@@ -85,10 +88,8 @@ def test_shipped_weights_are_small():
     assert FITTED.stat().st_size < 1_000_000
 
 
-def test_it_judges_the_better_part_of_the_vote():
-    whole = scene(0)
-    query = RETRIEVER.encode(np.ascontiguousarray(whole[10:80, 20:110]))
-    database = [RETRIEVER.encode(scene(seed)) for seed in range(30)]
+def test_it_judges_the_better_part_of_the_vote(views, scenes):
+    query, database = views[0], scenes[:30]
     network = load_plane_network()
     votes = RETRIEVER.score(query, database)
     margins = PlaneNetRetriever(network, SMALL, judged=1).score(query, database)

@@ -1,7 +1,5 @@
 """Samples along planes beside slow ones."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -35,15 +36,13 @@ def test_votes_by_loops(K, L, rows, columns, step):
     votes = hough_votes(responses, step)
     above, aside = step * K // 2, step * L // 2
     assert votes.shape == translation_grid(responses.shape, step)
-    for a in range(votes.shape[0]):
-        for b in range(votes.shape[1]):
-            expected = 0.0
-            for k in range(K):
-                for l in range(L):
-                    i, j = a - above + step * k, b - aside + step * l
-                    if 0 <= i < rows and 0 <= j < columns:
-                        expected += responses[i, j, k, l].item() / (K * L)
-            assert votes[a, b].item() == pytest.approx(expected, abs=1e-5)
+    for a, b in np.ndindex(*votes.shape):
+        expected = 0.0
+        for k, l in np.ndindex(K, L):
+            i, j = a - above + step * k, b - aside + step * l
+            if 0 <= i < rows and 0 <= j < columns:
+                expected += responses[i, j, k, l].item() / (K * L)
+        assert votes[a, b].item() == pytest.approx(expected, abs=1e-5)
 
 
 @settings(max_examples=40, deadline=None)
@@ -61,29 +60,9 @@ def test_votes_of_a_part_are_those_of_the_whole_without_the_others(
             torch.testing.assert_close(votes[y, x], hough_votes(alone, step))
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 6), st.integers(0, 6), st.integers(1, 2), st.integers(0, 99))
-def test_a_planted_plane_has_most_votes(i, j, step, seed):
-    generator = torch.Generator().manual_seed(seed)
-    target = torch.randn(14, 14, 32, generator=generator)
-    query = target[i : i + 4 * step : step, j : j + 4 * step : step]
-    K, L = query.shape[:2]
-    responses = torch.einsum("ijc,klc->ijkl", target, query).clamp_min(0)
-    votes = hough_votes(responses, step)
-    a, b = divmod(int(votes.argmax()), votes.shape[1])
-    assert (a - step * K // 2, b - step * L // 2) == (i, j)
-
-
-def test_a_moved_target_moves_the_votes():
-    responses = torch.zeros(12, 12, 3, 3)
-    responses[2:8, 3:8] = random_responses(6, 5, 3, 3)
-    moved = responses.roll((2, 1), (0, 1))
-    torch.testing.assert_close(hough_votes(responses, 2)[:-2, :-1], hough_votes(moved, 2)[2:, 1:])
-
-
 @pytest.mark.parametrize(("shape", "step"), [((2, 2, 5), 1), ((2, 2, 5, 5), 0)])
 def test_votes_of_bad_input(shape, step):
-    with pytest.raises(ValueError, match=r"do not fit: give \(I, J, K, L\)"):
+    with pytest.raises(ValueError, match=r"give \(I, J, K, L\)"):
         hough_votes(torch.zeros(shape), step)
 
 

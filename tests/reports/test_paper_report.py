@@ -5,9 +5,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from indiret.claims import read_claims, read_measured
-from indiret.reports.paper_report import Page, make_page, write_paper_report
-from indiret.runs import RunConfig
+from indiret.checkpoints import save_network
+from indiret.experiments.claims import read_claims
+from indiret.experiments.reproduction import RunConfig
+from indiret.network import build_network
+from indiret.reports.paper_report import ReportPage, write_paper_report
 
 ORIGIN = {
     "commit": "abc", "lock": "def", "data_manifest": "123", "python": "3", "torch": "2",
@@ -16,7 +18,7 @@ ORIGIN = {
 }  # fmt: skip
 
 
-def fill(folder, configs, dataset="oxford5k", joules=None):
+def fill(folder, configs, joules=None):
     """Results as `run` writes them, with numbers of no network."""
     for config in configs:
         records = []
@@ -83,25 +85,35 @@ def test_an_unfinished_grid_has_a_report_too(tmp_path):
     markdown, _ = write_paper_report(tmp_path, tmp_path / "report")
     assert "Regions of interest: none was used." in markdown.read_text()
     assert "thumbnail" in markdown.read_text() and "not run" in markdown.read_text()
-    write_paper_report(tmp_path, tmp_path / "report")
 
 
 def test_origins_that_differ_are_told(tmp_path):
     fill(tmp_path, [RunConfig(dataset="oxford5k", seed=seed) for seed in (0, 1)])
     file = next(tmp_path.glob("*seed1*/results.json"))
     file.write_text(file.read_text().replace('"abc"', '"other"'))
-    text = make_page(read_measured(tmp_path)).markdown()
+    text = write_paper_report(tmp_path, tmp_path / "report")[0].read_text()
     assert "The runs differ in commit;" in text and "The runs differ in lock" not in text
 
 
-def test_texts_are_escaped_in_both_forms():
-    page = Page("<script>")
+def test_networks_of_one_fold_show_their_evidence(tmp_path):
+    configs = [RunConfig(attention=attention) for attention in ("none", "har")]
+    fill(tmp_path, configs)
+    for config in configs:
+        save_network(build_network("base"), tmp_path / config.key / "network.safetensors")
+    markdown, _ = write_paper_report(tmp_path, tmp_path / "report")
+    assert "(evidence.png)" in markdown.read_text()
+    assert (tmp_path / "report" / "evidence.png").stat().st_size > 5000
+
+
+def test_texts_are_escaped_in_both_forms(tmp_path):
+    page = ReportPage("<script>")
     page.text("a <b> & *c*")
     page.heading("x_y")
     page.table(["n"], [["<i>|"]])
-    assert "<script>" not in page.html() + page.markdown()
-    assert "a &lt;b&gt; &amp; *c*" in page.html() and r"\*c\*" in page.markdown()
-    assert "<td>&lt;i&gt;|</td>" in page.html() and r"&lt;i&gt;\|" in page.markdown()
+    markdown, html = (path.read_text() for path in page.write(tmp_path))
+    assert "<script>" not in html + markdown
+    assert "a &lt;b&gt; &amp; *c*" in html and r"\*c\*" in markdown
+    assert "<td>&lt;i&gt;|</td>" in html and "\n| n |\n|---|\n| &lt;i&gt;\\| |\n" in markdown
 
 
 def test_an_empty_folder_is_refused(tmp_path):

@@ -1,7 +1,6 @@
 """The page of a search: text stays text, nothing is loaded, and it is written whole."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 
 from indiret.evidence import Evidence
 from indiret.reports import ReportHit, write_search_report
+from tests.widgets.pages import browser as browser
 
 NASTY = """<script>alert("x")</script>'&"><img src=x onerror=alert(1)>.jpg"""
 
@@ -40,30 +40,28 @@ def hit(name: str = "hit.jpg", shape=(300, 400), probability: float | None = 0.9
     return ReportHit(name, noise(*shape), 2.5, probability, Evidence(2.5, torch.rand(7, 7, 5, 6)))
 
 
-def text_of(folder, *hits: ReportHit, **options) -> str:
-    path = write_search_report(folder / "r.html", "q.jpg", noise(200, 300), hits, **options)
+def write(folder, *hits: ReportHit, query=None, name: str = "q.jpg", **options) -> str:
+    picture = noise(200, 300) if query is None else query
+    path = write_search_report(folder / "r.html", name, picture, hits, **options)
     return path.read_text(encoding="utf-8")
 
 
 def test_names_are_text_and_never_markup(tmp_path):
-    path = write_search_report(
-        tmp_path / "report.html", NASTY, noise(200, 300), [hit(NASTY)], note=NASTY
-    )
-    page = Page(path.read_text(encoding="utf-8"))
+    page = Page(write(tmp_path, hit(NASTY), name=NASTY, note=NASTY))
     assert page.text.count(NASTY) == 4  # title, heading, note, hit
     assert "script" not in page.tags and "img" not in page.tags
     assert not [name for name, _ in page.attributes if name.startswith("on")]
 
 
-def test_the_page_loads_nothing(tmp_path):
-    text = write_search_report(
-        tmp_path / "r.html", "q", noise(200, 300), [hit(), hit()]
-    ).read_text()
-    page = Page(text)
-    links = [value for name, value in page.attributes if name in ("src", "href", "srcset")]
+def test_the_page_loads_nothing_and_describes_its_drawings(tmp_path):
+    text = write(tmp_path, hit("b.jpg"), hit())
+    links = [value for name, value in Page(text).attributes if name in ("src", "href", "srcset")]
     assert len(links) == 2 * (2 + 4)
     assert all(link.startswith(("data:image/jpeg;base64,", "#")) for link in links)
     assert "url(" not in text and "@import" not in text
+    wide, tall, *_ = re.findall(r"<svg class=[^>]*>", text)
+    for drawing in (wide, tall):
+        assert 'role="img"' in drawing and "q.jpg and hit 1, b.jpg" in drawing
 
 
 def test_ten_large_noisy_hits_stay_small(tmp_path):
@@ -72,22 +70,11 @@ def test_ten_large_noisy_hits_stay_small(tmp_path):
     assert path.stat().st_size < 5_000_000
 
 
-def test_every_drawing_is_described(tmp_path):
-    text = write_search_report(
-        tmp_path / "r.html", "q.jpg", noise(200, 300), [hit("b.jpg")]
-    ).read_text()
-    drawings = re.findall(r"<svg class=[^>]*>", text)
-    assert len(drawings) == 2
-    assert all(
-        'role="img"' in drawing and "q.jpg and hit 1, b.jpg" in drawing for drawing in drawings
-    )
-
-
 def test_lines_join_matched_patches_in_both_layouts(tmp_path):
     pairs = torch.zeros(4, 4, 2, 2)
     pairs[3, 0, 0, 1] = 1.0
     found = ReportHit("b.jpg", noise(200, 200), 1.0, None, Evidence(1.0, pairs))
-    text = write_search_report(tmp_path / "r.html", "q.jpg", noise(200, 200), [found]).read_text()
+    text = write(tmp_path, found, query=noise(200, 200))
     ends = re.findall(r'class="pair" x1="([^"]*)" y1="([^"]*)" x2="([^"]*)" y2="([^"]*)"', text)
     assert [tuple(map(float, end)) for end in ends] == [
         (225.0, 75.0, 324 + 37.5, 262.5),
@@ -96,15 +83,8 @@ def test_lines_join_matched_patches_in_both_layouts(tmp_path):
 
 
 def test_probability_is_left_out_where_there_is_none(tmp_path):
-    assert "25.0% likely relevant" in text_of(tmp_path, hit(probability=0.25))
-    assert "likely relevant" not in text_of(tmp_path, hit(probability=None))
-
-
-def test_no_hit_and_a_name_outside_unicode(tmp_path):
-    path = write_search_report(
-        tmp_path / "r.html", "q\udcff.jpg", noise(60, 60), [], note="Nothing found."
-    )
-    assert "Nothing found." in path.read_text(encoding="utf-8")
+    assert "25.0% likely relevant" in write(tmp_path, hit(probability=0.25))
+    assert "likely relevant" not in write(tmp_path, hit(probability=None))
 
 
 def test_the_page_is_written_whole_or_not_at_all(tmp_path):
@@ -112,29 +92,23 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path):
         yield hit()
         raise OSError("a photo is gone")
 
-    path = write_search_report(tmp_path / "new" / "r.html", "q", noise(60, 60), [])
-    before = path.read_bytes()
+    before = write(tmp_path / "new", name="q\udcff.jpg", note="Nothing found.")  # no unicode
+    assert "Nothing found." in before
     with pytest.raises(OSError, match="is gone"):
-        write_search_report(path, "q", noise(60, 60), hits())
-    assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == ["r.html"]
+        write_search_report(tmp_path / "new" / "r.html", "q", noise(60, 60), hits())
+    assert (tmp_path / "new" / "r.html").read_text(encoding="utf-8") == before
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["r.html"]
 
 
 @pytest.mark.parametrize("width", [375, 1440])
-def test_the_page_fits_and_stays_quiet_in_a_browser(tmp_path, width):
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or pytest.skip("chromium is not installed")
-    path = write_search_report(
-        tmp_path / "r.html", "a_long_name_" * 12, noise(200, 300), [hit("b" * 200, (400, 200))]
-    )
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 800})
-        troubles: list[str] = []
-        page.on("console", lambda message: troubles.append(message.text))
-        page.goto(path.as_uri())
-        overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        seen = [page.locator(f"svg.{layout}").first.is_visible() for layout in ("wide", "tall")]
-        browser.close()
+def test_the_page_fits_and_stays_quiet_in_a_browser(tmp_path, browser, width):
+    write(tmp_path, hit("b" * 200, (400, 200)), name="a_long_name_" * 12)
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text))
+    page.goto((tmp_path / "r.html").as_uri())
+    overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    seen = [page.locator(f"svg.{layout}").first.is_visible() for layout in ("wide", "tall")]
+    page.close()
     assert troubles == [] and overflow <= 0
     assert seen == ([False, True] if width == 375 else [True, False])

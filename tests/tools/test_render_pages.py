@@ -11,10 +11,20 @@ import pytest
 import yaml
 from jinja2 import UndefinedError
 
-from indiret.cost import RunRates, in_words
 from indiret.datasets import load_dataset
+from indiret.experiments.forecast import in_words
 from tools import render_pages
-from tools.render_pages import BOOK, CELL, DATA, ROOT, VIEWS, environment, main, sample_sheet
+from tools.render_pages import (
+    BOOK,
+    CELL,
+    DATA,
+    ROOT,
+    VIEWS,
+    RunRates,
+    environment,
+    main,
+    sample_sheet,
+)
 
 TEMPLATES = sorted(path.relative_to(BOOK).as_posix() for path in BOOK.rglob("*.md.j2"))
 

@@ -1,15 +1,34 @@
 """Widgets in pages on the disk, driven in a browser that notes what a page should not do."""
 
+import functools
+import http.server
+import os
 import shutil
+import threading
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from tests.test_book import CHROMIUM_FLAGS, absent
-
+BOOK = Path(__file__).parents[2] / "_build" / "html"
+FIRST_PAGE = "book/intro.html"
 NASTY = """</script><script>alert("x")</script>'&"><img src=x onerror=alert(1)>"""
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+CHROMIUM_FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+
+
+def absent(what: str, remedy: str) -> None:
+    """In CI an absent book or browser is a failure: there it must have been made."""
+    reason = f"{what} is absent: {remedy}"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 class Tags(HTMLParser):
@@ -26,7 +45,7 @@ class Tags(HTMLParser):
 
 @pytest.fixture(scope="module")
 def browser():
-    chromium = next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         absent("chromium", "install it, in Debian with `apt-get install chromium`.")
     playwright = pytest.importorskip("playwright.sync_api")
@@ -34,6 +53,39 @@ def browser():
         browser = driver.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    """The address of the book on a server of this machine."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(BOOK))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def watch(page, home: str) -> list[str]:
+    """What a page does that it should not, noted from now on: errors, and requests elsewhere."""
+    troubles: list[str] = []
+
+    def note_message(message) -> None:
+        if message.type == "error":
+            troubles.append(f"console: {message.text}")
+
+    def note_request(request) -> None:
+        if not request.url.startswith((home, "data:", "blob:")):
+            troubles.append(f"asks for {request.url}")
+
+    page.on("console", note_message)
+    page.on("pageerror", lambda error: troubles.append(f"script error: {error}"))
+    page.on("request", note_request)
+    return troubles
 
 
 def page_of(html: str, folder: Path) -> str:
@@ -50,7 +102,7 @@ def page_of(html: str, folder: Path) -> str:
 
 
 class Opened:
-    """A page with a widget, and what it did that it should not do: errors, and foreign requests."""
+    """A page with a widget, and what it did that it should not do."""
 
     kind: str
 
@@ -58,23 +110,10 @@ class Opened:
         size = {"width": width, "height": 900}
         self.page = browser.new_page(viewport=size, color_scheme=scheme, **more)
         self.page.set_default_timeout(120_000)  # a busy machine is slow, and not wrong
-        self.troubles: list[str] = []
-        self.page.on("console", self.note_message)
-        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.page.on("request", self.note_request)
-        self.home = address.partition("//")[0], address.split("/")[2]
+        self.troubles = watch(self.page, "/".join(address.split("/")[:3]) + "/")
         self.page.goto(address)
         self.host = self.page.locator(f".indiret-{self.kind} > div[data-ready]")
         self.host.wait_for(state="attached")
-
-    def note_message(self, message) -> None:
-        if message.type == "error":
-            self.troubles.append(message.text)
-
-    def note_request(self, request) -> None:
-        scheme, _, rest = request.url.partition("//")
-        if not scheme.startswith(("data:", "blob:")) and (scheme, rest.split("/")[0]) != self.home:
-            self.troubles.append(request.url)
 
     def press(self, *keys: str) -> None:
         for key in keys:

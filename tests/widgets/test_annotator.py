@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indiret.datasets import load_dataset
-from indiret.regions import PhotoRegions, Region, read_regions, write_regions
+from indiret.datasets import PhotoRegions, Region, load_dataset, read_regions, write_regions
 from indiret.widgets import Annotator
 from tests.widgets.pages import OVERFLOW, Opened, Tags, page_of
 
-NASTY = """</script><img src=x onerror=alert(1)>'&".jpg"""
 BOX = Region.from_box((10, 20, 110, 90))
 PROPOSAL = Region(((40, 50), (200, 40), (190, 160), (50, 150)), "", "sift", "open", 34)
 
@@ -80,15 +78,9 @@ def test_what_reaches_outside_is_clipped_and_what_is_nothing_is_refused(album, t
         tell(annotator, action="save", number=0, regions=[sent], nothing=False)
         assert annotator.message.startswith("Not saved: ") and path.read_bytes() == before
         assert annotator.view["shown"] > shown and len(annotator.view["regions"]) == 1
-    for message in (
-        {"action": "open", "number": 99},
-        {"action": "open", "number": "1"},
-        {"action": "save"},
-        {},
-    ):
+    for message in ({"action": "open", "number": 99}, {"action": "open", "number": "1"}, {}):
         tell(annotator, **message)
-        failed = "Not saved: " if message.get("action") == "save" else "That cannot be done: "
-        assert annotator.message.startswith(failed), message
+        assert annotator.message.startswith("That cannot be done: "), message
     tell(annotator, action="save", number=2, regions=[], nothing=True)
     assert "truncated" in annotator.message and path.read_bytes() == before
     with pytest.raises(ValueError, match="501 regions"):
@@ -105,13 +97,6 @@ def test_a_file_that_somebody_else_changed_is_left_alone(album, tmp_path):
     assert other.progress["done"] == 0
 
 
-def test_regions_of_other_photos_in_the_file_are_kept(album, tmp_path):
-    path = tmp_path / "regions.json"
-    write_regions(path, {"elsewhere.jpg": PhotoRegions((60, 80), [BOX])})
-    Annotator(album, path, ["photo_3.jpg"]).save_regions([PROPOSAL])
-    assert list(read_regions(path)) == ["elsewhere.jpg", "photo_3.jpg"]
-
-
 def test_foreign_files_and_photos_are_refused(album, tmp_path):
     foreign = tmp_path / "results.json"
     foreign.write_text('{"mAP": 0.5}')
@@ -122,10 +107,13 @@ def test_foreign_files_and_photos_are_refused(album, tmp_path):
         Annotator(album, tmp_path / "new.json", [])
     with pytest.raises(ValueError, match="no image named 'x'"):
         Annotator(album, tmp_path / "new.json", ["x"])
-    write_regions(tmp_path / "sizes.json", {"photo_0.jpg": PhotoRegions((60, 80), [BOX])})
-    annotator = Annotator(album, tmp_path / "sizes.json")
+    path = tmp_path / "sizes.json"
+    write_regions(path, {"photo_0.jpg": PhotoRegions((60, 80), [BOX])})
+    annotator = Annotator(album, path)
     annotator.show_photo(0)
     assert "belongs to other photos" in annotator.view["problem"]
+    Annotator(album, path, ["photo_3.jpg"]).save_regions([PROPOSAL])
+    assert list(read_regions(path)) == ["photo_0.jpg", "photo_3.jpg"]
 
 
 def test_landmarks_are_those_that_a_photo_may_show(tmp_path):
@@ -133,21 +121,6 @@ def test_landmarks_are_those_that_a_photo_may_show(tmp_path):
     query = town.queries[0]
     annotator = Annotator(town, tmp_path / "regions.json", [query.image])
     assert annotator.view["landmarks"] == [query.landmark]
-
-
-# ---------------------------------------------------------------------------------- the HTML
-
-
-def test_names_are_data_and_never_markup(album, tmp_path):
-    folder = tmp_path / "odd"
-    folder.mkdir()
-    name = NASTY.replace("/", "")
-    (folder / name).write_bytes(album.path("photo_0.jpg").read_bytes())
-    annotator = Annotator(load_dataset("folder", folder), tmp_path / "regions.json")
-    text = annotator.to_html()
-    tags = Tags(text).tags
-    assert [tag for tag, _ in tags] == ["div", "noscript", "script"]
-    assert json.loads(tags[0][1]["data-state"])["photos"][0]["name"] == name
 
 
 def test_photos_that_cannot_be_read_are_left_out_of_a_page(album, tmp_path):
@@ -158,8 +131,6 @@ def test_photos_that_cannot_be_read_are_left_out_of_a_page(album, tmp_path):
     annotator.show_photo(2)
     assert "None of these photos" in annotator.to_html(1)
 
-
-# ---------------------------------------------------------------------------------- in a browser
 
 SHOWN = """() => {
   const root = document.querySelector('.indiret-annotator > div').shadowRoot;
@@ -212,30 +183,29 @@ def corners(path: str) -> np.ndarray:
     return np.array(re.findall(r"([-\d.]+) ([-\d.]+)", path), dtype=float)
 
 
+def assert_outline(shown: dict, expected) -> None:
+    """Of the last region."""
+    kind, path = shown["paths"][-1]
+    assert np.abs(corners(path) - expected).max() <= 1 and "drawn" in kind
+
+
 def test_a_mouse_draws_moves_selects_and_deletes(opened):
     one = opened()
     one.drag((30, 40), (150, 120))
     shown = one.shown()
-    assert np.abs(corners(shown["paths"][0][1]) - BOX_DRAWN).max() <= 1
+    assert_outline(shown, [(30, 40), (150, 40), (150, 120), (30, 120)])
     assert shown["list"] == ["1: box, drawn"] and shown["place"] == "photo 1 of 3, 1 done"
     one.drag((150, 120), (200, 160))  # by its corner
-    moved = [(30, 40), (200, 40), (200, 160), (30, 160)]
-    assert np.abs(corners(one.shown()["paths"][0][1]) - moved).max() <= 1
+    assert_outline(one.shown(), [(30, 40), (200, 40), (200, 160), (30, 160)])
     one.drag((60, 60), (90, 100))
     assert len(one.shown()["list"]) == 2
     one.page.mouse.click(*one.at(180, 150))  # inside the first alone
     assert "selected" in one.shown()["paths"][0][0]
-    one.page.get_by_role("button", name="delete").click()
-    assert len(one.shown()["paths"]) == 1
-    one.page.get_by_role("button", name="undo").click()
-    assert len(one.shown()["paths"]) == 2
-    one.page.get_by_role("button", name="redo").click()
-    assert len(one.shown()["paths"]) == 1
+    for name, left in (("delete", 1), ("undo", 2), ("redo", 1)):
+        one.page.get_by_role("button", name=name).click()
+        assert len(one.shown()["paths"]) == left
     one.drag((10, 10), (12, 100))
     assert "Too small" in one.shown()["status"] and len(one.shown()["paths"]) == 1
-
-
-BOX_DRAWN = [(30, 40), (150, 40), (150, 120), (30, 120)]
 
 
 def test_a_mouse_draws_polygons_and_what_leaves_the_photo_ends_at_its_edge(opened):
@@ -244,13 +214,11 @@ def test_a_mouse_draws_polygons_and_what_leaves_the_photo_ends_at_its_edge(opene
     outline = [(50, 50), (200, 30), (250, 120), (100, 150)]
     for place in [*outline, outline[0]]:
         one.page.mouse.click(*one.at(*place))
-    ((kind, path),) = one.shown()["paths"]
-    assert np.abs(corners(path) - outline).max() <= 1 and "drawn" in kind
+    assert_outline(one.shown(), outline)
     assert one.shown()["list"] == ["1: polygon of 4, drawn"]
     one.page.get_by_role("button", name="box", exact=True).click()
     one.drag((300, 180), (360, 260))
-    box = [(300, 180), (320, 180), (320, 200), (300, 200)]
-    assert np.abs(corners(one.shown()["paths"][1][1]) - box).max() <= 1
+    assert_outline(one.shown(), [(300, 180), (320, 180), (320, 200), (300, 200)])
 
 
 def test_a_finger_draws(opened):
@@ -276,9 +244,8 @@ def test_keys_alone_do_everything(opened):
     assert "open" in one.shown()["paths"][0][0]
     one.press("y", "e", *["Shift+ArrowRight"] * 3, "Enter")  # accept, move the first corner
     ((_, path),) = one.shown()["paths"]
-    assert corners(path)[0].tolist() == [43, 50] and one.shown()["list"] == [
-        "1: polygon of 4, drawn"
-    ]
+    assert corners(path)[0].tolist() == [43, 50]
+    assert one.shown()["list"] == ["1: polygon of 4, drawn"]
     one.press("e", "ArrowRight", "Escape")  # back where it was
     assert corners(one.shown()["paths"][0][1])[0].tolist() == [43, 50]
     one.press("x")
@@ -314,9 +281,8 @@ def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
     assert box["width"] / box["height"] == pytest.approx(1.6, abs=0.02)
     assert one.page.get_by_role("progressbar").get_attribute("aria-valuetext").startswith("0 of 3")
     assert one.page.get_by_role("img", name="photo photo_0.jpg").count() == 1
-    assert one.page.get_by_role("status").inner_text() == (
-        "Photo 1 of 3: 2 regions, 1 to accept or reject."
-    )
+    status = one.page.get_by_role("status").inner_text()
+    assert status == "Photo 1 of 3: 2 regions, 1 to accept or reject."
     for name in ("previous", "next not done", "box", "polygon", "undo", "accept", "reject"):
         assert one.page.get_by_role("button", name=name).count() >= 1, name
     for button in one.page.get_by_role("button").all():

@@ -9,7 +9,7 @@ import pytest
 
 from indiret.widgets import Annotator, Explorer, PlaneExplorer
 from indiret.widgets.base import PageWidget
-from tests.widgets.pages import Tags
+from tests.widgets.pages import NASTY, Tags
 
 SOURCE = "export default { render() {} }; function renderPage() {}"
 
@@ -18,7 +18,7 @@ class Plain(PageWidget):
     _esm = SOURCE
     kind = "plain"
     page_state = ("layout_name",)
-    layout_name = '<b a="1">&</b>'
+    layout_name = NASTY
 
 
 def test_a_notebook_gets_the_live_widget_and_a_page_the_html():
@@ -27,14 +27,15 @@ def test_a_notebook_gets_the_live_widget_and_a_page_the_html():
     assert data["text/html"] == Plain().to_html()
 
 
-def test_data_are_attributes_behind_which_the_module_stands():
+def test_data_are_never_markup_and_the_module_stands_behind_them():
     text = Plain(payload=b"ab").to_html()
     (tag, attributes), *others = Tags(text).tags
     assert tag == "div" and [name for name, _ in others] == ["noscript", "script"]
-    state = json.dumps({"layout_name": '<b a="1">&</b>'})
+    state = json.dumps({"layout_name": NASTY})
     expected = {"class": "indiret-plain", "data-state": state, "data-payload": "YWI="}
     assert attributes == expected
-    assert text.count(f"\n{SOURCE}\nrenderPage();\n") == 1
+    assert text.count(f"\n{SOURCE}\nrenderPage();\n") == text.count("</script") == 1
+    assert "<script>" not in text and "<img" not in text
 
 
 @pytest.mark.parametrize("widget", [Annotator, Explorer, PlaneExplorer])

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from indiret import study
+from indiret.checkpoints import load_network
 from indiret.datasets import load_dataset
 from indiret.evidence import explain
-from indiret.networks import load_network
-from indiret.protocol import known_partners
-from indiret.ranking import NetworkMethod, prepare, rank
-from tests.test_book import BOOK, FIRST_PAGE, absent, served  # noqa: F401  (a fixture)
-from tests.widgets.pages import OVERFLOW
+from indiret.experiments import study
+from indiret.experiments.evidence_protocol import pair_matches
+from indiret.retrieval import NetworkRetriever, index_database, rank
+from tests.widgets.pages import BOOK, FIRST_PAGE, OVERFLOW, absent
 from tests.widgets.test_explorer import OpenedExplorer, assert_matches, assert_whole
 from tests.widgets.test_payload import unpack
 
@@ -38,29 +37,22 @@ def built(chapter: str) -> Path:
     return page
 
 
-def explorer_of(chapter: str) -> tuple[str, dict, bytes]:
-    """The explorer of a built page: all its HTML, its state and its payload."""
+def explorer_of(chapter: str) -> tuple[dict, bytes]:
+    """The explorer of a built page: its state and its payload."""
     (found,) = EXPLORER.finditer(built(chapter).read_text(encoding="utf-8"))
     state, payload = (unescape(part) for part in found.groups())
-    return found[0], json.loads(state), base64.b64decode(payload)
+    return json.loads(state), base64.b64decode(payload)
 
 
-def test_these_chapters_have_an_explorer_and_no_others():
+def test_these_chapters_have_an_explorer_below_a_megabyte_and_no_others():
     if not (BOOK / FIRST_PAGE).is_file():
         absent("the built book", "run `make book` first.")
-    having = {
-        page.stem
+    found = {
+        page.stem: EXPLORER.search(page.read_text(encoding="utf-8"))
         for page in (BOOK / "notebooks").glob("*.html")
-        if EXPLORER.search(page.read_text(encoding="utf-8"))
     }
-    assert having == set(WITH_EXPLORER)
-
-
-@pytest.mark.parametrize("chapter", WITH_EXPLORER)
-def test_an_explorer_is_below_a_megabyte(chapter):
-    html, _, payload = explorer_of(chapter)
-    print(f"{chapter}: {len(payload)} bytes packed, {len(html.encode())} bytes of HTML")
-    assert len(html.encode()) <= 1_000_000
+    sizes = {name: len(one[0].encode()) for name, one in found.items() if one}
+    assert sizes.keys() == set(WITH_EXPLORER) and max(sizes.values()) <= 1_000_000, sizes
 
 
 ONE_FIT = """window.ResizeObserver = class extends ResizeObserver {
@@ -110,9 +102,9 @@ def test_chapter_8_computes_little_until_its_explorer_is_there(browser):
         ("http", 375, "light"), ("http", 1440, "dark"),
     ],
 )  # fmt: skip
-def test_it_reacts_on_its_page(open_page, served, chapter, over, width, scheme):  # noqa: F811
+def test_it_reacts_on_its_page(open_page, served, chapter, over, width, scheme):
     """To mouse, finger and keys, and shows the patches that numpy says."""
-    _, state, payload = explorer_of(chapter)
+    state, payload = explorer_of(chapter)
     home = BOOK.as_uri() if over == "file" else served
     address = f"{home}/{built(chapter).relative_to(BOOK)}"
     settings = {"width": width, "scheme": scheme, "has_touch": True}
@@ -145,7 +137,7 @@ def strongest_places(numbers: np.ndarray) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (375, "dark")])
 def test_chapter_8_switches_between_none_har_and_prf(open_page, width, scheme):
-    _, state, payload = explorer_of(CHAPTER_8)
+    state, payload = explorer_of(CHAPTER_8)
     settings = {"payload": payload, "width": width, "scheme": scheme}
     one = open_page(OpenedExplorer, built(CHAPTER_8).as_uri(), **settings)
     names = [name for group, name in one.numbers[0] if group == SWITCH]
@@ -171,42 +163,39 @@ def test_chapter_8_packs_what_numpy_computes():
     values: dict = {}
     exec(cells["parameters"], values)
     town = load_dataset("toytown", split=values["split"])
-    method = NetworkMethod(load_network(values["network"]))
-    query, prepared = town.queries[values["query_number"]], prepare(method, town)
-    _, _, payload = explorer_of(CHAPTER_8)
+    method = NetworkRetriever(load_network(values["network"]))
+    query, indexed = town.queries[values["query_number"]], index_database(method, town)
+    _, payload = explorer_of(CHAPTER_8)
     header, (numbers,) = unpack(payload)
     (entry,) = header["candidates"]
 
     def answers(network) -> list[str]:
-        ranked = rank(NetworkMethod(network), [query], town, prepared)[query.name]
+        ranked = rank(NetworkRetriever(network), [query], town, indexed)[query.name]
         return [hit.name for hit in ranked if hit.name != query.image][: values["n"]]
 
     right = next(name for name in answers(method.network) if name in query.positives)
     assert (header["query"]["name"], entry["name"]) == (query.name, right)
-    asked = method.prepare_query(town.read_query(query))
-    pair = method.tensor(asked, [prepared.features[right]])
-    partners = known_partners(town, query, right, pair.shape[2:])
+    asked = method.encode_query(town.read_query(query))
+    pair = method.tensor(asked, [indexed.features[right]])
+    partners = pair_matches(town, query, right, pair.shape[2:])
     flat = np.where(partners[..., 0] < 0, -1, partners[..., 0] * pair.shape[3] + partners[..., 1])
     assert entry["true_matches"] == flat.ravel().tolist() and (flat >= 0).any()
 
     networks = {name: load_network(path) for name, path in study.stored_networks().items()}
-    judged = {study.NAMES[name]: (network, pair) for name, network in networks.items()}
+    judged = {study.VARIANT_NAMES[name]: (network, pair) for name, network in networks.items()}
     har = networks["har"]
-    heard = method.tensor(asked, [prepared.features[name] for name in answers(har)])
+    heard = method.tensor(asked, [indexed.features[name] for name in answers(har)])
     maps = np.stack([one.pairs.numpy().sum((0, 1)) for one in explain(har, heard, "combined")])
     for name, pooled in (("mean", maps.mean(0)), ("max", maps.max(0))):
         keep = (1 - values["strength"]) + values["strength"] * pooled / pooled.max()
         judged[f"HAR, PRF {name}"] = har, torch.from_numpy(pair.numpy() * keep.astype(np.float32))
     assert [name for group, name in numbers if group == SWITCH] == list(judged)
-    for name, (network, tensor) in judged.items():
-        expected = explain(network, tensor, "combined")[0].pairs.numpy()
-        step = expected.max() / 255
-        assert np.abs(numbers[SWITCH, name] - expected).max() <= 0.51 * step, name
-    base = networks["none"]
-    for layer in base.layers:  # the other groups are of the network without a mask
-        expected = explain(base, pair, "gradcam", layer)[0].pairs.numpy()
-        step = expected.max() / 255
-        assert np.abs(numbers["gradcam", layer] - expected).max() <= 0.51 * step, layer
+    base = networks["none"]  # of which the groups are that are not for comparison
+    expected = {(SWITCH, name): explain(*of, "combined") for name, of in judged.items()}
+    expected |= {("gradcam", of): explain(base, pair, "gradcam", of) for of in base.layers}
+    for channel, (evidence,) in expected.items():
+        pairs = evidence.pairs.numpy()
+        assert np.abs(numbers[channel] - pairs).max() <= 0.51 * pairs.max() / 255, channel
     views = [name for group, name in numbers if group == "views"]
     methods = {group for group, _ in numbers} - {SWITCH, "views"}
     assert len(views) >= 4 and len(methods) >= 3 and len(base.layers) >= 3

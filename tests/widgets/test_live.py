@@ -11,8 +11,8 @@ from pathlib import Path
 
 import nbformat
 
-from indiret.regions import read_regions
-from tests.test_book import absent
+from indiret.datasets import read_regions
+from tests.widgets.pages import absent
 from tests.widgets.test_annotator import album as album
 
 EXPLORER = """import sys

@@ -58,13 +58,10 @@ def unpack(payload: bytes):
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    arrays.arrays(np.float64, (2, 3, 1, 2), elements=st.floats(-1e6, 1e6, allow_subnormal=False))
-)
+@given(arrays.arrays(float, (2, 3, 1, 2), elements=st.floats(-1e6, 1e6, allow_subnormal=False)))
 def test_channels_decode_to_within_half_a_step(values):
-    header, numbers = unpack(
-        pack_channels("q", noise(), [Candidate("a", noise(), {"g": {"n": values}})])
-    )
+    one = Candidate("a", noise(), {"g": {"n": values}})
+    header, numbers = unpack(pack_channels("q", noise(), [one]))
     (channel,) = header["candidates"][0]["channels"]
     step = (channel["high"] - channel["low"]) / 255
     assert channel["low"] == min(0, values.min())
@@ -85,23 +82,21 @@ def test_names_grids_and_true_matches_are_packed():
     assert entry["true_matches"][2 * 6 + 5] == i * 4 + j
 
 
+def one_group(**channels) -> Candidate:
+    return candidate(channels={"g": channels})
+
+
 @pytest.mark.parametrize(
     ("candidates", "message"),
     [
         ([], "no candidate"),
         ([candidate(channels={})], "one channel or more"),
-        ([candidate(channels={"g": {"a": np.ones((2, 2, 2))}})], "m, n, m', n'"),
-        (
-            [candidate(channels={"g": {"a": np.ones((2, 2, 2, 2)), "b": np.ones((2, 2, 2, 3))}})],
-            "all of one shape",
-        ),
-        ([candidate(channels={"g": {"a": np.full((5, 4, 3, 6), np.nan)}})], "g / a holds NaN"),
+        ([one_group(a=np.ones((2, 2, 2)))], "m, n, m', n'"),
+        ([one_group(a=np.ones((2, 2, 2, 2)), b=np.ones((2, 2, 2, 3)))], "all of one shape"),
+        ([one_group(a=np.full((5, 4, 3, 6), np.nan))], "g / a holds NaN"),
         ([candidate(true_matches=np.zeros((3, 5, 2), int))], "true_matches has shape"),
         ([candidate(true_matches=np.full((3, 6, 2), 5))], "target's grid"),
-        (
-            [candidate(), candidate(channels={"g": {"a": np.ones((5, 4, 3, 6))}})],
-            "Give all the same",
-        ),
+        ([candidate(), one_group(a=np.ones((5, 4, 3, 6)))], "Give all the same"),
     ],
 )
 def test_wrong_candidates_are_refused(candidates, message):

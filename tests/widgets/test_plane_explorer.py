@@ -18,8 +18,7 @@ from indiret.datasets import load_dataset
 from indiret.planes import Plane
 from indiret.widgets import PlaneExplorer, PlaneResponses, known_plane_responses, plane_responses
 from indiret.widgets.plane_explorer import compose, decompose, pack_planes
-from tests.test_book import BOOK, absent
-from tests.widgets.pages import NASTY, OVERFLOW, Opened, page_of
+from tests.widgets.pages import BOOK, OVERFLOW, Opened, absent, page_of
 from tests.widgets.test_payload import noise
 
 STEP = np.array([[0.1, 0.1], [0.2, 0.2]])
@@ -29,15 +28,19 @@ CHAPTER = BOOK / "notebooks" / "13_sphere_or_plane.html"
 def given_responses(seed: int = 0) -> PlaneResponses:
     """A true plane with step 2 among weak responses; half of the true places are known."""
     random = torch.Generator().manual_seed(seed)
-    values = 0.2 * torch.rand(4, 5, 12, 14, generator=random)
+    values = 0.2 * torch.rand(12, 14, 4, 5, generator=random)
     truth = np.full((4, 5, 2), np.nan)
     for k in range(4):
         for l in range(5):
-            values[k, l, 2 * k + 1, 2 * l + 3] = 1.0
+            values[2 * k + 1, 2 * l + 3, k, l] = 1.0
             if k % 2:
                 truth[k, l] = 2 * k + 1, 2 * l + 3
     best = Plane(2 * torch.eye(2), torch.tensor([1.0, 3.0]), 1.0)
     return PlaneResponses(values, STEP, STEP / [[2], [4]], best, truth)
+
+
+def query_first(responses: PlaneResponses) -> np.ndarray:
+    return responses.values.permute(2, 3, 0, 1).numpy()
 
 
 def explorer(**others) -> PlaneExplorer:
@@ -87,7 +90,7 @@ def test_a_mirror_is_no_view():
 def test_what_is_packed_is_what_was_given():
     given = given_responses()
     header, answers = unpack(pack_planes("q", noise(), "t", noise(), given))
-    assert np.abs(answers - given.values.numpy()).max() <= header["high"] / 255 * 0.501
+    assert np.abs(answers - query_first(given)).max() <= header["high"] / 255 * 0.501
     assert header["truth"][0] is None and header["truth"][5] == [3.0, 3.0]
     assert header["best"]["middle"] == [1 + 2 * 1.5, 3 + 2 * 2.0]
     assert header["best"]["size"] == pytest.approx(2)
@@ -102,7 +105,7 @@ def test_responses_that_cannot_be_shown_are_refused(values):
 def test_the_vote_is_the_one_by_loops_and_the_best_plane_has_more():
     made = explorer(size=1.4, turn=20, shear=0.2, middle=(5.3, 6.1))
     plane = made.plane
-    expected = numpy_vote(made.responses.values.numpy(), plane.matrix.numpy(), plane.offset.numpy())
+    expected = numpy_vote(query_first(made.responses), plane.matrix.numpy(), plane.offset.numpy())
     assert made.vote == pytest.approx(expected, abs=1e-5)
     made.set_plane(made.responses.best)
     assert made.vote == pytest.approx(1.0)
@@ -124,27 +127,19 @@ def test_responses_know_the_true_places_of_a_landmark_only():
     known = np.isfinite(made.truth).all(-1)
     off = np.linalg.norm(made.truth - made.best.places(*known.shape).numpy(), axis=-1)
     assert known.sum() > 50 and np.median(off[known]) < 1.5
-    stranger = next(n for n in town.images if n not in query.positives | query.junk)
-    assert np.isnan(known_plane_responses(town, query, stranger).truth).all()
+    other = next(n for n in town.images if n not in query.positives | query.junk)
+    assert np.isnan(known_plane_responses(town, query, other).truth).all()
 
 
 def test_the_best_plane_is_that_of_the_vote():
     picture = noise(12, 16).repeat(10, axis=0).repeat(10, axis=1)
     made = plane_responses(picture, picture)
-    places = made.best.places(*made.values.shape[:2]) * torch.from_numpy(made.target_grid[1])
+    places = made.best.places(*made.values.shape[2:]) * torch.from_numpy(made.target_grid[1])
     wanted = torch.from_numpy(made.query_grid[0]) + torch.stack(
         torch.meshgrid(torch.arange(9), torch.arange(13), indexing="ij"), -1
     ) * torch.from_numpy(made.query_grid[1])
     found = places + torch.from_numpy(made.target_grid[0])
     assert (found - wanted).abs().max() < 0.02  # a picture lies on itself
-
-
-def test_names_are_data_and_never_markup():
-    text = PlaneExplorer(NASTY, noise(), NASTY, noise(), given_responses()).to_html()
-    assert "<script>" not in text and "<img" not in text and text.count("</script") == 1
-
-
-# ---------------------------------------------------------------------------------- in a browser
 
 
 class OpenedPlanes(Opened):
@@ -216,12 +211,8 @@ def test_keys_and_the_mouse_move_the_plane(opened):
         one.page.keyboard.press(key)
         np.testing.assert_allclose(one.middle()[4:] - before[4:], [down, right], atol=0.11)
     one.page.keyboard.press("Tab")
-    assert (
-        one.page.evaluate(
-            "document.querySelector('.indiret-planes > div').shadowRoot.activeElement.type"
-        )
-        == "range"
-    )
+    focused = "document.querySelector('.indiret-planes > div').shadowRoot.activeElement.type"
+    assert one.page.evaluate(focused) == "range"
     one.page.keyboard.press("ArrowRight")
     assert one.middle()[0] > before[0]
     box = pad.bounding_box()

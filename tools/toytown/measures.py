@@ -31,18 +31,18 @@ def baselines(folder, methods=METHODS, landmarks=None):
     Returns ``{method: {"with_own", "without_own", "by_landmark"}}``, rounded to 4 places;
     ``by_landmark`` keeps the query's own photo.
     """
-    from indiret.baselines import build_method
     from indiret.datasets import load_dataset
+    from indiret.retrieval import build_retriever
 
     folder = Path(folder)
     data = load_dataset("toytown", root=folder.parent, split=folder.name)
     names, answer = list(data.images), {}
     for name in methods:
-        method, kept = build_method(name), []
-        prepared = [method.prepare(data.read(n)) for n in names]
+        method, kept = build_retriever(name), []
+        prepared = [method.encode(data.read(n)) for n in names]
         for query in data.queries:
             if landmarks is None or query.landmark in landmarks:
-                scores = np.asarray(method.score(method.prepare(data.read_query(query)), prepared))
+                scores = np.asarray(method.score(method.encode(data.read_query(query)), prepared))
                 kept.append((query.landmark, *_precision(query, names, scores)))
         by = {
             mark: round(float(np.mean([k[1] for k in kept if k[0] == mark])), 4)

@@ -1,2 +1,0 @@
-# SHIM
-from indiret.widgets.annotator import Annotator as Annotator

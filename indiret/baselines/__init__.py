@@ -1,0 +1,36 @@
+"""The systems that indicative retrieval is compared with, each registered as a retriever.
+
+`verifier_training` and `region_proposals` are imported by those who use them.
+
+Chapter: *Baselines*.
+"""
+
+from indiret.baselines.backbones import PretrainedBackbone, load_backbone
+from indiret.baselines.descriptors import (
+    AGAIN,
+    OPTIONS,
+    POOLINGS,
+    DescriptorRetriever,
+    ImageVector,
+    rerank_option,
+)
+from indiret.baselines.maps import ExportedFeatures, empty_cache, extract, load_maps
+from indiret.baselines.reranking import SHORTLIST, Diffusion, KReciprocal, Shortlist, expand_query
+from indiret.baselines.sift import SiftRansac
+from indiret.baselines.simple import ColourHistogram, MutualNearest, Thumbnail
+from indiret.baselines.verifiers import (
+    VERIFIERS,
+    VerifierRetriever,
+    is_verifier_name,
+    load_verifier,
+    save_verifier,
+)
+
+__all__ = [
+    "AGAIN", "OPTIONS", "POOLINGS", "SHORTLIST", "VERIFIERS", "ColourHistogram",
+    "DescriptorRetriever", "Diffusion", "ExportedFeatures", "ImageVector", "KReciprocal",
+    "MutualNearest", "PretrainedBackbone", "Shortlist", "SiftRansac", "Thumbnail",
+    "VerifierRetriever", "empty_cache", "expand_query", "extract",
+    "is_verifier_name", "load_backbone", "load_maps", "load_verifier",
+    "rerank_option", "save_verifier",
+]  # fmt: skip

@@ -1,0 +1,156 @@
+"""SIFT + RANSAC: the classic verification that any learnt one is compared with.
+
+Chapter: *Baselines*.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from indiret.evidence import Evidence, smooth
+from indiret.images import Picture
+from indiret.retrieval import Points, Retriever, Scores, check_kind, register_retriever
+
+Rows = tuple[NDArray[np.intp], NDArray[np.intp]]  # of a query's keypoints, and of a target's
+
+
+class Keypoints(NamedTuple):
+    """SIFT of one picture."""
+
+    places: NDArray[np.float32]  # (N, 2), x and y
+    descriptors: NDArray[np.uint8]  # (N, 128)
+    size: tuple[int, int]  # of the picture, height and width
+
+
+class SiftRansac(Retriever):
+    """RootSIFT matches that agree on one homography; the score is their number.
+
+    Up to 1,500 keypoints a picture at the picture's own size, nearest neighbour within 0.8 of the
+    second nearest, RANSAC within 5 pixels of the target. Target keypoints count once, however many
+    query keypoints agree on one: a homography that sends everything to one point convinces nobody.
+    Equal numbers, above all of none, are told apart by a fraction: the matches before RANSAC /
+    10,000. Raises ImportError if OpenCV, of the extra ``baselines``, is not installed.
+
+    Examples
+    --------
+    >>> retriever = SiftRansac()
+    >>> picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    >>> picture = picture.repeat(8, axis=0).repeat(8, axis=1)
+    >>> found = retriever.encode(picture)
+    >>> bool(retriever.score(found, [found])[0] > 50)
+    True
+    """
+
+    FEATURES = 1500
+    RATIO = 0.8
+    TOLERANCE = 5.0  # pixels of the target
+    GRID, QUERY_GRID = (14, 14), (10, 10)  # cells of evidence, as ``base`` has
+    SMOOTHINGS = 2  # of the evidence
+    evidence_kinds = ("inliers",)
+    transfers_points = True
+
+    def __init__(self) -> None:
+        try:
+            self.cv2 = importlib.import_module("cv2")
+        except ImportError as error:
+            raise ImportError(
+                "The method sift-ransac needs OpenCV, which is not installed; install the extra "
+                "baselines: pip install 'indiret[baselines]'."
+            ) from error
+        self.sift = self.cv2.SIFT_create(nfeatures=self.FEATURES)
+
+    def encode(self, picture: Picture) -> Keypoints:
+        """Keypoints and descriptors of the grey picture; none on a plain one."""
+        grey = np.array(Image.fromarray(picture).convert("L"))
+        found, descriptors = self.sift.detectAndCompute(grey, None)
+        if not found:
+            return Keypoints(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8), grey.shape)
+        places = np.array([point.pt for point in found], dtype=np.float32)
+        return Keypoints(places, np.rint(descriptors).astype(np.uint8), grey.shape)
+
+    def score(self, query: Keypoints, database: Sequence[Keypoints]) -> Scores:
+        return np.array([self.homography(query, target)[1] for target in database])
+
+    def homography(
+        self, query: Keypoints, target: Keypoints
+    ) -> tuple[NDArray[np.float64] | None, float]:
+        """The (3, 3) homography from query to target pixels, or None, and the score."""
+        matrix, score, _ = self._agreeing(query, target)
+        return matrix, score
+
+    def explain(self, query: Keypoints, target: Keypoints, kind: str | None = None) -> Evidence:
+        """Numbers of inliers between cells (m, n, m', n'), spread over neighbours."""
+        check_kind(self, kind)
+        _, score, (asking, answers) = self._agreeing(query, target)
+        cells = *_cells(target, answers, self.GRID), *_cells(query, asking, self.QUERY_GRID)
+        pairs = torch.zeros(*self.GRID, *self.QUERY_GRID)
+        np.add.at(pairs.numpy(), cells, 1)
+        return Evidence(score, smooth(pairs[None], self.SMOOTHINGS)[0])
+
+    def transfer_points(self, query: Keypoints, target: Keypoints, points: Points) -> Points:
+        """Where the homography puts points of the query, (N, 2): y and x from 0 to 1 in its photo.
+
+        NaN where no homography was found, or one that puts a point behind the camera.
+        """
+        matrix, _ = self.homography(query, target)
+        if matrix is None:
+            return np.full(points.shape, np.nan)
+        pixels = (points * query.size)[:, ::-1]
+        ahead = np.column_stack([pixels, np.ones(len(points))]) @ (matrix / matrix[2, 2]).T
+        ahead[ahead[:, 2] <= 0] = np.nan
+        return np.asarray((ahead[:, :2] / ahead[:, 2:])[:, ::-1] / target.size)
+
+    def _agreeing(
+        self, query: Keypoints, target: Keypoints
+    ) -> tuple[NDArray[np.float64] | None, float, Rows]:
+        """The homography or None, the score, and the matches that agree with it."""
+        rows, answers = self._matches(query.descriptors, target.descriptors)
+        matrix, agree = None, np.zeros(len(rows), bool)
+        if len(rows) >= 4:  # a homography takes four points
+            matrix, inliers = self.cv2.findHomography(
+                query.places[rows], target.places[answers], self.cv2.RANSAC, self.TOLERANCE
+            )
+            if matrix is not None:
+                agree = inliers.ravel().astype(bool)
+        score = len(np.unique(answers[agree])) + len(rows) / 10_000
+        return matrix, score, (rows[agree], answers[agree])
+
+    def _matches(self, query: NDArray[np.uint8], target: NDArray[np.uint8]) -> Rows:
+        """Rows of query descriptors, and of the target descriptors they match."""
+        if not len(query) or len(target) < 2:
+            none = np.empty(0, np.intp)
+            return none, none
+        similar = _root_sift(query) @ _root_sift(target).T
+        nearest = similar.argmax(axis=1)
+        rows = np.arange(len(query))
+        best = similar[rows, nearest]
+        similar[rows, nearest] = -np.inf
+        distance, second = (np.sqrt(np.maximum(2 - 2 * s, 0)) for s in (best, similar.max(axis=1)))
+        distinct = np.flatnonzero(distance < self.RATIO * second)
+        return distinct, nearest[distinct]
+
+
+def _root_sift(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Square root of the L1-normalised descriptors: unit vectors, whose product compares them."""
+    values = descriptors.astype(np.float32)
+    return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1))
+
+
+def _cells(keypoints: Keypoints, chosen: NDArray[np.intp], grid: tuple[int, int]) -> Rows:
+    """Rows and columns of the cells that some of the keypoints lie in."""
+    places = keypoints.places[chosen, ::-1]  # y and x
+    scaled = places * np.array(grid, np.float32) / np.array(keypoints.size, np.float32)
+    cells = np.clip(scaled, 0, np.subtract(grid, 1)).astype(np.intp)
+    return cells[:, 0], cells[:, 1]
+
+
+register_retriever(
+    "sift-ransac", "RootSIFT matches on one homography (extra: baselines)", SiftRansac
+)

@@ -1,0 +1,196 @@
+"""Teach a verifier from the landmarks of one data set, choosing its best step on another's.
+
+The backbone is frozen: every photo's maps are made once, and only what stands on them learns.
+
+Chapter: *Baselines*.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from indiret.baselines.backbones import PretrainedBackbone
+from indiret.baselines.maps import extract, extract_by_name, load_maps
+from indiret.baselines.verifiers import VERIFIERS, Verifier, save_verifier, stack
+from indiret.datasets import RetrievalDataset
+from indiret.images import Picture, crop
+from indiret.pairs import roi_box, views_by_landmark
+from indiret.training import TrainingConfig, Validator, check_disjoint, learn
+
+_AT_ONCE = 32  # sets
+_START = 50_000  # vectors, at most, that a verifier begins from
+RECIPES = {
+    kind: TrainingConfig(
+        steps=steps,
+        batch=batch,  # landmarks
+        learning_rate=rate,
+        weight_decay=decay,
+        validate_every=40,
+        validation_queries=48,
+        checkpoint_every=40,
+    )
+    for kind, steps, batch, rate, decay in (
+        ("siam-fv", 240, 16, 5e-4, 0),
+        ("non-metric", 400, 24, 1e-3, 1e-2),
+        ("deep-retrieval", 400, 24, 1e-3, 0),
+    )
+}  # chosen on Toytown validation, see book/decisions/0010
+
+
+class SetSampler:
+    """Batches of sets of vectors, each a function of (seed, step) alone.
+
+    Of each landmark of a batch one photo asks, cropped to its region of interest where there is
+    one, and two others answer, or the only other one; so do photos of no landmark, a share
+    ``distractors`` of the batch.
+    """
+
+    ANSWERS = 2
+
+    def __init__(
+        self,
+        dataset: RetrievalDataset,
+        backbone: PretrainedBackbone,
+        verifier: Verifier,
+        config: TrainingConfig,
+    ):
+        views = views_by_landmark(dataset).values()
+        self.landmarks = [names for names in views if len(names) > 1]
+        if len(self.landmarks) < 2:
+            raise ValueError(
+                f"data set {dataset.name!r} has {len(self.landmarks)} landmarks with two photos or "
+                "more; training needs at least 2."
+            )
+        self.config = config
+        shown = {name for names in self.landmarks for name in names}
+        answers = {name for query in dataset.queries for name in query.positives | query.junk}
+        self.distractors = sorted(set(dataset.images) - shown - answers)
+
+        def read_region(name: str) -> Picture:
+            box = roi_box(dataset, name)
+            return dataset.read(name) if box is None else crop(dataset.read(name), tuple(box))
+
+        names = sorted(shown | set(self.distractors))
+        photos = extract_by_name(backbone, names, dataset.read, "reading")
+        self.targets = dict(zip(names, _load_sets(photos, verifier), strict=True))
+        regions = extract_by_name(backbone, sorted(shown), read_region, "reading")
+        self.queries = dict(zip(sorted(shown), _load_sets(regions, verifier), strict=True))
+
+    def batch(self, step: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """A queries, B targets, and which answer which, (A, B) bool."""
+        random = np.random.default_rng((self.config.seed, step))
+        count = min(self.config.batch, len(self.landmarks))
+        queries, targets, owners = [], [], []
+        for number in random.choice(len(self.landmarks), count, replace=False):
+            names = self.landmarks[number]
+            views = min(1 + self.ANSWERS, len(names))
+            asking, *answers = random.choice(names, views, replace=False)
+            queries.append(self.queries[asking])
+            targets += [self.targets[name] for name in answers]
+            owners += [len(queries) - 1] * len(answers)
+        if share := min(round(self.config.distractors * count), len(self.distractors)):
+            others = random.choice(self.distractors, share, replace=False)
+            targets += [self.targets[name] for name in others]
+            owners += [-1] * share
+        return queries, targets, torch.arange(count)[:, None] == torch.tensor(owners)
+
+
+def fit_verifier(
+    kind: str,
+    backbone: PretrainedBackbone,
+    train: RetrievalDataset,
+    validation: RetrievalDataset,
+    config: TrainingConfig | None = None,
+    folder: Path | None = None,
+) -> tuple[Verifier, list[dict[str, float]]]:
+    """Train one of `VERIFIERS` on a frozen backbone.
+
+    It comes back in eval mode, with the weights of the best validation mAP, and with the log of
+    `indiret.training.learn`, whose first row, step 0, is the untrained start. The recipe is that of
+    `RECIPES` where none is given; ``positives`` and ``augment`` are of no use here. Checkpoints go
+    into the folder, and the start as ``untrained.safetensors``; a run that was killed resumes.
+
+    Raises ValueError if the data sets share a landmark or a photo, the maps are too small, or the
+    checkpoint is of another run.
+    """
+    config = config or RECIPES[kind]
+    check_disjoint(train, validation)
+    torch.manual_seed(config.seed)
+    channels = backbone.maps([np.zeros((128, 128, 3), np.uint8)]).shape[1]
+    verifier = VERIFIERS[kind](channels)
+    sampler = SetSampler(train, backbone, verifier, config)
+    validator = VerifierValidator(validation, backbone, verifier, config)
+    verifier.start(_spread(list(sampler.targets.values()), _START))
+    first = {"step": 0, "validation_map": validator.mean_average_precision(verifier)}
+    if folder:
+        save_verifier(verifier, backbone, folder / "untrained.safetensors")
+
+    def loss(step: int) -> Tensor:
+        queries, targets, relevant = sampler.batch(step)
+        encoded = verifier(*stack([*queries, *targets]))
+        return verifier.loss(encoded[: len(queries)], encoded[len(queries) :], relevant)
+
+    data = {"train": train.manifest_hash(), "validation": validation.manifest_hash()}
+    of_run = {"verifier": kind, "settings": verifier.settings, "backbone": backbone.fingerprint}
+    log = learn(
+        verifier,
+        config,
+        loss=loss,
+        validate=lambda: validator.mean_average_precision(verifier),
+        run_fingerprint=json.dumps(of_run | {"training": asdict(config)} | data),
+        folder=folder,
+    )
+    return verifier, [first, *log]
+
+
+class VerifierValidator(Validator):
+    """Validates verifiers on one backbone's maps."""
+
+    def __init__(
+        self,
+        dataset: RetrievalDataset,
+        backbone: PretrainedBackbone,
+        verifier: Verifier,
+        config: TrainingConfig,
+    ):
+        super().__init__(dataset, config.validation_queries)
+        photos = extract_by_name(backbone, self.names, dataset.read, "reading")
+        self.database = _load_sets(photos, verifier)
+        crops = [dataset.read_query(query) for query in self.queries]
+        self.encoded = _load_sets(extract(backbone, crops), verifier)
+
+    @torch.no_grad()
+    def scores(self, model: Verifier) -> NDArray[np.float64]:
+        """(queries, database) similarities."""
+        model.eval()
+        queries, targets = (
+            torch.cat(
+                [model(*stack(sets[at : at + _AT_ONCE])) for at in range(0, len(sets), _AT_ONCE)]
+            )
+            for sets in (self.encoded, self.database)
+        )
+        rows = [model.similarity(vector[None], targets)[0] for vector in queries]
+        return torch.stack(rows).double().numpy()
+
+
+def _load_sets(paths: Sequence[Path], verifier: Verifier) -> list[Tensor]:
+    """The sets of vectors of pictures whose maps were extracted, float16."""
+    with torch.no_grad():
+        return [verifier.read(load_maps(path)).half() for path in paths]
+
+
+def _spread(sets: list[Tensor], most: int) -> Tensor:
+    """At most so many of all vectors, float32, and at most as many of a large photo as of others.
+
+    Photos beside a town may have ten times its cells, and would be nearly all that a start sees.
+    """
+    each = max(1, most // len(sets))
+    return torch.cat([vectors[:: -(-len(vectors) // each)] for vectors in sets]).float()

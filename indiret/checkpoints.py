@@ -1,0 +1,279 @@
+"""Every read and write of weights and training state: safetensors only, whole or not at all.
+
+A file of weights holds a module's tensors and, as metadata, what builds the module again; a
+checkpoint holds a model, its optimiser, the best weights so far, and where the run stands. Nothing
+here is ever unpickled.
+
+Chapter: *A 4-D ResNet learns to match*.
+"""
+
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from indiret.network import CONFIGS, VERIFIER, IndicativeNetwork, build_network
+
+WEIGHTS = Path(__file__).parent / "data" / "weights"  # those that are shipped
+
+
+@contextmanager
+def write_atomically(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, which takes its place at the end, or never if it fails.
+
+    The folder is made where it is missing.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp()) / "new" / "note.txt"
+    >>> with write_atomically(path) as part:
+    ...     _ = part.write_text("whole")
+    >>> [one.name for one in path.parent.iterdir()]
+    ['note.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = f"{os.getpid()}-{threading.get_ident()}"  # two may write the same file at once
+    part = path.with_name(f".{path.name}.{writer}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write JSON whole or not at all, with the folders above it."""
+    with write_atomically(path) as part:
+        part.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def file_name(name: str) -> str:
+    """The file of shipped weights of this name.
+
+    Examples
+    --------
+    >>> file_name("efficientnet-lite0/16:verifier")
+    'efficientnet-lite0_16_verifier.safetensors'
+    """
+    return re.sub(r"[/:]", "_", name) + ".safetensors"
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """The file of a shipped name, or the given path; FileNotFoundError if there is neither.
+
+    Examples
+    --------
+    >>> find_weights("base").name
+    'base.safetensors'
+    """
+    shipped = WEIGHTS / file_name(str(name_or_path))
+    if isinstance(name_or_path, str) and shipped.is_file():
+        return shipped
+    if Path(name_or_path).is_file():
+        return Path(name_or_path)
+    raise FileNotFoundError(
+        f"there are no weights {str(name_or_path)!r}: it is neither shipped nor a .safetensors "
+        "file."
+    )
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors and metadata to one safetensors file, whole or not at all."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with write_atomically(path) as part:
+        save_file(plain, part, dict(metadata or {}))
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a safetensors file; ValueError if it is not whole."""
+    with _opened(path) as file:
+        return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}
+
+
+def read_metadata(name_or_path: str | Path) -> dict[str, str]:
+    """What was written beside the weights: what builds the module, and where it came from."""
+    with _opened(find_weights(name_or_path)) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}); give one that indiret wrote."
+        ) from error
+
+
+def holds(name_or_path: str, key: str) -> bool:
+    """Whether a file of weights is there and has ``key`` in its metadata, which tells its kind.
+
+    Examples
+    --------
+    >>> holds("base", "config"), holds("base", "plane-net"), holds("no/such/file", "config")
+    (True, False, False)
+    """
+    try:
+        return key in read_metadata(name_or_path)
+    except (OSError, ValueError):
+        return False  # whoever loads it says what is wrong
+
+
+def restore(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Load weights into a module, in place, and put it in eval mode.
+
+    The module was built from the file's own metadata, the tensors are from `load_tensors`, and
+    ``path`` is to name in an error. Raises ValueError if a tensor is missing, too many, of another
+    shape, or not finite.
+    """
+    expected = module.state_dict()
+    for key in sorted(expected.keys() | tensors.keys()):
+        found, wanted = (
+            tuple(side[key].shape) if key in side else None for side in (tensors, expected)
+        )
+        if found != wanted:
+            raise ValueError(
+                f"the weights in {path} do not fit the module that its metadata says: "
+                f"{key} is {found or 'missing'}, not {wanted or 'there at all'}."
+            )
+        if not tensors[key].isfinite().all():
+            raise ValueError(f"the weights in {path} are broken: {key} holds NaN or infinity.")
+    module.load_state_dict(dict(tensors))
+    module.eval()
+
+
+def save_network(
+    network: IndicativeNetwork, path: str | Path, extra: Mapping[str, str] | None = None
+) -> None:
+    """Write config, weights, metric state and calibration to one file, whole or not at all.
+
+    ``extra`` is provenance kept in the file's metadata, for `read_metadata`.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp()) / "small.safetensors"
+    >>> save_network(build_network({"width": 2}), path, {"seed": "0"})
+    >>> load_network(path).config.width, read_metadata(path)["seed"]
+    (2, '0')
+    """
+    metadata = {**(extra or {}), "config": json.dumps(asdict(network.config))}
+    save_tensors(path, network.state_dict(), metadata)
+
+
+def load_network(name_or_path: str | Path) -> IndicativeNetwork:
+    """A trained network, shipped or from a file of `save_network`, in eval mode on the CPU.
+
+    Raises FileNotFoundError if there is no such file, and ValueError if the name is unknown, or the
+    file is not a whole, finite network of its own config.
+
+    Examples
+    --------
+    >>> load_network("bass")
+    Traceback (most recent call last):
+    ValueError: network 'bass' is not known; choose from ... or give a .safetensors file.
+    """
+    path = _find_weights(name_or_path)
+    metadata, tensors = load_tensors(path)
+    if "config" not in metadata:
+        raise ValueError(f"{path} holds no network config; give a file made by save_network.")
+    try:
+        network = build_network(json.loads(metadata["config"]))
+    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: beyond all memory
+        raise ValueError(f"the network config in {path} cannot be used: {error}") from error
+    restore(network, tensors, path)
+    return network
+
+
+def _find_weights(name_or_path: str | Path) -> Path:
+    name = str(name_or_path)
+    try:
+        return find_weights(name_or_path)
+    except FileNotFoundError:
+        if name.endswith(VERIFIER):
+            raise FileNotFoundError(
+                f"no weights of {name} are shipped; run: indiret train --network {name} --out "
+                "FOLDER, and give FOLDER/network.safetensors."
+            ) from None
+        if Path(name).suffix or Path(name).name != name:
+            raise FileNotFoundError(
+                f"there is no network file {name}; give a .safetensors file made by save_network."
+            ) from None
+    known = [name for name in CONFIGS if (WEIGHTS / file_name(name)).is_file()]
+    raise ValueError(
+        f"network {name!r} is not known; choose from {', '.join(known) or 'none shipped'} "
+        "or give a .safetensors file."
+    )
+
+
+def save_checkpoint(
+    path: Path,
+    fingerprint: str,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    best: Mapping[str, Tensor],
+    progress: Mapping[str, Any],
+) -> None:
+    """Write all that the next step of a training depends on.
+
+    ``fingerprint`` is what makes two runs the same run, ``best`` the weights of the best validation
+    so far, and ``progress`` plain values: where the run stands, and its log.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
+    save_tensors(path, tensors, {"run": fingerprint, "progress": json.dumps(progress)})
+
+
+def load_checkpoint(
+    path: Path,
+    fingerprint: str,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    best: dict[str, Tensor],
+) -> dict[str, Any]:
+    """Restore model, optimiser and ``best`` in place; return progress.
+
+    Raises ValueError if the file is no checkpoint, or one of another run.
+    """
+    try:
+        metadata, tensors = load_tensors(path)
+        progress: dict[str, Any] = json.loads(metadata["progress"])
+    except (KeyError, ValueError) as error:
+        wrong = f"{path} is not a checkpoint ({error})"
+        raise ValueError(f"{wrong}; delete it, or name another folder.") from None
+    if metadata.get("run") != fingerprint:
+        raise ValueError(
+            f"{path} belongs to a run with other data or settings; delete it to start afresh, or "
+            "name another folder."
+        )
+    model.load_state_dict(_under("model.", tensors))
+    best.update(_under("best.", tensors))
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _under("optimiser.", tensors).items():
+        index, part = name.split(".", 1)
+        states.setdefault(int(index), {})[part] = tensor
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": states, "param_groups": groups})
+    return progress
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

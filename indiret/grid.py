@@ -1,2 +1,0 @@
-# SHIM
-from indiret.experiments.grid import *  # noqa: F403

@@ -1,2 +1,0 @@
-# SHIM
-from indiret.reports import write_paper_report as write_paper_report

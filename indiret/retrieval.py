@@ -1,0 +1,372 @@
+"""From photos to ranked lists: every picture encoded once, every pair scored in batches.
+
+A *retriever* encodes pictures and scores an encoded query against encoded pictures: a network, a
+vote, a descriptor. `Retriever` is the one seam between those who rank and those who measure, search
+or explain; `build_retriever` makes one of a name, and whoever adds a retriever registers it beside
+its class.
+
+Chapter: *Ranking and honest evaluation*.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from indiret.checkpoints import holds, load_network
+from indiret.datasets import Query, RetrievalDataset
+from indiret.evidence import KINDS, Evidence, explain
+from indiret.images import ImageError, Picture
+from indiret.network import Features, IndicativeNetwork
+
+Scores = NDArray[np.float64]
+Points = NDArray[np.float64]
+BLOCK = 32  # pictures that are handed to ``encode_many``
+LEAST = 20  # pictures that a share of the database has, however few that is of it
+
+
+class Retriever(Protocol):
+    """Whatever ranks photos; inherit it. `encode` and `score` have to be written, not the rest."""
+
+    #: What `explain` takes as ``kind``, the default first; empty if it cannot explain.
+    evidence_kinds: tuple[str, ...] = ()
+    #: Whether `transfer_points` works.
+    transfers_points: bool = False
+    #: Features by name, ``precomputed(name, query=False)``, if it is not shown pictures.
+    precomputed: Callable[..., Any] | None = None
+    #: The network over the correlation tensor, of a `NetworkRetriever`.
+    tensor_network: IndicativeNetwork | None = None
+
+    def encode(self, picture: Picture) -> Any:
+        """Whatever of a (H, W, 3) uint8 picture of the database is worth keeping."""
+
+    def encode_query(self, picture: Picture) -> Any:
+        """The same of a query's picture, cut to its box."""
+        return self.encode(picture)
+
+    def encode_many(self, pictures: Sequence[Picture]) -> list[Any]:
+        """`encode` of several pictures, for those who do that faster."""
+        return [self.encode(picture) for picture in pictures]
+
+    def score(self, query: Any, database: Sequence[Any]) -> Scores:
+        """(len(database),) scores of an encoded query, larger for more alike."""
+
+    def probability(self, scores: Scores) -> Scores | None:
+        """Calibrated probabilities that pairs of these scores are relevant; None if unknown."""
+        return None
+
+    def explain(self, query: Any, target: Any, kind: str | None = None) -> Evidence:
+        """Which patches of an encoded query and an encoded picture matched.
+
+        Raises ValueError if the retriever cannot explain, or not in this kind.
+        """
+        raise ValueError(
+            f"{type(self).__name__} ranks without evidence; choose a method that explains, such as "
+            "base, planes or sift-ransac."
+        )
+
+    def transfer_points(self, query: Any, target: Any, points: Points) -> Points:
+        """Where points (N, 2) of the query lie in the target: y and x from 0 to 1, NaN if unknown.
+
+        Raises ValueError if the retriever does not know.
+        """
+        raise ValueError(f"{type(self).__name__} does not say where points of the query lie.")
+
+
+def check_kind(retriever: Retriever, kind: str | None) -> str:
+    """The kind of evidence asked for, or the retriever's default; ValueError if there is no such.
+
+    Examples
+    --------
+    >>> from indiret.network import build_network
+    >>> check_kind(NetworkRetriever(build_network("base")), "saliency")
+    Traceback (most recent call last):
+    ValueError: evidence 'saliency' is not known; choose from combined, ...
+    """
+    kinds = retriever.evidence_kinds
+    if kind is not None and kind not in kinds:
+        raise ValueError(f"evidence {kind!r} is not known; choose from {', '.join(kinds)}.")
+    return kind or kinds[0]
+
+
+class NetworkRetriever(Retriever):
+    """A network as a retriever: pictures become patches, pairs become margins.
+
+    Examples
+    --------
+    >>> from indiret.network import build_network
+    >>> retriever = NetworkRetriever(build_network("base"))
+    >>> target = retriever.encode(np.zeros((48, 64, 3), dtype=np.uint8))
+    >>> {name: tuple(values.shape) for name, values in target.items()}
+    {'gradients': (2, 4, 14, 14, 256), 'colour': (2, 4, 14, 14, 3)}
+    >>> query = retriever.encode_query(np.zeros((32, 32, 3), dtype=np.uint8))
+    >>> retriever.score(query, [target, target]).shape
+    (2,)
+    """
+
+    evidence_kinds = tuple(KINDS)
+
+    def __init__(self, network: IndicativeNetwork, batch: int = 8):
+        self.network = self.tensor_network = network.eval()
+        self.batch = batch  # more would not stay in a processor's cache
+
+    def encode(self, picture: Picture) -> Features:
+        """What the network keeps of a target, 0.8 MB for ``base``."""
+        return self.network.encode(picture)
+
+    def encode_query(self, picture: Picture) -> Features:
+        """The same of a query."""
+        return self.network.encode(picture, query=True)
+
+    def tensor(self, query: Features, database: Sequence[Features]) -> Tensor:
+        """T of one encoded query against encoded pictures of one grid: (B, V, m, n, m', n')."""
+        return self.network.correlate(query, database)
+
+    def score(
+        self,
+        query: Features,
+        database: Sequence[Features],
+        change: Callable[[Tensor], Tensor] | None = None,
+    ) -> Scores:
+        """Margins; pictures of equal grids are batched together.
+
+        ``change`` is made to every tensor first: `indiret.feedback.weight_tensor`, for instance.
+        """
+        scores = np.empty(len(database), dtype=np.float64)
+        grids: dict[tuple[int, ...], list[int]] = {}
+        for index, features in enumerate(database):
+            grids.setdefault(next(iter(features.values())).shape, []).append(index)
+        with torch.inference_mode():
+            for indices in grids.values():
+                for at in range(0, len(indices), self.batch):
+                    part = indices[at : at + self.batch]
+                    tensor = self.tensor(query, [database[index] for index in part])
+                    if change is not None:
+                        tensor = change(tensor)
+                    scores[part] = self.network.margin(tensor).double().cpu().numpy()
+        return scores
+
+    def probability(self, scores: Scores) -> Scores:
+        """Calibrated probability that a pair is relevant."""
+        with torch.no_grad():
+            return self.network.probability(torch.from_numpy(scores)).numpy()
+
+    def explain(self, query: Features, target: Features, kind: str | None = None) -> Evidence:
+        """Evidence of one of `indiret.evidence.KINDS`, ``combined`` by default."""
+        settings = KINDS[check_kind(self, kind)]
+        return explain(self.network, self.tensor(query, [target]), **settings)[0]
+
+
+class Hit(NamedTuple):
+    """One entry of a ranked list; ``probability`` is None for retrievers without calibration."""
+
+    name: str
+    score: float
+    probability: float | None
+
+
+@dataclass
+class IndexedDatabase:
+    """A database encoded by one retriever, and the pictures that could not be read."""
+
+    features: dict[str, Any] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def index_database(retriever: Retriever, dataset: RetrievalDataset) -> IndexedDatabase:
+    """Encode every picture of a database once, with a progress bar on a terminal.
+
+    A picture that cannot be read is passed over and named, with the reason, in ``skipped``.
+    """
+    indexed = IndexedDatabase()
+    names = list(dataset.images)
+    read = retriever.precomputed or dataset.read
+    with tqdm(total=len(names), desc="encoding", unit="photo", disable=None) as progress:
+        for at in range(0, len(names), BLOCK):
+            found = {}
+            for name in names[at : at + BLOCK]:
+                try:
+                    found[name] = read(name)
+                except (ImageError, OSError) as error:  # OSError: removed since it was listed
+                    indexed.skipped[name] = str(error)
+            if retriever.precomputed is None:
+                found = dict(zip(found, retriever.encode_many(list(found.values())), strict=True))
+            indexed.features |= found
+            progress.update(min(BLOCK, len(names) - at))
+    return indexed
+
+
+def encode_query(retriever: Retriever, dataset: RetrievalDataset, query: Query) -> Any:
+    """What a retriever keeps of a data set's query, cut to its box."""
+    if retriever.precomputed is not None:
+        return retriever.precomputed(query.name, query=True)
+    return retriever.encode_query(dataset.read_query(query))
+
+
+def rank(
+    retriever: Retriever,
+    queries: Sequence[Query],
+    dataset: RetrievalDataset,
+    database: IndexedDatabase | None = None,
+) -> dict[str, list[Hit]]:
+    """Rank a database for every query: best first, ties by name.
+
+    Lists of `Hit` over all encoded pictures come back, by query name. The score is the margin
+    z_relevant − z_irrelevant for networks, since probabilities tie at 1.0 in float32. A
+    ``database`` from `index_database` is used again; it is made here otherwise. Raises ValueError
+    if no picture of the database could be read, and ImageError if a query's photo cannot.
+
+    Examples
+    --------
+    >>> from indiret.datasets import load_dataset
+    >>> toytown = load_dataset("toytown", split="validation")
+    >>> query = toytown.queries[0]
+    >>> hits = rank(build_retriever("thumbnail"), [query], toytown)[query.name]
+    >>> len(hits) == len(toytown.images)
+    True
+    """
+    database = database or index_database(retriever, dataset)
+    if not database.features:
+        raise ValueError(f"no picture of {dataset.name!r} could be read, so none can be ranked.")
+    names = list(database.features)
+    features = list(database.features.values())
+    ranked = {}
+    for query in tqdm(queries, desc="ranking", unit="query", disable=None):
+        scores = retriever.score(encode_query(retriever, dataset, query), features)
+        ranked[query.name] = sort_hits(retriever, names, scores)
+    return ranked
+
+
+def rank_in_blocks(
+    retriever: Retriever, queries: Sequence[Query], dataset: RetrievalDataset, block: int = 256
+) -> tuple[dict[str, list[Hit]], dict[str, str]]:
+    """As `rank`, but only a block of the database is in memory at a time.
+
+    Returns the ranked lists, and the pictures that could not be read with the reason.
+    """
+    asking = [encode_query(retriever, dataset, query) for query in queries]
+    names, skipped = list(dataset.images), dict[str, str]()
+    ranked: list[str] = []
+    scores: list[Scores] = []
+    with tqdm(total=len(names), desc="ranking", unit="photo", disable=None) as progress:
+        for at in range(0, len(names), block):
+            part = {name: dataset.images[name] for name in names[at : at + block]}
+            database = index_database(retriever, replace(dataset, images=part))
+            skipped |= database.skipped
+            features = list(database.features.values())
+            if features:
+                ranked += database.features
+                scores.append(np.stack([retriever.score(query, features) for query in asking]))
+            del database, features  # before the next block is made
+            progress.update(len(part))
+    if not ranked:
+        raise ValueError(f"no picture of {dataset.name!r} could be read, so none can be ranked.")
+    rows = zip(queries, np.concatenate(scores, axis=1), strict=True)
+    return {query.name: sort_hits(retriever, ranked, row) for query, row in rows}, skipped
+
+
+def sort_hits(retriever: Retriever, names: Sequence[str], scores: Scores) -> list[Hit]:
+    """A ranked list of scored pictures, best first, ties by name."""
+    probabilities: Any = retriever.probability(scores)
+    if probabilities is None:
+        probabilities = [None] * len(scores)
+    hits = [Hit(*hit) for hit in zip(names, scores.tolist(), probabilities, strict=True)]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.name))
+
+
+def top_share(scores: Scores, share: float) -> NDArray[np.intp]:
+    """The places of the largest scores, a share of all and `LEAST` at least.
+
+    Examples
+    --------
+    >>> top_share(np.arange(100.0), 0.25).size, top_share(np.array([1.0, 3.0, 2.0]), 0.1).tolist()
+    (25, [1, 2, 0])
+    """
+    return np.argsort(-scores, kind="stable")[: max(round(share * scores.size), LEAST)]
+
+
+def splice_scores(
+    scores: Scores, places: NDArray[np.intp], new: Sequence[float] | Scores
+) -> Scores:
+    """New scores of some places, which come before all others; those keep their order.
+
+    Examples
+    --------
+    >>> splice_scores(np.array([5.0, 4.0, 3.0]), np.array([1, 2]), [0.5, 0.75]).tolist()
+    [-0.5, 0.5, 0.75]
+    """
+    spliced = scores - scores.max() + min(new) - 1
+    spliced[places] = new
+    return spliced
+
+
+class Family(NamedTuple):
+    """Retrievers whose names share a form: a line for the reader, and what makes one of a name."""
+
+    description: str
+    accepts: Callable[[str], bool]
+    build: Callable[[str], Retriever]
+
+
+RETRIEVERS: dict[str, tuple[str, Callable[[], Retriever]]] = {}  # descriptions and makers by name
+FAMILIES: dict[str, Family] = {}  # by the form of their names
+
+
+def register_retriever(name: str, description: str, build: Callable[[], Retriever]) -> None:
+    """Let `build_retriever`, and so every command, take a name; ValueError if it is taken."""
+    if name in RETRIEVERS:
+        raise ValueError(f"a retriever named {name!r} is registered already; choose another name.")
+    RETRIEVERS[name] = description, build
+
+
+def register_family(
+    form: str, description: str, accepts: Callable[[str], bool], build: Callable[[str], Retriever]
+) -> None:
+    """The same for all names of one form, or files of one kind.
+
+    ``form`` is shown to a reader (``BACKBONE:POOLING``), ``accepts`` says whether a name, or a
+    file, is one of the family, and ``build`` makes a retriever of such a name.
+    """
+    FAMILIES[form] = Family(description, accepts, build)
+
+
+def list_retrievers() -> dict[str, str]:
+    """The registered names with their descriptions."""
+    return {name: description for name, (description, _) in RETRIEVERS.items()}
+
+
+def build_retriever(name: str) -> Retriever:
+    """A retriever by its name: one of `list_retrievers`, one of a family's, or a file of weights.
+
+    Raises ValueError if the name is not known; the valid ones are listed.
+
+    Examples
+    --------
+    >>> build_retriever("sfit")
+    Traceback (most recent call last):
+    ValueError: method 'sfit' is not known; choose from base, ...
+    """
+    if name in RETRIEVERS:
+        return RETRIEVERS[name][1]()
+    for family in reversed(FAMILIES.values()):  # the special ones come last
+        if family.accepts(name):
+            return family.build(name)
+    if name.endswith(".safetensors"):  # of no kind that is known, or not there: this says why
+        return NetworkRetriever(load_network(name))
+    known = ", ".join((*RETRIEVERS, *FAMILIES))
+    raise ValueError(f"method {name!r} is not known; choose from {known}.")
+
+
+register_retriever("base", "the shipped 4-D ResNet", lambda: NetworkRetriever(load_network("base")))
+register_family(
+    "NETWORK.safetensors",
+    "a network that indiret train made",
+    lambda name: Path(name).is_file() and holds(name, "config"),
+    lambda name: NetworkRetriever(load_network(name)),
+)

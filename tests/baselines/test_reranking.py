@@ -1,0 +1,181 @@
+"""`indiret.baselines.reranking`: against loops, and on a chain that only diffusion can follow."""
+
+import numpy as np
+import pytest
+
+from indiret.baselines.reranking import Diffusion, KReciprocal, Shortlist, expand_query
+from indiret.baselines.simple import ColourHistogram, Thumbnail
+from indiret.retrieval import build_retriever, rank
+from tests.baselines.toys import scene
+from tests.tiny_town import make_tiny_town
+
+
+def units(count, values, seed=0):
+    vectors = np.random.default_rng(seed).normal(size=(count, values)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("alpha", [None, 0.0, 3.0])
+def test_expansion_by_a_loop(alpha):
+    database, query = units(30, 6), units(1, 6, seed=1)[0]
+    cosines = [float(row @ query) for row in database]
+    total = query.astype(float)
+    for at in sorted(range(30), key=lambda at: -cosines[at])[:4]:
+        weight = 1.0 if alpha is None else max(cosines[at], 0.0) ** alpha
+        total = total + weight * database[at]
+    expected = total / np.linalg.norm(total)
+    np.testing.assert_allclose(expand_query(query, database, 4, alpha), expected, atol=1e-5)
+
+
+def test_expansion_takes_all_of_a_small_database():
+    assert expand_query(units(1, 4)[0], units(2, 4), n=5).shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("rerank", "words"),
+    [
+        (lambda vectors: expand_query(vectors[0], vectors, n=0), "n=0 is not at least 1"),
+        (lambda vectors: Diffusion(vectors, alpha=1.0), "0 ≤ alpha < 1"),
+        (lambda vectors: KReciprocal(vectors, k1=2, k2=3), "k1 ≥ k2 ≥ 1"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(rerank, words):
+    with pytest.raises(ValueError, match=words):
+        rerank(units(3, 2))
+
+
+def test_diffusion_by_iteration():
+    database, query = units(25, 4), units(1, 4, seed=1)[0]
+    k, alpha = 5, 0.8
+    weights = np.zeros((25, 25))
+    cosines = database @ database.T
+    order = [sorted(set(range(25)) - {i}, key=lambda j, i=i: -cosines[i, j]) for i in range(25)]
+    for i in range(25):
+        for j in range(25):
+            if j in order[i][:k] and i in order[j][:k]:
+                weights[i, j] = max(float(database[i] @ database[j]), 0) ** 3
+    degree = weights.sum(1)
+    start = np.zeros(25)
+    for at in np.argsort(-(database @ query))[:k]:
+        start[at] = max(float(database[at] @ query), 0) ** 3
+    scores = start
+    for _ in range(300):  # f = αSf + y
+        scores = start + alpha * np.array(
+            [
+                sum(
+                    weights[i, j] / np.sqrt(degree[i] * degree[j]) * scores[j]
+                    for j in range(25)
+                    if weights[i, j] > 0
+                )
+                for i in range(25)
+            ]
+        )
+    np.testing.assert_allclose(Diffusion(database, k, alpha).score(query), scores, atol=1e-4)
+
+
+def test_diffusion_follows_a_chain_around_a_corner():
+    angles = np.radians([0, 20, 40, 60, 80, 100, 120, 250, -75])
+    database = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+    scores = Diffusion(database, k=2).score(database[0])
+    assert database[0] @ database[6] < database[0] @ database[8]  # the cosine prefers the impostor
+    assert scores[6] > scores[8]
+
+
+def reciprocal(near, half, p):
+    """R*(p) by sets: ``near`` and ``half`` are N(·, k1) and N(·, k1/2)."""
+    members = {g for g in near[p] if p in near[g]}
+    grown = set(members)
+    for c in members - {"q"}:
+        others = {g for g in half[c] if c in half[g]}
+        if len(others & members) > 2 / 3 * len(others):
+            grown |= others
+    return grown - {"q"}
+
+
+@pytest.mark.parametrize(("k1", "k2", "weight"), [(6, 3, 0.3), (4, 1, 0.0), (40, 4, 0.5)])
+def test_k_reciprocal_encoding_by_sets(k1, k2, weight):
+    centres = units(5, 6)
+    database = centres.repeat(6, axis=0) + 0.25 * units(30, 6, seed=1)
+    database /= np.linalg.norm(database, axis=1, keepdims=True)
+    query = database[8] + 0.2 * units(1, 6, seed=2)[0]
+    query /= np.linalg.norm(query)
+    rows = {**dict(enumerate(database)), "q": query}
+
+    def neighbours(p, k, among):
+        return [p, *sorted(among - {p}, key=lambda g: -float(rows[p] @ rows[g]))[:k]]
+
+    alone = set(range(30))
+    near = {p: neighbours(p, k1, alone) for p in alone}
+    half = {p: neighbours(p, round(k1 / 2), alone) for p in alone}
+
+    def code(p):
+        values = np.zeros(30)
+        if p == "q":  # a newcomer to the lists of the database
+            lists = {g: neighbours(g, k1, alone | {"q"}) for g in alone}
+            members = reciprocal({**lists, "q": neighbours("q", k1, alone)}, half, "q")
+        else:
+            members = reciprocal(near, half, p)
+        for g in members:
+            values[g] = np.exp(-np.square(rows[p] - rows[g]).sum())
+        return values / values.sum()
+
+    codes = {p: code(p) for p in rows}
+    means = {p: np.mean([codes[g] for g in neighbours(p, k2 - 1, alone)], 0) for p in rows}
+    expected = []
+    for g in range(30):
+        pairs = list(zip(means["q"], means[g], strict=True))
+        jaccard = 1 - sum(map(min, pairs)) / sum(map(max, pairs))
+        distance = np.square(query - database[g]).sum()
+        expected.append(-((1 - weight) * jaccard + weight * distance))
+    scores = KReciprocal(database, k1, k2, weight).score(query)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert weight or scores.argsort()[::-1][:6].min() >= 6  # the query's own group of six
+
+
+def test_a_shortlist_is_put_in_order_and_the_rest_left_alone():
+    random = np.random.default_rng(0)
+    pictures = list(random.integers(0, 256, (9, 16, 16, 3), dtype=np.uint8))
+    method = Shortlist(ColourHistogram(), Thumbnail(), length=4)
+    database = [method.encode(picture) for picture in pictures]
+    query = method.encode_query(pictures[2])
+    first = ColourHistogram().score(query[0], [one for one, _ in database])
+    second = Thumbnail().score(query[1], [two for _, two in database])
+    order = sorted(range(9), key=lambda at: -first[at])
+    expected = sorted(order[:4], key=lambda at: -second[at]) + order[4:]
+    assert np.argsort(-method.score(query, database)).tolist() == expected
+    whole = Shortlist(ColourHistogram(), Thumbnail(), length=9)
+    assert np.argsort(-whole.score(query, database)).tolist() == np.argsort(-second).tolist()
+
+
+def test_a_shortlist_by_name_ranks_a_data_set(tmp_path):
+    town = make_tiny_town(tmp_path / "town", "a", landmarks=2)
+    method = build_retriever("colour-histogram,thumbnail")
+    assert isinstance(method, Shortlist) and isinstance(method.second, Thumbnail)
+    hits = rank(method, town.queries, town)
+    again = rank(Thumbnail(), town.queries, town)  # the data set is shorter than the shortlist
+    assert {q: [h.name for h in found] for q, found in hits.items()} == {
+        q: [h.name for h in found] for q, found in again.items()
+    }
+
+
+def test_a_shortlist_explains_as_its_second():
+    pytest.importorskip("cv2", reason="the extra baselines is not installed")
+    both, sift = build_retriever("sift-ransac,sift-ransac"), build_retriever("sift-ransac")
+    photo, other = scene(3, 240, 320), scene(4, 240, 320)
+    query, database = both.encode_query(photo), both.encode_many([other, photo])
+    assert both.score(query, database).argmax() == 1
+    assert both.evidence_kinds == sift.evidence_kinds and both.transfers_points
+    pairs = both.explain(query, database[1]).pairs
+    assert pairs.equal(sift.explain(query[1], database[1][1]).pairs) and pairs.any()
+    middle = np.array([[0.5, 0.5]])
+    np.testing.assert_allclose(both.transfer_points(query, database[1], middle), middle, atol=0.01)
+
+
+def test_a_shortlist_needs_places_and_pictures(tmp_path):
+    with pytest.raises(ValueError, match="length=0"):
+        Shortlist(ColourHistogram(), Thumbnail(), 0)
+    for part in ("images", "queries"):
+        (tmp_path / part).mkdir()
+    exported = build_retriever(f"features={tmp_path}")
+    with pytest.raises(ValueError, match="no pictures"):
+        Shortlist(exported, Thumbnail())

@@ -1,0 +1,41 @@
+"""A small network, pictures of noise, and where real photos are."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from indiret.baselines.backbones import PretrainedBackbone
+
+SHARED = Path(
+    os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")
+)
+OXFORD = SHARED / "oxford5k_sample"
+needs_oxford = pytest.mark.skipif(not OXFORD.is_dir(), reason=f"no real photos at {OXFORD}")
+
+
+def toy(seed=0, classifier=True, **settings):
+    """Twelve channels, a cell for 8 pixels."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Conv2d(3, 12, 8, 8), nn.ReLU()).requires_grad_(False)
+    head = nn.Linear(12, 20).requires_grad_(False) if classifier else None
+    return PretrainedBackbone("toy", network, head, **settings)
+
+
+def pictures(count=3, height=64, width=96, seed=0):
+    random = np.random.default_rng(seed)
+    return list(random.integers(0, 256, (count, height, width, 3), dtype=np.uint8))
+
+
+def scene(seed, height=120, width=160):
+    """Blocky noise with corners at several scales."""
+    random = np.random.default_rng(seed)
+    picture = np.zeros((height, width, 3))
+    for side in (5, 10, 20, 40):
+        rows, columns = -(-height // side), -(-width // side)
+        blocks = random.integers(0, 64, (rows, columns, 3))
+        picture += blocks.repeat(side, axis=0).repeat(side, axis=1)[:height, :width]
+    return picture.astype(np.uint8)

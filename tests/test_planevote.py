@@ -1,2 +1,0 @@
-# SHIM
-from tests.planes.test_matching import scene  # noqa: F401
