@@ -2,6 +2,8 @@
 
 Every later module assumes what is promised here: a picture is an ``(H, W, 3)`` array of
 ``uint8`` RGB values, upright, no side shorter than `MIN_SIDE` pixels.
+
+Chapter: *Your own photos*.
 """
 
 from __future__ import annotations

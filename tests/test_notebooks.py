@@ -313,7 +313,8 @@ def test_make_finds_a_python_or_says_what_is_missing(tmp_path, python, sentence)
     (here / "python").chmod(0o755)
     shutil.copy(ROOT / "Makefile", here)
     command = ["make", ".venv/bin/python", f"PYTHON={here / 'python'}"]
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    alone = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, env=alone)
     said = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
     assert len(said) == bool(sentence) and sentence in done.stderr and done.stdout == ""
     assert (here / ".venv").is_dir() == (not sentence)
