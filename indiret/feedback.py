@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from indiret.datasets import Query, RetrievalDataset
-from indiret.evidence import Evidence
+from indiret.evidence import METHODS, Evidence, explain
 from indiret.images import Picture
 from indiret.network import Features
 from indiret.patches import check_choice
@@ -44,7 +44,7 @@ class FeedbackConfig:
     strength: float = 0.5  # λ: 0 changes nothing, 1 silences what Q* leaves out
     hard: float | None = None  # a share of Q*'s maximum below which a patch counts nothing
     weight: str = "tensor"  # or "pixels", or "answers": see `query_expansion_scores`
-    evidence: str = "combined"  # a kind of `indiret.evidence.KINDS`
+    evidence: str = "combined"  # a method of `indiret.evidence.explain`
     level: float = 0.25  # of an answer's evidence at which it is cut, for "answers"
     depth: int | None = None  # first targets that are scored again; None for all
 
@@ -53,6 +53,7 @@ class FeedbackConfig:
             raise ValueError(f"n={self.n} is not at least 1.")
         check_choice("weight", self.weight, WEIGHTED)
         check_choice("pool", self.pool, POOLS)
+        check_choice("evidence", self.evidence, METHODS)
 
 
 def rerank_with_feedback(
@@ -94,7 +95,8 @@ def rerank_with_feedback(
         evidences = []
         if refined is None or config.weight == "answers":
             kept = [database.features[name] for name in answers]
-            evidences = [retriever.explain(encoded, one, config.evidence) for one in kept]
+            tensors = [retriever.tensor(encoded, [one]) for one in kept]
+            evidences = [explain(retriever.network, one, config.evidence)[0] for one in tensors]
         if config.weight == "answers":
             found = [(listed.index(name), dataset.read(name)) for name in answers]
             scores = retriever.score(encoded, features)

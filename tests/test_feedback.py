@@ -148,8 +148,8 @@ class Round:
     def tensor(self, name):
         return self.method.tensor(self.encoded, [self.database.features[name]])
 
-    def evidence(self, name):
-        return explain(self.method.network, self.tensor(name), "combined")[0]
+    def evidence(self, name, method="combined"):
+        return explain(self.method.network, self.tensor(name), method)[0]
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +161,11 @@ def order(ranked):
     return {query: [hit.name for hit in hits] for query, hits in ranked.items()}
 
 
-def test_the_second_round_equals_one_by_hand(first):
-    again = first.again(n=2, pool="mean", normalise=False, strength=0.7)[first.query.name]
-    weights = sum(first.evidence(answer.name).query_map for answer in first.answers[:2])
+@pytest.mark.parametrize("method", ["combined", "hirescam"])
+def test_the_second_round_equals_one_by_hand(first, method):
+    settings = {"n": 2, "pool": "mean", "normalise": False, "strength": 0.7, "evidence": method}
+    again = first.again(**settings)[first.query.name]
+    weights = sum(first.evidence(answer.name, method).query_map for answer in first.answers[:2])
     weights = 0.3 + 0.7 * weights / weights.max()
     for hit in again[:3]:
         with torch.no_grad():
