@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from indiret import Registry
 from indiret.attention import MASKS, Attention, tensor_grid
 from indiret.conv4d import BatchNorm4d, Conv4d, PivotConv4d, max_pool4d
 from indiret.patches import check_choice
@@ -49,7 +50,8 @@ def check_layers(conv: str, norm: str, attention: str, placement: str) -> None:
     """ValueError if one of the choices that all architectures share is unknown."""
     check_choice("conv", conv, LAYOUTS)
     check_choice("norm", norm, NORMS)
-    check_choice("attention", attention, attention_names())
+    if attention != "none":  # or all masks would be imported
+        check_choice("attention", attention, attention_names())
     check_choice("placement", placement, PLACEMENTS)
 
 
@@ -353,11 +355,7 @@ def _refuse_inner_attention(name: str, attention: str, placement: str) -> None:
         raise ValueError(f"{needs}; take 'after_block'.")
 
 
-ARCHITECTURES: dict[str, Callable[..., Backbone]] = {
-    "resnet18": resnet18,
-    "vgg11": vgg11,
-    "inception": inception,
-}
+ARCHITECTURES = Registry[Callable[..., Backbone]]("an architecture")
 
 
 def register_architecture(name: str, build: Callable[..., Backbone]) -> None:
@@ -374,6 +372,8 @@ def register_architecture(name: str, build: Callable[..., Backbone]) -> None:
     True
     >>> del ARCHITECTURES["thin"]
     """
-    if name in ARCHITECTURES:
-        raise ValueError(f"an architecture named {name!r} is registered already; choose another.")
     ARCHITECTURES[name] = build
+
+
+for _build in (resnet18, vgg11, inception):
+    register_architecture(_build.__name__, _build)

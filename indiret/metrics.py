@@ -16,6 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from indiret import Registry
 from indiret.patches import PYRAMID, check_choice
 
 FLAT_PATCH = (1 / 255) ** 2  # a variance below one grey level is sensor noise, not structure
@@ -173,7 +174,7 @@ class Metric:
     view: Callable[[Tensor], Tensor] | None = None
 
 
-METRICS: dict[str, Metric] = {}
+METRICS = Registry[Metric]("a metric")
 
 
 def register_metric(
@@ -214,10 +215,8 @@ def register_metric(
     tensor([-1.])
     >>> del METRICS["brightness"]
     """
-    if name in METRICS:
-        raise ValueError(f"a metric named {name!r} is registered already; choose another name.")
-    METRICS[name] = Metric(name, phi, range, transform, fit, view)
-    return METRICS[name]
+    METRICS[name] = metric = Metric(name, phi, range, transform, fit, view)
+    return metric
 
 
 register_metric("cosine", cosine, (0, 1))

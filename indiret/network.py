@@ -89,13 +89,8 @@ class NetworkConfig:
         check_choice("architecture", self.architecture, ARCHITECTURES)
         check_layers(self.conv, self.norm, self.attention, self.placement)
         check_choice("aspect", self.aspect, get_args(Aspect))
-        if is_patch_source(self.scheme):
+        if self.scheme not in SCHEMES:
             self._check_source()
-        elif self.scheme not in SCHEMES:
-            raise ValueError(
-                f"scheme={self.scheme!r} is not known; choose from {', '.join(SCHEMES)}, or a "
-                "backbone such as efficientnet-lite0/16."
-            )
         whole = ("grid", "query_grid", "blocks", "size", "shifts", "query_shifts", "width")
         for key in (*whole, "stem_kernel", "stem_stride"):
             value = getattr(self, key)
@@ -115,6 +110,11 @@ class NetworkConfig:
                 raise ValueError(f"{key}={scales} is not allowed; give one or more, each above 0.")
 
     def _check_source(self) -> None:
+        if not is_patch_source(self.scheme):
+            raise ValueError(
+                f"scheme={self.scheme!r} is not known; choose from {', '.join(SCHEMES)}, or a "
+                "backbone such as efficientnet-lite0/16."
+            )
         reading = [metric.name for metric in find_metrics(self.metrics) if metric.transform]
         if reading:
             raise ValueError(

@@ -24,6 +24,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from indiret import load_plugins
+
 Grid = tuple[int, int]
 Aspect = Literal["squash", "keep"]
 PYRAMID = (3, 5)  # widths of its windows, in cells
@@ -273,12 +275,14 @@ def is_patch_source(name: str) -> bool:
     >>> is_patch_source("pyramid")
     False
     """
+    load_plugins()
     return any(source.accepts(name) for source in PATCH_SOURCES)
 
 
 @cache
 def patch_source(name: str) -> Cells:
     """The registered source of this name, loaded once; ValueError if none accepts the name."""
+    load_plugins()
     for source in PATCH_SOURCES:
         if source.accepts(name):
             return source.load(name)

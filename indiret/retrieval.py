@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from indiret import Registry
 from indiret.checkpoints import holds, load_network
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evidence import KINDS, Evidence, explain
@@ -337,14 +338,12 @@ class Family(NamedTuple):
     build: Callable[[str], Retriever]
 
 
-RETRIEVERS: dict[str, tuple[str, Callable[[], Retriever]]] = {}  # descriptions and makers by name
-FAMILIES: dict[str, Family] = {}  # by the form of their names
+RETRIEVERS = Registry[tuple[str, Callable[[], Retriever]]]("a retriever")
+FAMILIES = Registry[Family]("a family of retrievers")
 
 
 def register_retriever(name: str, description: str, build: Callable[[], Retriever]) -> None:
     """Let `build_retriever`, and so every command, take a name; ValueError if it is taken."""
-    if name in RETRIEVERS:
-        raise ValueError(f"a retriever named {name!r} is registered already; choose another name.")
     RETRIEVERS[name] = description, build
 
 
@@ -377,7 +376,7 @@ def build_retriever(name: str, device: str = "cpu") -> Retriever:
     """
     if name in RETRIEVERS:
         return RETRIEVERS[name][1]().to(device)
-    for family in reversed(FAMILIES.values()):  # the special ones come last
+    for family in reversed([*FAMILIES.values()]):  # the special ones come last
         if family.accepts(name):
             return family.build(name).to(device)
     if name.endswith(".safetensors"):  # of no kind that is known, or not there: this says why
