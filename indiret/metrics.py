@@ -27,13 +27,12 @@ DIRECTIONS = 8  # of gradients
 class PatchProducts:
     """What the metrics of one batch of pairs share: inner products, norms and means, made once.
 
-    ``target`` is (B, N, D) and ``query`` (B, N', D) or (1, N', D); every product is float of the
-    same dtype and made when first asked for. N counts all windows of all scales.
+    ``target`` is (B, N, D) and ``query`` (B, N', D) or (1, N', D), float; N counts all windows of
+    all scales.
     """
 
     def __init__(self, target: Tensor, query: Tensor):
-        self.target = target
-        self.query = query
+        self.target, self.query = target, query
 
     @cached_property
     def inner(self) -> Tensor:
@@ -273,7 +272,7 @@ def fit_metrics(metrics: Sequence[str], patches: Tensor) -> dict[str, Tensor]:
 def initial_metric_state(metrics: Sequence[str], values: int) -> dict[str, Tensor]:
     """A state of the right names and shapes for D = ``values``, fitted on a unit sphere of noise.
 
-    A network keeps room for the fitted state with it until `fit_metrics` or its weights fill it.
+    A network keeps room for the fitted state with it, until `fit_metrics` or its weights fill it.
     """
     noise = torch.randn(2 * values, values, generator=torch.Generator().manual_seed(0))
     return fit_metrics(metrics, noise)

@@ -146,9 +146,8 @@ def test_a_run_that_cannot_be_goes_no_further(towns, tmp_path):
         ({"positives": 1.5}, "between 0 and 1"),
         ({"optimiser": "lion"}, "adamw, sgd"),
         ({"schedule": "flat"}, "cosine, steps"),
-        ({"epochs": 3}, "choose from steps, batch"),
     ],
 )
 def test_bad_settings_get_a_sentence(setting, words):
     with pytest.raises(ValueError, match=words):
-        TrainingConfig.from_dict(setting)
+        TrainingConfig(**setting)
