@@ -1,10 +1,9 @@
 """A small network that reads T along the best planes of a pair.
 
-The votes of a plane are a mean over the template's patches. This network sees the responses in
-their places instead: T sampled along the best plane of either direction is a picture of the
-template, one channel for each thing that is known of a response. 2-D convolutions give each patch
-the probability that the plane is right there, and the pair z_relevant − z_irrelevant, to which the
-scores of the votes are added. It judges what votes have found, so it costs little more.
+Votes are a mean over the template's patches. This network sees the responses in their places: T
+sampled along the best plane of either direction is a picture of the template, one channel for each
+thing that is known of a response. 2-D convolutions give each patch the probability that the plane
+is right there, and the pair z_relevant − z_irrelevant, to which the votes' scores are added.
 
 Chapter: *Sphere or plane?*
 """
@@ -28,7 +27,6 @@ from indiret.planes.matching import (
     PlaneConfig,
     PlaneFeatures,
     PlaneRetriever,
-    to_float32,
 )
 from indiret.planes.samples import CHANNELS, NORM, NUMBERS, READS, collate, sample_pair
 from indiret.retrieval import (
@@ -54,8 +52,6 @@ class PlaneOutput(NamedTuple):
 class PlaneNetwork(nn.Module):
     """Three 2-D convolutions over the samples of either direction, and a small head over both.
 
-    ``calibration`` has a and b of probability = sigmoid(a · margin + b).
-
     Examples
     --------
     >>> output = PlaneNetwork()(torch.rand(3, 2, 8, 13, 9), torch.rand(3, 2, 8))
@@ -63,7 +59,7 @@ class PlaneNetwork(nn.Module):
     (torch.Size([3, 2]), torch.Size([3, 2, 13, 9]))
     """
 
-    calibration: Tensor
+    calibration: Tensor  # a and b of probability = sigmoid(a · margin + b)
 
     def __init__(self, width: int = 16):
         super().__init__()
@@ -94,11 +90,10 @@ class PlaneNetwork(nn.Module):
 
 
 class PlaneNetRetriever(PlaneRetriever):
-    """Votes for planes, the better part of them judged by the network.
+    """Votes for planes, the better part of them judged by the network; see record 16.
 
-    It judges a share ``judged`` of the database, `indiret.retrieval.LEAST` photos at least; see
-    book/decisions/0016_plane_network. The others keep the order of their votes below. Raises
-    ValueError if the share is not between 0 and 1.
+    It judges a share ``judged`` of the database, `indiret.retrieval.LEAST` photos at least. The
+    others keep their order below. Raises ValueError if the share is not between 0 and 1.
 
     Examples
     --------
@@ -127,10 +122,9 @@ class PlaneNetRetriever(PlaneRetriever):
         """Margins of what the network judges, less for what it does not, (len(database),)."""
         if not database:
             return np.empty(0)
-        query = to_float32(query)
         scores, matches = self.score_all(query, database)
         kept = top_share(scores, self.judged)
-        pairs = [(database[place], matches.get(int(place))) for place in kept]
+        pairs = [(database[place], matches.get(place)) for place in kept.tolist()]
         return splice_scores(scores, kept, self.margins(query, pairs))
 
     def margins(
@@ -176,8 +170,7 @@ def save_plane_network(
 def load_plane_network(path: str | Path = NAME) -> PlaneNetwork:
     """A trained network in eval mode: the shipped one, or a file of `save_plane_network`.
 
-    Raises FileNotFoundError if there is none, ValueError if it is not such a file, whole and
-    finite, or was made for other channels.
+    Raises FileNotFoundError or ValueError if it is not there, not whole, or reads other channels.
     """
     path = find_weights(path)
     metadata, tensors = load_tensors(path)
