@@ -7,31 +7,26 @@ its whole 95 % interval has to lie on the claim's side of zero.
 Chapter: *Reproducing the tables*.
 """
 
-import csv
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 
 from indiret.attention import coordinates, hypersphere
 from indiret.datasets import load_dataset
 from indiret.evaluation import Interval, matching_points, nested_bootstrap, shape_precision
+from indiret.experiments import records
 from indiret.experiments.evidence_protocol import pair_matches
 from indiret.experiments.query_evaluator import HONEST
-from indiret.experiments.records import (
-    DATA,
-    Values,
-    complete,
-    markdown_table,
-    paired_difference,
-    show_interval,
-    side_of_zero,
-)
+from indiret.experiments.records import DATA, Values, paired_difference, show_interval
+from indiret.experiments.study import cells
 from indiret.network import build_network, parameter_count
 
 STORED_GRID = DATA / "reproduction"  # runs of Toytown that the book reports
@@ -48,8 +43,6 @@ TABLE_ROWS = {  # of Tables 1 and 2 that a grid can hold: variant and scheme
     "Base+HAR+PRF-avg": ("har", "mean"),
     "Base+HAR+PRF-max": ("har", "max"),
 }
-
-
 _Place = tuple[str, str, str]  # fold scheme, variant, round
 
 
@@ -70,7 +63,7 @@ class Measured:
 
     def interval(self, by: str, variant: str, scheme: str, measure: str) -> Interval | None:
         """Mean and interval; None where nothing was measured."""
-        values = complete(self.values((by, variant, scheme), measure))
+        values = records.complete(self.values((by, variant, scheme), measure))
         return nested_bootstrap(values) if values else None
 
     def lacks(self, *places: _Place) -> str:
@@ -131,8 +124,8 @@ def published(dataset: str) -> dict[str, dict[str, float]]:
     file = DATA / "paper" / f"{dataset}.csv"
     if not file.is_file():
         return {}
-    rows = csv.DictReader(file.read_text().splitlines())
-    return {row.pop("method"): {name: float(v) for name, v in row.items()} for row in rows}
+    table = pd.read_csv(file, index_col="method", float_precision="round_trip").astype(float)
+    return table.to_dict("index")
 
 
 def _stored(name: str) -> Any:
@@ -143,19 +136,18 @@ def _stored(name: str) -> Any:
 
 def stored_comparison(dataset: str) -> dict[str, Values]:
     """Average precisions that `indiret compare` stored for a data set, by method."""
-    found: dict[str, Values] = {}
-    for file in sorted((DATA / "comparison").glob("*.json")):
-        row = json.loads(file.read_text())
-        if row["dataset"].split("/")[0] == dataset:
-            found[row["method"]] = {("", query, 0): ap for query, ap in row["AP"].items()}
-    return found
+    stored = [json.loads(file.read_text()) for file in sorted(DATA.glob("comparison/*.json"))]
+    return {
+        row["method"]: {("", query, 0): ap for query, ap in row["AP"].items()}
+        for row in stored
+        if row["dataset"].split("/")[0] == dataset
+    }
 
 
 def read_claims() -> list[dict[str, Any]]:
     """The paper's claims as the data file has them."""
     text = (DATA / "paper" / "claims.toml").read_text(encoding="utf-8")
-    claims: list[dict[str, Any]] = tomllib.loads(text)["claim"]
-    return claims
+    return list(tomllib.loads(text)["claim"])
 
 
 def judge_claims(measured: Measured) -> list[ClaimVerdict]:
@@ -192,15 +184,14 @@ def _gain(claim: Mapping[str, Any], measured: Measured) -> Found:
     ours, reason = show_interval(here, signed=True), "this grid"
     lacking = measured.lacks(place, other)
     study = _stored("study") if measured.dataset == "toytown" else None
-    for row in study["toytown"]["rows"] if study else ():
-        if (row["variant"], row["scheme"]) == place[1:]:
-            mine = ours and f"; in this grid {ours}"
-            here, lacking = row[claim["measure"]][claim["against"]], ""
-            ours = show_interval(here, signed=True) + mine
-            reason = "the study of five seeds on landmarks not met in training"
+    if study and (row := cells(study).get(place[1:])):
+        mine = ours and f"; in this grid {ours}"
+        here, lacking = row[claim["measure"]][claim["against"]], ""
+        ours = show_interval(here, signed=True) + mine
+        reason = "the study of five seeds on landmarks not met in training"
     if here is None or lacking:
         return ours, NOT_RUN, lacking or "neither this grid nor the stored study has it"
-    side = side_of_zero(here, claim["rises"])
+    side = records.side_of_zero(here, claim["rises"])
     if side > 0:
         return ours, REPRODUCED, reason
     where = "the interval lies on the other side" if side else "the interval holds zero"
@@ -232,13 +223,13 @@ def judge_gains(results: Mapping[str, Any], dataset: str = "toytown") -> str:
     A claim is supported if the whole 95 % interval lies on its side of zero, contradicted if it
     lies on the other, and not supported if it holds zero.
     """
-    rows = {(row["variant"], row["scheme"]): row for row in results[dataset]["rows"]}
-    cells = []
+    rows, judged = cells(results, dataset), []
     for claim in (claim for claim in read_claims() if claim["kind"] == "gain"):
         found = rows[claim["variant"], claim["scheme"]][claim["measure"]][claim["against"]]
-        verdict = SUPPORT[side_of_zero(found, claim["rises"])]
-        cells.append([claim["text"], show_interval(found, signed=True), verdict])
-    return markdown_table(["the paper's tables say", "here, paired difference", "verdict"], cells)
+        verdict = SUPPORT[records.side_of_zero(found, claim["rises"])]
+        judged.append([claim["text"], show_interval(found, signed=True), verdict])
+    head = ["the paper's tables say", "here, paired difference", "verdict"]
+    return records.markdown_table(head, judged)
 
 
 def _above(claim: Mapping[str, Any], measured: Measured) -> Found:
@@ -262,7 +253,7 @@ def _leak(claim: Mapping[str, Any], measured: Measured) -> Found:
     lacking = "" if audit else measured.lacks(*places)
     if found is None or lacking:
         return ours or "", NOT_RUN, lacking or "neither the audit nor both fold schemes are there"
-    side = side_of_zero(found)
+    side = records.side_of_zero(found)
     if side > 0:
         return str(ours), NOT_REPRODUCED, "having met the test landmarks raises the figure"
     if side < 0:
@@ -272,9 +263,7 @@ def _leak(claim: Mapping[str, Any], measured: Measured) -> Found:
 
 def _parameters() -> Found:
     count = parameter_count(build_network("paper-base")) / 1e6
-    reason = (
-        "of the tensor laid flat as a picture; with the 4-D maps of Eq. 5 and 6 it has nine times"
-    )
+    reason = "of the tensor laid flat as a picture; with 4-D maps of Eq. 5 and 6 it has nine times"
     return f"{count:.1f} M", REPRODUCED if round(count) == 11 else NOT_REPRODUCED, reason
 
 
@@ -290,12 +279,8 @@ def _hypersphere() -> Found:
     town, grid = load_dataset("toytown"), (14, 14, 10, 10)
     found: dict[str, Values] = {shape: {} for shape in ("ball", "sphere", "plane")}
     for query in town.queries:
-        name = min(query.good - {query.image})
-        partners = pair_matches(town, query, name, grid)
-        if partners is None:
-            continue
-        points = matching_points(partners)
-        if len(points) >= ENOUGH:
+        partners = pair_matches(town, query, min(query.good - {query.image}), grid)
+        if partners is not None and len(points := matching_points(partners)) >= ENOUGH:
             for shape, values in found.items():
                 precision = shape_precision(points, grid, shape)
                 values[query.landmark, query.name, 0] = precision
@@ -331,5 +316,4 @@ JUDGES: Mapping[str, Callable[[Mapping[str, Any], Measured], Found]] = {
 
 def count_verdicts(verdicts: Iterable[ClaimVerdict]) -> dict[str, int]:
     """How many of each."""
-    found = [verdict.verdict for verdict in verdicts]
-    return {verdict: found.count(verdict) for verdict in VERDICTS}
+    return dict.fromkeys(VERDICTS, 0) | Counter(verdict.verdict for verdict in verdicts)
