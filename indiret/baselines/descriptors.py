@@ -43,10 +43,8 @@ GRAPHS: dict[str, Callable[[NDArray[np.float32], int], Diffusion | KReciprocal]]
 
 
 class Pooling(NamedTuple):
-    """One entry of `POOLINGS`: a line for the reader, and the function from maps to parts."""
-
     description: str
-    parts: Parts | None  # None: needs the backbone's classifier, too
+    parts: Parts | None  # of maps; None: needs the backbone's classifier, too
 
 
 POOLINGS = {
@@ -66,8 +64,7 @@ OPTIONS = {
     "diffusion": "diffusion over the database's 3 nearest neighbours",
     "kreciprocal": "neighbours in common, among the first 10",
 }
-# Neighbours: best on Toytown validation, with four answers a query. Where more answers are to be
-# expected, more are better (book/decisions/0010).
+# Neighbours: best on Toytown validation, with four answers a query (book/decisions/0010).
 AGAIN = {"aqe": 2, "alphaqe": 3, "diffusion": 3, "kreciprocal": 10}
 
 

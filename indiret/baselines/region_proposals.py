@@ -25,6 +25,7 @@ from indiret.images import ImageError, image_size
 
 MIN_INLIERS = 10  # no false one in 576 pairs of Toytown's validation; see book/decisions
 SAVE_EVERY = 5.0  # seconds
+Encoded = dict[str, Keypoints]  # queries, by name
 
 
 class Proposal(NamedTuple):
@@ -42,9 +43,8 @@ def propose(sift: SiftRansac, query: Keypoints, target: Keypoints) -> Proposal |
 
     Examples
     --------
-    >>> picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-    >>> picture = picture.repeat(8, axis=0).repeat(8, axis=1)
-    >>> sift = SiftRansac()
+    >>> noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    >>> picture, sift = noise.repeat(8, axis=0).repeat(8, axis=1), SiftRansac()
     >>> found = propose(sift, sift.encode(picture[40:160, 60:200]), sift.encode(picture))
     >>> np.round(found.points, -1).astype(int).tolist()
     [[60, 40], [200, 40], [200, 160], [60, 160]]
@@ -95,7 +95,7 @@ def propose_regions(
         )
     sift, file = SiftRansac(), RegionFile(path)
     saved = time.monotonic()
-    encoded: dict[str, Keypoints] = {}
+    encoded: Encoded = {}
     skipped: dict[str, str] = {}
     wanted = tqdm(wanted_regions(dataset).items(), desc="proposing", unit="photo", disable=None)
     try:
@@ -126,10 +126,7 @@ def wanted_regions(dataset: RetrievalDataset) -> dict[str, list[Query]]:
 
 
 def mean_iou(dataset: RetrievalDataset, photos: Mapping[str, PhotoRegions], origin: str) -> float:
-    """Mean IoU of regions of one origin, accepted or open, with the masks of the data set itself.
-
-    ``origin`` is one of `indiret.datasets.regions.ORIGINS`. NaN if no photo has such a region.
-    """
+    """Mean IoU of regions of one origin, accepted or open, with the data set's masks, or NaN."""
     ious = []
     for name, photo in photos.items():
         chosen = [r for r in photo.regions if r.origin == origin and r.state != "rejected"]
@@ -140,11 +137,7 @@ def mean_iou(dataset: RetrievalDataset, photos: Mapping[str, PhotoRegions], orig
 
 
 def _found(
-    sift: SiftRansac,
-    dataset: RetrievalDataset,
-    name: str,
-    queries: list[Query],
-    encoded: dict[str, Keypoints],
+    sift: SiftRansac, dataset: RetrievalDataset, name: str, queries: list[Query], encoded: Encoded
 ) -> list[Region]:
     """The boxes of the queries that the photo asks; else a proposal for each landmark it shows."""
     boxes = sorted({(q.landmark, q.box) for q in queries if q.image == name and q.box})

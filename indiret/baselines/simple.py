@@ -28,10 +28,8 @@ class ColourHistogram(Retriever):
     Examples
     --------
     >>> retriever = ColourHistogram()
-    >>> red, blue = np.zeros((2, 16, 16, 3), np.uint8)
-    >>> red[..., 0] = blue[..., 2] = 255
-    >>> features = [retriever.encode(red), retriever.encode(blue)]
-    >>> retriever.score(features[0], features).tolist()
+    >>> black, white = (retriever.encode(np.full((16, 16, 3), v, np.uint8)) for v in (0, 255))
+    >>> retriever.score(black, [black, white]).tolist()
     [1.0, 0.0]
     """
 
@@ -67,10 +65,9 @@ class MutualNearest(Retriever):
 
     Examples
     --------
-    >>> retriever = MutualNearest(grid=(3, 4))
     >>> picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    >>> patches = retriever.encode(picture)
-    >>> retriever.score(patches, [patches]).tolist()
+    >>> patches = MutualNearest(grid=(3, 4)).encode(picture)
+    >>> MutualNearest().score(patches, [patches]).tolist()
     [12.0]
     """
 

@@ -170,9 +170,6 @@ class VerifierValidator(Validator):
 
 
 def _spread(sets: list[Tensor], most: int) -> Tensor:
-    """At most so many of all vectors, float32, and at most as many of a large photo as of others.
-
-    Photos beside a town may have ten times its cells, and would be nearly all that a start sees.
-    """
+    """At most so many of all vectors, float32, and no more of a large photo than of others."""
     each = max(1, most // len(sets))
     return torch.cat([vectors[:: -(-len(vectors) // each)] for vectors in sets]).float()
