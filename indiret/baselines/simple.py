@@ -28,15 +28,13 @@ class ColourHistogram(Retriever):
     Examples
     --------
     >>> retriever = ColourHistogram()
-    >>> red, blue = np.zeros((2, 16, 16, 3), np.uint8)
-    >>> red[..., 0] = blue[..., 2] = 255
-    >>> features = [retriever.encode(red), retriever.encode(blue)]
-    >>> retriever.score(features[0], features).tolist()
+    >>> black, white = (retriever.encode(np.full((16, 16, 3), v, np.uint8)) for v in (0, 255))
+    >>> retriever.score(black, [black, white]).tolist()
     [1.0, 0.0]
     """
 
     def encode(self, picture: Picture) -> Vector:
-        """The histogram, shape (512,), float32, sum 1."""
+        """(512,), sum 1."""
         red, green, blue = np.moveaxis(picture >> 5, -1, 0).astype(int)
         counts = np.bincount((64 * red + 8 * green + blue).ravel(), minlength=512)
         return (counts / counts.sum()).astype(np.float32)
@@ -49,7 +47,7 @@ class Thumbnail(Retriever):
     """The picture as 32 × 32 grey pixels; the score is their correlation, −1 to 1."""
 
     def encode(self, picture: Picture) -> Vector:
-        """The grey values, shape (1024,), float32, with zero mean and unit norm."""
+        """(1024,), zero mean and unit norm."""
         small = Image.fromarray(picture).convert("L").resize((32, 32), Image.Resampling.BILINEAR)
         values = np.asarray(small, dtype=np.float32).ravel()
         values = values - values.mean()
@@ -67,10 +65,9 @@ class MutualNearest(Retriever):
 
     Examples
     --------
-    >>> retriever = MutualNearest(grid=(3, 4))
     >>> picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    >>> patches = retriever.encode(picture)
-    >>> retriever.score(patches, [patches]).tolist()
+    >>> patches = MutualNearest(grid=(3, 4)).encode(picture)
+    >>> MutualNearest().score(patches, [patches]).tolist()
     [12.0]
     """
 
@@ -81,14 +78,12 @@ class MutualNearest(Retriever):
         self.grid, self.size = grid, size
 
     def encode(self, picture: Picture) -> Tensor:
-        """Patches, shape (m, n, D), uint8."""
+        """Patches (m, n, D), uint8."""
         return extract_patches(picture, self.grid, self.size).mul(255).round().byte()
 
     def score(self, query: Tensor, database: Sequence[Tensor]) -> Scores:
-        counts = [np.empty(0)]
-        for at in range(0, len(database), self.BATCH):
-            mutual = self._mutual(query, database[at : at + self.BATCH])
-            counts.append(mutual.flatten(1).sum(dim=1).double().numpy())
+        parts = (database[at : at + self.BATCH] for at in range(0, len(database), self.BATCH))
+        counts = [self._mutual(query, part).sum((1, 2)).double().numpy() for part in parts]
         return np.concatenate(counts)
 
     def explain(self, query: Tensor, target: Tensor, kind: str | None = None) -> Evidence:

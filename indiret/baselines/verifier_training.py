@@ -8,9 +8,11 @@ Chapter: *Baselines*.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,31 +20,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from indiret.baselines.backbones import PretrainedBackbone
-from indiret.baselines.maps import extract, extract_by_name, load_maps
+from indiret.baselines.maps import extract_by_name, load_maps
 from indiret.baselines.verifiers import VERIFIERS, Verifier, save_verifier, stack
 from indiret.datasets import RetrievalDataset
 from indiret.images import Picture, crop
 from indiret.pairs import roi_box, views_by_landmark
 from indiret.training import TrainingConfig, Validator, check_disjoint, learn
 
+ReadSets = Callable[[Sequence[Any], Callable[[Any], Picture]], list[Tensor]]
 _AT_ONCE = 32  # sets
 _START = 50_000  # vectors, at most, that a verifier begins from
-RECIPES = {
-    kind: TrainingConfig(
-        steps=steps,
-        batch=batch,  # landmarks
-        learning_rate=rate,
-        weight_decay=decay,
-        validate_every=40,
-        validation_queries=48,
-        checkpoint_every=40,
-    )
-    for kind, steps, batch, rate, decay in (
-        ("siam-fv", 240, 16, 5e-4, 0),
-        ("non-metric", 400, 24, 1e-3, 1e-2),
-        ("deep-retrieval", 400, 24, 1e-3, 0),
-    )
-}  # chosen on Toytown validation, see book/decisions/0010
+_RECIPE = partial(TrainingConfig, validate_every=40, validation_queries=48, checkpoint_every=40)
+RECIPES = {  # chosen on Toytown validation, see book/decisions/0010; a batch is of landmarks
+    "siam-fv": _RECIPE(steps=240, batch=16, learning_rate=5e-4, weight_decay=0),
+    "non-metric": _RECIPE(steps=400, batch=24, learning_rate=1e-3, weight_decay=1e-2),
+    "deep-retrieval": _RECIPE(steps=400, batch=24, learning_rate=1e-3, weight_decay=0),
+}
+
+
+def set_reader(backbone: PretrainedBackbone, verifier: Verifier) -> ReadSets:
+    """From photos, and what reads one, to a set of vectors of each, float16."""
+
+    @torch.no_grad()
+    def read_sets(photos: Sequence[Any], read: Callable[[Any], Picture]) -> list[Tensor]:
+        paths = extract_by_name(backbone, photos, read, "reading")
+        return [verifier.read(load_maps(path)).half() for path in paths]
+
+    return read_sets
 
 
 class SetSampler:
@@ -55,13 +59,7 @@ class SetSampler:
 
     ANSWERS = 2
 
-    def __init__(
-        self,
-        dataset: RetrievalDataset,
-        backbone: PretrainedBackbone,
-        verifier: Verifier,
-        config: TrainingConfig,
-    ):
+    def __init__(self, dataset: RetrievalDataset, read_sets: ReadSets, config: TrainingConfig):
         views = views_by_landmark(dataset).values()
         self.landmarks = [names for names in views if len(names) > 1]
         if len(self.landmarks) < 2:
@@ -78,11 +76,9 @@ class SetSampler:
             box = roi_box(dataset, name)
             return dataset.read(name) if box is None else crop(dataset.read(name), tuple(box))
 
-        names = sorted(shown | set(self.distractors))
-        photos = extract_by_name(backbone, names, dataset.read, "reading")
-        self.targets = dict(zip(names, _load_sets(photos, verifier), strict=True))
-        regions = extract_by_name(backbone, sorted(shown), read_region, "reading")
-        self.queries = dict(zip(sorted(shown), _load_sets(regions, verifier), strict=True))
+        names, asking = sorted(shown | set(self.distractors)), sorted(shown)
+        self.targets = dict(zip(names, read_sets(names, dataset.read), strict=True))
+        self.queries = dict(zip(asking, read_sets(asking, read_region), strict=True))
 
     def batch(self, step: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """A queries, B targets, and which answer which, (A, B) bool."""
@@ -111,14 +107,13 @@ def fit_verifier(
     config: TrainingConfig | None = None,
     folder: Path | None = None,
 ) -> tuple[Verifier, list[dict[str, float]]]:
-    """Train one of `VERIFIERS` on a frozen backbone.
+    """Train one of `VERIFIERS` on a frozen backbone, by its recipe if no config is given.
 
     It comes back in eval mode, with the weights of the best validation mAP, and with the log of
-    `indiret.training.learn`, whose first row, step 0, is the untrained start. The recipe is that of
-    `RECIPES` where none is given; ``positives`` and ``augment`` are of no use here. Checkpoints go
-    into the folder, and the start as ``untrained.safetensors``; a run that was killed resumes.
+    `indiret.training.learn`, whose first row, step 0, is the untrained start. Checkpoints go into
+    the folder, and the start as ``untrained.safetensors``; a run that was killed resumes.
 
-    Raises ValueError if the data sets share a landmark or a photo, the maps are too small, or the
+    ValueError if the data sets share a landmark or a photo, the maps are too small, or the
     checkpoint is of another run.
     """
     config = config or RECIPES[kind]
@@ -126,8 +121,9 @@ def fit_verifier(
     torch.manual_seed(config.seed)
     channels = backbone.maps([np.zeros((128, 128, 3), np.uint8)]).shape[1]
     verifier = VERIFIERS[kind](channels)
-    sampler = SetSampler(train, backbone, verifier, config)
-    validator = VerifierValidator(validation, backbone, verifier, config)
+    read_sets = set_reader(backbone, verifier)
+    sampler = SetSampler(train, read_sets, config)
+    validator = VerifierValidator(validation, read_sets, config)
     verifier.start(_spread(list(sampler.targets.values()), _START))
     first = {"step": 0, "validation_map": validator.mean_average_precision(verifier)}
     if folder:
@@ -154,18 +150,10 @@ def fit_verifier(
 class VerifierValidator(Validator):
     """Validates verifiers on one backbone's maps."""
 
-    def __init__(
-        self,
-        dataset: RetrievalDataset,
-        backbone: PretrainedBackbone,
-        verifier: Verifier,
-        config: TrainingConfig,
-    ):
+    def __init__(self, dataset: RetrievalDataset, read_sets: ReadSets, config: TrainingConfig):
         super().__init__(dataset, config.validation_queries)
-        photos = extract_by_name(backbone, self.names, dataset.read, "reading")
-        self.database = _load_sets(photos, verifier)
-        crops = [dataset.read_query(query) for query in self.queries]
-        self.encoded = _load_sets(extract(backbone, crops), verifier)
+        self.database = read_sets(self.names, dataset.read)
+        self.encoded = read_sets(self.queries, dataset.read_query)
 
     @torch.no_grad()
     def scores(self, model: Verifier) -> NDArray[np.float64]:
@@ -181,16 +169,7 @@ class VerifierValidator(Validator):
         return torch.stack(rows).double().numpy()
 
 
-def _load_sets(paths: Sequence[Path], verifier: Verifier) -> list[Tensor]:
-    """The sets of vectors of pictures whose maps were extracted, float16."""
-    with torch.no_grad():
-        return [verifier.read(load_maps(path)).half() for path in paths]
-
-
 def _spread(sets: list[Tensor], most: int) -> Tensor:
-    """At most so many of all vectors, float32, and at most as many of a large photo as of others.
-
-    Photos beside a town may have ten times its cells, and would be nearly all that a start sees.
-    """
+    """At most so many of all vectors, float32, and no more of a large photo than of others."""
     each = max(1, most // len(sets))
     return torch.cat([vectors[:: -(-len(vectors) // each)] for vectors in sets]).float()

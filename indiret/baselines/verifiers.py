@@ -23,28 +23,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from indiret import checkpoints
+from indiret import checkpoints, retrieval
+from indiret.baselines import pooling
 from indiret.baselines.backbones import FINER, LITE0, PretrainedBackbone, load_backbone
 from indiret.baselines.descriptors import DescriptorRetriever, ImageVector
 from indiret.baselines.maps import extract, load_maps
-from indiret.baselines.pooling import (
-    EPSILON,
-    Whitening,
-    contributions,
-    fit_whitening,
-    regional_maxima,
-)
+from indiret.baselines.pooling import EPSILON, Whitening, regional_maxima, unit
 from indiret.evidence import Evidence
 from indiret.images import Picture
 from indiret.network import VERIFIER
-from indiret.retrieval import (
-    NetworkRetriever,
-    Retriever,
-    Scores,
-    check_kind,
-    register_family,
-    register_retriever,
-)
+from indiret.retrieval import NetworkRetriever, Retriever, Scores, check_kind
 
 HARDEST = 5  # of a query's irrelevant targets, which its triplets are made of
 TRIPLET_MARGIN = 0.1
@@ -56,9 +44,8 @@ def fisher_vectors(
     """Fisher vectors of sets under a mixture of K Gaussians (Sánchez et al., 2013, Eq. 17 and 18).
 
     With γ_nk the probability that x_n came from Gaussian k, of weight w, mean μ and deviation σ,
-    and z = (x − μ_k) / σ_k: the mean over the set of γ z / √w_k and of γ (z² − 1) / √(2 w_k). The
-    sets (B, N, D) are filled up to one length, and the mask (B, N) is 1 for what belongs to them.
-    (B, 2 K D) come back: of the means, Gaussian by Gaussian, then of the deviations.
+    and z = (x − μ_k) / σ_k: the mean over a set of γ z / √w_k, Gaussian by Gaussian, and then of
+    γ (z² − 1) / √(2 w_k), (B, 2 K D). Sets (B, N, D) and mask (B, N) are those of `stack`.
     """
     inverse = deviations.reciprocal()
     distance = (
@@ -78,12 +65,7 @@ def fisher_vectors(
 
 
 class Verifier(nn.Module):
-    """What the three have in common: sets of vectors in, one vector a picture, a similarity.
-
-    Each class says what of a picture's maps is its set (``read``), how it starts from training
-    pictures (``start``), what it learns from (``loss``), and what a place of the maps adds to a
-    similarity (``shares``).
-    """
+    """What the three have in common: sets of vectors in, one vector a picture, a similarity."""
 
     def __init__(self, channels: int, dimensions: int = 128):
         super().__init__()
@@ -98,23 +80,20 @@ class Verifier(nn.Module):
 
     def read(self, maps: Tensor) -> Tensor:
         """The set (N, C) of maps (C, h, w): R-MAC's regions, of length 1."""
-        return F.normalize(regional_maxima(maps[None])[0], dim=1, eps=EPSILON)
+        return unit(regional_maxima(maps[None])[0])
 
     def start(self, vectors: Tensor) -> None:
         """Begin with the PCA-whitening of vectors (N, C) of training pictures."""
-        fitted = fit_whitening(vectors, self.dimensions)
-        with torch.no_grad():
-            self.mean.copy_(fitted.mean)
-            self.projection.copy_(fitted.projection)
+        self.mean.data, self.projection.data = pooling.fit_whitening(vectors, self.dimensions)
 
-    def project(self, vectors: Tensor) -> Tensor:
-        """(..., C) to (..., dimensions)."""
-        return Whitening(self.mean, self.projection)(vectors)
+    @property
+    def whitening(self) -> Whitening:
+        """Its projection, from (..., C) to (..., dimensions)."""
+        return Whitening(self.mean, self.projection)
 
     def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """A unit vector of each set: (B, N, C) and (B, N) to (B, D); here R-MAC's aggregation."""
-        projected = F.normalize(self.project(vectors), dim=-1, eps=EPSILON) * mask[..., None]
-        return F.normalize(projected.sum(1), dim=-1, eps=EPSILON)
+        return unit((unit(self.whitening(vectors)) * mask[..., None]).sum(1))
 
     def similarity(self, queries: Tensor, targets: Tensor) -> Tensor:
         """(A, D) and (B, D) to (A, B): the cosine."""
@@ -127,18 +106,14 @@ class Verifier(nn.Module):
     def shares(self, maps: Tensor, direction: Tensor) -> Tensor:
         """What each place of maps (C, h, w) adds to their vector's product with another (D,)."""
         maps = maps[None].requires_grad_()
-        return contributions(maps, regional_maxima(maps), direction, self.whitening())[0]
-
-    def whitening(self) -> Whitening:
-        """Its projection as it is now."""
-        return Whitening(self.mean.detach(), self.projection.detach())
+        return pooling.contributions(maps, regional_maxima(maps), direction, self.whitening)[0]
 
 
 def triplet_loss(cosine: Tensor, relevant: Tensor) -> Tensor:
     """½ max(0, m + ‖q − d⁺‖² − ‖q − d⁻‖²) with m = 0.1 (Gordo et al., 2017, Eq. 1).
 
-    The mean over each query's relevant targets d⁺ and the five others d⁻ that are most like it, of
-    A queries and B targets: their cosines (A, B), and which are ``relevant``, (A, B) bool.
+    The mean over each query's relevant targets d⁺ and the five others d⁻ that are most like it, by
+    the cosines (A, B) of A queries and B targets.
     """
     count = min(HARDEST, int((~relevant).sum(1).min()))
     hardest = cosine.masked_fill(relevant, -2).topk(count, dim=1).values
@@ -147,19 +122,15 @@ def triplet_loss(cosine: Tensor, relevant: Tensor) -> Tensor:
 
 
 class DeepRetrieval(Verifier):
-    """R-MAC with a projection learnt from triplets (Gordo et al., 2017).
-
-    The paper fine-tunes the convolutions as well; here they are frozen.
-    """
+    """R-MAC with a projection learnt from triplets (Gordo et al., 2017; convolutions, too)."""
 
 
 class SiameseFisher(Verifier):
     """Fisher vectors of a picture's cells, compared by cosine (Ong et al., 2017).
 
-    The projection of cells, and weights, means and deviations of the mixture all learn. Fisher
-    vectors have the signed root of each value taken and length 1. The paper learns the convolutions
-    as well, and from pairs; here they are frozen, and triplets teach, since pairs of so few
-    landmarks made it worse (book/decisions/0010).
+    The projection of cells and the mixture learn. The paper learns the convolutions as well, and
+    from pairs; here they are frozen, and triplets teach: pairs of so few landmarks made it worse
+    (book/decisions/0010).
     """
 
     ROUNDS = 10  # of k-means
@@ -177,15 +148,14 @@ class SiameseFisher(Verifier):
 
     def read(self, maps: Tensor) -> Tensor:
         """The set (N, C) of maps (C, h, w): their cells, of length 1."""
-        return F.normalize(maps.flatten(1).T, dim=1, eps=EPSILON)
+        return unit(maps.flatten(1).T)
 
     def start(self, vectors: Tensor) -> None:
         """Begin with PCA, and with k-means' clusters as Gaussians."""
         super().start(vectors)
         with torch.no_grad():
-            points = self.project(vectors)
-            spread = torch.linspace(0, len(points) - 1, self.words).long()
-            centres = points[spread]
+            points = self.whitening(vectors)
+            centres = points[torch.linspace(0, len(points) - 1, self.words).long()]
             for _ in range(self.ROUNDS):
                 member = F.one_hot(torch.cdist(points, centres).argmin(1), self.words).float()
                 count = member.sum(0)[:, None].clamp_min(1)
@@ -197,7 +167,7 @@ class SiameseFisher(Verifier):
 
     def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """Normalised Fisher vectors, (B, 2 · words · dimensions)."""
-        found = fisher_vectors(self.project(vectors), mask, *self.mixture())
+        found = fisher_vectors(self.whitening(vectors), mask, *self.mixture())
         return F.normalize(found.sign() * (found.abs() + EPSILON).sqrt(), dim=1)
 
     def mixture(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -208,7 +178,7 @@ class SiameseFisher(Verifier):
     def shares(self, maps: Tensor, direction: Tensor) -> Tensor:
         """A Fisher vector is a mean over cells: each cell's own, under the whole one's roots."""
         cells = self.read(maps)[:, None]
-        each = fisher_vectors(self.project(cells), torch.ones(len(cells), 1), *self.mixture())
+        each = fisher_vectors(self.whitening(cells), torch.ones(len(cells), 1), *self.mixture())
         roots = (each.mean(0).abs() + EPSILON).sqrt()
         weights = direction / (roots * roots.norm() * len(cells))
         return (each @ weights).view(maps.shape[1:])
@@ -218,10 +188,9 @@ class NonMetric(Verifier):
     """A network's similarity of two R-MAC vectors (Garcia & Vogiatzis, 2019).
 
     It is asked to give the cosine and 0.2 more for a relevant pair, 0.2 less for another, and pays
-    the absolute difference. It reads x, y and x ⊙ y, and adds to the cosine; the paper's reads x
-    and y alone and gives the whole similarity. The vectors begin as PCA-whitening makes them, and
-    learn from triplets beside it, as those of `DeepRetrieval` do: on vectors that stay, the network
-    learns little (book/decisions/0010).
+    the absolute difference. It reads x, y and x ⊙ y and adds to the cosine; the paper's reads x and
+    y alone and gives the whole similarity. The vectors learn from triplets beside it: on vectors
+    that stay, the network learns little (book/decisions/0010).
     """
 
     MARGIN = 0.2
@@ -291,8 +260,7 @@ class VerifierRetriever(Retriever):
     def explain(self, query: ImageVector, target: ImageVector, kind: str | None = None) -> Evidence:
         """``similarity``: what each place of the target adds to it, where that is positive.
 
-        A similarity that is no cosine is followed straight on from where it is: its gradient by the
-        target's vector takes the query's place.
+        Of one that is no cosine, its gradient by the target's vector takes the query's place.
         """
         check_kind(self, kind)
         vector = torch.from_numpy(target.vector)[None].requires_grad_()
@@ -311,10 +279,9 @@ def is_verifier_name(name: str) -> bool:
 def build_verifier(name_or_path: str) -> VerifierRetriever | DescriptorRetriever:
     """A trained verifier by its name, ``BACKBONE:VERIFIER``, or by its file.
 
-    ``deep-retrieval`` is R-MAC with a whitening of its own, and has the evidence of R-MAC. Raises
-    FileNotFoundError if no weights of this name are shipped, or there is no such file, ValueError
-    if it is broken, or was learnt on another backbone than the one at hand, and what
-    `load_backbone` raises.
+    ``deep-retrieval`` is R-MAC with a whitening of its own. Raises FileNotFoundError if no weights
+    of this name are shipped, or there is no such file, ValueError if it is broken, or was learnt on
+    another backbone than the one at hand, and what `load_backbone` raises.
 
     Examples
     --------
@@ -341,21 +308,18 @@ def build_verifier(name_or_path: str) -> VerifierRetriever | DescriptorRetriever
     if not isinstance(verifier, DeepRetrieval):
         return VerifierRetriever(backbone, verifier)
     retriever = DescriptorRetriever(backbone, "rmac")
-    retriever.whitening = verifier.whitening()
+    retriever.whitening = verifier.requires_grad_(False).whitening
     return retriever
 
 
 def save_verifier(
-    verifier: Verifier,
-    backbone: PretrainedBackbone,
-    path: Path,
-    extra: Mapping[str, str] | None = None,
+    verifier: Verifier, backbone: PretrainedBackbone, path: Path, extra: Mapping[str, str] = {}
 ) -> None:
     """Write weights and what they belong to as one safetensors file, whole or not at all."""
     (kind,) = (name for name, made in VERIFIERS.items() if type(verifier) is made)
     metadata = {"verifier": kind, "settings": json.dumps(verifier.settings)}
     metadata |= {"backbone": backbone.name, "fingerprint": backbone.fingerprint}
-    checkpoints.save_tensors(path, verifier.state_dict(), {**(extra or {}), **metadata})
+    checkpoints.save_tensors(path, verifier.state_dict(), {**extra, **metadata})
 
 
 def load_verifier(path: Path) -> tuple[Verifier, dict[str, str]]:
@@ -370,23 +334,23 @@ def load_verifier(path: Path) -> tuple[Verifier, dict[str, str]]:
 
 
 for _name, _verifier in VERIFIERS.items():
-    register_retriever(
+    retrieval.register_retriever(
         f"{LITE0}:{_name}",
         f"{(_verifier.__doc__ or '').partition(' (')[0]} (extra: baselines)",
         partial(build_verifier, f"{LITE0}:{_name}"),
     )
-register_retriever(
+retrieval.register_retriever(
     FINER + VERIFIER,
     "the 4-D ResNet over the correlations of features (extra: baselines)",
     lambda: NetworkRetriever(checkpoints.load_network(FINER + VERIFIER)),
 )
-register_family(
+retrieval.register_family(
     "BACKBONE:NETWORK",
     "what learns to compare by a backbone's maps, by its name or its file",
     lambda name: is_verifier_name(name) or checkpoints.holds(name, "verifier"),
     build_verifier,
 )
-register_family(
+retrieval.register_family(
     "BACKBONE" + VERIFIER,
     "the 4-D ResNet over the correlations of a backbone's features",
     lambda name: name.endswith(VERIFIER) and "," not in name,

@@ -4,18 +4,7 @@ anywidget is loaded with the first widget that is asked for.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from indiret.widgets.annotator import Annotator
-    from indiret.widgets.explorer import Explorer, explore, explore_ranked
-    from indiret.widgets.payload import Candidate
-    from indiret.widgets.plane_explorer import (
-        PlaneExplorer,
-        PlaneResponses,
-        known_plane_responses,
-        plane_responses,
-    )
+from typing import Any
 
 __all__ = [
     "Annotator", "Candidate", "Explorer", "PlaneExplorer", "PlaneResponses", "explore",

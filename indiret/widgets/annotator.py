@@ -27,10 +27,8 @@ _PAGE_NOTICE = "Try it: draw, accept, reject. A page keeps nothing; a live noteb
 class Annotator(PageWidget):
     """Photo after photo: draw boxes and polygons, accept or reject what was proposed.
 
-    By mouse, finger, or keys alone, which are listed below the photo.
-
-    It goes through the photos of these names, in this order (all of the data set if left out), and
-    on where it was left, if the file of regions is there.
+    By mouse, finger, or keys alone, which are listed below the photo. It goes through the photos of
+    these names (all of the data set if left out), and on where it was left, if the file is there.
     ValueError if there is no photo, one is unknown, or the file is no region file.
 
     Examples
@@ -88,11 +86,9 @@ class Annotator(PageWidget):
             self.view = view | {"shown": self._shown}
 
     def save_regions(self, regions: Sequence[Region], nothing: bool = False) -> None:
-        """Replace the regions of the photo shown, and save.
+        """Replace the regions of the photo shown, and save; ``nothing``: there are none to mark.
 
-        Corners outside the photo are moved to its edge; ``nothing``: somebody looked, and there is
-        nothing to mark. ValueError if a region is hardly in the photo, or somebody else changed
-        the file.
+        ValueError if a region is hardly in the photo, or somebody else changed the file.
         """
         self._save(self.view["number"], regions, nothing)
         self.show_photo(self.view["number"])
@@ -139,8 +135,8 @@ class Annotator(PageWidget):
                 views.append(view | {"number": len(views), "jpeg": encoded})
         if not views:
             return "<p>None of these photos can be shown.</p>"
-        state = {"photos": views, "number": 0, "message": "", "notice": _PAGE_NOTICE}
-        return self._inlined(state)
+        page = {"photos": views, "number": 0, "message": "", "notice": _PAGE_NOTICE}
+        return self._inlined(page)
 
     def _view(self, number: int, long_side: int) -> tuple[dict[str, Any], bytes]:
         name = self._names[number]
@@ -168,14 +164,16 @@ class Annotator(PageWidget):
         return sorted(shown) or [""]
 
     def _progress(self) -> dict[str, int]:
-        done = sum(name in self.photos and self.photos[name].done for name in self._names)
-        return {"done": done, "total": len(self._names)}
+        return {"done": sum(map(self._done, self._names)), "total": len(self._names)}
 
     def _next_not_done(self, start: int) -> int:
         """From here on and round; the place itself, or the first, if all are done."""
         places = [*range(start, len(self._names)), *range(start)]
-        todo = (n for n in places if not self.photos.get(self._names[n], PhotoRegions((1, 1))).done)
-        return next(todo, places[0] if start < len(self._names) else 0)
+        todo = (n for n in places if not self._done(self._names[n]))
+        return next(todo, places[0])
+
+    def _done(self, name: str) -> bool:
+        return name in self.photos and self.photos[name].done
 
 
 def _size(picture: Picture) -> tuple[int, int]:

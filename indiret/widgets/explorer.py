@@ -39,9 +39,8 @@ class Explorer(PageWidget):
     joins the strongest pairs; a click or Enter pins it. With nothing pointed at, both maps of
     Eq. 4 and the strongest pairs of all are shown (of a view: each patch's best value).
 
-    The query is shown as it was compared (cropped to its box); all candidates have channels of the
-    same names. ValueError if there is no candidate, or a channel has not one grid or is not
-    finite; TraitError if a patch, channel, candidate or number of pairs that is set does not exist.
+    The query is shown as it was compared, cropped to its box. ValueError as by `pack_channels`;
+    TraitError if a patch, channel, candidate or number of pairs that is set does not exist.
 
     Examples
     --------
@@ -81,20 +80,13 @@ class Explorer(PageWidget):
             )
         return side, row, column
 
-    @traitlets.validate("channel")
-    def _valid_channel(self, proposal: dict[str, Any]) -> tuple[str, str]:
-        if proposal["value"] not in self._channels:
-            raise traitlets.TraitError(
-                f"channel {proposal['value']} is not known; choose from {self._channels}."
-            )
-        return proposal["value"]
-
-    @traitlets.validate("opened")
-    def _valid_candidate(self, proposal: dict[str, Any]) -> int:
-        if proposal["value"] not in range(len(self._grids)):
-            most, given = len(self._grids) - 1, proposal["value"]
-            raise traitlets.TraitError(f"there is no candidate {given}; give one of 0 to {most}.")
-        return proposal["value"]
+    @traitlets.validate("channel", "opened")
+    def _valid_choice(self, proposal: dict[str, Any]) -> Any:
+        name, value = proposal["trait"].name, proposal["value"]
+        choices = self._channels if name == "channel" else range(len(self._grids))
+        if value not in choices:
+            raise traitlets.TraitError(f"{name} {value} is not there; choose from {[*choices]}.")
+        return value
 
     @traitlets.observe("opened")
     def _unpin(self, change: dict[str, Any]) -> None:
@@ -115,9 +107,8 @@ def explore(
 ) -> Explorer:
     """Explore what a network sees in one pair: evidence by method and layer, and the views.
 
-    ``methods`` are those of `indiret.evidence.explain`, ``true_matches`` as for `Candidate`.
-    ``more`` are other groups of channels, which are offered before these: evidence of the same
-    pair without attention, with it, and after feedback, for instance.
+    ``methods`` are those of `indiret.evidence.explain`, ``true_matches`` as for `Candidate`, and
+    ``more`` are groups of channels that are offered before these.
 
     Examples
     --------
@@ -145,8 +136,8 @@ def explore_ranked(
 ) -> Explorer:
     """Explore a ranked list: a strip of its pictures, each of which opens its evidence.
 
-    ``hits`` are the part of `indiret.retrieval.rank`'s list to show; a picture takes about 50 KB.
-    Of the ``methods`` of `indiret.evidence.explain`, over all layers, the first is shown first.
+    ``hits`` are a part of `indiret.retrieval.rank`'s list; a picture takes about 50 KB. Of the
+    ``methods`` of `indiret.evidence.explain`, over all layers, the first is shown first.
 
     Examples
     --------
@@ -165,16 +156,11 @@ def explore_ranked(
         found = database.read(hit.name)
         with torch.no_grad():
             tensor = retriever.tensor(encoded, [retriever.encode(found)])
-        candidates.append(
-            Candidate(
-                hit.name,
-                found,
-                evidence_channels(retriever.network, tensor, methods, ["all"]),
-                f"{hit.score:.1f}" if hit.probability is None else f"{hit.probability:.0%}",
-                hit.name in query.positives if query.positives else None,
-                pair_matches(database, query, hit.name, tensor.shape[2:]),
-            )
-        )
+        channels = evidence_channels(retriever.network, tensor, methods, ["all"])
+        caption = f"{hit.score:.1f}" if hit.probability is None else f"{hit.probability:.0%}"
+        relevant = hit.name in query.positives if query.positives else None
+        matches = pair_matches(database, query, hit.name, tensor.shape[2:])
+        candidates.append(Candidate(hit.name, found, channels, caption, relevant, matches))
     return Explorer(query.name, picture, candidates)
 
 
@@ -186,7 +172,7 @@ def evidence_channels(
 ) -> dict[str, dict[str, Tensor]]:
     """Evidence of one pair's tensor, (1, V, m, n, m', n'): method → layer, or "tensor" → pairs.
 
-    By default of all layers together and of each by itself, for methods that look at layers.
+    Methods that look at layers have all together and each by itself, by default.
     """
     layers = layers or ["all", *network.layers]
     return {

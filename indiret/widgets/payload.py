@@ -30,8 +30,7 @@ class Candidate:
     """A picture beside the query, and what is known of all their patch pairs.
 
     ``channels`` are by group and name: (m, n, m', n') finite numbers, target first, of evidence
-    (≥ 0) or of a view of the tensor, of which only what is positive is shown. The explorer
-    switches between groups, and between the names of a group.
+    (≥ 0) or of a view of the tensor, of which only what is positive is shown.
     """
 
     name: str
@@ -46,9 +45,9 @@ def pack_channels(query_name: str, query: Picture, candidates: Sequence[Candidat
     """Pictures and channels as ``explorer_channels.js`` unpacks them.
 
     After the header come the query's JPEG, and of each candidate the JPEG and its channels in C
-    order, a byte for each pair: ``low + (high − low) · byte / 255``. A channel's ``low`` is its
-    minimum, but 0 if that is larger, so no evidence stays none. ValueError if there is no
-    candidate, or a channel has not one grid or is not finite.
+    order, a byte for each pair: ``low + (high − low) · byte / 255``, where ``low`` is 0 at most, so
+    no evidence stays none. ValueError if there is no candidate, their channels differ in names or
+    the query's grid, or one has not one grid or is not finite.
     """
     if not candidates:
         raise ValueError("there is no candidate to explore; give one or more.")
@@ -78,11 +77,7 @@ def pack_channels(query_name: str, query: Picture, candidates: Sequence[Candidat
 
 
 def pack(header: dict[str, Any], parts: Sequence[bytes]) -> bytes:
-    """A header and what follows it as ``shared.js`` unpacks them.
-
-    Deflated as a whole: the length of the header (uint32, little-endian), the header (JSON), and
-    the parts.
-    """
+    """Deflated, as ``shared.js`` unpacks it: length (uint32) and JSON of the header, the parts."""
     text = json.dumps(header, allow_nan=False).encode()
     return zlib.compress(b"".join([struct.pack("<I", len(text)), text, *parts]), level=9)
 

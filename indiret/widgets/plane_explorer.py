@@ -15,18 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from indiret import planes
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import ground_truth_points
 from indiret.images import Picture, image_size, pixel_box
-from indiret.planes import (
-    PATCH_CELLS,
-    Plane,
-    PlaneRetriever,
-    cell_grid,
-    responses,
-    sample_plane,
-    threshold_relu_,
-)
+from indiret.planes import PATCH_CELLS, Plane, PlaneRetriever
 from indiret.widgets.base import PageWidget, module_source, pair_trait, traitlets
 from indiret.widgets.payload import pack, pack_picture
 
@@ -57,8 +50,7 @@ def plane_responses(
 ) -> PlaneResponses:
     """Responses of a target to a query's template, in the size in which the vote finds it.
 
-    ``truth`` maps places of the query, (K, L, 2) of y and x from 0 to 1, to true places of the
-    target, NaN where there is none.
+    ``truth`` maps places (K, L, 2) of the query, y and x from 0 to 1, to the target's, or NaN.
 
     Examples
     --------
@@ -72,12 +64,12 @@ def plane_responses(
     template = encoded.templates[0]
     found = retriever.best_plane(template, pyramid)
     placed = retriever.plane_correspondence(template, views._replace(pyramid=tuple(pyramid)), found)
-    cells = torch.tensor(cell_grid(*views.shape, retriever.config.pyramid[found.level]))
+    cells = torch.tensor(planes.cell_grid(*views.shape, retriever.config.pyramid[found.level]))
     places = placed.matched_points * cells - PATCH_CELLS / 2
     matrix = torch.stack([places[1, 0] - places[0, 0], places[0, 1] - places[0, 0]], 1)
-    values = threshold_relu_(responses(pyramid[found.level], template.patches))
+    values = planes.threshold_relu_(planes.responses(pyramid[found.level], template.patches))
     where = template.points.double().numpy()
-    steps = [where[0, 0], [where[1, 0, 0] - where[0, 0, 0], where[0, 1, 1] - where[0, 0, 1]]]
+    steps = [where[0, 0], where[1, 1] - where[0, 0]]
     sides = cells.double().numpy()
     true = np.full(where.shape, np.nan) if truth is None else np.asarray(truth(where), dtype=float)
     return PlaneResponses(
@@ -142,7 +134,8 @@ class PlaneExplorer(PageWidget):
 
     Sliders set A, by the settings of `compose`; a click in the target, dragging, or the arrow keys
     set t, so that the middle of the query's patches lands on ``middle``, (i, j). Over the target
-    lies what the vote would be if the middle of the query were there.
+    lies what the vote would be if the middle of the query were there. ValueError unless the
+    responses are finite, (I, J, K, L) and ≥ 0.
 
     Examples
     --------
@@ -173,8 +166,27 @@ class PlaneExplorer(PageWidget):
         responses: PlaneResponses,
     ) -> None:
         self.responses = responses
-        rows, columns = responses.values.shape[:2]
-        payload = pack_planes(query_name, query, target_name, target, responses)
+        values = responses.values.double().numpy()
+        if values.ndim != 4 or not values.size or not (np.isfinite(values) & (values >= 0)).all():
+            given = f"responses of shape {values.shape} cannot be shown"
+            raise ValueError(f"{given}; give finite ones ≥ 0, (I, J, K, L).")
+        high = float(values.max()) or 1.0
+        # As ``plane_explorer.js`` unpacks them: (K, L, I, J) in C order, high · byte / 255 each.
+        steps = np.rint(values / high * 255).astype(np.uint8).transpose(2, 3, 0, 1)
+        named = (query_name, query), (target_name, target)
+        pictures, encoded = zip(*(pack_picture(*one) for one in named), strict=True)
+        places = responses.truth.reshape(-1, 2)
+        header = {
+            "grid": steps.shape,
+            "high": high,
+            "pictures": pictures,
+            "query_grid": responses.query_grid.tolist(),
+            "target_grid": responses.target_grid.tolist(),
+            "best": _settings(responses.best, responses),
+            "truth": [place.tolist() if np.isfinite(place).all() else None for place in places],
+        }
+        payload = pack(header, [*encoded, steps.tobytes()])
+        rows, columns = values.shape[:2]
         super().__init__(payload=payload, middle=((rows - 1) / 2, (columns - 1) / 2))
 
     @property
@@ -182,7 +194,7 @@ class PlaneExplorer(PageWidget):
         """The plane as it is set, with its vote."""
         matrix = compose(self.size, self.turn, self.stretch, self.shear)
         plane = Plane(matrix, torch.tensor(self.middle) - matrix @ self.responses.middle, 0.0)
-        return plane._replace(votes=float(sample_plane(self.responses.values, plane).mean()))
+        return plane._replace(votes=float(planes.sample_plane(self.responses.values, plane).mean()))
 
     @property
     def vote(self) -> float:
@@ -199,32 +211,3 @@ class PlaneExplorer(PageWidget):
 def _settings(plane: Plane, responses: PlaneResponses) -> dict[str, Any]:
     middle = plane.matrix @ responses.middle + plane.offset
     return decompose(plane.matrix) | {"middle": middle.tolist()}
-
-
-def pack_planes(
-    query_name: str, query: Picture, target_name: str, target: Picture, responses: PlaneResponses
-) -> bytes:
-    """Pictures and responses as ``plane_explorer.js`` unpacks them.
-
-    After the header come both JPEGs, and the responses as (K, L, I, J) in C order,
-    ``high · byte / 255`` each. ValueError unless they are finite, (I, J, K, L) and ≥ 0.
-    """
-    values = responses.values.double().numpy()
-    if values.ndim != 4 or not values.size or not (np.isfinite(values) & (values >= 0)).all():
-        given = f"responses of shape {values.shape} cannot be shown"
-        raise ValueError(f"{given}; give finite ones ≥ 0, (I, J, K, L).")
-    high = float(values.max()) or 1.0
-    steps = np.rint(values / high * 255).astype(np.uint8).transpose(2, 3, 0, 1)
-    named = (query_name, query), (target_name, target)
-    pictures, encoded = zip(*(pack_picture(*one) for one in named), strict=True)
-    places = responses.truth.reshape(-1, 2)
-    header = {
-        "grid": steps.shape,
-        "high": high,
-        "pictures": pictures,
-        "query_grid": responses.query_grid.tolist(),
-        "target_grid": responses.target_grid.tolist(),
-        "best": _settings(responses.best, responses),
-        "truth": [place.tolist() if np.isfinite(place).all() else None for place in places],
-    }
-    return pack(header, [*encoded, steps.tobytes()])

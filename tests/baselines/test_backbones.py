@@ -32,95 +32,78 @@ def test_unknown_backbones_are_refused(name):
         load_backbone(name)
 
 
-# Stand-ins for torchvision and timm: small networks of the same make.
+class Tiny(nn.Module):
+    """A stand-in of these modules, as torchvision or timm name them, and what gives its maps."""
 
-
-class TinyResNet(nn.Module):
-    def __init__(self):
+    def __init__(self, forward_features=None, output_fmt="NCHW", **modules):
         super().__init__()
-        self.conv1, self.relu = nn.Conv2d(3, 6, 3, 8, 1), nn.ReLU()
-        self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(6, 10)
+        self.function, self.output_fmt = forward_features, output_fmt
+        for name, module in modules.items():
+            self.add_module(name, module)
 
     def forward_features(self, x):
-        return self.relu(self.conv1(x))
+        return self.function(self, x)
 
     def forward(self, x):
-        return self.fc(self.avgpool(self.forward_features(x)).flatten(1))
+        return self.head(self.avgpool(self.forward_features(x)).flatten(1))
 
 
-class TinyVGG(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 6, 3, 8, 1), nn.ReLU(), nn.MaxPool2d(2))
-        self.avgpool = nn.AdaptiveAvgPool2d(7)
-        self.classifier = nn.Sequential(nn.Linear(294, 8), nn.Linear(8, 10))
+def conv():
+    return nn.Conv2d(3, 6, 3, 8, 1)
 
 
-class TinySwin(nn.Module):
-    """Channels last inside, and a second classifier beside the layers, as GoogLeNet has it."""
-
-    def __init__(self):
-        super().__init__()
-        self.features, self.norm = nn.Sequential(nn.Conv2d(3, 6, 3, 8, 1)), nn.LayerNorm(6)
-        self.aux = nn.Conv2d(3, 2, 1)
-        self.avgpool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(6, 10)
-
-    def forward(self, x):
-        x = self.norm(self.features(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return self.head(self.avgpool(x).flatten(1))
+def channels_last(network, x):
+    return network.norm(network.features(x).permute(0, 2, 3, 1))
 
 
-class TinyTimmSwin(nn.Module):
-    """As timm has it: one size of pictures, channels last."""
-
-    output_fmt = "NHWC"
-
-    def __init__(self):
-        super().__init__()
-        self.patches, self.head = nn.Conv2d(3, 6, 8, 8), nn.Linear(6, 10)
-
-    def forward_features(self, x):
-        assert x.shape[2] == 128, f"Input height ({x.shape[2]}) doesn't match model (128)."
-        return self.patches(x).permute(0, 2, 3, 1)
+def of_one_size(network, x):
+    assert x.shape[2] == 128, f"Input height ({x.shape[2]}) doesn't match model (128)."
+    return channels_last(network, x)
 
 
-class TinyDenseNet(nn.Module):
-    """Pooled by a function, after a last ReLU that is no layer."""
-
-    def __init__(self):
-        super().__init__()
-        self.features, self.classifier = nn.Sequential(nn.Conv2d(3, 6, 3, 8, 1)), nn.Linear(6, 10)
+def head():
+    return {"avgpool": nn.AdaptiveAvgPool2d(1), "head": nn.Linear(6, 10)}
 
 
-class TinyViT(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv_proj = nn.Conv2d(3, 6, 16, 16)
+def swin():
+    return {"features": nn.Sequential(conv()), "norm": nn.LayerNorm(6), **head()}
 
-    def forward_features(self, x):
-        return self.conv_proj(x).flatten(2).mT  # tokens
+
+STAND_INS = {
+    "tiny_resnet": lambda: Tiny(lambda net, x: net.conv1(x).relu(), conv1=conv(), **head()),
+    "tiny_vgg": lambda: Tiny(
+        features=nn.Sequential(conv(), nn.ReLU(), nn.MaxPool2d(2)),
+        avgpool=nn.AdaptiveAvgPool2d(7),
+        classifier=nn.Sequential(nn.Linear(294, 8), nn.Linear(8, 10)),
+    ),
+    # Channels last inside, and a second classifier beside the layers, as GoogLeNet has it.
+    "tiny_swin": lambda: Tiny(
+        lambda net, x: channels_last(net, x).permute(0, 3, 1, 2), aux=nn.Conv2d(3, 2, 1), **swin()
+    ),
+    "tiny_timm_swin": lambda: Tiny(of_one_size, "NHWC", **swin()),
+    # Pooled by a function, after a last ReLU that is no layer.
+    "tiny_densenet": lambda: Tiny(features=nn.Sequential(conv()), classifier=nn.Linear(6, 10)),
+    "tiny_vit": lambda: Tiny(lambda net, x: net.proj(x).flatten(2).mT, proj=conv()),  # tokens
+}
 
 
 @pytest.fixture
 def stand_ins(monkeypatch):
-    made = {"tiny_resnet": TinyResNet, "tiny_vgg": TinyVGG, "tiny_swin": TinySwin}
-    made |= {"tiny_densenet": TinyDenseNet, "tiny_vit": TinyViT, "tiny_timm_swin": TinyTimmSwin}
-
     def get_model(name, weights):
         assert weights == "DEFAULT"
         if name == "unreachable":
             raise OSError("<urlopen error [Errno -3] Temporary failure in name resolution>")
-        return made[name]()
+        return STAND_INS[name]()
 
     def create_model(name, pretrained):
         assert pretrained
         if name == "unreachable":
             raise RuntimeError("Hub is offline")
-        network = made[name]()
+        network = STAND_INS[name]()
         network.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
         return network
 
-    known = [*made, "unreachable"]
+    known = [*STAND_INS, "unreachable"]
     models = types.SimpleNamespace(get_model=get_model, list_models=lambda: known)
     timm = types.SimpleNamespace(create_model=create_model, list_models=lambda: known)
     monkeypatch.setitem(sys.modules, "torchvision.models", models)
@@ -148,7 +131,7 @@ def test_networks_of_torchvision_and_timm_by_name(stand_ins):
     assert swin.maps([swin.fit(picture[0])]).shape == (1, 6, 16, 16)
     with pytest.raises(ValueError, match=r"not take pictures of 96 x 64.*timm/tiny_timm_swin@224"):
         load_backbone("timm/tiny_timm_swin").maps(picture)
-    with pytest.raises(ValueError, match=r"gives \(24, 6\) values and no maps"):
+    with pytest.raises(ValueError, match=r"gives \(96, 6\) values and no maps"):
         load_backbone("timm/tiny_vit").maps(picture)
 
 
@@ -175,26 +158,22 @@ def test_weights_that_cannot_be_had_are_said_in_a_sentence(stand_ins, family):
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "words"),
+    ("name", "package", "extra"),
     [
-        ("torchvision.models", "torchvision/vgg16", "needs torchvision.*pip install 'torchvision'"),
-        ("timm", "timm/resnet101", "needs timm, which is not installed"),
-        ("efficientnet_lite_pytorch", "efficientnet-lite0", r"pip install 'indiret\[baselines\]'"),
+        ("torchvision/vgg16", "torchvision", "torchvision"),
+        ("timm/resnet101", "timm", "timm"),
+        ("efficientnet-lite0", "efficientnet_lite_pytorch", r"indiret\[baselines\]"),
     ],
 )
-def test_a_missing_package_is_named(monkeypatch, module, name, words):
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=words):
-        load_backbone(name)
-
-
-def test_a_package_built_for_another_torch_is_named(monkeypatch):
+@pytest.mark.parametrize("error", [ImportError("No module"), RuntimeError("operator nms")])
+def test_a_package_that_is_missing_or_broken_is_named(monkeypatch, name, package, extra, error):
     def broken(module):
-        raise RuntimeError("operator torchvision::nms does not exist")
+        raise error
 
     monkeypatch.setattr(backbones.importlib, "import_module", broken)
-    with pytest.raises(ImportError, match="installed but does not load beside torch"):
-        load_backbone("torchvision/vgg16")
+    words = f"{name} needs {package}, .*{error}.*pip install '{extra}'"
+    with pytest.raises(ImportError, match=words):
+        load_backbone(name)
 
 
 def test_efficientnet_lite0_has_its_packaged_weights():

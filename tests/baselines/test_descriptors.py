@@ -6,17 +6,11 @@ import torch
 from torch import nn
 
 from indiret.baselines import descriptors
-from indiret.baselines.descriptors import (
-    AGAIN,
-    OPTIONS,
-    POOLINGS,
-    DescriptorRetriever,
-    build_descriptor,
-)
-from indiret.baselines.maps import ExportedFeatures, load_maps
+from indiret.baselines.descriptors import AGAIN, OPTIONS, POOLINGS, DescriptorRetriever
+from indiret.baselines.maps import load_maps
 from indiret.baselines.reranking import Diffusion, KReciprocal, expand_query
 from indiret.retrieval import build_retriever, encode_query, index_database, rank
-from tests.baselines.toys import toy
+from tests.baselines.toys import pictures, toy
 from tests.tiny_town import make_tiny_town
 
 
@@ -64,11 +58,6 @@ def test_a_constant_picture_has_finite_scores(town):
             assert method.explain(black, black, kind).pairs.isfinite().all()
 
 
-def test_cam_crow_needs_a_classifier(town):
-    with pytest.raises(ValueError, match="no linear classifier on its pooled maps"):
-        DescriptorRetriever(toy(classifier=False), "cam-crow")
-
-
 def export(town, folder, describe):
     """Write features of every photo and query as another program would."""
     for part, names in (("images", town.images), ("queries", [q.name for q in town.queries])):
@@ -88,7 +77,7 @@ def test_exported_maps_rank_like_the_network_that_made_them(town, tmp_path):
         return load_maps(encoded.sources[0]).numpy()
 
     export(town, tmp_path / "out", maps)
-    exported = build_descriptor(f"features={tmp_path / 'out'}:gem")
+    exported = build_retriever(f"features={tmp_path / 'out'}:gem")
     assert rank(exported, town.queries, town) == rank(method, town.queries, town)
     (tmp_path / "out" / "images" / "a_0_000001.npy").unlink()
     assert "no features at" in index_database(exported, town).skipped["a_0_000001"]
@@ -102,74 +91,49 @@ def test_exported_vectors_are_used_as_they_are(town, tmp_path):
     found = features["a_3_000000"].vector
     np.testing.assert_allclose(found, expected / np.linalg.norm(expected), rtol=1e-6)
     assert len(features) == 16 and found.dtype == np.float32 and not method.evidence_kinds
-
-
-def test_exported_features_refuse_what_needs_a_network(town, tmp_path):
-    export(town, tmp_path / "out", lambda part, name: np.ones(3))
-    exported = ExportedFeatures(tmp_path / "out")
     for pooling, options in (("cam-crow", []), ("gem", ["whiten"]), ("gem", ["ms"])):
         with pytest.raises(ValueError, match="leave out cam-crow, ms and whiten"):
-            DescriptorRetriever(exported, pooling, options)
+            DescriptorRetriever(method.backbone, pooling, options)
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("efficientnet-lite0:gm", "pooling='gm' is not known"),
-        ("efficientnet-lite0:", "pooling='' is not known"),
-        (":gem", "backbone ''"),
-        ("efficientnet-lite1:gem", "backbone 'efficientnet-lite1' is not known"),
-    ],
-)
-def test_unknown_names_are_refused(name, words):
-    with pytest.raises(ValueError, match=words):
-        build_descriptor(name)
-
-
-def test_options_that_exclude_each_other_are_refused():
-    with pytest.raises(ValueError, match="option='white' is not known"):
-        DescriptorRetriever(toy(), "gem", ["white"])
+def test_what_a_backbone_cannot_do_is_refused():
+    with pytest.raises(ValueError, match="no linear classifier on its pooled maps"):
+        DescriptorRetriever(toy(classifier=False), "cam-crow")
     with pytest.raises(ValueError, match="exclude each other"):
         DescriptorRetriever(toy(), "gem", ["aqe", "diffusion3"])
-    for option in ("aqe0", "aqe-2", "ms3", "3"):
+    for option in ("white", "aqe0", "aqe-2", "ms3", "3"):
         with pytest.raises(ValueError, match=f"option='{option}' is not known"):
             DescriptorRetriever(toy(), "gem", [option])
 
 
-def test_a_reranking_has_its_usual_number_of_neighbours_or_its_own(town):
-    for name, usual in AGAIN.items():
-        assert DescriptorRetriever(toy(), "gem", [name]).again == (name, usual)
-        method = DescriptorRetriever(toy(), "gem", [f"{name}3"])
-        assert method.again == (name, 3)
-        features = [method.encode(town.read(photo)) for photo in town.images]
-        matrix = np.stack([feature.vector for feature in features])
-        query = features[2].vector
-        expected = {
-            "aqe": matrix @ expand_query(query, matrix, 3),
-            "alphaqe": matrix @ expand_query(query, matrix, 3, alpha=3),
-            "diffusion": Diffusion(matrix, 3).score(query),
-            "kreciprocal": KReciprocal(matrix, 3, 1).score(query),
-        }[name]
-        few = method.score(features[2], features[:3])
-        np.testing.assert_allclose(method.score(features[2], features), expected, atol=1e-6)
-        np.testing.assert_array_equal(method.score(features[2], features[:3]), few)
-        assert not method.evidence_kinds
-        with pytest.raises(ValueError, match="ranks without evidence"):
-            method.explain(features[2], features[0])
+@pytest.mark.parametrize(("name", "usual"), AGAIN.items())
+def test_a_reranking_has_its_usual_number_of_neighbours_or_its_own(town, name, usual):
+    assert DescriptorRetriever(toy(), "gem", [name]).again == (name, usual)
+    method = DescriptorRetriever(toy(), "gem", [f"{name}3"])
+    features = [method.encode(town.read(photo)) for photo in town.images]
+    matrix, query = np.stack([feature.vector for feature in features]), features[2].vector
+    expected = {
+        "aqe": matrix @ expand_query(query, matrix, 3),
+        "alphaqe": matrix @ expand_query(query, matrix, 3, alpha=3),
+        "diffusion": Diffusion(matrix, 3).score(query),
+        "kreciprocal": KReciprocal(matrix, 3, 1).score(query),
+    }[name]
+    few = method.score(features[2], features[:3])
+    np.testing.assert_allclose(method.score(features[2], features), expected, atol=1e-6)
+    np.testing.assert_array_equal(method.score(features[2], features[:3]), few)
+    with pytest.raises(ValueError, match="ranks without evidence"):
+        method.explain(features[2], features[0])
 
 
 def test_evidence_finds_the_part_that_both_pictures_share(town):
     """The query is cut out of a grey picture's left half: similarity lies there."""
-    random = np.random.default_rng(0)
-    blocks = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    (blocks,) = pictures(1, 8, 8)
     poster = blocks.repeat(8, axis=0).repeat(8, axis=1)
     target = np.full((64, 128, 3), 128, np.uint8)
     target[:, :64] = poster
     for pooling in ("mac", "gem", "crow", "rmac"):
         method = DescriptorRetriever(toy(), pooling)
-        query, photo = method.encode(poster), method.encode(target)
-        saliency, similarity = (
-            method.explain(query, photo, kind).target_map for kind in method.evidence_kinds
-        )
+        seen = method.encode(poster), method.encode(target)
+        saliency, similarity = (method.explain(*seen, k).target_map for k in method.evidence_kinds)
         assert saliency.shape == similarity.shape == (8, 16)
         assert similarity[:, :8].mean() > 1.5 * similarity[:, 8:].mean(), pooling

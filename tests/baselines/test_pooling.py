@@ -24,33 +24,23 @@ from indiret.baselines.pooling import (
     spoc,
 )
 
-POOLINGS = {
-    "mean": mean_pool,
-    "mac": mac,
-    "spoc": spoc,
-    "crow": crow,
-    "rmac": regional_maxima,
-    "gem": gem,
-}
+POOLINGS = [mean_pool, mac, spoc, crow, regional_maxima, gem]
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def random_maps(pictures=2, channels=5, height=4, width=6, seed=0):
     """Sparse and not negative, as after a ReLU."""
-    random = torch.Generator().manual_seed(seed)
-    return torch.randn(pictures, channels, height, width, generator=random).relu()
-
-
-def cells(maps):
-    """(picture, channel, values by (row, column)) in plain Python."""
-    for b, picture in enumerate(maps.double().tolist()):
-        for c, rows in enumerate(picture):
-            yield b, c, {(i, j): v for i, row in enumerate(rows) for j, v in enumerate(row)}
+    return normal(pictures, channels, height, width, seed=seed).relu()
 
 
 def by_loop(maps, function):
+    """What a function gives of each channel, its values by (row, column), picture and number."""
     found = np.empty(maps.shape[:2])
-    for b, c, values in cells(maps):
-        found[b, c] = function(values, b, c)
+    for b, c in np.ndindex(found.shape):
+        found[b, c] = function(dict(np.ndenumerate(maps[b, c].double().numpy())), b, c)
     return found
 
 
@@ -79,17 +69,10 @@ def test_mean_mac_gem_and_spoc_by_a_loop(function, of_cells):
 def crow_by_loop(maps):
     """Weights of places by cell, and of channels."""
     places, channels = [], []
-    for picture in maps.double().tolist():
-        summed = [
-            [sum(channel[i][j] for channel in picture) for j in range(maps.shape[3])]
-            for i in range(maps.shape[2])
-        ]
-        norm = math.sqrt(sum(value**2 for row in summed for value in row))
-        places.append([[math.sqrt(value / norm) for value in row] for row in summed])
-        shares = [
-            sum(value != 0 for row in channel for value in row) / (maps.shape[2] * maps.shape[3])
-            for channel in picture
-        ]
+    for picture in maps.double().numpy():
+        summed = sum(picture)
+        places.append(np.sqrt(summed / math.sqrt(sum(value**2 for value in summed.ravel()))))
+        shares = [np.count_nonzero(channel) / channel.size for channel in picture]
         total = len(shares) * 1e-6 + sum(shares)
         channels.append([math.log(total / (1e-6 + q)) if q else 0.0 for q in shares])
     return places, channels
@@ -101,23 +84,22 @@ def test_crow_by_a_loop():
     places, channels = crow_by_loop(maps)
 
     def weighted(values, b, c):
-        return channels[b][c] * sum(places[b][i][j] * value for (i, j), value in values.items())
+        return channels[b][c] * sum(places[b][at] * value for at, value in values.items())
 
     np.testing.assert_allclose(crow(maps), by_loop(maps, weighted), rtol=1e-4, atol=1e-6)
 
 
 def test_class_maps_and_cam_crow_by_a_loop():
-    maps, weights = random_maps(), torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
+    maps, weights = random_maps(), normal(3, 5, seed=1)
     weights[2] = -1.0  # a class that is nowhere
     _, channels = crow_by_loop(maps)
     expected = np.zeros((2, 3, 5))
-    for b in range(2):
-        for n in range(3):
-            cam = sum(weights[n, c].double() * maps[b, c].double() for c in range(5)).clamp_min(0)
-            cam = cam / cam.max() if cam.max() > 0 else cam
-            np.testing.assert_allclose(class_maps(maps, weights)[b, n], cam, atol=1e-5)
-            for c in range(5):
-                expected[b, n, c] = channels[b][c] * (cam * maps[b, c].double()).sum()
+    for b, n in np.ndindex(2, 3):
+        cam = sum(weights[n, c].double() * maps[b, c].double() for c in range(5)).clamp_min(0)
+        cam = cam / cam.max() if cam.max() > 0 else cam
+        np.testing.assert_allclose(class_maps(maps, weights)[b, n], cam, atol=1e-5)
+        for c in range(5):
+            expected[b, n, c] = channels[b][c] * (cam * maps[b, c].double()).sum()
     np.testing.assert_allclose(cam_crow(maps, weights), expected, rtol=1e-4, atol=1e-5)
     assert not expected[:, 2].any()
 
@@ -170,18 +152,14 @@ def test_gem_lies_between_mean_and_maximum():
     assert (gem(maps, 40.0) / mac(maps) - 1).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("name", POOLINGS)
-def test_mirrored_maps_have_the_same_descriptor(name):
+@pytest.mark.parametrize("pool", POOLINGS)
+def test_mirrored_maps_have_the_same_descriptor(pool):
     maps = random_maps(height=12, width=12)  # where R-MAC's regions need no rounding
-    torch.testing.assert_close(
-        aggregate(POOLINGS[name](maps)), aggregate(POOLINGS[name](maps.flip(3)))
-    )
+    torch.testing.assert_close(aggregate(pool(maps)), aggregate(pool(maps.flip(3))))
 
 
 def test_aggregate_by_a_loop():
-    parts = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).double()
-    fitted = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
-    whitening = fit_whitening(fitted, 3)
+    parts, whitening = normal(2, 3, 4).double(), fit_whitening(normal(50, 4, seed=1), 3)
     for b, vector in enumerate(aggregate(parts.float(), whitening)):
         total = np.zeros(3)
         for part in parts[b].numpy():
@@ -191,38 +169,35 @@ def test_aggregate_by_a_loop():
         np.testing.assert_allclose(vector, total / np.linalg.norm(total), atol=1e-5)
 
 
-def test_whitening_is_that_of_a_singular_value_decomposition():
+@pytest.mark.parametrize(("power", "is_centred"), [(1, True), (0, True), (0.5, False)])
+def test_whitening_is_that_of_a_singular_value_decomposition(power, is_centred):
     random = np.random.default_rng(0)
     vectors = random.normal(size=(200, 6)) @ random.normal(size=(6, 6)) + 3
-    whitening = fit_whitening(torch.from_numpy(vectors).float(), 4)
-    _, spread, axes = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
-    expected = (vectors - vectors.mean(0)) @ (axes[:4] / spread[:4, None] * math.sqrt(199)).T
-    found = whitening(torch.from_numpy(vectors).float()).numpy()
-    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-3)
-    plain = fit_whitening(torch.from_numpy(vectors).float(), 4, power=0)
-    np.testing.assert_allclose(plain.projection @ plain.projection.T, np.eye(4), atol=1e-4)
-    _, spread, axes = np.linalg.svd(vectors, full_matrices=False)
-    expected = vectors @ (axes[:4] / np.sqrt(spread[:4, None] / math.sqrt(199))).T
-    halfway = fit_whitening(torch.from_numpy(vectors).float(), 4, power=0.5, centred=False)
-    found = halfway(torch.from_numpy(vectors).float()).numpy()
-    np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=1e-3, atol=1e-3)
+    moved = vectors - vectors.mean(0) * is_centred
+    _, spread, axes = np.linalg.svd(moved, full_matrices=False)
+    expected = moved @ (axes[:4] / (spread[:4, None] / math.sqrt(199)) ** power).T
+    given = torch.from_numpy(vectors).float()
+    found = fit_whitening(given, 4, power, is_centred)(given).numpy()
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=1e-3, atol=2e-3)
     with pytest.raises(ValueError, match="give 1 to 6 whitened dimensions, not 7"):
-        fit_whitening(torch.from_numpy(vectors).float(), 7)
+        fit_whitening(given, 7)
 
 
-@pytest.mark.parametrize("name", POOLINGS)
-def test_contributions_add_up_to_the_cosine(name):
-    target, query = random_maps(1, seed=1), aggregate(POOLINGS[name](random_maps(1, seed=2)))[0]
-    maps = target.clone().requires_grad_()
-    shares = contributions(maps, POOLINGS[name](maps), query)
-    cosine = aggregate(POOLINGS[name](target))[0] @ query
+@pytest.mark.parametrize("pool", POOLINGS)
+def test_contributions_add_up_to_the_cosine(pool):
+    maps, query = (
+        random_maps(1, seed=1).requires_grad_(),
+        aggregate(pool(random_maps(1, seed=2)))[0],
+    )
+    shares = contributions(maps, pool(maps), query)
+    cosine = aggregate(pool(maps))[0] @ query
     assert shares.shape == (1, 4, 6)
     assert shares.sum().item() == pytest.approx(cosine.item(), abs=1e-3)
 
 
 def test_contributions_of_a_mean_are_products_of_cells():
     target, query = random_maps(1, seed=1), aggregate(mean_pool(random_maps(1, seed=2)))[0]
-    whitening = fit_whitening(torch.randn(40, 5, generator=torch.Generator().manual_seed(3)), 3)
+    whitening = fit_whitening(normal(40, 5, seed=3), 3)
     white_query = aggregate(mean_pool(random_maps(1, seed=2)), whitening)[0]
     norm = mean_pool(target).norm()
     maps = target.clone().requires_grad_()

@@ -8,6 +8,7 @@ from PIL import Image
 
 from indiret.baselines import region_proposals
 from indiret.baselines.region_proposals import mean_iou, propose, propose_regions, wanted_regions
+from indiret.baselines.sift import SiftRansac
 from indiret.datasets import (
     PhotoRegions,
     Query,
@@ -21,23 +22,22 @@ from indiret.evaluation import mask_iou
 from indiret.images import image_size
 from tests.baselines.toys import OXFORD, needs_oxford, scene
 
-pytest.importorskip("cv2", reason="the extra baselines is not installed")
-from indiret.baselines.sift import SiftRansac
+cv2 = pytest.importorskip("cv2", reason="the extra baselines is not installed")
 
 BOX = (60, 40, 260, 180)  # of the scenes, 320 x 240
 
 
-def warped(picture: np.ndarray, homography: np.ndarray) -> np.ndarray:
-    import cv2
+PICTURE = scene(3, 240, 320)
 
-    return cv2.warpPerspective(picture, homography, picture.shape[1::-1])
+
+def warped(homography) -> np.ndarray:
+    return cv2.warpPerspective(PICTURE, np.array(homography, float), (320, 240))
 
 
 def proposed(target: np.ndarray):
-    method, picture = SiftRansac(), scene(3, 240, 320)
     x1, y1, x2, y2 = BOX
-    query = method.encode(picture[y1:y2, x1:x2])
-    return propose(method, query, method.encode(target))
+    sift = SiftRansac()
+    return propose(sift, sift.encode(PICTURE[y1:y2, x1:x2]), sift.encode(target))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def proposed(target: np.ndarray):
     ],
 )
 def test_the_outline_is_where_the_homography_takes_the_box(homography):
-    found = proposed(warped(scene(3, 240, 320), homography))
+    found = proposed(warped(homography))
     x1, y1, x2, y2 = BOX
     corners = np.array([[x1, y1, 1], [x2, y1, 1], [x2, y2, 1], [x1, y2, 1]]) @ homography.T
     expected = Region(tuple(map(tuple, (corners[:, :2] / corners[:, 2:]).tolist())))
@@ -58,7 +58,7 @@ def test_the_outline_is_where_the_homography_takes_the_box(homography):
 
 
 def test_an_outline_that_leaves_the_photo_is_cut_along_its_edge():
-    found = proposed(warped(scene(3, 240, 320), np.array([[1, 0.3, 120], [0, 1, 0], [0, 0, 1.0]])))
+    found = proposed(warped([[1, 0.3, 120], [0, 1, 0], [0, 0, 1]]))
     points = np.array(found.points)
     assert points.min() >= 0 and points[:, 0].max() == 320 and points[:, 1].max() <= 240
     for corner in ((192, 40), (234, 180), (320, 40), (320, 180)):  # two sheared, two on the edge
@@ -66,30 +66,26 @@ def test_an_outline_that_leaves_the_photo_is_cut_along_its_edge():
 
 
 def test_what_is_not_verified_is_not_proposed(monkeypatch):
-    picture = scene(3, 240, 320)
     assert proposed(scene(4, 240, 320)) is None  # another scene
     assert proposed(np.full((240, 320, 3), 90, np.uint8)) is None  # no keypoints
-    inliers = proposed(picture).inliers
-    monkeypatch.setattr(region_proposals, "MIN_INLIERS", inliers)
-    assert proposed(picture)
-    monkeypatch.setattr(region_proposals, "MIN_INLIERS", inliers + 1)
-    assert proposed(picture) is None
+    inliers = proposed(PICTURE).inliers
+    for least in (inliers, inliers + 1):
+        monkeypatch.setattr(region_proposals, "MIN_INLIERS", least)
+        assert bool(proposed(PICTURE)) == (least == inliers)
 
 
 @pytest.mark.parametrize(
     "homography",
     [
-        np.array([[-1, 0, 320], [0, 1, 0], [0, 0, 1.0]]),  # mirrored
-        np.array([[1, 0, 0], [0, 1, 0], [-1 / 100, 0, 1]]),  # a corner behind the camera
-        np.array([[1, 0, -400], [0, 1, 0], [0, 0, 1.0]]),  # beside the photo
-        np.array([[0.01, 0, 9], [0, 0.01, 9], [0, 0, 1]]),  # a dot
+        [[-1, 0, 320], [0, 1, 0], [0, 0, 1]],  # mirrored
+        [[1, 0, 0], [0, 1, 0], [-1 / 100, 0, 1]],  # a corner behind the camera
+        [[1, 0, -400], [0, 1, 0], [0, 0, 1]],  # beside the photo
+        [[0.01, 0, 9], [0, 0.01, 9], [0, 0, 1]],  # a dot
     ],
 )
 def test_impossible_views_are_dropped(homography, monkeypatch):
-    method = SiftRansac()
-    found = method.encode(scene(3, 240, 320))
-    monkeypatch.setattr(method, "homography", lambda query, target: (homography, 99.0))
-    assert propose(method, found, found) is None
+    monkeypatch.setattr(SiftRansac, "homography", lambda *_: (np.array(homography, float), 99.0))
+    assert proposed(PICTURE) is None
 
 
 # ---------------------------------------------------------------------------- a whole data set
@@ -136,35 +132,30 @@ def test_it_goes_on_where_it_was_killed_and_leaves_what_was_decided(town, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         propose_regions(town, path)
     kept = {name: photo for name, photo in read_regions(path).items() if photo.tried}
-    assert list(kept) == tried[:3]
     photos, _ = propose_regions(town, path)
-    assert tried[4:] == tried[3:4] + [
-        name for name in wanted_regions(town) if name not in tried[:4]
-    ]
+    assert list(kept) == tried[:3] and tried[:3] + tried[4:] == list(wanted_regions(town))
     assert {name: photos[name] for name in kept} == kept
     decided = next(name for name, photo in photos.items() if not photo.done)
     photos[decided] = PhotoRegions(photos[decided].shape, nothing=True)  # by a person, untried
     write_regions(path, photos)
-    before = path.read_bytes()
-    count = len(tried)
+    before = path.read_bytes(), len(tried)
     propose_regions(town, path)
-    assert len(tried) == count and path.read_bytes() == before
+    assert (path.read_bytes(), len(tried)) == before
 
 
 def test_a_photo_that_two_landmarks_share_gets_a_region_of_each(tmp_path):
-    (tmp_path / "images").mkdir()
     left, right = scene(1, 160, 160), scene(2, 160, 160)
     pictures = {"left": left, "right": right, "both": np.concatenate([left, right], axis=1)}
     for name, picture in pictures.items():
-        Image.fromarray(picture).save(tmp_path / "images" / f"{name}.png")
-    (tmp_path / "groundtruth").mkdir()
-    for name in ("left", "right"):
-        texts = {"query": f"{name} 0 0 160 160", "good": f"{name}\nboth", "ok": "", "junk": ""}
-        for kind, text in texts.items():
-            (tmp_path / "groundtruth" / f"{name}_1_{kind}.txt").write_text(text)
-    dataset = load_dataset("oxford5k", tmp_path)
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    dataset = load_dataset("folder", tmp_path)
+    queries = tuple(
+        Query(name, f"{name}.png", (0, 0, 160, 160), name, frozenset({"both.png"}), frozenset())
+        for name in ("left", "right")
+    )
+    dataset = replace(dataset, queries=queries)
     photos, _ = propose_regions(dataset, tmp_path / "regions.json")
-    regions = photos["both"].regions
+    regions = photos["both.png"].regions
     boxes = {region.landmark: region.box for region in regions}
     np.testing.assert_allclose(boxes["left"], (0, 0, 160, 160), atol=2)
     np.testing.assert_allclose(boxes["right"], (160, 0, 320, 160), atol=2)
@@ -195,15 +186,13 @@ def test_what_cannot_be_filled_is_refused(town, tmp_path):
 def test_real_photos_get_proposals_near_the_boxes_drawn_by_the_benchmark():
     """Boxes of two queries of one landmark, one projected into the other's photo."""
     oxford = load_dataset("oxford5k", OXFORD)
-    method, ious = SiftRansac(), []
+    sift, ious = SiftRansac(), []
     for asking, other in zip(oxford.queries, oxford.queries[1:], strict=False):
-        if asking.landmark != other.landmark or other.image == asking.image:
-            continue
-        query = method.encode(oxford.read_query(asking))
-        found = propose(method, query, method.encode(oxford.read(other.image)))
-        if found:
-            truth = oxford.roi(other.image)
-            ious.append(mask_iou(region_mask([Region(found.points)], truth.shape), truth))
+        if asking.landmark == other.landmark and other.image != asking.image:
+            pictures = oxford.read_query(asking), oxford.read(other.image)
+            if found := propose(sift, *map(sift.encode, pictures)):
+                truth = oxford.roi(other.image)
+                ious.append(mask_iou(region_mask([Region(found.points)], truth.shape), truth))
     assert len(ious) >= 5 and np.mean(ious) > 0.5
 
 

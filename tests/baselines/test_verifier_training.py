@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from indiret.baselines import verifier_training
-from indiret.baselines.verifier_training import SetSampler, fit_verifier
+from indiret.baselines.verifier_training import SetSampler, fit_verifier, set_reader
 from indiret.baselines.verifiers import VERIFIERS
 from indiret.datasets import join_datasets, load_dataset
 from indiret.training import TrainingConfig
@@ -18,15 +18,6 @@ from tests.tiny_town import make_tiny_town
 RECIPE = TrainingConfig(
     steps=30, batch=6, learning_rate=3e-3, validate_every=10, checkpoint_every=5, patience=9
 )
-
-
-@pytest.fixture(scope="module")
-def towns(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("towns")
-    return (
-        make_tiny_town(folder / "train", "a"),
-        make_tiny_town(folder / "validation", "b", landmarks=4, seed=1),
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +40,7 @@ def test_the_loss_falls(kind, towns):
 def test_batches_are_true_and_a_function_of_seed_and_step(towns):
     train, backbone = towns[0], toy()
     verifier = VERIFIERS["siam-fv"](12)
-    sampler = SetSampler(train, backbone, verifier, RECIPE)
+    sampler = SetSampler(train, set_reader(backbone, verifier), RECIPE)
     owner = {id(sets): name for name, sets in sampler.targets.items()}
     asking = {id(sets): name for name, sets in sampler.queries.items()}
     queries, targets, relevant = sampler.batch(3)
@@ -59,9 +50,9 @@ def test_batches_are_true_and_a_function_of_seed_and_step(towns):
         for target, answers in zip(targets, row, strict=True):
             assert (owner[id(target)][:3] == name[:3]) == bool(answers)
             assert owner[id(target)] != name
-    again = SetSampler(train, backbone, verifier, RECIPE).batch(3)
+    again = SetSampler(train, set_reader(backbone, verifier), RECIPE).batch(3)
     assert all(torch.equal(a, b) for a, b in zip(queries, again[0], strict=True))
-    other = SetSampler(train, backbone, verifier, replace(RECIPE, seed=1)).batch(3)
+    other = SetSampler(train, set_reader(backbone, verifier), replace(RECIPE, seed=1)).batch(3)
     assert not all(map(torch.equal, targets, other[1]))
 
 
@@ -102,7 +93,9 @@ def test_pairs_of_photos_teach_beside_a_town(towns, tmp_path):
             picture = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
             Image.fromarray(picture).save(tmp_path / side / f"{number}.png")
     both = join_datasets(towns[0], load_dataset("pairs", tmp_path))
-    sampler = SetSampler(both, toy(), VERIFIERS["deep-retrieval"](12), replace(RECIPE, batch=12))
+    sampler = SetSampler(
+        both, set_reader(toy(), VERIFIERS["deep-retrieval"](12)), replace(RECIPE, batch=12)
+    )
     assert len(sampler.landmarks) == 12 and len(sampler.distractors) == 4
     relevant = sampler.batch(0)[2]
     assert sorted(relevant.sum(1).tolist()) == [1] * 6 + [2] * 6  # a pair has one answer

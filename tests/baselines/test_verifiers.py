@@ -39,24 +39,16 @@ def make(kind, channels=12):
 
 def fisher_by_loops(points, weights, means, deviations):
     """The definitions, a point and a Gaussian at a time."""
-    words, dimensions = means.shape
-    of_means, of_deviations = np.zeros((2, words, dimensions))
+    of_means, of_deviations = np.zeros((2, *means.shape))
     for point in points:
-        density = np.array(
-            [
-                weights[k]
-                * math.prod(
-                    math.exp(-(((point[d] - means[k, d]) / deviations[k, d]) ** 2) / 2)
-                    / (deviations[k, d] * math.sqrt(2 * math.pi))
-                    for d in range(dimensions)
-                )
-                for k in range(words)
-            ]
-        )
-        for k, gamma in enumerate(density / density.sum()):
-            z = (point - means[k]) / deviations[k]
-            of_means[k] += gamma * z / math.sqrt(weights[k]) / len(points)
-            of_deviations[k] += gamma * (z**2 - 1) / math.sqrt(2 * weights[k]) / len(points)
+        z = (point - means) / deviations
+        density = [
+            w * math.prod(math.exp(-(x**2) / 2) / (s * math.sqrt(2 * math.pi)) for x, s in pairs)
+            for w, pairs in zip(weights, map(zip, z, deviations), strict=True)
+        ]
+        for k, gamma in enumerate(np.divide(density, sum(density))):
+            of_means[k] += gamma * z[k] / math.sqrt(weights[k]) / len(points)
+            of_deviations[k] += gamma * (z[k] ** 2 - 1) / math.sqrt(2 * weights[k]) / len(points)
     return np.concatenate([of_means.ravel(), of_deviations.ravel()])
 
 
@@ -113,15 +105,12 @@ def test_triplets_by_a_loop():
     torch.manual_seed(0)
     queries, targets = F.normalize(torch.randn(3, 4), dim=1), F.normalize(torch.randn(12, 4), dim=1)
     relevant = torch.arange(3)[:, None] == torch.arange(12) // 2
+    apart = (queries[:, None] - targets).square().sum(-1).tolist()
     losses = []
     for q in range(3):
-        others = [t for t in range(12) if t // 2 != q]
-        others.sort(key=lambda t: (queries[q] - targets[t]).norm().item())
+        others = sorted(apart[q][t] for t in range(12) if t // 2 != q)
         for p in (2 * q, 2 * q + 1):
-            for n in others[:5]:
-                gap = (queries[q] - targets[p]).square().sum()
-                gap = gap - (queries[q] - targets[n]).square().sum()
-                losses.append(max(0.0, 0.1 + gap.item()) / 2)
+            losses += [max(0.0, 0.1 + apart[q][p] - other) / 2 for other in others[:5]]
     found = DeepRetrieval(12, 4).loss(queries, targets, relevant)
     assert found.item() == pytest.approx(np.mean(losses), abs=1e-6)
 
@@ -220,20 +209,15 @@ def test_other_weights_of_the_backbone_are_noticed(tmp_path, monkeypatch):
 def test_broken_files_get_a_sentence(tmp_path):
     path = tmp_path / "one.safetensors"
     save_verifier(make("siam-fv"), toy(), path)
-    metadata = load_verifier(path)[1]
-    tensors = load_file(path)
-    save_file(tensors | {"means": tensors["means"][:3]}, path, metadata)
-    with pytest.raises(ValueError, match="do not fit the module"):
-        load_verifier(path)
-    save_file(tensors | {"means": tensors["means"] * math.nan}, path, metadata)
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        load_verifier(path)
-    save_file(tensors, path)
-    with pytest.raises(ValueError, match="is no file of a verifier"):
-        load_verifier(path)
-    path.write_bytes(b"none")
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
-        load_verifier(path)
+    metadata, tensors = load_verifier(path)[1], load_file(path)
+    for means, given, words in (
+        (tensors["means"][:3], metadata, "do not fit the module"),
+        (tensors["means"] * math.nan, metadata, "NaN or infinity"),
+        (tensors["means"], {}, "is no file of a verifier"),
+    ):
+        save_file(tensors | {"means": means}, path, given)
+        with pytest.raises(ValueError, match=words):
+            load_verifier(path)
     with pytest.raises(FileNotFoundError, match="neither shipped nor"):
         build_verifier(str(tmp_path / "two.safetensors"))
 

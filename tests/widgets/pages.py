@@ -15,7 +15,7 @@ BOOK = Path(__file__).parents[2] / "_build" / "html"
 FIRST_PAGE = "book/intro.html"
 NASTY = """</script><script>alert("x")</script>'&"><img src=x onerror=alert(1)>"""
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-
+NAME = "e => e.getAttribute('aria-label') || e.textContent || e.labels?.[0].textContent || ''"
 
 CHROMIUM_FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -118,6 +118,21 @@ class Opened:
     def press(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)
+
+    def shown(self):
+        return self.page.evaluate(self.SHOWN)
+
+    def assert_fits_and_is_named(self) -> None:
+        """Nothing leaves the page, what can be used has a name, and pictures have a description."""
+        assert self.page.evaluate(OVERFLOW) <= 0
+        for control in self.page.locator("input:visible, button, [role=application]").all():
+            assert control.evaluate(NAME).strip()
+        for image in self.page.locator(f".indiret-{self.kind} img").all():
+            assert image.get_attribute("alt")
+            assert image.evaluate("image => image.complete && image.naturalWidth > 0")
+        if self.page.locator(".keys").count():
+            size = "e => parseFloat(getComputedStyle(e).fontSize)"
+            assert self.page.locator(".keys").evaluate(size) >= 13
 
 
 @pytest.fixture

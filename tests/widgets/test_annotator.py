@@ -9,7 +9,7 @@ from PIL import Image
 
 from indiret.datasets import PhotoRegions, Region, load_dataset, read_regions, write_regions
 from indiret.widgets import Annotator
-from tests.widgets.pages import OVERFLOW, Opened, Tags, page_of
+from tests.widgets.pages import Opened, Tags, page_of
 
 BOX = Region.from_box((10, 20, 110, 90))
 PROPOSAL = Region(((40, 50), (200, 40), (190, 160), (50, 150)), "", "sift", "open", 34)
@@ -118,9 +118,8 @@ def test_foreign_files_and_photos_are_refused(album, tmp_path):
 
 def test_landmarks_are_those_that_a_photo_may_show(tmp_path):
     town = load_dataset("toytown", split="validation")
-    query = town.queries[0]
-    annotator = Annotator(town, tmp_path / "regions.json", [query.image])
-    assert annotator.view["landmarks"] == [query.landmark]
+    annotator = Annotator(town, tmp_path / "regions.json", [town.queries[0].image])
+    assert annotator.view["landmarks"] == [town.queries[0].landmark]
 
 
 def test_photos_that_cannot_be_read_are_left_out_of_a_page(album, tmp_path):
@@ -132,26 +131,21 @@ def test_photos_that_cannot_be_read_are_left_out_of_a_page(album, tmp_path):
     assert "None of these photos" in annotator.to_html(1)
 
 
-SHOWN = """() => {
-  const root = document.querySelector('.indiret-annotator > div').shadowRoot;
-  return {
-    paths: [...root.querySelectorAll('path.outline')].map(
-      (path) => [path.getAttribute('class'), path.getAttribute('d')]),
-    list: [...root.querySelectorAll('.regions button')].map((one) => one.textContent),
-    status: root.querySelector('.status').textContent,
-    place: root.querySelector('.place').textContent,
-    name: root.querySelector('.name').textContent,
-  };
-}"""
-
-
 class OpenedAnnotator(Opened):
     """An annotator in a page on the disk."""
 
     kind = "annotator"
-
-    def shown(self):
-        return self.page.evaluate(SHOWN)
+    SHOWN = """() => {
+      const root = document.querySelector('.indiret-annotator > div').shadowRoot;
+      return {
+        paths: [...root.querySelectorAll('path.outline')].map(
+          (path) => [path.getAttribute('class'), path.getAttribute('d')]),
+        list: [...root.querySelectorAll('.regions button')].map((one) => one.textContent),
+        status: root.querySelector('.status').textContent,
+        place: root.querySelector('.place').textContent,
+        name: root.querySelector('.name').textContent,
+      };
+    }"""
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """A place of the photo, 320 x 200, in the window."""
@@ -274,7 +268,7 @@ def test_keys_alone_do_everything(opened):
 @pytest.mark.parametrize(("width", "scheme"), [(375, "light"), (375, "dark"), (1440, "dark")])
 def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
     one = opened(PROPOSAL, BOX, width=width, scheme=scheme)
-    assert one.page.evaluate(OVERFLOW) <= 0
+    one.assert_fits_and_is_named()
     pad = one.page.get_by_role("application")
     assert pad.get_attribute("aria-label") == "photo_0.jpg, 320 by 200 pixels, 2 regions"
     box = pad.bounding_box()
@@ -288,5 +282,3 @@ def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
     for button in one.page.get_by_role("button").all():
         assert button.bounding_box()["height"] >= 24  # a finger's least target
     assert one.page.get_by_text("A page keeps nothing").is_visible()
-    small = "e => parseFloat(getComputedStyle(e).fontSize)"
-    assert one.page.locator(".keys").evaluate(small) >= 13

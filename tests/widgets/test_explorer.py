@@ -13,7 +13,7 @@ from indiret.experiments.evidence_protocol import pair_matches
 from indiret.network import build_network
 from indiret.retrieval import Hit, NetworkRetriever
 from indiret.widgets import Candidate, Explorer, explore, explore_ranked
-from tests.widgets.pages import OVERFLOW, Opened, Tags, page_of
+from tests.widgets.pages import Opened, Tags, page_of
 from tests.widgets.test_payload import TARGET_GRIDS, candidate, noise, unpack
 
 
@@ -99,36 +99,31 @@ def test_a_pin_of_the_query_stays_when_another_candidate_is_opened():
         explorer.pinned = ("target", 4, 0)
 
 
-SHOWN = """() => {
-  const root = document.querySelector('.indiret-explorer > div').shadowRoot;
-  const alpha = (side) => {
-    const c = root.querySelector(`[data-side=${side}].pad canvas`);
-    const pixels = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
-    return Array.from({length: c.height}, (_, row) =>
-      Array.from({length: c.width}, (_, column) => pixels[4 * (row * c.width + column) + 3]));
-  };
-  return {
-    query: alpha('query'), target: alpha('target'),
-    lines: [...root.querySelectorAll('line.pair')].reverse().map(
-      (line) => [+line.dataset.target, +line.dataset.query, line.getAttribute('class')]),
-    boxes: [...root.querySelectorAll('rect.box:not(.under)')].map(
-      (box) => [box.getAttribute('class'), box.dataset.side, +box.dataset.patch]),
-    readout: root.querySelector('.readout').textContent,
-  };
-}"""
-
-
 class OpenedExplorer(Opened):
     """An explorer in a page, and the numbers that it was given."""
 
     kind = "explorer"
+    SHOWN = """() => {
+      const root = document.querySelector('.indiret-explorer > div').shadowRoot;
+      const alpha = (side) => {
+        const c = root.querySelector(`[data-side=${side}].pad canvas`);
+        const pixels = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+        return Array.from({length: c.height}, (_, row) =>
+          Array.from({length: c.width}, (_, column) => pixels[4 * (row * c.width + column) + 3]));
+      };
+      return {
+        query: alpha('query'), target: alpha('target'),
+        lines: [...root.querySelectorAll('line.pair')].reverse().map(
+          (line) => [+line.dataset.target, +line.dataset.query, line.getAttribute('class')]),
+        boxes: [...root.querySelectorAll('rect.box:not(.under)')].map(
+          (box) => [box.getAttribute('class'), box.dataset.side, +box.dataset.patch]),
+        readout: root.querySelector('.readout').textContent,
+      };
+    }"""
 
     def __init__(self, browser, address: str, payload: bytes, **settings):
         self.header, self.numbers = unpack(payload)
         super().__init__(browser, address, **settings)
-
-    def shown(self):
-        return self.page.evaluate(SHOWN)
 
     def choose(self, group: str, name: str) -> np.ndarray:
         """Click on a group and on a name of it; the numbers that should be seen then."""
@@ -199,13 +194,16 @@ def assert_whole(shown, numbers: np.ndarray, pairs: int = 10) -> None:
     assert [tuple(line[:2]) for line in shown["lines"]] == ends
 
 
-def test_hovering_shows_the_right_patches(opened):
-    one = opened(Explorer("q", noise(), [candidate()]))
+@pytest.mark.parametrize(("how", "width"), [("hover", 1000), ("tap", 375)])
+def test_pointing_shows_the_right_patches(opened, how, width):
+    one = opened(Explorer("q", noise(), [candidate()]), width=width, has_touch=True)
     numbers = one.numbers[0]["combined", "tensor"]
     assert_whole(one.shown(), numbers)
     for place in (("query", 0, 0), ("query", 2, 5), ("target", 4, 3), ("target", 1, 2)):
-        one.point("hover", *place)
+        one.point(how, *place)
         assert_matches(one.shown(), numbers, *place)
+    if how == "tap":  # which pins, and lets go
+        one.point("tap", "target", 1, 2)
     one.page.mouse.move(2, 2)
     assert_whole(one.shown(), numbers)
 
@@ -231,19 +229,9 @@ def test_a_click_pins_and_reset_lets_go(opened):
     assert not one.page.get_by_label("true correspondence").is_checked()
 
 
-def test_touch_shows_and_pins(opened):
-    one = opened(Explorer("q", noise(), [candidate()]), width=375, has_touch=True)
-    numbers = one.numbers[0]["combined", "tensor"]
-    for place in (("query", 2, 1), ("target", 0, 3)):
-        one.point("tap", *place)
-        assert_matches(one.shown(), numbers, *place)
-    one.point("tap", "target", 0, 3)
-    assert_whole(one.shown(), numbers)
-
-
 def test_the_keyboard_does_all_that_a_mouse_does(opened):
     one = opened(Explorer("q", noise(), [candidate(), candidate(1, TARGET_GRIDS[1])]))
-    press = one.page.keyboard.press
+    press = one.press
     focused = "() => document.activeElement.shadowRoot.activeElement"
     numbers = one.numbers[0]["combined", "tensor"]
     for expected in ("candidates", "show"):
@@ -252,33 +240,25 @@ def test_the_keyboard_does_all_that_a_mouse_does(opened):
     press("Tab")
     assert one.page.evaluate(f"({focused})().dataset.side") == "query"
     assert_matches(one.shown(), numbers, "query", 0, 0)
-    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowUp", "ArrowUp", "ArrowDown"):
-        press(key)
+    press("ArrowRight", "ArrowRight", "ArrowDown", "ArrowUp", "ArrowUp", "ArrowDown")
     assert_matches(one.shown(), numbers, "query", 1, 2)
-    press("Enter")
-    press("Tab")
+    press("Enter", "Tab")
     boxes = one.shown()["boxes"]
     assert ["box pinned", "query", 8] in boxes and ["box hovered", "target", 0] in boxes
-    press("Escape")
-    press("ArrowDown")
+    press("Escape", "ArrowDown")
     assert_matches(one.shown(), numbers, "target", 1, 0)
     for key, value in (("ArrowRight", "11"), ("Home", "0")):
         one.page.locator("[type=range]").press(key)
         assert one.page.locator(".count").inner_text() == value
-    press("Tab")
-    press("Space")
+    press("Tab", "Space")
     assert one.page.get_by_label("true correspondence").is_checked()
-    press("Tab")
-    press("Enter")  # reset
+    press("Tab", "Enter")  # reset
     assert_whole(one.shown(), numbers)
     one.page.locator(".pad[data-side=target]").focus()
-    for _ in range(2):
-        press("Shift+Tab")
-    press("ArrowRight")  # the next group, and focus stays where it was
+    press("Shift+Tab", "Shift+Tab", "ArrowRight")  # the next group, and focus stays where it was
     assert one.page.evaluate(f"({focused})().name") == "show"
     assert_whole(one.shown(), one.numbers[0]["gradcam", "stem"])
-    press("Shift+Tab")
-    press("ArrowRight")
+    press("Shift+Tab", "ArrowRight")
     assert_whole(one.shown(), one.numbers[1]["gradcam", "stem"])
 
 
@@ -299,15 +279,11 @@ def test_channels_pairs_and_candidates_can_be_chosen(opened):
     one.point("click", "query", 2, 2)
     one.page.get_by_role("img", name="candidate 1 wrong").click()  # and the pin of the query stays
     assert_matches(one.shown(), one.numbers[1]["views", "stem"], "query", 2, 2, pairs=3)
-
-
-def test_a_pinned_patch_stays_while_none_har_and_prf_are_compared(opened):
-    one = opened(Explorer("q", noise(), [candidate()]))
-    one.point("click", "query", 1, 4)
-    one.page.mouse.move(2, 2)
+    one.page.locator(".show").get_by_text("none / HAR / PRF").click()
     for name in ("none", "HAR", "PRF"):
-        numbers = one.choose("none / HAR / PRF", name)
-        assert_matches(one.shown(), numbers, "query", 1, 4)
+        one.page.locator(".of").get_by_text(name, exact=True).click()
+        numbers = one.numbers[1]["none / HAR / PRF", name]
+        assert_matches(one.shown(), numbers, "query", 2, 2, pairs=3)
 
 
 def test_the_true_correspondence_is_laid_over(opened):
@@ -343,11 +319,8 @@ def test_the_true_correspondence_is_laid_over(opened):
 def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
     candidates = [candidate(n, caption="95%") for n in range(12)]
     one = opened(Explorer("a_long_name_" * 12, noise(), candidates), width=width, scheme=scheme)
-    assert one.page.evaluate(OVERFLOW) <= 0
+    one.assert_fits_and_is_named()
     assert one.page.locator("img").count() == 14
-    for image in one.page.locator("img").all():
-        assert image.get_attribute("alt")
-        assert image.evaluate("image => image.complete && image.naturalWidth > 0")
     for side, grid in (("query", "3 rows of 6"), ("target", "5 rows of 4")):
         name = one.page.locator(f".pad[data-side={side}]").get_attribute("aria-label")
         assert name.startswith(side) and f"{grid} patches" in name
@@ -359,5 +332,3 @@ def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
     boxes = [one.page.locator(f".pad[data-side={s}]").bounding_box() for s in ("query", "target")]
     assert (boxes[0]["y"] + boxes[0]["height"] < boxes[1]["y"]) == (width == 375)
     assert min(box["width"] / 6 for box in boxes) >= 24  # a finger's least target
-    small = "e => parseFloat(getComputedStyle(e).fontSize)"
-    assert one.page.locator(".keys").evaluate(small) >= 13

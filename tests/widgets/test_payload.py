@@ -36,13 +36,17 @@ def candidate(seed: int = 0, grid: tuple[int, int] = TARGET_GRIDS[0], **others) 
     return Candidate(f"candidate {seed}", noise(120, 90, seed), **given)
 
 
+def unpack_header(payload: bytes) -> tuple[dict, bytes]:
+    """The header, and what follows it."""
+    whole = zlib.decompress(payload)
+    end = 4 + struct.unpack("<I", whole[:4])[0]
+    return json.loads(whole[4:end]), whole[end:]
+
+
 def unpack(payload: bytes):
     """The header, and each candidate's channels: a second reader in numpy."""
-    whole = zlib.decompress(payload)
-    (length,) = struct.unpack("<I", whole[:4])
-    header, at = json.loads(whole[4 : 4 + length]), 4 + length
-    at += header["query"]["jpeg"]
-    numbers = []
+    header, whole = unpack_header(payload)
+    at, numbers = header["query"]["jpeg"], []
     for entry in header["candidates"]:
         at += entry["jpeg"]
         shape = *entry["grid"], *header["query"]["grid"]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -17,9 +14,9 @@ from hypothesis import strategies as st
 from indiret.datasets import load_dataset
 from indiret.planes import Plane
 from indiret.widgets import PlaneExplorer, PlaneResponses, known_plane_responses, plane_responses
-from indiret.widgets.plane_explorer import compose, decompose, pack_planes
-from tests.widgets.pages import BOOK, OVERFLOW, Opened, absent, page_of
-from tests.widgets.test_payload import noise
+from indiret.widgets.plane_explorer import compose, decompose
+from tests.widgets.pages import BOOK, Opened, absent, page_of
+from tests.widgets.test_payload import noise, unpack_header
 
 STEP = np.array([[0.1, 0.1], [0.2, 0.2]])
 CHAPTER = BOOK / "notebooks" / "13_sphere_or_plane.html"
@@ -30,11 +27,9 @@ def given_responses(seed: int = 0) -> PlaneResponses:
     random = torch.Generator().manual_seed(seed)
     values = 0.2 * torch.rand(12, 14, 4, 5, generator=random)
     truth = np.full((4, 5, 2), np.nan)
-    for k in range(4):
-        for l in range(5):
-            values[2 * k + 1, 2 * l + 3, k, l] = 1.0
-            if k % 2:
-                truth[k, l] = 2 * k + 1, 2 * l + 3
+    for k, l in np.ndindex(4, 5):
+        values[2 * k + 1, 2 * l + 3, k, l] = 1.0
+        truth[k, l] = (2 * k + 1, 2 * l + 3) if k % 2 else np.nan
     best = Plane(2 * torch.eye(2), torch.tensor([1.0, 3.0]), 1.0)
     return PlaneResponses(values, STEP, STEP / [[2], [4]], best, truth)
 
@@ -43,8 +38,9 @@ def query_first(responses: PlaneResponses) -> np.ndarray:
     return responses.values.permute(2, 3, 0, 1).numpy()
 
 
-def explorer(**others) -> PlaneExplorer:
-    made = PlaneExplorer("a query", noise(), "a target", noise(seed=1), given_responses())
+def explorer(given: PlaneResponses | None = None, **others) -> PlaneExplorer:
+    given = given or given_responses()
+    made = PlaneExplorer("a query", noise(), "a target", noise(seed=1), given)
     for name, value in others.items():
         setattr(made, name, value)
     return made
@@ -54,23 +50,20 @@ def numpy_vote(answers: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> f
     """The mean answer along a plane, patch by patch and corner by corner."""
     K, L, rows, columns = answers.shape
     total = 0.0
-    for k in range(K):
-        for l in range(L):
-            i, j = matrix @ [k, l] + offset
-            for a in range(int(np.floor(i)), int(np.floor(i)) + 2):
-                for b in range(int(np.floor(j)), int(np.floor(j)) + 2):
-                    if 0 <= a < rows and 0 <= b < columns:
-                        total += (1 - abs(i - a)) * (1 - abs(j - b)) * answers[k, l, a, b]
+    for k, l in np.ndindex(K, L):
+        i, j = matrix @ [k, l] + offset
+        for da, db in np.ndindex(2, 2):
+            a, b = int(np.floor(i)) + da, int(np.floor(j)) + db
+            if 0 <= a < rows and 0 <= b < columns:
+                total += (1 - abs(i - a)) * (1 - abs(j - b)) * answers[k, l, a, b]
     return total / (K * L)
 
 
 def unpack(payload: bytes) -> tuple[dict, np.ndarray]:
     """The header, and the answers as they were stored: a second reader, in numpy."""
-    whole = zlib.decompress(payload)
-    (length,) = struct.unpack("<I", whole[:4])
-    header = json.loads(whole[4 : 4 + length])
-    at = 4 + length + sum(picture["jpeg"] for picture in header["pictures"])
-    steps = np.frombuffer(whole, np.uint8, offset=at).reshape(header["grid"])
+    header, rest = unpack_header(payload)
+    at = sum(picture["jpeg"] for picture in header["pictures"])
+    steps = np.frombuffer(rest, np.uint8, offset=at).reshape(header["grid"])
     return header, steps * header["high"] / 255
 
 
@@ -89,7 +82,7 @@ def test_a_mirror_is_no_view():
 
 def test_what_is_packed_is_what_was_given():
     given = given_responses()
-    header, answers = unpack(pack_planes("q", noise(), "t", noise(), given))
+    header, answers = unpack(explorer(given).payload)
     assert np.abs(answers - query_first(given)).max() <= header["high"] / 255 * 0.501
     assert header["truth"][0] is None and header["truth"][5] == [3.0, 3.0]
     assert header["best"]["middle"] == [1 + 2 * 1.5, 3 + 2 * 2.0]
@@ -99,7 +92,7 @@ def test_what_is_packed_is_what_was_given():
 @pytest.mark.parametrize("values", [-torch.ones(2, 2, 3, 3), torch.full((2, 2, 3, 3), torch.nan)])
 def test_responses_that_cannot_be_shown_are_refused(values):
     with pytest.raises(ValueError, match="cannot be shown"):
-        pack_planes("q", noise(), "t", noise(), given_responses()._replace(values=values))
+        explorer(given_responses()._replace(values=values))
 
 
 def test_the_vote_is_the_one_by_loops_and_the_best_plane_has_more():
@@ -174,16 +167,16 @@ def test_the_page_counts_the_votes_that_numpy_counts(opened):
     made = explorer()
     _, answers = unpack(made.payload)
     one = opened(made)
-    for settings_ in ({}, {"size": 0.5, "shear": 0.2}, {"turn (degrees)": 12, "stretch": 0.5}):
-        for label, value in settings_.items():
+    for sliders, state in (
+        ({}, {}),
+        ({"size": 0.5, "shear": 0.2}, {"size": 2**0.5, "shear": 0.2}),  # the slider is of log₂
+        ({"turn (degrees)": 12, "stretch": 0.5}, {"turn": 12, "stretch": 2**0.5}),
+    ):
+        for label, value in sliders.items():
             one.set(label, value)
-        state = {"size": 2**0.5 if settings_ else 1.0, "shear": 0.2 if settings_ else 0.0}
-        if "stretch" in settings_:
-            state |= {"turn": 12, "stretch": 2**0.5}
         for name, value in state.items():
             setattr(made, name, value)
-        plane = made.plane
-        wanted = numpy_vote(answers, plane.matrix.numpy(), plane.offset.numpy())
+        wanted = numpy_vote(answers, made.plane.matrix.numpy(), made.plane.offset.numpy())
         assert one.vote == pytest.approx(wanted, abs=1e-5)
         assert f"Vote {wanted:.3f}" in one.readout
 
@@ -226,15 +219,8 @@ def test_keys_and_the_mouse_move_the_plane(opened):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_telephone_and_every_control_has_a_name(opened, scheme):
     one = opened(explorer(), width=375, scheme=scheme)
-    assert one.page.evaluate(OVERFLOW) <= 0
-    for control in one.page.locator("input, button, [role=application]").all():
-        name = control.evaluate(
-            "e => e.ariaLabel || e.getAttribute('aria-label') || e.textContent ||"
-            " (e.labels && e.labels[0].textContent)"
-        )
-        assert name and name.strip()
+    one.assert_fits_and_is_named()
     assert one.page.locator(".indiret-planes img").count() == 2
-    assert all(i.get_attribute("alt") for i in one.page.locator(".indiret-planes img").all())
 
 
 def test_the_chapters_plane_is_alive_in_the_book(open_page):
