@@ -120,6 +120,6 @@ def test_an_empty_folder_is_refused(capsys, album, tmp_path):
 
 def test_broken_weights_are_refused(capsys, album, tmp_path):
     (tmp_path / "text.safetensors").write_text("not weights")
-    for file, words in {"text": "not a whole safetensors file", "absent": "no weights"}.items():
+    for file, words in {"text": "not a whole safetensors file", "absent": "there is no"}.items():
         path = tmp_path / f"{file}.safetensors"
         assert words in refused(capsys, "search", album[1], album[0], "--method", path)
