@@ -78,28 +78,21 @@ def test_page_is_whole_offline_and_fits(browser, served, page_name, over):
     assert [source for source, _, whole in pictures if not whole] == []
 
 
-@pytest.mark.parametrize("page_name", [FIRST_PAGE, CHAPTER_1])
+@pytest.mark.parametrize("page_name", ["index.html", CHAPTER_1])
 def test_the_evidence_is_in_sight(browser, page_name):
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     page.goto((BOOK / page_name).as_uri(), wait_until="load")
+    page.wait_for_url(f"**/{page_name.replace('index.html', FIRST_PAGE)}")
+    title = page.title()
     picture = page.locator("figure img[src*='evidence'], #fig-evidence img").first
     picture.scroll_into_view_if_needed()
     box = picture.bounding_box()
     pixels = picture.evaluate("image => [image.naturalWidth, image.naturalHeight]")
     caption = page.locator("figure figcaption").first.inner_text()
     page.close()
-
+    assert "Indicative image retrieval" in title or page_name == CHAPTER_1
     assert box is not None and box["width"] > 400 and box["height"] > 100
-    assert min(pixels) > 200
-    assert len(caption.split()) > 10
-
-
-def test_the_index_leads_to_the_first_page(browser):
-    page = browser.new_page()
-    page.goto((BOOK / "index.html").as_uri())
-    page.wait_for_url(f"**/{FIRST_PAGE}")
-    assert "Indicative image retrieval" in page.title()
-    page.close()
+    assert min(pixels) > 200 and len(caption.split()) > 10
 
 
 def test_equations_functions_and_chapters_lead_to_each_other():

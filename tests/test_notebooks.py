@@ -1,13 +1,11 @@
-"""The tool that runs the chapters: it names what failed, and it refuses unknown parameters."""
+"""The chapters' form, and the tool that runs them: it names what failed, and refuses parameters."""
 
 import ast
-import base64
-import io
 import os
 import re
 import shutil
+import statistics
 import subprocess
-import sys
 import sysconfig
 import venv
 from collections import Counter
@@ -18,13 +16,15 @@ import pytest
 from PIL import Image
 
 from tools import run_notebooks, set_up_cell
-from tools.run_notebooks import chapter_key, check_parameters, is_a, library_key, main, parse_value
+from tools.run_notebooks import chapter_key, check_parameters, is_a, library_key, main
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 # The tour runs through without a stop, and what starts with 9 is reference.
 LESSONS = [chapter for chapter in CHAPTERS if "02" < chapter.name < "9"]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def read_cells(chapter: Path, kind: str = "") -> list[nbformat.NotebookNode]:
@@ -47,50 +47,43 @@ def write_notebook(path: Path, **cells: str) -> Path:
     return path
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tools.run_notebooks", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+def test_chapters_run_with_the_parameters_given_and_name_the_cell_that_fails(tmp_path, capsys):
+    cell, drawn = "top: int = 3  # how many", "from PIL import Image\nImage.new('RGB', (5, 4))"
+    cells = {"show": "print(top + 1)", "drawn": drawn}
+    good = write_notebook(tmp_path / "ok.ipynb", parameters=cell, **cells)
+    bad = write_notebook(tmp_path / "bad.ipynb", parameters=cell, broken="top / 0", never="x")
+    out = tmp_path / "out"
+    assert main([str(good), str(bad), "--out", str(out), "-p", "top", "41"]) == 1
+    assert read_cells(out / "ok.ipynb")[2].outputs[0].text == "42\n"
+    with Image.open(out / "pictures/ok/drawn.png") as image:
+        assert image.size == (5, 4)
+    assert "bad.ipynb: cell 'broken' failed with ZeroDivisionError" in capsys.readouterr().err
+    assert (out / "bad.ipynb").is_file()
 
 
-def test_a_chapter_runs_with_the_parameters_given(tmp_path):
-    chapter = write_notebook(
-        tmp_path / "ok.ipynb", parameters="top: int = 3  # how many", show="print(top + 1)"
-    )
-    done = run(chapter, "--out", tmp_path / "out", "-p", "top", "41")
-    assert done.returncode == 0, done.stderr
-    assert read_cells(tmp_path / "out" / "ok.ipynb")[-1].outputs[0].text == "42\n"
-
-
-def test_a_failing_chapter_names_its_cell(tmp_path):
-    chapter = write_notebook(tmp_path / "bad.ipynb", fine="x = 1", broken="x / 0", never="x")
-    done = run(chapter, "--out", tmp_path / "out")
-    assert done.returncode == 1
-    assert "bad.ipynb: cell 'broken' failed with ZeroDivisionError" in done.stderr
-    assert (tmp_path / "out" / "bad.ipynb").is_file()
-
-
-def test_unknown_parameters_and_files_are_refused(tmp_path):
-    chapter = write_notebook(tmp_path / "ok.ipynb", parameters="top: int = 3  # how many")
-    done = run(chapter, "--out", tmp_path / "out", "-p", "tpo", "4")
-    assert done.returncode == 2
-    assert "has no parameter tpo; it takes: top." in done.stderr
-    assert not (tmp_path / "out").exists()
-    assert run(tmp_path / "none.ipynb").returncode == 2
-
-
-def test_values_of_a_wrong_type_are_refused(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("tpo", "4", "has no parameter tpo; it takes: grid, name, top."),
+        *(("top", text, "it takes int.") for text in ("three", "3.5", "True")),
+        ("grid", "(3,)", "it takes tuple[int, int]."),
+    ],
+)
+def test_unknown_parameters_and_values_of_a_wrong_type_are_refused(
+    tmp_path, capsys, name, text, said
+):
     cell = "top: int = 3  # a\nname: str = 'x'  # b\ngrid: tuple[int, int] = (2, 2)  # c"
     chapter = write_notebook(tmp_path / "ok.ipynb", parameters=cell)
-    wrong = [("top", text, "int") for text in ("three", "3.5", "True")]
-    for name, text, kind in [*wrong, ("grid", "(3,)", "tuple[int, int]")]:
-        assert main([str(chapter), "--out", str(tmp_path / "out"), "-p", name, text]) == 2
-        assert f"it takes {kind}." in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert main([str(chapter), "--out", str(tmp_path / "out"), "-p", name, text]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
     check_parameters(chapter, {"top": 4, "grid": (3, 4), "name": "12"})
     assert run_notebooks.parse_values(chapter, {"name": "12"}) == {"name": "12"}
+
+
+def test_what_is_no_notebook_or_no_type_is_refused(tmp_path):
+    assert main([str(tmp_path / "none.ipynb")]) == 2
     with pytest.raises(ValueError, match="type 'Path' is not known"):
         is_a("x", "Path")
-    assert parse_value("(7, 7)") == (7, 7) and parse_value("none of these") == "none of these"
 
 
 @pytest.fixture
@@ -125,45 +118,30 @@ def test_an_unchanged_chapter_is_reused_and_a_changed_one_is_not(tmp_path, runs,
     monkeypatch.setattr(run_notebooks, "library_key", lambda: "another library")
     assert main(arguments) == 0 and len(runs) == 3
     assert len(list(kept.iterdir())) == 1, "only the last run of a chapter is kept"
-
-
-def test_ci_never_reuses_a_chapter(tmp_path, runs, monkeypatch):
-    chapter = write_notebook(tmp_path / "ok.ipynb", fine="x = 1")
-    arguments = [str(chapter), "--out", str(tmp_path / "out"), "--reuse", str(tmp_path / "kept")]
-    assert main(arguments) == 0
     monkeypatch.setenv("CI", "true")
-    assert main(arguments) == 0
-    assert len(runs) == 2
+    assert main(arguments) == 0 and len(runs) == 4, "all are run"
     assert 'export CI="${CI:-true}"' in (ROOT / ".ci/run").read_text(encoding="utf-8")
 
 
-def test_a_chapter_that_failed_is_not_kept(tmp_path, runs, monkeypatch):
-    def fail(*_: object) -> Path:
-        raise run_notebooks.NotebookFailure("ok.ipynb: cell 'x' failed")
-
-    monkeypatch.setattr(run_notebooks, "run_notebook", fail)
-    chapter = write_notebook(tmp_path / "ok.ipynb", fine="x = 1")
+def test_a_chapter_that_failed_is_not_kept(tmp_path):
+    chapter = write_notebook(tmp_path / "ok.ipynb", fine="x / 0")
     kept = tmp_path / "kept"
     assert main([str(chapter), "--out", str(tmp_path / "out"), "--reuse", str(kept)]) == 1
     assert not kept.exists()
 
 
 def test_the_key_is_that_of_library_weights_data_and_notebook(tmp_path, monkeypatch):
-    library = tmp_path / "library"
-    files = ("module.py", "data/weights/base.safetensors", "data/toytown/test/photo.jpg")
-    for name in files:
-        (library / name).parent.mkdir(parents=True, exist_ok=True)
-        (library / name).write_text("as it was")
     chapter = write_notebook(tmp_path / "ok.ipynb", fine="x = 1")
-    monkeypatch.setattr(run_notebooks, "LIBRARY", library)
-    keys = [chapter_key(chapter, library_key())]
-    assert keys == [chapter_key(chapter, library_key())]
-    for name in files:
-        (library / name).write_text("changed")
-        keys.append(chapter_key(chapter, library_key()))
+    monkeypatch.setattr(run_notebooks, "LIBRARY", tmp_path / "library")
+    keys = {chapter_key(chapter, library_key())}
+    for name in ("module.py", "data/weights/base.safetensors", "data/toytown/test/photo.jpg"):
+        for text in ("as it was", "changed"):
+            (tmp_path / "library" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "library" / name).write_text(text)
+            keys.add(chapter_key(chapter, library_key()))
+            assert chapter_key(chapter, library_key()) in keys
     write_notebook(chapter, fine="x = 2")
-    keys.append(chapter_key(chapter, library_key()))
-    assert len(set(keys)) == len(keys)
+    assert len(keys | {chapter_key(chapter, library_key())}) == 8
 
 
 @each_chapter
@@ -177,6 +155,29 @@ def test_every_chapter_declares_commented_and_typed_parameters(chapter):
         assert name.isidentifier() and "=" in rest and "  # " in rest, line
         value = ast.literal_eval(rest.partition("=")[2].partition("  # ")[0].strip())
         assert is_a(value, run_notebooks.declared_parameters(chapter)[name]), line
+
+
+@each_notebook
+def test_a_notebook_is_stripped_thin_and_described(path):
+    ids = [cell.get("id", "") for cell in read_cells(path)]
+    assert len(set(ids)) == len(ids)
+    # A made-up id is eight hexadecimal digits: names tell more, and do not change by themselves.
+    assert all(re.fullmatch(r"(?![0-9a-f]{8}$)[a-z][a-z0-9-]+", cell_id) for cell_id in ids)
+    code = read_cells(path, "code")
+    assert not [cell.id for cell in code if cell.outputs or cell.execution_count]
+    lengths = [len(cell.source.splitlines()) for cell in code]
+    assert max(lengths) <= 25 and statistics.median(lengths) <= 6
+    for cell in code:
+        if re.search(r"\b(figures\.\w+|bars)\(", cell.source):
+            shown = cell.metadata.mystnb
+            assert len(shown.image.alt.split()) >= 8, cell.id
+            assert len(shown.figure.caption.split()) >= 8, cell.id
+
+
+def test_the_quick_tour_is_short():
+    cells = read_cells(CHAPTERS[0], "code")
+    lines = "\n".join(c.source for c in cells if not c.id.startswith(("exercise-", "set-up")))
+    assert len([line for line in lines.splitlines() if line.strip()]) < 40
 
 
 @each_chapter
@@ -197,20 +198,12 @@ def test_every_chapter_begins_by_finding_the_library(chapter):
     assert first.metadata.tags == ["remove-cell"] and first.metadata.jupyter.source_hidden, remedy
 
 
-def test_the_first_cell_installs_or_says_how(monkeypatch):
-    alone = set_up_cell.set_up_source("", "main")
-    address = set_up_cell.set_up_source("https://example.org/name/indiret", "v1")
-    calls: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
-    exec(alone, {})
-    exec(address, {})
-    assert calls == [], "where the library is there, nothing happens"
+def test_the_first_cell_is_silent_where_the_library_is_and_says_how_where_it_is_not(monkeypatch):
+    for source in (alone := set_up_cell.set_up_source("", "main"), set_up_cell.INSTALLING):
+        exec(source, {})
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"indiret is missing here: pip install"):
         exec(alone, {})
-    exec(address, {})
-    assert calls[0][-1] == "indiret[baselines] @ git+https://example.org/name/indiret@v1"
-    assert calls[0][:4] == [sys.executable, "-m", "pip", "install"]
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the repository, to install from")
@@ -240,17 +233,6 @@ def test_the_first_cell_installs_the_library_where_it_is_missing(tmp_path):
     assert str(site) in done.stdout
 
 
-def test_no_function_is_defined_in_two_places():
-    defined = Counter(
-        node.name
-        for chapter in CHAPTERS
-        for cell in read_cells(chapter, "code")
-        for node in ast.walk(ast.parse(cell.source))
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)
-    )
-    assert [name for name, times in defined.items() if times > 1] == []
-
-
 @pytest.mark.parametrize("chapter", LESSONS, ids=lambda path: path.stem)
 def test_every_section_asks_for_a_prediction(chapter):
     cells = read_cells(chapter)
@@ -266,35 +248,21 @@ def test_every_section_asks_for_a_prediction(chapter):
             assert cell.metadata.jupyter.source_hidden, cell.id
 
 
-def test_pictures_are_saved_under_their_cells_id(tmp_path):
-    buffer = io.BytesIO()
-    Image.new("RGB", (5, 4)).save(buffer, "PNG")
-    data = {"image/png": base64.b64encode(buffer.getvalue()).decode()}
-    notebook = nbformat.read(write_notebook(tmp_path / "run.ipynb", silent="", drawn=""), 4)
-    notebook.cells[1].outputs = [nbformat.v4.new_output("display_data", data)]
-    nbformat.write(notebook, tmp_path / "run.ipynb")
-    (picture,) = run_notebooks.save_pictures(tmp_path / "run.ipynb", tmp_path / "pictures")
-    assert picture.name == "drawn.png"
-    with Image.open(picture) as image:
-        assert image.size == (5, 4)
-
-
-def test_no_figure_has_the_name_of_another():
-    names = [
-        cell.metadata["mystnb"]["figure"]["name"]
-        for chapter in CHAPTERS
-        for cell in read_cells(chapter)
-        if "figure" in cell.metadata.get("mystnb", {})
-    ]
-    assert len(names) > 40 and len(set(names)) == len(names)
-
-
-def test_formulas_hold_one_backslash_a_command():
+def test_figures_and_functions_have_names_of_their_own_and_formulas_one_backslash_a_command():
     """Two are a line break, and show the command's name as text."""
-    for chapter in CHAPTERS:
-        for cell in read_cells(chapter, "markdown"):
+    cells = [cell for chapter in CHAPTERS for cell in read_cells(chapter)]
+    names = [
+        c.metadata.mystnb.figure.name for c in cells if "figure" in c.metadata.get("mystnb", {})
+    ]
+    assert len(names) > 40
+    for cell in cells:
+        if cell.cell_type == "code":
+            nodes = ast.walk(ast.parse(cell.source))
+            names += [n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+        else:
             inline = re.findall(r"(?<!\$)\$[^$]+\$(?!\$)", cell.source)
             assert not [one for one in inline if re.search(r"\\\\[a-zA-Z]", one)], cell.id
+    assert [name for name, times in Counter(names).items() if times > 1] == []
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

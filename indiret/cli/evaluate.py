@@ -42,9 +42,8 @@ def evaluate_command(
     if evidence := results.get("evidence"):
         print(f"evidence is measured on {results['regions']}")
         for name, row in evidence.items():
-            shares = {key: value for key, value in row.items() if isinstance(value, float)}
-            figures = "  ".join(f"{key} {value:.3f}" for key, value in shares.items())
-            print(f"evidence, {name}: {figures}")
+            shares = (f"{k} {value:.3f}" for k, value in row.items() if isinstance(value, float))
+            print(f"evidence, {name}: {'  '.join(shares)}")
 
 
 def compare_command(

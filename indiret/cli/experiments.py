@@ -12,13 +12,7 @@ from indiret.checkpoints import write_json
 from indiret.cli import options
 from indiret.datasets import load_clicked_pairs, load_dataset
 from indiret.distributed import destroy_process_group, init_process_group
-from indiret.experiments.ablation import run_ablation
-from indiret.experiments.audit import FULL_AUDIT, AuditConfig, audit_summary, run_audit
-from indiret.experiments.forecast import SECONDS, estimate_grid
-from indiret.experiments.grid import read_grid, run_grid, run_together
-from indiret.experiments.robustness import ROBUSTNESS_METHODS as STRONG
-from indiret.experiments.robustness import run_robustness
-from indiret.experiments.study import StudyConfig, run_study
+from indiret.experiments import ablation, audit, forecast, grid, robustness, study
 
 _ADDRESS = Option(metavar="[ADDRESS]", help="Of a Dask cluster; without it, one is started here.")
 _Variants = Annotated[list[str] | None, Option(metavar="NAME ...", help="Kinds of attention.")]
@@ -33,26 +27,26 @@ def reproduce_command(
     scheduler: Annotated[str | None, _ADDRESS] = None,
     no_notebooks: Annotated[bool, Option("--no-notebooks", help="Only results.json.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print what it would cost.")] = False,
-    seconds: Annotated[float, Option(help="Of measuring for that.")] = SECONDS,
+    seconds: Annotated[float, Option(help="Of measuring for that.")] = forecast.SECONDS,
     json_file: options.JsonFile = None,
 ) -> None:
     """Do the runs of a grid, or forecast them."""
-    configs = read_grid(config)
+    configs = grid.read_grid(config)
     for device in {config.device for config in configs}:
         options.check_device(device)
     if dry_run:
-        forecast = estimate_grid(configs, processes, seconds, not no_notebooks)
+        costs = forecast.estimate_grid(configs, processes, seconds, not no_notebooks)
         if json_file:
-            write_json(json_file, forecast._asdict())
-        print(forecast)
+            write_json(json_file, costs._asdict())
+        print(costs)
         return
     out = out or Path("runs") / config.stem
     group = init_process_group(configs[0].device)
     if group.size > 1:
-        run_together(configs, out, group, not no_notebooks)
+        grid.run_together(configs, out, group, not no_notebooks)
         destroy_process_group(group)
         return
-    failed = run_grid(configs, out, processes, scheduler, not no_notebooks)
+    failed = grid.run_grid(configs, out, processes, scheduler, not no_notebooks)
     for key, reason in failed.items():
         print(f"{key}: {reason}", file=sys.stderr)
     if failed:
@@ -73,13 +67,13 @@ def report_command(
 def study_command(
     out: options.Out = Path("runs/study"),
     variants: _Variants = None,
-    seeds: _Number = StudyConfig.seeds,
-    steps: _Number = StudyConfig.steps,
+    seeds: _Number = study.StudyConfig.seeds,
+    steps: _Number = study.StudyConfig.steps,
     oxford: Annotated[Path | None, Option(metavar="ROOT", help="Measure here, too.")] = None,
     wxbs: Annotated[Path | None, Option(metavar="ROOT", help="Clicked points of photos.")] = None,
 ) -> None:
     """Train every variant, and print their figures."""
-    config = StudyConfig(tuple(variants or StudyConfig.variants), seeds, steps)
+    config = study.StudyConfig(tuple(variants or study.StudyConfig.variants), seeds, steps)
     for name in config.variants:
         config.network.replace(attention=name)  # refuses what is none
     train, validation, test = options.load_towns("train", "validation", "test")
@@ -87,7 +81,7 @@ def study_command(
     if oxford:
         tests["oxford"] = load_dataset("oxford5k", oxford)
     clicked = load_clicked_pairs(wxbs) if wxbs else ()
-    results = run_study(out, config, train, validation, tests, clicked)
+    results = study.run_study(out, config, train, validation, tests, clicked)
     for row in results["toytown"]["rows"]:
         # A row without evidence is one of query expansion, which leaves it as it is.
         names = [name for name in ("mAP", "pixel_auc", "patch_match") if name in row]
@@ -109,10 +103,10 @@ def audit_command(
     """Train networks with and without what leaks, and print what they gain from it."""
     data = options.load(dataset, root, split)
     given = options.given(folds=folds, seeds=seeds, steps=steps)
-    config = replace(FULL_AUDIT if full else AuditConfig(), **given)
-    results = run_audit(out, config, data, *options.load_towns("validation"))
+    config = replace(audit.FULL_AUDIT if full else audit.AuditConfig(), **given)
+    results = audit.run_audit(out, config, data, *options.load_towns("validation"))
     print(f"{data.name}: {results['trainings']} networks of {config.steps} steps")
-    print(audit_summary(results))
+    print(audit.audit_summary(results))
     _print_where(out)
 
 
@@ -126,7 +120,8 @@ def robustness_command(
 ) -> None:
     """Print each method's mean reciprocal rank at every strength of a change."""
     data = options.load(dataset, root, split)
-    results = run_robustness(out, data, methods or STRONG, queries)
+    methods = methods or list(robustness.ROBUSTNESS_METHODS)
+    results = robustness.run_robustness(out, data, methods, queries)
     for factor, curves in results["curves"].items():
         strengths = "  ".join(f"{strength:5g}" for strength in results["strengths"][factor])
         print(f"{factor + ', ' + results['labels'][factor]:28} {strengths}")
@@ -141,7 +136,7 @@ def ablate_command(
 ) -> None:
     """Train a network for each choice, and print what it changes."""
     train, validation = options.load_towns("train", "validation")
-    results = run_ablation(out, train, validation, steps=steps, seeds=seeds)
+    results = ablation.run_ablation(out, train, validation, steps=steps, seeds=seeds)
     width = max(map(len, results["rows"]))
     for name, row in results["rows"].items():
         gain = row["gain"]

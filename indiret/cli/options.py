@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from typer import Option
 
 from indiret.datasets import LOADERS, RetrievalDataset, load_dataset, use_regions
@@ -46,6 +45,8 @@ def given(**values: Any) -> dict[str, Any]:
 
 def check_device(name: str) -> None:
     """Refuse a device that this machine has not."""
+    import torch  # here, so that help comes at once
+
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # torch's words for unknown and for absent

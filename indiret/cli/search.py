@@ -1,23 +1,22 @@
 """``indiret search`` and ``explain``: your photos, by any method; see *Your own photos*."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 from tqdm import tqdm
 from typer import Argument, Option
 
 from indiret.cli import options
 from indiret.datasets import Query, load_dataset
-from indiret.evidence import DEFAULT_KIND, METHODS, ON_TENSOR, explain
 from indiret.images import crop, read_image
-from indiret.planes.network import NAME as PLANE_NET
-from indiret.retrieval import Retriever, build_retriever, index_database, rank
+
+if TYPE_CHECKING:
+    from indiret.retrieval import Retriever
 
 NOTHING_FOUND = 0.5  # probability below which the best hit is not called a match
+DEFAULT = "plane-net"
 
 _Photo = Annotated[Path, Argument(metavar="QUERY", help="A photo.")]
 _Corners = tuple[float, float, float, float]
@@ -34,15 +33,16 @@ def search_command(
     top: Annotated[int, Option(min=1, help="How many hits to show.")] = 10,
     html: _Page = None,
     as_json: _Json = False,
-    method: _Method = PLANE_NET,
+    method: _Method = DEFAULT,
 ) -> None:
     """Print the photos most like the query, best first."""
+    from indiret.retrieval import build_retriever, index_database, rank  # so that help is quick
+
     retriever = build_retriever(method)
     if html:
         _check_evidence(method, retriever)
-    database = load_dataset("folder", folder)
     name = str(query.resolve())  # no name inside the folder
-    database = replace(database, query_images={name: query})
+    database = replace(load_dataset("folder", folder), query_images={name: query})
     boxed = Query(name, name, box, landmark="")
     picture = database.read_query(boxed)
     indexed = index_database(retriever, database)
@@ -56,15 +56,14 @@ def search_command(
     if html:
         from indiret.reports import ReportHit, write_search_report  # needs matplotlib
 
-        def explained() -> Iterator[ReportHit]:
-            encoded = retriever.encode_query(picture)
-            for hit in tqdm(hits, desc="explaining", unit="hit", disable=None):
-                evidence = retriever.explain(encoded, indexed.features[hit.name])
-                target = database.read(hit.name)
-                yield ReportHit(hit.name, target, hit.score, hit.probability, evidence)
-
+        encoded, features = retriever.encode_query(picture), indexed.features
+        shown = tqdm(hits, desc="explaining", unit="hit", disable=None)
+        explained = (
+            ReportHit(hit, database.read(hit.name), retriever.explain(encoded, features[hit.name]))
+            for hit in shown
+        )
         # The query as it was typed: a page is passed on, the names of folders are not.
-        write_search_report(html, str(query), picture, explained(), note=verdict)
+        write_search_report(html, str(query), picture, explained, note=verdict)
     if as_json:
         print(json.dumps([hit._asdict() for hit in hits], indent=2))
         return
@@ -80,13 +79,18 @@ def explain_command(
     target: Annotated[Path, Argument(metavar="TARGET", help="A photo.")],
     box: _Box = None,
     top: Annotated[int, Option(min=1, help="How many patch pairs.")] = 10,
-    evidence: Annotated[str | None, Option(help=f"Of a 4-D network: {', '.join(METHODS)}.")] = None,
+    evidence: Annotated[str | None, Option(help="Of a 4-D network, such as gradcam.")] = None,
     layers: Annotated[str | None, Option(help="Of it: all, blocks (Eq. 3) or a name.")] = None,
     html: _Page = None,
     as_json: _Json = False,
-    method: _Method = PLANE_NET,
+    method: _Method = DEFAULT,
 ) -> None:
     """Print the patch pairs that speak most for a match."""
+    import numpy as np
+
+    from indiret.evidence import DEFAULT_KIND, explain
+    from indiret.retrieval import Hit, build_retriever
+
     retriever = build_retriever(method)
     _check_evidence(method, retriever, evidence, layers)
     picture, other = read_image(query), read_image(target)
@@ -100,12 +104,11 @@ def explain_command(
         found = retriever.explain(encoded, features)
     probabilities = retriever.probability(np.array([found.score]))
     probability = None if probabilities is None else float(probabilities[0])
-    matches = found.matches(top)
+    hit, matches = Hit(str(target), found.score, probability), found.matches(top)
     if html:
         from indiret.reports import ReportHit, write_search_report  # needs matplotlib
 
-        hit = ReportHit(str(target), other, found.score, probability, found)
-        write_search_report(html, str(query), picture, [hit], pairs=top)
+        write_search_report(html, str(query), picture, [ReportHit(hit, other, found)], pairs=top)
     if as_json:
         pairs = [match._asdict() for match in matches]
         print(json.dumps({"score": found.score, "probability": probability, "pairs": pairs}))
@@ -120,12 +123,14 @@ def explain_command(
 
 
 def _check_evidence(
-    name: str, retriever: Retriever, kind: str | None = None, layers: str | None = None
+    name: str, retriever: "Retriever", kind: str | None = None, layers: str | None = None
 ) -> None:
     """Refuse a method without evidence, or without the evidence asked for."""
+    from indiret.evidence import DEFAULT_KIND, ON_TENSOR
+
     if not retriever.evidence_kinds:
         raise ValueError(
-            f"method {name!r} cannot explain which patches matched; choose {PLANE_NET}, base, "
+            f"method {name!r} cannot explain which patches matched; choose {DEFAULT}, base, "
             "sift-ransac or another that can."
         )
     if retriever.tensor_network is None and (kind or layers):
@@ -133,9 +138,8 @@ def _check_evidence(
             f"--evidence and --layers look into a 4-D network, and {name} has no such layers; add "
             "--method base or a network's .safetensors file."
         )
-    kind = kind or DEFAULT_KIND
-    if layers and kind in ON_TENSOR:
+    if layers and (kind or DEFAULT_KIND) in ON_TENSOR:
         raise ValueError(
-            f"--layers={layers} is of no use to --evidence {kind}, which looks at the tensor; "
-            "add --evidence gradcam or hirescam."
+            f"--layers={layers} is of no use to --evidence {kind or DEFAULT_KIND}, which looks at "
+            "the tensor; add --evidence gradcam or hirescam."
         )

@@ -1,7 +1,6 @@
 """``indiret train``: a 4-D network, a verifier or the plane network."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from indiret.training import PAPER_RECIPE, TrainingConfig, fit
 
 NETWORKS = (*CONFIGS, PLANE_NET, *(f"BACKBONE:{kind}" for kind in ("verifier", *VERIFIERS)))
 Towns = tuple[RetrievalDataset, RetrievalDataset]  # to learn from, and for validation
-Fitted = tuple[TrainingConfig, Any, list[dict[str, Any]]]  # settings, what saves, and the log
+Fitted = tuple[TrainingConfig, Any, list[dict[str, Any]]]
 
 
 def train_command(
@@ -47,13 +46,12 @@ def train_command(
     out = out or Path("runs", Path(file_name(network)).stem)
     shape = dict(architecture=architecture, attention=attention, placement=placement, norm=norm)
     given = options.given(**shape, photos=photos, pairs=pairs, recipe=recipe, device=device)
-    fit_one: Callable[..., Fitted]
     if network == PLANE_NET:
-        fit_one, takes = _fit_plane_network, ["photos"]
+        takes = ["photos"]
     elif is_verifier_name(network):
-        fit_one, takes = _fit_verifier, ["pairs"]
+        takes = ["pairs"]
     elif network in CONFIGS or network.endswith(VERIFIER):
-        fit_one, takes = _fit_network, [*shape, "pairs", "recipe", "device"]
+        takes = [*shape, "pairs", "recipe", "device"]
     else:
         raise ValueError(
             f"network {network!r} is not known; choose from {', '.join(NETWORKS)}, where BACKBONE "
@@ -69,7 +67,7 @@ def train_command(
         training = join_datasets(training, load_dataset("pairs", pairs))
     origin = provenance(training)  # of the code that trains, whatever is edited meanwhile
     schedule = options.given(steps=steps, seed=seed)
-    settings, save, log = fit_one(network, (training, validation), out, schedule, **given)
+    settings, save, log = _fit(network, (training, validation), out, schedule, **given)
     if save is None:  # another process saves the network
         return
     path, record = out / "network.safetensors", asdict(settings)
@@ -80,11 +78,21 @@ def train_command(
     print(f"{path}: validation mAP {max(measured, default=0.0):.3f}{untrained}")
 
 
-def _fit_network(
-    network: str, towns: Towns, out: Path, schedule: dict[str, Any],
-    recipe: str = "default", device: str = "cpu", **shape: str,
+def _fit(
+    network: str, towns: Towns, out: Path, schedule: dict[str, Any], recipe: str = "default",
+    device: str = "cpu", photos: Path | None = None, **shape: str,
 ) -> Fitted:  # fmt: skip
-    """A 4-D network, by all processes of torchrun together; the first of them has the result."""
+    """Settings, what saves the network (None if another of torchrun's processes does), and log."""
+    if network == PLANE_NET:
+        planes = replace(PLANE_TRAINING, **schedule)
+        warped = load_dataset("folder", photos) if photos else None
+        plane_network, log = fit_plane_network(*towns, planes, out, warped)
+        return planes, partial(save_plane_network, plane_network), log
+    if is_verifier_name(network):
+        name, _, kind = network.rpartition(":")
+        settings, backbone = replace(RECIPES[kind], **schedule), load_backbone(name)
+        verifier, log = fit_verifier(kind, backbone, *towns, settings, out)
+        return settings, partial(save_verifier, verifier, backbone), log
     options.check_device(device)
     config = find_config(network).replace(**shape)
     settings = replace(PAPER_RECIPE if recipe == "paper" else TrainingConfig(), **schedule)
@@ -92,21 +100,3 @@ def _fit_network(
     fitted, log = fit(config, *towns, settings, out, local_device(device), group=group)
     destroy_process_group(group)
     return settings, partial(save_network, fitted.cpu()) if group.first else None, log
-
-
-def _fit_verifier(network: str, towns: Towns, out: Path, schedule: dict[str, Any]) -> Fitted:
-    """A verifier over the features of a backbone."""
-    name, _, kind = network.rpartition(":")
-    settings, backbone = replace(RECIPES[kind], **schedule), load_backbone(name)
-    fitted, log = fit_verifier(kind, backbone, *towns, settings, out)
-    return settings, partial(save_verifier, fitted, backbone), log
-
-
-def _fit_plane_network(
-    network: str, towns: Towns, out: Path, schedule: dict[str, Any], photos: Path | None = None
-) -> Fitted:
-    """The plane network, with warped photos of a folder if one is given."""
-    settings = replace(PLANE_TRAINING, **schedule)
-    warped = load_dataset("folder", photos) if photos else None
-    fitted, log = fit_plane_network(*towns, settings, out, warped)
-    return settings, partial(save_plane_network, fitted), log

@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from indiret.checkpoints import write_atomically
 
 
+def _html_text(text: str) -> Markup:
+    """One line of text that HTML takes for text, also of a ``call`` block, which seems safe."""
+    return Markup(escape(" ".join(str.split(text))))
+
+
 def _markdown_text(text: str) -> str:
-    """Text that Markdown takes for text."""
-    return re.sub(r"([*_`\[\]|])", r"\\\1", escape(text, quote=False).replace("\n", " "))
+    """The same for Markdown."""
+    line = escape(" ".join(str.split(text)), quote=False)
+    return re.sub(r"([*_`\[\]|])", r"\\\1", line)
 
 
 _TEMPLATES = Environment(
@@ -29,7 +36,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters["markdown_text"] = _markdown_text
+_TEMPLATES.filters |= {"html_text": _html_text, "markdown_text": _markdown_text}
 _TEMPLATES.filters["base64"] = lambda data: base64.b64encode(data).decode()
 
 

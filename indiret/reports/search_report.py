@@ -1,7 +1,6 @@
 """The page that ``indiret search --html`` writes: every hit with its evidence, in one file.
 
-Pictures are inside the page, nothing is loaded from elsewhere and no script runs, so that it can be
-mailed, archived and opened years later.
+Nothing is loaded from elsewhere and no script runs: it can be mailed, and opened years later.
 
 Chapter: *Quick tour*.
 """
@@ -9,9 +8,8 @@ Chapter: *Quick tour*.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from indiret.evidence import Evidence
 from indiret.figures import jpeg, overlay, patch_centre, shrink_picture
 from indiret.images import Picture
 from indiret.reports.pages import write_page
+from indiret.retrieval import Hit
 
 _LONG_SIDE = 480  # pixels; two pictures a hit at this size keep ten hits below 2 MB
 _GAP = 24  # between the two pictures, in the units of the drawing
@@ -26,68 +25,54 @@ _WIDE_HEIGHT, _TALL_WIDTH = 300.0, 340.0
 _EXTENTS = ("x", "width"), ("y", "height")
 
 
-@dataclass(frozen=True)
-class ReportHit:
-    """One hit of a search, of any size, and why it was found."""
+class ReportHit(NamedTuple):
+    """One hit of a search, its photo of any size, and why it was found."""
 
-    name: str
+    hit: Hit
     picture: Picture
-    score: float
-    probability: float | None  # calibrated, 0 … 1
     evidence: Evidence  # its target is this picture
 
 
 def write_search_report(
-    path: str | Path,
-    query_name: str,
-    query: Picture,
-    hits: Iterable[ReportHit],
-    note: str = "",
-    pairs: int = 10,
-) -> Path:
+    path: str | Path, query_name: str, query: Picture, hits: Iterable[ReportHit],
+    note: str = "", pairs: int = 10,
+) -> Path:  # fmt: skip
     """Write the self-contained page of a search, whole or not at all, and return its path.
 
-    The query is shown as it was searched for (cropped to its box); ``hits``, best first, are taken
-    one at a time, so a generator need not hold all pictures in memory. ``note`` is a sentence above
-    them; the strongest ``pairs`` of patches are joined by lines.
+    The query is cropped to its box; ``hits``, best first, are taken one at a time, so that a
+    generator need not hold all pictures. The strongest ``pairs`` of patches are joined by lines.
 
     Examples
     --------
     >>> import tempfile, torch
     >>> grey = np.full((60, 80, 3), 128, dtype=np.uint8)
-    >>> hit = ReportHit("a<b>.jpg", grey, 3.2, 0.96, Evidence(3.2, torch.rand(4, 4, 4, 4)))
+    >>> evidence = Evidence(3.2, torch.rand(4, 4, 4, 4))
+    >>> hit = ReportHit(Hit("a<b>.jpg", 3.2, 0.96), grey, evidence)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     page = write_search_report(f"{folder}/report.html", "q.jpg", grey, [hit]).read_text()
     >>> "a&lt;b&gt;.jpg" in page, "a<b>" in page
     (True, False)
     """
-    path = Path(path)
-    write_page(
-        path,
-        "search_report.html.j2",
-        title=f"Photos like {query_name}",
-        query_name=query_name,
-        note=note,
-        pairs=pairs,
-        hits=(_hit(rank, query, hit, pairs) for rank, hit in enumerate(hits, start=1)),
-    )
+    drawn = (_draw(rank, query, hit, pairs) for rank, hit in enumerate(hits, start=1))
+    values = {"query_name": query_name, "note": note, "pairs": pairs, "hits": drawn}
+    title = f"Photos like {query_name}"
+    write_page(path := Path(path), "search_report.html.j2", title=title, **values)
     return path
 
 
-def _hit(rank: int, query: Picture, hit: ReportHit, pairs: int) -> dict[str, Any]:
+def _draw(rank: int, query: Picture, found: ReportHit, pairs: int) -> dict[str, Any]:
     """What the template shows of a hit: each picture once, and two drawings that use them."""
-    symbols = []
+    evidence, symbols = found.evidence, []
     for side, picture, evidence_map in (
-        ("query", query, hit.evidence.query_map),
-        ("target", hit.picture, hit.evidence.target_map),
+        ("query", query, evidence.query_map),
+        ("target", found.picture, evidence.target_map),
     ):
         small = shrink_picture(picture, _LONG_SIDE)
         height, width = small.shape[:2]
         shown = jpeg(overlay(small, evidence_map))
         symbols.append({"id": f"{side}{rank}", "width": width, "height": height, "jpeg": shown})
-    layouts = [_layout(name, symbols, hit.evidence, pairs) for name in ("wide", "tall")]
-    values = {"name": hit.name, "score": hit.score, "probability": hit.probability}
-    return values | {"symbols": symbols, "layouts": layouts}
+    layouts = [_layout(name, symbols, evidence, pairs) for name in ("wide", "tall")]
+    return found.hit._asdict() | {"symbols": symbols, "layouts": layouts}
 
 
 def _layout(
@@ -97,10 +82,10 @@ def _layout(
     aspects = [symbol["width"] / symbol["height"] for symbol in symbols]
     if name == "wide":
         sizes = [(_WIDE_HEIGHT, _WIDE_HEIGHT * aspect) for aspect in aspects]
-        corners = [(0.0, 0.0), (sizes[0][1] + _GAP, 0.0)]
+        corners = (0.0, 0.0), (sizes[0][1] + _GAP, 0.0)
     else:
         sizes = [(_TALL_WIDTH / aspect, _TALL_WIDTH) for aspect in aspects]
-        corners = [(0.0, 0.0), (0.0, sizes[0][0] + _GAP)]
+        corners = (0.0, 0.0), (0.0, sizes[0][0] + _GAP)
     parts = [
         {"symbol": symbol["id"], "x": x, "y": y, "width": width, "height": height}
         for symbol, (x, y), (height, width) in zip(symbols, corners, sizes, strict=True)

@@ -1,7 +1,6 @@
 """The page of a search: text stays text, nothing is loaded, and it is written whole."""
 
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -9,27 +8,11 @@ import torch
 
 from indiret.evidence import Evidence
 from indiret.reports import ReportHit, write_search_report
+from indiret.retrieval import Hit
+from tests.reports.page import Page
 from tests.widgets.pages import browser as browser
 
 NASTY = """<script>alert("x")</script>'&"><img src=x onerror=alert(1)>.jpg"""
-
-
-class Page(HTMLParser):
-    """Collects what a page consists of."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -37,7 +20,8 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def hit(name: str = "hit.jpg", shape=(300, 400), probability: float | None = 0.9) -> ReportHit:
-    return ReportHit(name, noise(*shape), 2.5, probability, Evidence(2.5, torch.rand(7, 7, 5, 6)))
+    evidence = Evidence(2.5, torch.rand(7, 7, 5, 6))
+    return ReportHit(Hit(name, 2.5, probability), noise(*shape), evidence)
 
 
 def write(folder, *hits: ReportHit, query=None, name: str = "q.jpg", **options) -> str:
@@ -58,6 +42,7 @@ def test_the_page_loads_nothing_and_describes_its_drawings(tmp_path):
     links = [value for name, value in Page(text).attributes if name in ("src", "href", "srcset")]
     assert len(links) == 2 * (2 + 4)
     assert all(link.startswith(("data:image/jpeg;base64,", "#")) for link in links)
+    assert "90.0% likely relevant" in text
     assert "url(" not in text and "@import" not in text
     wide, tall, *_ = re.findall(r"<svg class=[^>]*>", text)
     for drawing in (wide, tall):
@@ -73,7 +58,7 @@ def test_ten_large_noisy_hits_stay_small(tmp_path):
 def test_lines_join_matched_patches_in_both_layouts(tmp_path):
     pairs = torch.zeros(4, 4, 2, 2)
     pairs[3, 0, 0, 1] = 1.0
-    found = ReportHit("b.jpg", noise(200, 200), 1.0, None, Evidence(1.0, pairs))
+    found = ReportHit(Hit("b.jpg", 1.0, None), noise(200, 200), Evidence(1.0, pairs))
     text = write(tmp_path, found, query=noise(200, 200))
     ends = re.findall(r'class="pair" x1="([^"]*)" y1="([^"]*)" x2="([^"]*)" y2="([^"]*)"', text)
     assert [tuple(map(float, end)) for end in ends] == [
@@ -82,18 +67,13 @@ def test_lines_join_matched_patches_in_both_layouts(tmp_path):
     ]
 
 
-def test_probability_is_left_out_where_there_is_none(tmp_path):
-    assert "25.0% likely relevant" in write(tmp_path, hit(probability=0.25))
-    assert "likely relevant" not in write(tmp_path, hit(probability=None))
-
-
 def test_the_page_is_written_whole_or_not_at_all(tmp_path):
     def hits():
-        yield hit()
+        yield hit(probability=None)
         raise OSError("a photo is gone")
 
     before = write(tmp_path / "new", name="q\udcff.jpg", note="Nothing found.")  # no unicode
-    assert "Nothing found." in before
+    assert "Nothing found." in before and "likely relevant" not in before
     with pytest.raises(OSError, match="is gone"):
         write_search_report(tmp_path / "new" / "r.html", "q", noise(60, 60), hits())
     assert (tmp_path / "new" / "r.html").read_text(encoding="utf-8") == before
