@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -125,7 +126,50 @@ class RetrievalDataset:
         for query in self.queries:
             answers = [sorted(names) for names in (query.good, query.ok, query.junk)]
             lines.append(f"{query.name} {query.image} {query.box} {answers}")
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()
+
+    def fingerprint(self) -> dict[str, str]:
+        """Short hashes of the contents of ground truth, photos and regions.
+
+        Whoever stores a result stores them with it, and can name what has changed since.
+
+        Examples
+        --------
+        >>> from indiret.datasets import load_dataset
+        >>> load_dataset("toytown", split="validation").fingerprint().keys()
+        dict_keys(['ground truth', 'photos', 'regions'])
+        """
+        photos = {**self.images, **self.query_images}
+        truth = [
+            (one.name, one.image, one.box, one.landmark, *map(sorted, (one.good, one.ok, one.junk)))
+            for one in self.queries
+        ]
+        masks = [*sorted(self.root.glob("masks/*.png")), self.root / "geometry.npz"]
+        contents: dict[str, object] = {
+            "ground truth": truth,
+            "photos": [(name, _hash_file(photos[name])) for name in sorted(photos)],
+            "regions": sorted((self.regions or {}).items()) or [_hash_file(one) for one in masks],
+        }
+        return {kind: _hash(repr(what)) for kind, what in contents.items()}
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _hash_file(path: Path) -> str:
+    """A hash of a file's contents, read anew where size or time have changed; "" if it is gone."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ""
+    return _hash_contents(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=100_000)
+def _hash_contents(path: Path, *state: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def join_datasets(first: RetrievalDataset, second: RetrievalDataset) -> RetrievalDataset:

@@ -73,6 +73,24 @@ def test_hash_follows_photos_and_queries(oxford):
     assert len({before, changed, load_dataset("oxford5k", oxford).manifest_hash()}) == 3
 
 
+def test_fingerprint_says_what_changed(oxford):
+    def changes(change):
+        before = load_dataset("oxford5k", oxford).fingerprint()
+        change()
+        after = load_dataset("oxford5k", oxford).fingerprint()
+        return [what for what in before if before[what] != after[what]]
+
+    assert changes(lambda: (oxford / "images" / "town_000001.jpg").touch()) == []
+    assert changes(lambda: photo(oxford / "images" / "town_000001.jpg", colour=91)) == ["photos"]
+    assert changes(lambda: truth(oxford, "mill_1", "mill_000001 10 5 60 45", "mill_000002")) == [
+        "ground truth"
+    ]
+    assert changes(lambda: photo(oxford / "masks" / "mill_000001.png")) == ["regions"]
+    data = load_dataset("oxford5k", oxford)
+    (oxford / "images" / "town_000001.jpg").unlink()
+    assert data.fingerprint()["photos"] != load_dataset("oxford5k", oxford).fingerprint()["photos"]
+
+
 def test_what_a_sample_lacks_is_reported(oxford):
     truth(oxford, "mill_2", "gone_000009 0 0 30 30", "mill_000001")
     truth(oxford, "mill_3", "mill_000001 0 0 30 30", "gone_000008")
