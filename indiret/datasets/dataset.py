@@ -112,6 +112,31 @@ class RetrievalDataset:
         archive = self.root / "geometry.npz"
         return read_geometry(archive, name) if archive.is_file() else None
 
+    def file_name(self, name: str) -> str:
+        """The photo's name for other programs: with the extension of its file."""
+        extension = self.path(name).suffix
+        return name if name.endswith(extension) else name + extension
+
+    def without(self, broken: Mapping[str, str]) -> "RetrievalDataset":
+        """The data set as if these photos had never been there; ``skipped`` says why they are not.
+
+        Queries whose photo is among them, or that have no answer left, are left out, too: a photo
+        that breaks while it is read counts like one that was broken before.
+        """
+        images = {name: path for name, path in self.images.items() if name not in broken}
+        skipped, queries = [*self.skipped, *broken.items()], []
+        for query in (query.among(images.keys()) for query in self.queries):
+            if query.image in broken or query.image not in self.query_images:
+                skipped.append((query.name, f"its photo {query.image} is absent or broken"))
+            elif not query.positives:
+                skipped.append((query.name, "none of its positives is there"))
+            else:
+                queries.append(query)
+        photos = {query.image: self.query_images[query.image] for query in queries}
+        return replace(
+            self, images=images, queries=tuple(queries), query_images=photos, skipped=tuple(skipped)
+        )
+
     def manifest_hash(self) -> str:
         """A SHA-256 that tells which data a result was made with.
 
