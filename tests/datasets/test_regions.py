@@ -53,7 +53,7 @@ def test_a_box_covers_the_pixels_that_it_cuts_out(corner, sides):
 @settings(deadline=None)
 @given(outlines)
 def test_area_is_what_the_mask_counts_and_the_photo_cuts_without_changing_it(outline):
-    region = Region(tuple((8 * x + 300, 8 * y + 300) for x, y in outline))
+    region = Region(tuple((8 * x + 300.123, 7.89 * y + 300.456) for x, y in outline))
     assert region_mask([region], (1100, 1100)).sum() == pytest.approx(region.area, abs=9000)
     mask = region_mask([region], (500, 400))
     try:
@@ -61,7 +61,7 @@ def test_area_is_what_the_mask_counts_and_the_photo_cuts_without_changing_it(out
     except ValueError:
         assert mask.sum() < 4 * 500
         return
-    assert (region_mask([inside], (500, 400)) != mask).sum() <= 2  # a pixel's centre on the line
+    assert (region_mask([inside], (500, 400)) != mask).sum() <= 5  # centres on the line
     assert inside.within((500, 400)) == inside
 
 
