@@ -116,7 +116,8 @@ def load_clicked_pairs(root: str | os.PathLike[str]) -> list[ClickedPair]:
             if not np.isfinite(points).all():
                 raise ValueError("a number is not finite")
         except ValueError as error:
-            raise ValueError(f"{file} does not hold x1 y1 x2 y2 in each line: {error}") from error
+            words = " ".join(str(error)[:100].split())
+            raise ValueError(f"{file} does not hold x1 y1 x2 y2 in each line: {words}.") from error
         photos = file.with_name("01.jpg"), file.with_name("02.jpg")
         clicked = []
         for side, photo in enumerate(photos):

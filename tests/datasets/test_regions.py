@@ -133,6 +133,19 @@ def test_a_file_comes_back_as_it_was_and_is_coco(tmp_path):
     assert {first["image_id"], second["image_id"]} == {data["images"][0]["id"]}
 
 
+def test_other_programs_get_the_names_of_files(tmp_path):
+    town, file = load_dataset("toytown", split="validation"), RegionFile(tmp_path / "a.json")
+    name = min(town.images)
+    for again in range(2):
+        file = RegionFile(file.path)
+        written = [town.file_name(name)] * (not again)  # and kept
+        file.photo(name, image_size(town.path(name)), *written).regions.append(BOX)
+        file.save()
+        (image,) = json.loads(file.path.read_text())["images"]
+        assert image["file_name"] == f"{name}.jpg" and image["name"] == name
+    assert use_regions(town, file.path).regions[name] == (BOX, BOX)
+
+
 def coco(**changes) -> dict:
     """What another program may write: no segmentation, other ids, fields of its own."""
     return {
