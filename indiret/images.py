@@ -358,7 +358,7 @@ class _PnmNumbers(ImageFile.PyDecoder):
                 data = re.sub(rb"#[^\r\n]*", b"", data)
             if self.mode == "1":  # no space is needed between digits
                 data = data.translate(None, b" \t\r\n\v\f")[:count].replace(b"", b" ")
-            values = np.fromstring(data, np.int64, count, sep=" ")
+            values = np.fromstring(data, np.int64, sep=" ")
         if values.size < count:
             raise OSError("image file is truncated")
         scale, mode = {"1": (255, "1;8"), "I": (65535, "I;32")}.get(self.mode, (255, self.mode))
