@@ -7,10 +7,12 @@ import pytest
 
 from indiret.experiments import claims
 from indiret.experiments.claims import (
+    INCONCLUSIVE,
     NOT_REPRODUCED,
     NOT_RUN,
     NOT_TESTABLE,
     REPRODUCED,
+    UNDERTRAINED,
     VERDICTS,
     Measured,
     judge_claims,
@@ -68,7 +70,7 @@ def test_about_twenty_claims_each_with_a_verdict_and_a_reason():
 @pytest.mark.parametrize(
     ("har", "rises", "verdict"),
     [
-        (0.6, True, REPRODUCED), (0.4, True, NOT_REPRODUCED), (0.5, True, NOT_REPRODUCED),
+        (0.6, True, REPRODUCED), (0.4, True, NOT_REPRODUCED), (0.5, True, INCONCLUSIVE),
         (0.4, False, REPRODUCED), (0.6, False, NOT_REPRODUCED),
     ],
 )  # fmt: skip
@@ -116,7 +118,7 @@ def test_rivals_come_from_the_grid_or_from_what_is_stored(nothing_stored):
     claim = {"by": "query", "methods": ["thumbnail"]}
     assert claims._beats(claim, measured(none=0.5))[1] == NOT_RUN
     assert claims._beats(claim, measured(none=0.5, thumbnail=0.2))[1] == REPRODUCED
-    assert claims._beats(claim, measured(none=0.5, thumbnail=0.5))[1] == NOT_REPRODUCED
+    assert claims._beats(claim, measured(none=0.5, thumbnail=0.5))[1] == INCONCLUSIVE
     ap = {query: value for (_, query, _), value in values(0.7).items()}
     row = {"method": "thumbnail", "dataset": "oxford5k", "AP": ap}
     keep(nothing_stored / "comparison/one.json", row)
@@ -124,7 +126,7 @@ def test_rivals_come_from_the_grid_or_from_what_is_stored(nothing_stored):
 
 
 @pytest.mark.parametrize(
-    ("by_query", "verdict"), [(0.6, NOT_REPRODUCED), (0.5, NOT_TESTABLE), (0.4, REPRODUCED)]
+    ("by_query", "verdict"), [(0.6, NOT_REPRODUCED), (0.5, INCONCLUSIVE), (0.4, REPRODUCED)]
 )
 def test_a_leak_is_told_with_its_sign(by_query, verdict):
     found = measured(none=0.5)
@@ -140,10 +142,12 @@ def test_a_part_of_a_grid_judges_nothing():
     found.cells["query", "none", "none"]["pixel_auc"] = values(0.9)
     ours, verdict, reason = claims._gain(GAIN, found)
     assert verdict == NOT_RUN and "54 of 55 queries" in reason and ours.startswith("+0.4")
-    above = GAIN | {"variant": "none", "measure": "pixel_auc", "bound": 0.5}
-    assert claims._above(above, found)[1] == REPRODUCED
+    above = GAIN | {"variant": "none", "measure": "pixel_auc"}
+    verdicts = {0.5: REPRODUCED, 0.9: INCONCLUSIVE, 0.95: NOT_REPRODUCED}
+    for bound, verdict in verdicts.items():
+        assert claims._above(above | {"bound": bound}, found)[1] == verdict
     found.cells["query", "none", "none"]["mAP"].popitem()
-    assert claims._above(above, found)[1] == NOT_RUN
+    assert claims._above(above | {"bound": 0.5}, found)[1] == NOT_RUN
     assert claims._leak({}, found)[1] == NOT_RUN
     assert claims._beats({"by": "query", "methods": ["thumbnail"]}, found)[1] == NOT_RUN
 
@@ -164,7 +168,12 @@ def test_facts_are_computed():
 
 @pytest.mark.parametrize(
     ("ball", "sphere", "verdict"),
-    [(0.5, 0.1, REPRODUCED), (0.1, 0.5, REPRODUCED), (0.1, 0.2, NOT_REPRODUCED)],
+    [
+        (0.5, 0.1, REPRODUCED),
+        (0.1, 0.5, REPRODUCED),
+        (0.1, 0.2, NOT_REPRODUCED),
+        (0.1, 0.3, INCONCLUSIVE),
+    ],
 )
 def test_the_better_of_ball_and_sphere_is_set_beside_a_plane(ball, sphere, verdict):
     found = {"ball": values(ball), "sphere": values(sphere), "plane": values(0.3)}
@@ -197,6 +206,28 @@ def write_run(out, config, value, **changes):
     results = {"config": config.plain, "records": [row], "fold": {"train": 4, "test": 1}, "log": []}
     keep(out / config.key / "results.json", results | changes)
     return out / config.key
+
+
+def test_networks_of_a_few_steps_show_nothing(tmp_path):
+    for by in ("query", "landmark"):
+        write_run(tmp_path, RunConfig(by=by, steps=20), 0.5, fold={"test": 1})
+    verdicts = zip(read_claims(), judge_claims(*read_measured(tmp_path)), strict=True)
+    shown = {claim["kind"]: found.verdict for claim, found in verdicts if claim["kind"] != "fact"}
+    assert shown["leak"] == shown["beats"] == UNDERTRAINED
+    assert set(shown.values()) == {UNDERTRAINED, NOT_RUN, NOT_TESTABLE}
+
+
+def test_broken_results_are_left_out_by_name(tmp_path):
+    whole = write_run(tmp_path, RunConfig(), 0.5)
+    text = (whole / "results.json").read_text()
+    broken = ("", text[:99], "[]", text.replace("0.5", "NaN"), text.replace('"fast"', '"fats"'))
+    for number, content in enumerate(broken):
+        (tmp_path / f"broken{number}").mkdir()
+        (tmp_path / f"broken{number}/results.json").write_text(content)
+    (tmp_path / "folder/results.json").mkdir(parents=True)
+    with pytest.warns(UserWarning, match="left out") as warned:
+        (found,) = read_measured(tmp_path)
+    assert len(found.runs) == 1 and len(warned) == len(broken) + 1
 
 
 def test_settings_are_not_mixed(tmp_path):
