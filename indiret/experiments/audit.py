@@ -40,7 +40,7 @@ from indiret.evaluation import (
 )
 from indiret.experiments import records
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.query_evaluator import HONEST, QueryEvaluator, best_first, precisions
+from indiret.experiments.query_evaluator import GONE, HONEST, QueryEvaluator, best_first, precisions
 from indiret.experiments.records import Record, long_rows, rounded_interval
 from indiret.experiments.runner import collect_rows, keep_settings
 from indiret.network import CONFIGS, IndicativeNetwork, NetworkConfig, build_network
@@ -215,6 +215,23 @@ def fold_precisions(
     return found
 
 
+def _readable(dataset: RetrievalDataset) -> RetrievalDataset:
+    """Without the photos that are broken or gone, which ``skipped`` names."""
+    gone: dict[str, str] = {}
+    for name in {**dataset.images, **dataset.query_images}:
+        try:
+            dataset.read(name)
+        except GONE as error:
+            gone[name] = str(error)
+    images, asking = (
+        {name: path for name, path in photos.items() if name not in gone}
+        for photos in (dataset.images, dataset.query_images)
+    )
+    queries = tuple(one.among(images.keys()) for one in dataset.queries if one.image not in gone)
+    skipped = (*dataset.skipped, *gone.items())
+    return replace(dataset, images=images, queries=queries, query_images=asking, skipped=skipped)
+
+
 class _WatchingValidator(NetworkValidator):
     """Chooses by validation, and notes how the test queries stand at the same steps."""
 
@@ -237,9 +254,10 @@ def run_audit(
 
     The queries of ``dataset`` are asked, and from its photos the networks learn; by ``validation``,
     other landmarks, every network's best step is chosen. ``out`` keeps records by training, and
-    ``results.json`` with what is returned: `summarise_audit`, settings and provenance. Raises
-    ValueError if ``out`` has an audit of other settings or data.
+    ``results.json`` with what is returned: `summarise_audit`, settings, provenance and what was
+    ``skipped``. Raises ValueError if ``out`` has an audit of other settings or data.
     """
+    dataset = _readable(dataset)
     trainings = [
         one for seed in range(config.seeds) for one in arrange(dataset, config.folds, seed)
     ]
@@ -293,7 +311,8 @@ def run_audit(
         return found
 
     table = collect_rows("audit", trainings, rows, out)
-    results = {"config": settings, "provenance": origin, **summarise_audit(table)}
+    results = {"config": settings, "provenance": origin, "skipped": dict(dataset.skipped)}
+    results |= summarise_audit(table)
     write_json(out / "results.json", results)
     return results
 

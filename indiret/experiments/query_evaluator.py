@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pandas import DataFrame
 from torch import Tensor
 
 from indiret.datasets import Query, RetrievalDataset
@@ -17,6 +18,8 @@ from indiret.evidence import KINDS, explain
 from indiret.experiments.evidence_protocol import EXPLAINED as EXPLAINED
 from indiret.experiments.evidence_protocol import EvidencePair, pair_matches, pair_measures
 from indiret.experiments.evidence_protocol import spread_pairs as spread_pairs
+from indiret.experiments.records import Row, long_rows
+from indiret.experiments.runner import Keyed
 from indiret.feedback import (
     FeedbackConfig,
     feedback_weights,
@@ -24,11 +27,13 @@ from indiret.feedback import (
     query_weights,
     weight_tensor,
 )
+from indiret.images import ImageError
 from indiret.network import Features, IndicativeNetwork
 from indiret.retrieval import NetworkRetriever
 
 HONEST = "mAP_without_query"
 JUDGED_AGAIN = 100  # first targets of a second round; the others keep their order
+GONE = ImageError, OSError  # a photo that is broken, or not there any more
 Change = Callable[[Tensor], Tensor]  # of tensors, before they are judged
 _BATCH = 8  # more would not stay in a processor's cache
 
@@ -47,6 +52,25 @@ def precisions(ranked: Sequence[str], query: Query) -> dict[str, float]:
 def best_first(names: Sequence[str], scores: np.ndarray) -> list[str]:
     """Names by falling score, ties by name."""
     return [name for _, name in sorted(zip(-scores, names, strict=True))]
+
+
+def or_reason(rows: Callable[[Keyed], list[Row]]) -> Callable[[Keyed], list[Row]]:
+    """The rows of a query, or one that says why not if its photo is gone."""
+
+    def rows_or_reason(one: Keyed) -> list[Row]:
+        try:
+            return rows(one)
+        except GONE as error:
+            place = {"landmark": one.value.landmark, "query": one.value.name, "seed": 0}
+            return long_rows({"skipped": 1.0}, reason=str(error), **place)
+
+    return rows_or_reason
+
+
+def skipped_queries(table: DataFrame) -> dict[str, str]:
+    """The queries of a table that could not be asked, and why."""
+    rows = table[table["measure"] == "skipped"]
+    return dict(zip(rows["query"], rows["reason"], strict=True)) if len(rows) else {}
 
 
 class QueryEvaluator:

@@ -10,6 +10,7 @@ Chapters: *Hypersphere attention*, *Indicative feedback*.
 import itertools
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -31,11 +32,14 @@ from indiret.experiments import records
 from indiret.experiments.evaluator import provenance
 from indiret.experiments.evidence_protocol import EvidencePair, spread_pairs
 from indiret.experiments.query_evaluator import (
+    GONE,
     HONEST,
     Change,
     QueryEvaluator,
     best_first,
+    or_reason,
     precisions,
+    skipped_queries,
 )
 from indiret.experiments.records import DATA, Record, Row, long_rows, rounded_interval
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings, run_all
@@ -270,7 +274,7 @@ def measure_networks(
             return list(itertools.chain(*threads.map(measured, networks)))
 
     queries = [Keyed(query.name, query) for query in dataset.queries]
-    return collect_rows(f"measuring {out.name}", queries, rows, out)
+    return collect_rows(f"measuring {out.name}", queries, or_reason(rows), out)
 
 
 def _evidence(
@@ -297,7 +301,8 @@ def summarise_study(table: DataFrame) -> dict[str, Any]:
 
     ``rows``: for each variant and scheme, by measure, ``mean``, ``low``, ``high`` and the same of
     ``gain`` over Base in one round and of ``feedback_gain`` over the variant's own first round;
-    ``AP`` lists average precision by query and, inside, seed. ``queries`` counts.
+    ``AP`` lists average precision by query and, inside, seed. ``queries`` counts; ``skipped`` says
+    which photos were gone.
     """
     values = records.values_by(table, "variant", "scheme", "measure")
     rows: dict[tuple[str, str], Record] = {}
@@ -311,21 +316,27 @@ def summarise_study(table: DataFrame) -> dict[str, Any]:
         if name == "mAP":
             for (_, query, _), value in sorted(known.items()):
                 row["AP"].setdefault(query, []).append(round(value, 5))
-    return {"rows": list(rows.values()), "queries": table["query"].nunique()}
+    skipped = skipped_queries(table)
+    asked = table["query"].nunique() - len(skipped)
+    return {"rows": list(rows.values()), "queries": asked, "skipped": skipped}
 
 
 def match_clicked(networks: Networks, pairs: Sequence[ClickedPair]) -> list[Record]:
     """Where each network's evidence sends clicked points: shares within one and two patches."""
+    photos = []
+    for pair in pairs:
+        try:
+            photos.append((pair, read_image(pair.query), read_image(pair.target)))
+        except GONE as error:
+            warnings.warn(f"{error} The pair {pair.name} is left out.", stacklevel=2)
     rows = list[Record]()
     for (variant, seed), network in networks.items():
-        retriever, found = NetworkRetriever(network), []
-        for pair in pairs:
-            query, target = read_image(pair.query), read_image(pair.target)
-            encoded, shape = retriever.encode_query(query), target.shape
+        retriever, grid, found = NetworkRetriever(network), network.config.grid, []
+        for pair, query, target in photos:
+            encoded = retriever.encode_query(query)
             evidence = retriever.explain(encoded, retriever.encode(target)).pairs
-            guess = strongest_targets(evidence, pair.query_points, query.shape, shape)
-            grid = network.config.grid
-            found.append(point_match_accuracy(guess, pair.target_points, shape, grid))
+            guess = strongest_targets(evidence, pair.query_points, query.shape, target.shape)
+            found.append(point_match_accuracy(guess, pair.target_points, target.shape, grid))
         means = DataFrame(found).mean().to_dict()
         rows.append({"variant": variant, "seed": seed} | means)
     return rows
