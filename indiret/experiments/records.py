@@ -6,6 +6,7 @@ apart (a round of feedback, a factor's strength).
 Chapter: *Ranking and honest evaluation*.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from indiret.checkpoints import write_atomically
+from indiret.checkpoints import find_weights, write_atomically
 from indiret.evaluation import TITLES, Interval, nested_bootstrap
 
 DATA = Path(__file__).parents[1] / "data"  # where results lie that the book reports
@@ -57,6 +58,17 @@ def check_least(config: Any, **least: int) -> None:
     for name, value in least.items():
         if getattr(config, name) < value:
             raise ValueError(f"{name}={getattr(config, name)} is not at least {value}.")
+
+
+def weights_hashes(methods: Iterable[str]) -> dict[str, str]:
+    """Short hashes of the files of weights that methods of these names are made of."""
+    found = {}
+    for part in ",".join(methods).split(","):
+        try:
+            found[part] = hashlib.sha256(find_weights(part).read_bytes()).hexdigest()[:16]
+        except FileNotFoundError:
+            continue  # nothing of it was learnt, or not by us
+    return found
 
 
 def read_stored(name: str) -> Record:
