@@ -7,7 +7,6 @@ the others. Rows that are finished are written down at once: a table that was ki
 Chapter: *Ranking and honest evaluation*.
 """
 
-import json
 import re
 import time
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from indiret.datasets import RetrievalDataset
 from indiret.experiments import records
 from indiret.experiments.audit import QUICK
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.query_evaluator import HONEST, precisions
+from indiret.experiments.query_evaluator import HONEST, fingerprints, precisions
 from indiret.experiments.records import Record, Row, long_rows, rounded_interval
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings
 from indiret.metrics import initial_metric_state
@@ -36,6 +35,8 @@ from indiret.training import PAPER_RECIPE, TrainingConfig, fit
 
 _PAPER = CONFIGS["paper-base"].metrics
 REFERENCE = "reference"
+COSTS = "costs"  # the key of what networks need
+MILLISECONDS = ("ms_per_photo", "ms_per_step")
 KEPT = "aspect kept when asked"  # the reference's weights again: training needs equal grids
 ABLATIONS: dict[str, NetworkConfig] = {
     REFERENCE: QUICK,
@@ -81,8 +82,8 @@ def run_ablation(
     if seeds < 1:
         raise ValueError(f"seeds={seeds} is not at least 1.")
     settings = {"rows": {name: asdict(config) for name, config in rows.items()}, "steps": steps}
-    own = {"data": train.manifest_hash()}
-    origin = keep_settings(out / "ablation.json", settings | own, provenance(train))
+    data = fingerprints(train=train, validation=validation)
+    origin = keep_settings(out / "ablation.json", settings | data, provenance(train))
     samplers: dict[NetworkConfig, BatchSampler] = {}
 
     def loader(config: NetworkConfig, recipe: TrainingConfig) -> PairLoader | None:
@@ -98,6 +99,10 @@ def run_ablation(
         return PairLoader(samplers[alike], first=recipe.seed * steps)
 
     def measure(one: Keyed) -> list[Row]:
+        if one.key == COSTS:
+            spent = row_costs({**rows, "paper-base": CONFIGS["paper-base"]}, train)
+            place = {"landmark": "", "query": "", "seed": 0}
+            return [r for n, cost in spent.items() for r in long_rows(cost, variant=n, **place)]
         row, seed = one.value
         config = rows[row]
         recipe = TrainingConfig(steps=steps, validate_every=-(-steps // 2), seed=seed)
@@ -123,22 +128,22 @@ def run_ablation(
         for seed in range(seeds)
         for name in rows
     ]
+    todo.append(Keyed(COSTS, None))
     values = records.values_by(collect_rows("ablation", todo, measure, out), "variant", "measure")
-    costs = out / "costs.json"
-    if not costs.exists():
-        write_json(costs, row_costs({**rows, "paper-base": CONFIGS["paper-base"]}, train))
-    spent: dict[str, Record] = json.loads(costs.read_text())
+
+    def of_network(name: str, *measures: str) -> Record:
+        return {measure: values[name, measure]["", "", 0] for measure in measures}
+
     base = values[REFERENCE, HONEST]
     summary: dict[str, Record] = {}
     for name in [*rows, KEPT]:
-        own_name = REFERENCE if name == KEPT else name
-        found = values[name, HONEST]
-        (count, *_) = values[own_name, "parameters"].values()
+        own, found = REFERENCE if name == KEPT else name, values[name, HONEST]
         summary[name] = {"mAP": rounded_interval(found), "gain": rounded_interval(found, base)}
-        summary[name] |= {"parameters": int(count), **spent[own_name]}
+        summary[name] |= of_network(own, "parameters", *MILLISECONDS)
+        summary[name]["parameters"] = int(summary[name]["parameters"])
     asked = len({query for _, query, _ in base})
-    results = {"steps": steps, "seeds": seeds, "rows": summary, "queries": asked}
-    results |= {"paper-base": spent["paper-base"], "provenance": origin}
+    results = {"steps": steps, "seeds": seeds, "rows": summary, "queries": asked, "data": data}
+    results |= {"paper-base": of_network("paper-base", *MILLISECONDS), "provenance": origin}
     write_json(out / "results.json", results)
     return results
 
@@ -176,7 +181,7 @@ def row_costs(
     finally:
         torch.set_num_threads(threads)
     least = {name: 1000 * np.min(times[1:], axis=0) for name, times in spent.items()}
-    kinds = ("ms_per_photo", "ms_per_step")
     return {
-        name: dict(zip(kinds, both.round(1).tolist(), strict=True)) for name, both in least.items()
+        name: dict(zip(MILLISECONDS, both.round(1).tolist(), strict=True))
+        for name, both in least.items()
     }

@@ -40,7 +40,14 @@ from indiret.evaluation import (
 )
 from indiret.experiments import records
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.query_evaluator import GONE, HONEST, QueryEvaluator, best_first, precisions
+from indiret.experiments.query_evaluator import (
+    GONE,
+    HONEST,
+    QueryEvaluator,
+    best_first,
+    fingerprints,
+    precisions,
+)
 from indiret.experiments.records import Record, long_rows, rounded_interval
 from indiret.experiments.runner import collect_rows, keep_settings
 from indiret.network import CONFIGS, IndicativeNetwork, NetworkConfig, build_network
@@ -262,8 +269,8 @@ def run_audit(
         one for seed in range(config.seeds) for one in arrange(dataset, config.folds, seed)
     ]
     settings = records.plain_settings(config)
-    own = {"data": dataset.manifest_hash(), "dataset": dataset.name}
-    origin = keep_settings(out / "audit.json", settings | own, provenance(dataset))
+    data = fingerprints(test=dataset, validation=validation)
+    origin = keep_settings(out / "audit.json", settings | data, provenance(dataset))
 
     @cache
     def shared() -> tuple[BatchSampler, _WatchingValidator, dict[str, QueryEvaluator], list[str]]:
@@ -311,8 +318,8 @@ def run_audit(
         return found
 
     table = collect_rows("audit", trainings, rows, out)
-    results = {"config": settings, "provenance": origin, "skipped": dict(dataset.skipped)}
-    results |= summarise_audit(table)
+    results = {"config": settings, "data": data, "provenance": origin}
+    results |= {"skipped": dict(dataset.skipped), **summarise_audit(table)}
     write_json(out / "results.json", results)
     return results
 

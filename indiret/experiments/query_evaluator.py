@@ -15,8 +15,7 @@ from torch import Tensor
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import average_precision
 from indiret.evidence import KINDS, explain
-from indiret.experiments.evidence_protocol import EXPLAINED as EXPLAINED
-from indiret.experiments.evidence_protocol import EvidencePair, pair_matches, pair_measures
+from indiret.experiments.evidence_protocol import GONE, EvidencePair, pair_matches, pair_measures
 from indiret.experiments.evidence_protocol import spread_pairs as spread_pairs
 from indiret.experiments.records import Row, long_rows
 from indiret.experiments.runner import Keyed
@@ -27,13 +26,11 @@ from indiret.feedback import (
     query_weights,
     weight_tensor,
 )
-from indiret.images import ImageError
 from indiret.network import Features, IndicativeNetwork
 from indiret.retrieval import NetworkRetriever
 
 HONEST = "mAP_without_query"
 JUDGED_AGAIN = 100  # first targets of a second round; the others keep their order
-GONE = ImageError, OSError  # a photo that is broken, or not there any more
 Change = Callable[[Tensor], Tensor]  # of tensors, before they are judged
 _BATCH = 8  # more would not stay in a processor's cache
 
@@ -52,6 +49,15 @@ def precisions(ranked: Sequence[str], query: Query) -> dict[str, float]:
 def best_first(names: Sequence[str], scores: np.ndarray) -> list[str]:
     """Names by falling score, ties by name."""
     return [name for _, name in sorted(zip(-scores, names, strict=True))]
+
+
+def fingerprints(**datasets: RetrievalDataset) -> dict[str, str]:
+    """What data sets are made of, under names such as ``photos of train``."""
+    return {
+        f"{kind} of {name}": value
+        for name, dataset in datasets.items()
+        for kind, value in dataset.fingerprint().items()
+    }
 
 
 def or_reason(rows: Callable[[Keyed], list[Row]]) -> Callable[[Keyed], list[Row]]:

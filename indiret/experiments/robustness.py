@@ -30,7 +30,7 @@ from indiret.evaluation import (
 from indiret.evidence import Evidence
 from indiret.experiments.evaluator import provenance
 from indiret.experiments.query_evaluator import GONE, or_reason, skipped_queries
-from indiret.experiments.records import Row, long_rows, read_stored, values_by
+from indiret.experiments.records import Row, long_rows, read_stored, values_by, weights_hashes
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings
 from indiret.images import Picture, pixel_box
 from indiret.retrieval import Retriever, build_retriever, encode_query
@@ -170,9 +170,9 @@ def run_robustness(
     for landmark in dataset.landmarks:
         asked += [query for query in dataset.queries if query.landmark == landmark][:queries]
     settings = {"methods": list(methods), "queries": len(asked), "others": others}
-    settings |= {"dataset": dataset.name, "data": dataset.manifest_hash()}
-    negatives, gone = _negatives(dataset, others)
-    origin = keep_settings(out / "robustness.json", settings, provenance(dataset))
+    settings |= {"dataset": dataset.name, "weights": weights_hashes(methods)}
+    data, (negatives, gone) = dataset.fingerprint(), _negatives(dataset, others)
+    origin = keep_settings(out / "robustness.json", settings | data, provenance(dataset))
 
     @cache
     def database() -> dict[str, list[Any]]:
@@ -190,6 +190,7 @@ def run_robustness(
         point = [round(value, 4) for value in nested_bootstrap(values)]
         curves.setdefault(factor, {}).setdefault(method, {}).setdefault(measure, []).append(point)
     results = settings | {
+        "data": data,
         "provenance": origin,
         "strengths": {name: list(factor.strengths) for name, factor in FACTORS.items()},
         "labels": {name: factor.label for name, factor in FACTORS.items()},

@@ -7,9 +7,11 @@ once: a study that was killed goes on where it was.
 Chapters: *Hypersphere attention*, *Indicative feedback*.
 """
 
+import hashlib
 import itertools
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +39,7 @@ from indiret.experiments.query_evaluator import (
     Change,
     QueryEvaluator,
     best_first,
+    fingerprints,
     or_reason,
     precisions,
     skipped_queries,
@@ -122,7 +125,8 @@ def run_study(
     other settings, or a part failed.
     """
     settings = records.plain_settings(config)
-    keep_settings(out / "study.json", settings | {"data": train.manifest_hash()})
+    data = fingerprints(train=train, validation=validation)
+    keep_settings(out / "study.json", settings | data)
     train_variants(out, train, validation, config)
     paths = {
         (variant, seed): weights_path(out, variant, seed)
@@ -140,12 +144,12 @@ def run_study(
     for kind in _KINDS:
         if of_kind := [name for name in tried if name.startswith(kind)]:
             schemes[kind] = candidates()[max(of_kind, key=tried.__getitem__)]
-    results: dict[str, Any] = {"config": settings, "provenance": provenance(train)}
+    results: dict[str, Any] = {"config": settings, "data": data, "provenance": provenance(train)}
     results["validation"] = tried
     results["schemes"] = {kind: asdict(scheme) for kind, scheme in schemes.items()}
     for name, dataset in tests.items():
         table = measure_networks(out / name, networks, schemes, dataset, config.explained)
-        results[name] = summarise_study(table)
+        results[name] = summarise_study(table) | {"data": dataset.fingerprint()}
     if clicked:
         results["clicked"] = match_clicked(networks, clicked)
     results["logs"] = {
@@ -199,7 +203,7 @@ def train_variants(
         return BatchSampler(train, encoder, recipe), look
 
     def left(seed: Keyed, out: Path) -> list[str]:
-        return [v for v in config.variants if not weights_path(out, v, seed.value).exists()]
+        return [v for v in config.variants if not _is_whole(weights_path(out, v, seed.value))]
 
     def learn(seed: Keyed, out: Path) -> None:
         sampler, validator = shared()
@@ -213,6 +217,8 @@ def train_variants(
                 shape, train, validation, recipe, path.parent, loader=loader, validator=validator
             )
             record = {"training": asdict(recipe), "provenance": origin, "log": log}
+            if path.is_dir():
+                shutil.rmtree(path)
             save_network(network, path, {key: json.dumps(said) for key, said in record.items()})
 
         with ThreadPoolExecutor(len(left(seed, out))) as side_by_side:
@@ -220,6 +226,14 @@ def train_variants(
 
     seeds = [Keyed(f"seed{number}", number) for number in range(config.seeds)]
     run_all(seeds, out, learn, lambda seed, out: not left(seed, out), "study's seeds")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a network of a study is there with its log; one that is not is trained again."""
+    try:
+        return bool(load_network(path) and json.loads(read_metadata(path)["log"]))
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def measure_networks(
@@ -232,8 +246,15 @@ def measure_networks(
     """A table of every network, ranking and explaining in one round and under every scheme.
 
     The networks encode pictures alike: the tensors of a query are made once for all. ``schemes``
-    are second rounds by name, besides ``"none"``. ``out`` keeps records by query.
+    are second rounds by name, besides ``"none"``. ``out`` keeps records by query. Raises ValueError
+    if they are of other networks, schemes or data.
     """
+    made_of = {
+        "networks": {f"{name}-{seed}": _hash(one) for (name, seed), one in networks.items()},
+        "schemes": {name: asdict(feedback) for name, feedback in schemes.items()},
+        "explained": explained,
+    }
+    keep_settings(out / "measurement.json", made_of | dataset.fingerprint())
     method = NetworkRetriever(next(iter(networks.values())))
 
     @cache
@@ -282,6 +303,14 @@ def _evidence(
 ) -> dict[str, float]:
     found = evaluator.evidence(network, DEFAULT_KIND, change)
     return {name: float(np.nanmean(found[name])) for name in EVIDENCE_MEASURES if name in found}
+
+
+def _hash(network: IndicativeNetwork) -> str:
+    """A short hash of a network's weights; a file's has the hour of its training in it, too."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def query_region(dataset: RetrievalDataset, query: Query, grid: Sequence[int]) -> Tensor | None:

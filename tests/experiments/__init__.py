@@ -1,5 +1,6 @@
 """Experiments are tested with a network that learns within a second."""
 
+from indiret.datasets import RetrievalDataset
 from indiret.network import CONFIGS
 
 SMALL = CONFIGS["base"].replace(
@@ -17,3 +18,15 @@ def record_calls(monkeypatch, module, name):
 
     monkeypatch.setattr(module, name, recording)
     return calls
+
+
+def lose_photo(monkeypatch, name):
+    """Let a photo be gone from now on, for whoever reads it."""
+    original = RetrievalDataset.read
+
+    def read(self, wanted):
+        if wanted == name:
+            raise FileNotFoundError(f"There is no file {name}.jpg.")
+        return original(self, wanted)
+
+    monkeypatch.setattr(RetrievalDataset, "read", read)
