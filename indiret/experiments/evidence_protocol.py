@@ -8,9 +8,9 @@ Chapter: *Ranking and honest evaluation*.
 """
 
 import warnings
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ FRAME = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])  # corners of
 WHOLE = [0.0, 0.0, 1.0, 1.0]
 Measures = dict[str, Any]
 _Array = np.ndarray[Any, Any]
+_Key = TypeVar("_Key")
+_Read = TypeVar("_Read")
 
 
 class EvidencePair(NamedTuple):
@@ -68,6 +70,19 @@ def spread_pairs(
     return found
 
 
+def read_all(
+    names: Iterable[_Key], read: Callable[[_Key], _Read]
+) -> tuple[dict[_Key, _Read], dict[_Key, str]]:
+    """What is read by each name, and why not where a photo is broken or gone."""
+    found, gone = dict[_Key, _Read](), dict[_Key, str]()
+    for name in names:
+        try:
+            found[name] = read(name)
+        except GONE as error:
+            gone[name] = str(error)
+    return found, gone
+
+
 def measure_evidence(
     retriever: Retriever, dataset: RetrievalDataset, database: IndexedDatabase
 ) -> dict[str, Measures]:
@@ -85,13 +100,10 @@ def measure_evidence(
     by_query = spread_pairs(dataset, database.features, explained=None)
     network, kinds = retriever.tensor_network, retriever.evidence_kinds
     random = torch.Generator().manual_seed(0)
-    asked, encoded = list[Query](), dict[str, Any]()
-    for query in (pairs[0].query for pairs in by_query.values()):
-        try:
-            encoded[query.name] = encode_query(retriever, dataset, query)
-            asked.append(query)
-        except GONE as error:
-            database.skipped[query.image] = str(error)
+    queries = {name: pairs[0].query for name, pairs in by_query.items()}
+    encoded, gone = read_all(queries, lambda name: encode_query(retriever, dataset, queries[name]))
+    database.skipped |= {queries[name].image: why for name, why in gone.items()}
+    asked = [queries[name] for name in encoded]
     figures: dict[str, dict[tuple[str, str, int], Measures]] = {}
 
     def add(kind: str, pairs: Sequence[EvidencePair], rows: Iterable[Measures]) -> None:
@@ -100,16 +112,16 @@ def measure_evidence(
             figures.setdefault(kind, {}).setdefault(key, {}).update(row)
 
     for query in tqdm(asked, desc="explaining", unit="query", disable=None):
-        pairs = by_query[query.name]
+        pairs, asking = by_query[query.name], encoded[query.name]
         targets = [database.features[pair.name] for pair in pairs]
-        evidence = _explanations(retriever, encoded[query.name], targets, kinds)
+        evidence = _explanations(retriever, asking, targets, kinds)
         matches = cache(partial(pair_matches, dataset, query))
         for kind, found in evidence.items():
             named = zip(pairs, found, strict=True)
             add(kind, pairs, [_patch_match(e, matches(p.name, e.pairs.shape)) for p, e in named])
         if negative := _other_landmark(asked, query):
-            some, other = kinds[:1] if network else kinds, encoded[negative.name]
-            others = _explanations(retriever, other, targets, some)
+            some = kinds[:1] if network else kinds
+            others = _explanations(retriever, encoded[negative.name], targets, some)
             evidence |= {kind + OTHER: found for kind, found in others.items()}
         maps = {kind: [e.target_map.numpy() for e in found] for kind, found in evidence.items()}
         rois, grids = [pair.roi for pair in pairs], [drawn.shape for drawn in maps[kinds[0]]]
@@ -120,7 +132,7 @@ def measure_evidence(
             "ceiling: RoI on the grid": list(map(evaluation.average_to_grid, rois, grids)),
         }
         if network:
-            tensor = network.correlate(encoded[query.name], targets)
+            tensor = network.correlate(asking, targets)
             noise = torch.rand(len(pairs), *grids[0], generator=random)
             maps["raw tensor, maximum"] = list(tensor.mean(1).amax((3, 4)).numpy())
             maps["random"] = list(noise.numpy())
@@ -132,7 +144,6 @@ def measure_evidence(
         for kind, drawn in maps.items():
             add(kind, pairs, map(localisation, drawn, rois))
         if retriever.transfers_points:
-            asking = encoded[query.name]
             corners = [retriever.transfer_points(asking, one, FRAME) for one in targets]
             boxes = {kinds[0]: list(map(box_around, corners)), "all ones": [WHOLE] * len(pairs)}
             for kind, around in boxes.items():

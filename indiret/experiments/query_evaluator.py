@@ -60,17 +60,13 @@ def fingerprints(**datasets: RetrievalDataset) -> dict[str, str]:
     }
 
 
-def or_reason(rows: Callable[[Keyed], list[Row]]) -> Callable[[Keyed], list[Row]]:
+def rows_or_reason(rows: Callable[[Keyed], list[Row]], one: Keyed) -> list[Row]:
     """The rows of a query, or one that says why not if its photo is gone."""
-
-    def rows_or_reason(one: Keyed) -> list[Row]:
-        try:
-            return rows(one)
-        except GONE as error:
-            place = {"landmark": one.value.landmark, "query": one.value.name, "seed": 0}
-            return long_rows({"skipped": 1.0}, reason=str(error), **place)
-
-    return rows_or_reason
+    try:
+        return rows(one)
+    except GONE as error:
+        place = {"landmark": one.value.landmark, "query": one.value.name, "seed": 0}
+        return long_rows({"skipped": 1.0}, reason=str(error), **place)
 
 
 def skipped_queries(table: DataFrame) -> dict[str, str]:
@@ -130,6 +126,10 @@ class QueryEvaluator:
             tensor = self.tensor(names[at : at + _BATCH])
             margins.append(network.margin(change(tensor) if change else tensor))
         return torch.cat(margins).double().cpu().numpy()
+
+    def ranked(self, network: IndicativeNetwork, names: Sequence[str]) -> list[str]:
+        """The names, best first, ties by name."""
+        return best_first(names, self.scores(network, names))
 
     def second_round(
         self,

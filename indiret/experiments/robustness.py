@@ -29,7 +29,8 @@ from indiret.evaluation import (
 )
 from indiret.evidence import Evidence
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.query_evaluator import GONE, or_reason, skipped_queries
+from indiret.experiments.evidence_protocol import read_all
+from indiret.experiments.query_evaluator import rows_or_reason, skipped_queries
 from indiret.experiments.records import Row, long_rows, read_stored, values_by, weights_hashes
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings
 from indiret.images import Picture, pixel_box
@@ -183,7 +184,7 @@ def run_robustness(
         return _measure(one.value, dataset, found, database(), ground)
 
     configs = [Keyed(query.name, query) for query in asked]
-    table = collect_rows("robustness", configs, or_reason(rows), out)
+    table = collect_rows("robustness", configs, partial(rows_or_reason, rows), out)
     curves: dict[str, Any] = {}
     cells = values_by(table, "factor", "variant", "measure", "strength")
     for (factor, method, measure, _), values in cells.items():
@@ -208,15 +209,11 @@ def _negatives(dataset: RetrievalDataset, count: int) -> tuple[list[Picture], di
     """Photos that no query names, and why some of them cannot be read."""
     named = held_out_images(dataset.queries, "landmark")
     names = [name for name in dataset.images if name not in named]
-    found, gone = list[Picture](), dict[str, str]()
-    for at in np.unique(np.linspace(0, len(names) - 1, count).round().astype(int)) if names else ():
-        try:
-            found.append(dataset.read(names[at]))
-        except GONE as error:
-            gone[names[at]] = str(error)
+    spread = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))
+    found, gone = read_all([names[at] for at in spread if names], dataset.read)
     if not found:
         raise ValueError(f"No photo of {dataset.name} shows something other than its landmarks.")
-    return found, gone
+    return list(found.values()), gone
 
 
 def _measure(

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from pandas import DataFrame
+from safetensors.torch import save
 from torch import Tensor
 
 from indiret.attention import MASKS
@@ -38,10 +39,9 @@ from indiret.experiments.query_evaluator import (
     HONEST,
     Change,
     QueryEvaluator,
-    best_first,
     fingerprints,
-    or_reason,
     precisions,
+    rows_or_reason,
     skipped_queries,
 )
 from indiret.experiments.records import DATA, Record, Row, long_rows, rounded_interval
@@ -270,10 +270,7 @@ def measure_networks(
 
         def measured(key: tuple[str, int]) -> list[Row]:
             """Of one network: one round, and a second one by every scheme."""
-            network, ranked = (
-                networks[key],
-                best_first(names, evaluator.scores(networks[key], names)),
-            )
+            network, ranked = networks[key], evaluator.ranked(networks[key], names)
             measures = {"none": precisions(ranked, query) | _evidence(evaluator, network)}
             for name, feedback in schemes.items():
                 oracle = region if name.startswith("oracle") else None
@@ -295,7 +292,7 @@ def measure_networks(
             return list(itertools.chain(*threads.map(measured, networks)))
 
     queries = [Keyed(query.name, query) for query in dataset.queries]
-    return collect_rows(f"measuring {out.name}", queries, or_reason(rows), out)
+    return collect_rows(f"measuring {out.name}", queries, partial(rows_or_reason, rows), out)
 
 
 def _evidence(
@@ -306,11 +303,8 @@ def _evidence(
 
 
 def _hash(network: IndicativeNetwork) -> str:
-    """A short hash of a network's weights; a file's has the hour of its training in it, too."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode() + tensor.numpy().tobytes())
-    return digest.hexdigest()[:16]
+    """Of its weights alone: its file has the hour of its training in it, too."""
+    return hashlib.sha256(save(network.state_dict())).hexdigest()[:16]
 
 
 def query_region(dataset: RetrievalDataset, query: Query, grid: Sequence[int]) -> Tensor | None:

@@ -96,14 +96,14 @@ def test_a_fold_is_measured_as_the_library_does(audited):
     features = index_database(retriever, audited).features
     names, query = list(audited.images), audited.queries[0]
     asked = QueryEvaluator(retriever, audited, query, features.__getitem__)
-    scores = asked.scores(retriever.network, names)
-    found = fold_precisions(names, scores, query, frozenset(names))
+    ours = asked.ranked(retriever.network, names)
+    found = fold_precisions(ours, query, frozenset(names))
     ranked = {query.name: [hit.name for hit in rank(retriever, [query], audited)[query.name]]}
     for measure, without in (("mAP", False), ("mAP_without_query", True)):
         wanted = mean_average_precision(ranked, [query], exclude_query=without)
         for prefix in ("", "fold_"):  # here the fold's own database is the whole one
             assert found[prefix + measure] == pytest.approx(wanted, abs=1e-5)
-    alone = fold_precisions(names, scores, query, query.positives)
+    alone = fold_precisions(ours, query, query.positives)
     assert alone["fold_mAP"] == 1 > alone["mAP"]
 
 
