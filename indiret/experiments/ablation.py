@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +84,18 @@ def run_ablation(
     settings = {"rows": {name: asdict(config) for name, config in rows.items()}, "steps": steps}
     data = fingerprints(train=train, validation=validation)
     origin = keep_settings(out / "ablation.json", settings | data, provenance(train))
-    samplers: dict[NetworkConfig, BatchSampler] = {}
+    recipe = TrainingConfig(steps=steps, validate_every=-(-steps // 2))
 
-    def loader(config: NetworkConfig, recipe: TrainingConfig) -> PairLoader | None:
+    @lru_cache(maxsize=1)  # 0.1 GB each
+    def sampler(config: NetworkConfig) -> BatchSampler:
+        return BatchSampler(train, build_network(config), recipe)
+
+    def loader(config: NetworkConfig, seed: int) -> PairLoader | None:
         """Pairs of one order for all rows; None where patches are encoded by what is fitted."""
         if initial_metric_state(config.metrics, 12):
             return None
-        alike = config.replace(
-            name="", architecture=QUICK.architecture, conv=QUICK.conv, width=QUICK.width
-        )
-        if alike not in samplers:
-            samplers.clear()  # 0.1 GB each
-            samplers[alike] = BatchSampler(train, build_network(alike), replace(recipe, seed=0))
-        return PairLoader(samplers[alike], first=recipe.seed * steps)
+        same = {name: getattr(QUICK, name) for name in ("architecture", "conv", "width")}
+        return PairLoader(sampler(config.replace(name="", **same)), first=seed * steps)
 
     def measure(one: Keyed) -> list[Row]:
         if one.key == COSTS:
@@ -104,11 +103,10 @@ def run_ablation(
             place = {"landmark": "", "query": "", "seed": 0}
             return [r for n, cost in spent.items() for r in long_rows(cost, variant=n, **place)]
         row, seed = one.value
-        config = rows[row]
-        recipe = TrainingConfig(steps=steps, validate_every=-(-steps // 2), seed=seed)
+        config, own = rows[row], replace(recipe, seed=seed)
         choosing = replace(validation, queries=validation.queries[::3])
         asked = [query for query in validation.queries if query not in choosing.queries]
-        network, _ = fit(config, train, choosing, recipe, loader=loader(config, recipe))
+        network, _ = fit(config, train, choosing, own, loader=loader(config, seed))
         place = {"variant": row, "seed": seed}
         found = long_rows({"parameters": parameter_count(network)}, landmark="", query="", **place)
         networks = {row: network}
