@@ -77,6 +77,11 @@ def keyed_values(rows: pd.DataFrame) -> Values:
     return {(landmark, query, int(seed)): float(x) for landmark, query, seed, x in columns}
 
 
+def values_by(table: pd.DataFrame, *columns: str) -> dict[Any, Values]:
+    """The values of rows by what stands in some columns, in the rows' order."""
+    return {key: keyed_values(rows) for key, rows in table.groupby(list(columns), sort=False)}
+
+
 def rounded_interval(values: Values, other: Values | None = None) -> dict[str, float]:
     """`nested_bootstrap` for a file: mean, low and high to five digits."""
     return {k: round(v, 5) for k, v in nested_bootstrap(values, other)._asdict().items()}
