@@ -17,7 +17,7 @@ import pandas as pd
 from pydantic import ConfigDict, FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict
 
-from indiret.checkpoints import write_atomically
+from indiret.checkpoints import write_atomically, write_json
 from indiret.datasets.files import MAX_JSON, read_json, read_text
 from indiret.evaluation import TITLES, Interval, nested_bootstrap
 
@@ -103,6 +103,14 @@ def what_changed(made: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     'photos, regions'
     """
     return ", ".join(name for name in here if name not in made or made[name] != here[name])
+
+
+def write_results(out: Path, results: Record) -> Record:
+    """Write down and return what an experiment found, in its folder."""
+    if (out / "results.json").is_dir():
+        set_aside(out / "results.json")
+    write_json(out / "results.json", results)
+    return results
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
