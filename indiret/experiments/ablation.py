@@ -19,12 +19,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from indiret.checkpoints import write_json
 from indiret.datasets import RetrievalDataset
 from indiret.experiments import records
 from indiret.experiments.audit import QUICK
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.query_evaluator import HONEST, fingerprints, precisions
+from indiret.experiments.query_evaluator import HONEST, precisions
 from indiret.experiments.records import Record, Row, long_rows, rounded_interval
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings
 from indiret.metrics import initial_metric_state
@@ -82,7 +81,7 @@ def run_ablation(
     if seeds < 1:
         raise ValueError(f"seeds={seeds} is not at least 1.")
     settings = {"rows": {name: asdict(config) for name, config in rows.items()}, "steps": steps}
-    data = fingerprints(train=train, validation=validation)
+    data = {"validation": validation.fingerprint()}
     origin = keep_settings(out / "ablation.json", settings | data, provenance(train))
     recipe = TrainingConfig(steps=steps, validate_every=-(-steps // 2))
 
@@ -140,10 +139,9 @@ def run_ablation(
         summary[name] |= of_network(own, "parameters", *MILLISECONDS)
         summary[name]["parameters"] = int(summary[name]["parameters"])
     asked = len({query for _, query, _ in base})
-    results = {"steps": steps, "seeds": seeds, "rows": summary, "queries": asked, "data": data}
-    results |= {"paper-base": of_network("paper-base", *MILLISECONDS), "provenance": origin}
-    write_json(out / "results.json", results)
-    return results
+    results = {"steps": steps, "seeds": seeds, "rows": summary, "queries": asked}
+    results |= {"paper-base": of_network("paper-base", *MILLISECONDS), "provenance": origin | data}
+    return records.write_results(out, results)
 
 
 stored_ablation = partial(records.read_stored, "ablation")  # what the book reports

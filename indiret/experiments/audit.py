@@ -28,7 +28,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from pandas import DataFrame
 
-from indiret.checkpoints import write_json
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import (
     Fold,
@@ -41,7 +40,7 @@ from indiret.evaluation import (
 from indiret.experiments import records
 from indiret.experiments.evaluator import provenance
 from indiret.experiments.evidence_protocol import read_all
-from indiret.experiments.query_evaluator import HONEST, QueryEvaluator, fingerprints, precisions
+from indiret.experiments.query_evaluator import HONEST, QueryEvaluator, precisions
 from indiret.experiments.records import long_rows, rounded_interval
 from indiret.experiments.runner import collect_rows, keep_settings
 from indiret.network import CONFIGS, IndicativeNetwork, NetworkConfig, build_network
@@ -253,7 +252,7 @@ def run_audit(
         one for seed in range(config.seeds) for one in arrange(dataset, config.folds, seed)
     ]
     settings = records.plain_settings(config)
-    data = fingerprints(test=dataset, validation=validation)
+    data = {"validation": validation.fingerprint()}
     origin = keep_settings(out / "audit.json", settings | data, provenance(dataset))
 
     @cache
@@ -299,10 +298,8 @@ def run_audit(
         return found
 
     table = collect_rows("audit", trainings, rows, out)
-    results = {"config": settings, "data": data, "provenance": origin}
-    results |= {"skipped": dict(dataset.skipped), **summarise_audit(table)}
-    write_json(out / "results.json", results)
-    return results
+    results = {"config": settings, "provenance": origin | data, **summarise_audit(table)}
+    return records.write_results(out, results | {"skipped": dict(dataset.skipped)})
 
 
 def summarise_audit(table: DataFrame) -> dict[str, Any]:

@@ -51,15 +51,6 @@ def best_first(names: Sequence[str], scores: np.ndarray) -> list[str]:
     return [name for _, name in sorted(zip(-scores, names, strict=True))]
 
 
-def fingerprints(**datasets: RetrievalDataset) -> dict[str, str]:
-    """What data sets are made of, under names such as ``photos of train``."""
-    return {
-        f"{kind} of {name}": value
-        for name, dataset in datasets.items()
-        for kind, value in dataset.fingerprint().items()
-    }
-
-
 def rows_or_reason(rows: Callable[[Keyed], list[Row]], one: Keyed) -> list[Row]:
     """The rows of a query, or one that says why not if its photo is gone."""
     try:

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indiret.checkpoints import write_json
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import (
     NO_MATCH,
@@ -31,7 +30,7 @@ from indiret.evidence import Evidence
 from indiret.experiments.evaluator import provenance
 from indiret.experiments.evidence_protocol import read_all
 from indiret.experiments.query_evaluator import rows_or_reason, skipped_queries
-from indiret.experiments.records import Row, long_rows, read_stored, values_by, weights_hashes
+from indiret.experiments.records import Row, long_rows, read_stored, values_by, write_results
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings
 from indiret.images import Picture, pixel_box
 from indiret.retrieval import Retriever, build_retriever, encode_query
@@ -171,9 +170,10 @@ def run_robustness(
     for landmark in dataset.landmarks:
         asked += [query for query in dataset.queries if query.landmark == landmark][:queries]
     settings = {"methods": list(methods), "queries": len(asked), "others": others}
-    settings |= {"dataset": dataset.name, "weights": weights_hashes(methods)}
-    data, (negatives, gone) = dataset.fingerprint(), _negatives(dataset, others)
-    origin = keep_settings(out / "robustness.json", settings | data, provenance(dataset))
+    settings |= {"dataset": dataset.name}
+    negatives, gone = _negatives(dataset, others)
+    made_of = provenance(dataset, ",".join(methods))
+    origin = keep_settings(out / "robustness.json", settings, made_of)
 
     @cache
     def database() -> dict[str, list[Any]]:
@@ -191,15 +191,13 @@ def run_robustness(
         point = [round(value, 4) for value in nested_bootstrap(values)]
         curves.setdefault(factor, {}).setdefault(method, {}).setdefault(measure, []).append(point)
     results = settings | {
-        "data": data,
         "provenance": origin,
         "strengths": {name: list(factor.strengths) for name, factor in FACTORS.items()},
         "labels": {name: factor.label for name, factor in FACTORS.items()},
         "curves": curves,
         "skipped": gone | skipped_queries(table),
     }
-    write_json(out / "results.json", results)
-    return results
+    return write_results(out, results)
 
 
 stored_robustness = partial(read_stored, "robustness")  # what the book reports

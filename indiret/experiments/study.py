@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from indiret.attention import MASKS
-from indiret.checkpoints import load_network, read_metadata, save_network, write_json
+from indiret.checkpoints import load_network, read_metadata, save_network
 from indiret.datasets import ClickedPair, Query, RetrievalDataset
 from indiret.evaluation import average_to_grid, point_match_accuracy, strongest_targets
 from indiret.evidence import DEFAULT_KIND
@@ -39,7 +38,6 @@ from indiret.experiments.query_evaluator import (
     HONEST,
     Change,
     QueryEvaluator,
-    fingerprints,
     precisions,
     rows_or_reason,
     skipped_queries,
@@ -125,8 +123,8 @@ def run_study(
     other settings, or a part failed.
     """
     settings = records.plain_settings(config)
-    data = fingerprints(train=train, validation=validation)
-    keep_settings(out / "study.json", settings | data)
+    data = {"validation": validation.fingerprint()}
+    origin = keep_settings(out / "study.json", settings | data, provenance(train))
     train_variants(out, train, validation, config)
     paths = {
         (variant, seed): weights_path(out, variant, seed)
@@ -144,7 +142,7 @@ def run_study(
     for kind in _KINDS:
         if of_kind := [name for name in tried if name.startswith(kind)]:
             schemes[kind] = candidates()[max(of_kind, key=tried.__getitem__)]
-    results: dict[str, Any] = {"config": settings, "data": data, "provenance": provenance(train)}
+    results: dict[str, Any] = {"config": settings, "provenance": origin | data}
     results["validation"] = tried
     results["schemes"] = {kind: asdict(scheme) for kind, scheme in schemes.items()}
     for name, dataset in tests.items():
@@ -156,8 +154,7 @@ def run_study(
         f"{variant}-{seed}": json.loads(read_metadata(path)["log"])
         for (variant, seed), path in paths.items()
     }
-    write_json(out / "results.json", results)
-    return results
+    return records.write_results(out, results)
 
 
 stored_results = partial(records.read_stored, "study")  # what the book reports
@@ -217,8 +214,7 @@ def train_variants(
                 shape, train, validation, recipe, path.parent, loader=loader, validator=validator
             )
             record = {"training": asdict(recipe), "provenance": origin, "log": log}
-            if path.is_dir():
-                shutil.rmtree(path)
+            records.set_aside(path)
             save_network(network, path, {key: json.dumps(said) for key, said in record.items()})
 
         with ThreadPoolExecutor(len(left(seed, out))) as side_by_side:
@@ -254,7 +250,7 @@ def measure_networks(
         "schemes": {name: asdict(feedback) for name, feedback in schemes.items()},
         "explained": explained,
     }
-    keep_settings(out / "measurement.json", made_of | dataset.fingerprint())
+    keep_settings(out / "measurement.json", made_of, provenance(dataset))
     method = NetworkRetriever(next(iter(networks.values())))
 
     @cache

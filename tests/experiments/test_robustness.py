@@ -126,7 +126,7 @@ def test_a_killed_run_goes_on(finished, town, monkeypatch):
     measured = record_calls(monkeypatch, robustness, "_measure")
     assert run_robustness(out, town, METHODS, others=3) == results
     assert [query for query, *_ in measured] == [town.queries[1]]
-    with pytest.raises(ValueError, match="another robustness: other settings"):
+    with pytest.raises(ValueError, match="another robustness: what differs is others"):
         run_robustness(out, town, METHODS, others=2)
 
 
