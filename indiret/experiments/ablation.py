@@ -7,12 +7,11 @@ the others. Rows that are finished are written down at once: a table that was ki
 Chapter: *Ranking and honest evaluation*.
 """
 
-import json
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from indiret.checkpoints import write_json
 from indiret.datasets import RetrievalDataset
 from indiret.experiments import records
 from indiret.experiments.audit import QUICK
@@ -36,6 +34,8 @@ from indiret.training import PAPER_RECIPE, TrainingConfig, fit
 
 _PAPER = CONFIGS["paper-base"].metrics
 REFERENCE = "reference"
+COSTS = "costs"  # the key of what networks need
+MILLISECONDS = ("ms_per_photo", "ms_per_step")
 KEPT = "aspect kept when asked"  # the reference's weights again: training needs equal grids
 ABLATIONS: dict[str, NetworkConfig] = {
     REFERENCE: QUICK,
@@ -81,29 +81,31 @@ def run_ablation(
     if seeds < 1:
         raise ValueError(f"seeds={seeds} is not at least 1.")
     settings = {"rows": {name: asdict(config) for name, config in rows.items()}, "steps": steps}
-    own = {"data": train.manifest_hash()}
-    origin = keep_settings(out / "ablation.json", settings | own, provenance(train))
-    samplers: dict[NetworkConfig, BatchSampler] = {}
+    data = {"validation": validation.fingerprint()}
+    origin = keep_settings(out / "ablation.json", settings | data, provenance(train))
+    recipe = TrainingConfig(steps=steps, validate_every=-(-steps // 2))
 
-    def loader(config: NetworkConfig, recipe: TrainingConfig) -> PairLoader | None:
+    @lru_cache(maxsize=1)  # 0.1 GB each
+    def sampler(config: NetworkConfig) -> BatchSampler:
+        return BatchSampler(train, build_network(config), recipe)
+
+    def loader(config: NetworkConfig, seed: int) -> PairLoader | None:
         """Pairs of one order for all rows; None where patches are encoded by what is fitted."""
         if initial_metric_state(config.metrics, 12):
             return None
-        alike = config.replace(
-            name="", architecture=QUICK.architecture, conv=QUICK.conv, width=QUICK.width
-        )
-        if alike not in samplers:
-            samplers.clear()  # 0.1 GB each
-            samplers[alike] = BatchSampler(train, build_network(alike), replace(recipe, seed=0))
-        return PairLoader(samplers[alike], first=recipe.seed * steps)
+        same = {name: getattr(QUICK, name) for name in ("architecture", "conv", "width")}
+        return PairLoader(sampler(config.replace(name="", **same)), first=seed * steps)
 
     def measure(one: Keyed) -> list[Row]:
+        if one.key == COSTS:
+            spent = row_costs({**rows, "paper-base": CONFIGS["paper-base"]}, train)
+            place = {"landmark": "", "query": "", "seed": 0}
+            return [r for n, cost in spent.items() for r in long_rows(cost, variant=n, **place)]
         row, seed = one.value
-        config = rows[row]
-        recipe = TrainingConfig(steps=steps, validate_every=-(-steps // 2), seed=seed)
+        config, own = rows[row], replace(recipe, seed=seed)
         choosing = replace(validation, queries=validation.queries[::3])
         asked = [query for query in validation.queries if query not in choosing.queries]
-        network, _ = fit(config, train, choosing, recipe, loader=loader(config, recipe))
+        network, _ = fit(config, train, choosing, own, loader=loader(config, seed))
         place = {"variant": row, "seed": seed}
         found = long_rows({"parameters": parameter_count(network)}, landmark="", query="", **place)
         networks = {row: network}
@@ -123,24 +125,23 @@ def run_ablation(
         for seed in range(seeds)
         for name in rows
     ]
+    todo.append(Keyed(COSTS, None))
     values = records.values_by(collect_rows("ablation", todo, measure, out), "variant", "measure")
-    costs = out / "costs.json"
-    if not costs.exists():
-        write_json(costs, row_costs({**rows, "paper-base": CONFIGS["paper-base"]}, train))
-    spent: dict[str, Record] = json.loads(costs.read_text())
+
+    def of_network(name: str, *measures: str) -> Record:
+        return {measure: values[name, measure]["", "", 0] for measure in measures}
+
     base = values[REFERENCE, HONEST]
     summary: dict[str, Record] = {}
     for name in [*rows, KEPT]:
-        own_name = REFERENCE if name == KEPT else name
-        found = values[name, HONEST]
-        (count, *_) = values[own_name, "parameters"].values()
+        own, found = REFERENCE if name == KEPT else name, values[name, HONEST]
         summary[name] = {"mAP": rounded_interval(found), "gain": rounded_interval(found, base)}
-        summary[name] |= {"parameters": int(count), **spent[own_name]}
+        summary[name] |= of_network(own, "parameters", *MILLISECONDS)
+        summary[name]["parameters"] = int(summary[name]["parameters"])
     asked = len({query for _, query, _ in base})
     results = {"steps": steps, "seeds": seeds, "rows": summary, "queries": asked}
-    results |= {"paper-base": spent["paper-base"], "provenance": origin}
-    write_json(out / "results.json", results)
-    return results
+    results |= {"paper-base": of_network("paper-base", *MILLISECONDS), "provenance": origin | data}
+    return records.write_results(out, results)
 
 
 stored_ablation = partial(records.read_stored, "ablation")  # what the book reports
@@ -176,7 +177,7 @@ def row_costs(
     finally:
         torch.set_num_threads(threads)
     least = {name: 1000 * np.min(times[1:], axis=0) for name, times in spent.items()}
-    kinds = ("ms_per_photo", "ms_per_step")
     return {
-        name: dict(zip(kinds, both.round(1).tolist(), strict=True)) for name, both in least.items()
+        name: dict(zip(MILLISECONDS, both.round(1).tolist(), strict=True))
+        for name, both in least.items()
     }

@@ -28,7 +28,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from pandas import DataFrame
 
-from indiret.checkpoints import write_json
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import (
     Fold,
@@ -40,8 +39,9 @@ from indiret.evaluation import (
 )
 from indiret.experiments import records
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.query_evaluator import HONEST, QueryEvaluator, best_first, precisions
-from indiret.experiments.records import Record, long_rows, rounded_interval
+from indiret.experiments.evidence_protocol import read_all
+from indiret.experiments.query_evaluator import HONEST, QueryEvaluator, precisions
+from indiret.experiments.records import long_rows, rounded_interval
 from indiret.experiments.runner import collect_rows, keep_settings
 from indiret.network import CONFIGS, IndicativeNetwork, NetworkConfig, build_network
 from indiret.pairs import BatchSampler, PairLoader
@@ -175,10 +175,7 @@ def _narrowed(query: Query, looked_for: frozenset[str]) -> Query:
 def _lend(
     data: RetrievalDataset, whole: RetrievalDataset, photos: Mapping[str, Sequence[str]]
 ) -> RetrievalDataset:
-    """The data with a query for each of more landmarks: its first photo, which all of them answer.
-
-    The photos are of ``whole``.
-    """
+    """The data with more landmarks: a query for each, its first photo, which all of them answer."""
     more = (Query(f"{k}_lent", names[0], None, k, frozenset(names)) for k, names in photos.items())
     images = {name: whole.path(name) for names in photos.values() for name in names}
     return replace(data, queries=(*data.queries, *more), images={**data.images, **images})
@@ -204,22 +201,32 @@ def _fold_database(
 
 
 def fold_precisions(
-    names: Sequence[str], scores: np.ndarray, query: Query, nearby: frozenset[str]
+    ranked: Sequence[str], query: Query, nearby: frozenset[str]
 ) -> dict[str, float]:
     """`AUDIT_MEASURES` of a query; those of the fold rank only ``nearby`` photos."""
-    ranked = best_first(names, scores)
-    found: dict[str, float] = {}
-    for prefix, names in (("", ranked), ("fold_", [one for one in ranked if one in nearby])):
-        values = precisions(names, query)
-        found |= {prefix + name: round(values[name], 5) for name in ("mAP", HONEST)}
-    return found
+    lists = {"": ranked, "fold_": [name for name in ranked if name in nearby]}
+    values = {prefix: precisions(names, query) for prefix, names in lists.items()}
+    return {p + m: round(found[m], 5) for p, found in values.items() for m in ("mAP", HONEST)}
+
+
+def _readable(dataset: RetrievalDataset) -> RetrievalDataset:
+    """Without the photos that are broken or gone, which ``skipped`` names."""
+    photos = {**dataset.images, **dataset.query_images}
+    known, gone = read_all(photos, lambda name: dataset.read(name).shape)
+    images, asking = (
+        {name: path for name, path in paths.items() if name in known}
+        for paths in (dataset.images, dataset.query_images)
+    )
+    queries = tuple(one.among(images.keys()) for one in dataset.queries if one.image in known)
+    skipped = (*dataset.skipped, *gone.items())
+    return replace(dataset, images=images, queries=queries, query_images=asking, skipped=skipped)
 
 
 class _WatchingValidator(NetworkValidator):
     """Chooses by validation, and notes how the test queries stand at the same steps."""
 
-    measure: Callable[[IndicativeNetwork], Record]
-    looks: list[tuple[float, Record]]  # validation mAP, and the test's measures
+    measure: Callable[[IndicativeNetwork], DataFrame]
+    looks: list[tuple[float, DataFrame]]  # validation mAP, and the test's measures by query
 
     def mean_average_precision(self, model: IndicativeNetwork) -> float:
         validation = super().mean_average_precision(model)
@@ -237,15 +244,16 @@ def run_audit(
 
     The queries of ``dataset`` are asked, and from its photos the networks learn; by ``validation``,
     other landmarks, every network's best step is chosen. ``out`` keeps records by training, and
-    ``results.json`` with what is returned: `summarise_audit`, settings and provenance. Raises
-    ValueError if ``out`` has an audit of other settings or data.
+    ``results.json`` with what is returned: `summarise_audit`, settings, provenance and what was
+    ``skipped``. Raises ValueError if ``out`` has an audit of other settings or data.
     """
+    dataset = _readable(dataset)
     trainings = [
         one for seed in range(config.seeds) for one in arrange(dataset, config.folds, seed)
     ]
     settings = records.plain_settings(config)
-    own = {"data": dataset.manifest_hash(), "dataset": dataset.name}
-    origin = keep_settings(out / "audit.json", settings | own, provenance(dataset))
+    data = {"validation": validation.fingerprint()}
+    origin = keep_settings(out / "audit.json", settings | data, provenance(dataset))
 
     @cache
     def shared() -> tuple[BatchSampler, _WatchingValidator, dict[str, QueryEvaluator], list[str]]:
@@ -264,12 +272,12 @@ def run_audit(
         """Of the step that validation chooses, of the best on the test, and what it took."""
         sampler, validator, evaluators, names = shared()
 
-        def measure(network: IndicativeNetwork) -> Record:
-            scores = {q.name: evaluators[q.name].scores(network, names) for q in training.test}
-            return {
-                query.name: fold_precisions(names, scores[query.name], query, training.nearby)
-                for query in training.test
-            }
+        def measure(network: IndicativeNetwork) -> DataFrame:
+            found = {}
+            for query in training.test:
+                ranked = evaluators[query.name].ranked(network, names)
+                found[query.name] = fold_precisions(ranked, query, training.nearby)
+            return DataFrame(found).T
 
         validator.measure, validator.looks = measure, []
         loader = PairLoader(sampler.only(training.train), first=training.seed * config.steps)
@@ -277,25 +285,21 @@ def run_audit(
         _, log = fit(
             config.network, training.train, validation, recipe, loader=loader, validator=validator
         )
-        chosen = max(validator.looks, key=lambda look: look[0])[1]
-        best = max(
-            (tested for _, tested in validator.looks),
-            key=lambda tested: float(np.mean([values[HONEST] for values in tested.values()])),
-        )
+        _, chosen = max(validator.looks, key=lambda look: look[0])
+        _, best = max(validator.looks, key=lambda look: look[1][HONEST].mean())
         place = {"variant": training.arrangement, "seed": training.seed}
         shown = loader.sampler.landmarks
-        counts: Record = {"landmarks": len(shown), "photos": sum(map(len, shown))}
-        counts["seconds"] = log[-1]["seconds"]
+        photos, seconds = sum(map(len, shown)), log[-1]["seconds"]
+        counts = {"landmarks": len(shown), "photos": photos, "seconds": seconds}
         found = long_rows(counts, landmark="", query="", **place)
         for query in training.test:
-            measures = chosen[query.name] | {BEST_EPOCH: best[query.name][HONEST]}
+            measures = chosen.loc[query.name].to_dict() | {BEST_EPOCH: best[HONEST][query.name]}
             found += long_rows(measures, landmark=query.landmark, query=query.name, **place)
         return found
 
     table = collect_rows("audit", trainings, rows, out)
-    results = {"config": settings, "provenance": origin, **summarise_audit(table)}
-    write_json(out / "results.json", results)
-    return results
+    results = {"config": settings, "provenance": origin | data, **summarise_audit(table)}
+    return records.write_results(out, results | {"skipped": dict(dataset.skipped)})
 
 
 def summarise_audit(table: DataFrame) -> dict[str, Any]:

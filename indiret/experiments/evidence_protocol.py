@@ -7,9 +7,10 @@ ceilings.
 Chapter: *Ranking and honest evaluation*.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,10 +21,11 @@ from tqdm import tqdm
 from indiret import evaluation
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evidence import KINDS, Evidence, deletion, explain
-from indiret.images import image_size, pixel_box
+from indiret.images import ImageError, image_size, pixel_box
 from indiret.retrieval import IndexedDatabase, Retriever, encode_query
 
 SIGMA = 0.8  # of the centre Gaussian, the best Otsu IoU on Toytown's validation pictures
+GONE = ImageError, OSError  # a photo that is broken, or not there any more
 EXPLAINED = 4  # positives of a query, evenly spread, whose evidence is measured
 OTHER = ", other landmark"  # ends the name of the row that explains pairs that do not match
 WITH_INTERVAL = ("mIoU", "otsu_iou", "pixel_auc", "patch_match", "box_iou", "deletion")
@@ -31,6 +33,8 @@ FRAME = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])  # corners of
 WHOLE = [0.0, 0.0, 1.0, 1.0]
 Measures = dict[str, Any]
 _Array = np.ndarray[Any, Any]
+_Key = TypeVar("_Key")
+_Read = TypeVar("_Read")
 
 
 class EvidencePair(NamedTuple):
@@ -40,10 +44,14 @@ class EvidencePair(NamedTuple):
 
 
 def evidence_pairs(dataset: RetrievalDataset) -> Iterator[EvidencePair]:
-    """Every (query, other positive with a RoI), in order."""
+    """Every (query, other positive with a RoI), in order; photos that are gone with a warning."""
     for query in dataset.queries:
-        for name in sorted(query.positives - {query.image}):
-            roi = dataset.roi(name, query.landmark) if name in dataset.images else None
+        for name in sorted((query.positives - {query.image}) & dataset.images.keys()):
+            try:
+                roi = dataset.roi(name, query.landmark)
+            except GONE as error:
+                warnings.warn(f"{error} It is not explained.", stacklevel=2)
+                continue
             if roi is not None:
                 yield EvidencePair(query, name, roi)
 
@@ -62,6 +70,19 @@ def spread_pairs(
     return found
 
 
+def read_all(
+    names: Iterable[_Key], read: Callable[[_Key], _Read]
+) -> tuple[dict[_Key, _Read], dict[_Key, str]]:
+    """What is read by each name, and why not where a photo is broken or gone."""
+    found, gone = dict[_Key, _Read](), dict[_Key, str]()
+    for name in names:
+        try:
+            found[name] = read(name)
+        except GONE as error:
+            gone[name] = str(error)
+    return found, gone
+
+
 def measure_evidence(
     retriever: Retriever, dataset: RetrievalDataset, database: IndexedDatabase
 ) -> dict[str, Measures]:
@@ -73,12 +94,16 @@ def measure_evidence(
     ``auc_left_out`` count; ``mIoU_ci`` and so on are 95 % intervals over landmarks and pairs. Of a
     network over T there is ``deletion``, too: the fall of the margin in logits when the top fifth
     of the target's cells is deleted; of a retriever that transfers points, ``box_iou``. Rows of
-    another landmark explain the same targets against another query.
+    another landmark explain the same targets against another query. Queries whose photos are gone
+    are left out, and named in the database's ``skipped``.
     """
     by_query = spread_pairs(dataset, database.features, explained=None)
     network, kinds = retriever.tensor_network, retriever.evidence_kinds
     random = torch.Generator().manual_seed(0)
-    asked = [pairs[0].query for pairs in by_query.values()]
+    queries = {name: pairs[0].query for name, pairs in by_query.items()}
+    encoded, gone = read_all(queries, lambda name: encode_query(retriever, dataset, queries[name]))
+    database.skipped |= {queries[name].image: why for name, why in gone.items()}
+    asked = [queries[name] for name in encoded]
     figures: dict[str, dict[tuple[str, str, int], Measures]] = {}
 
     def add(kind: str, pairs: Sequence[EvidencePair], rows: Iterable[Measures]) -> None:
@@ -87,17 +112,16 @@ def measure_evidence(
             figures.setdefault(kind, {}).setdefault(key, {}).update(row)
 
     for query in tqdm(asked, desc="explaining", unit="query", disable=None):
-        pairs = by_query[query.name]
+        pairs, asking = by_query[query.name], encoded[query.name]
         targets = [database.features[pair.name] for pair in pairs]
-        encoded = encode_query(retriever, dataset, query)
-        evidence = _explanations(retriever, encoded, targets, kinds)
+        evidence = _explanations(retriever, asking, targets, kinds)
         matches = cache(partial(pair_matches, dataset, query))
         for kind, found in evidence.items():
             named = zip(pairs, found, strict=True)
             add(kind, pairs, [_patch_match(e, matches(p.name, e.pairs.shape)) for p, e in named])
         if negative := _other_landmark(asked, query):
-            other = encode_query(retriever, dataset, negative)
-            others = _explanations(retriever, other, targets, kinds[:1] if network else kinds)
+            some = kinds[:1] if network else kinds
+            others = _explanations(retriever, encoded[negative.name], targets, some)
             evidence |= {kind + OTHER: found for kind, found in others.items()}
         maps = {kind: [e.target_map.numpy() for e in found] for kind, found in evidence.items()}
         rois, grids = [pair.roi for pair in pairs], [drawn.shape for drawn in maps[kinds[0]]]
@@ -108,7 +132,7 @@ def measure_evidence(
             "ceiling: RoI on the grid": list(map(evaluation.average_to_grid, rois, grids)),
         }
         if network:
-            tensor = network.correlate(encoded, targets)
+            tensor = network.correlate(asking, targets)
             noise = torch.rand(len(pairs), *grids[0], generator=random)
             maps["raw tensor, maximum"] = list(tensor.mean(1).amax((3, 4)).numpy())
             maps["random"] = list(noise.numpy())
@@ -120,7 +144,7 @@ def measure_evidence(
         for kind, drawn in maps.items():
             add(kind, pairs, map(localisation, drawn, rois))
         if retriever.transfers_points:
-            corners = [retriever.transfer_points(encoded, one, FRAME) for one in targets]
+            corners = [retriever.transfer_points(asking, one, FRAME) for one in targets]
             boxes = {kinds[0]: list(map(box_around, corners)), "all ones": [WHOLE] * len(pairs)}
             for kind, around in boxes.items():
                 ious = map(evaluation.box_iou, around, rois)

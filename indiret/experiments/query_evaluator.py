@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from pandas import DataFrame
 from torch import Tensor
 
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import average_precision
 from indiret.evidence import KINDS, explain
-from indiret.experiments.evidence_protocol import EXPLAINED as EXPLAINED
-from indiret.experiments.evidence_protocol import EvidencePair, pair_matches, pair_measures
+from indiret.experiments.evidence_protocol import GONE, EvidencePair, pair_matches, pair_measures
 from indiret.experiments.evidence_protocol import spread_pairs as spread_pairs
+from indiret.experiments.records import Row, long_rows
+from indiret.experiments.runner import Keyed
 from indiret.feedback import (
     FeedbackConfig,
     feedback_weights,
@@ -47,6 +49,21 @@ def precisions(ranked: Sequence[str], query: Query) -> dict[str, float]:
 def best_first(names: Sequence[str], scores: np.ndarray) -> list[str]:
     """Names by falling score, ties by name."""
     return [name for _, name in sorted(zip(-scores, names, strict=True))]
+
+
+def rows_or_reason(rows: Callable[[Keyed], list[Row]], one: Keyed) -> list[Row]:
+    """The rows of a query, or one that says why not if its photo is gone."""
+    try:
+        return rows(one)
+    except GONE as error:
+        place = {"landmark": one.value.landmark, "query": one.value.name, "seed": 0}
+        return long_rows({"skipped": 1.0}, reason=str(error), **place)
+
+
+def skipped_queries(table: DataFrame) -> dict[str, str]:
+    """The queries of a table that could not be asked, and why."""
+    rows = table[table["measure"] == "skipped"]
+    return dict(zip(rows["query"], rows["reason"], strict=True)) if len(rows) else {}
 
 
 class QueryEvaluator:
@@ -100,6 +117,10 @@ class QueryEvaluator:
             tensor = self.tensor(names[at : at + _BATCH])
             margins.append(network.margin(change(tensor) if change else tensor))
         return torch.cat(margins).double().cpu().numpy()
+
+    def ranked(self, network: IndicativeNetwork, names: Sequence[str]) -> list[str]:
+        """The names, best first, ties by name."""
+        return best_first(names, self.scores(network, names))
 
     def second_round(
         self,

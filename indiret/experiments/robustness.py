@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indiret.checkpoints import write_json
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import (
     NO_MATCH,
@@ -29,7 +28,9 @@ from indiret.evaluation import (
 )
 from indiret.evidence import Evidence
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.records import Row, long_rows, read_stored, values_by
+from indiret.experiments.evidence_protocol import read_all
+from indiret.experiments.query_evaluator import rows_or_reason, skipped_queries
+from indiret.experiments.records import Row, long_rows, read_stored, values_by, write_results
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings
 from indiret.images import Picture, pixel_box
 from indiret.retrieval import Retriever, build_retriever, encode_query
@@ -157,10 +158,10 @@ def run_robustness(
 
     So many ``queries`` of each landmark ask, in a database of ``others`` photos of other things.
     ``out`` keeps records by query, and ``results.json`` with what is returned: settings,
-    provenance, ``strengths`` and ``labels`` of the factors, and ``curves``: by factor, method and
-    measure, (mean, low, high) for each strength. ``reciprocal_rank`` is 1 where the changed photo
-    is found first, ``patch_match`` is `indiret.evaluation.patch_match_accuracy`. Raises ValueError
-    if ``out`` has other settings or data, a method is unknown or ``queries`` is below 1.
+    provenance, what was ``skipped``, ``strengths`` and ``labels`` of the factors, and ``curves``:
+    by factor, method and measure, (mean, low, high) for each strength. ``reciprocal_rank`` is 1
+    where the changed photo is found first, ``patch_match`` is `patch_match_accuracy`. Raises
+    ValueError if ``out`` has other settings or data, a method is unknown or ``queries`` < 1.
     """
     if queries < 1:
         raise ValueError(f"queries={queries} of each landmark is not at least 1.")
@@ -169,9 +170,10 @@ def run_robustness(
     for landmark in dataset.landmarks:
         asked += [query for query in dataset.queries if query.landmark == landmark][:queries]
     settings = {"methods": list(methods), "queries": len(asked), "others": others}
-    settings |= {"dataset": dataset.name, "data": dataset.manifest_hash()}
-    negatives = _negatives(dataset, others)
-    origin = keep_settings(out / "robustness.json", settings, provenance(dataset))
+    settings |= {"dataset": dataset.name}
+    negatives, gone = _negatives(dataset, others)
+    made_of = provenance(dataset, ",".join(methods))
+    origin = keep_settings(out / "robustness.json", settings, made_of)
 
     @cache
     def database() -> dict[str, list[Any]]:
@@ -182,7 +184,7 @@ def run_robustness(
         return _measure(one.value, dataset, found, database(), ground)
 
     configs = [Keyed(query.name, query) for query in asked]
-    table = collect_rows("robustness", configs, rows, out)
+    table = collect_rows("robustness", configs, partial(rows_or_reason, rows), out)
     curves: dict[str, Any] = {}
     cells = values_by(table, "factor", "variant", "measure", "strength")
     for (factor, method, measure, _), values in cells.items():
@@ -193,22 +195,23 @@ def run_robustness(
         "strengths": {name: list(factor.strengths) for name, factor in FACTORS.items()},
         "labels": {name: factor.label for name, factor in FACTORS.items()},
         "curves": curves,
+        "skipped": gone | skipped_queries(table),
     }
-    write_json(out / "results.json", results)
-    return results
+    return write_results(out, results)
 
 
 stored_robustness = partial(read_stored, "robustness")  # what the book reports
 
 
-def _negatives(dataset: RetrievalDataset, count: int) -> list[Picture]:
-    """Photos that no query names."""
+def _negatives(dataset: RetrievalDataset, count: int) -> tuple[list[Picture], dict[str, str]]:
+    """Photos that no query names, and why some of them cannot be read."""
     named = held_out_images(dataset.queries, "landmark")
     names = [name for name in dataset.images if name not in named]
-    if not names:
-        raise ValueError(f"Every photo of {dataset.name} belongs to a landmark; none is other.")
     spread = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))
-    return [dataset.read(names[at]) for at in spread]
+    found, gone = read_all([names[at] for at in spread if names], dataset.read)
+    if not found:
+        raise ValueError(f"No photo of {dataset.name} shows something other than its landmarks.")
+    return list(found.values()), gone
 
 
 def _measure(

@@ -7,9 +7,11 @@ once: a study that was killed goes on where it was.
 Chapters: *Hypersphere attention*, *Indicative feedback*.
 """
 
+import hashlib
 import itertools
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -20,10 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from pandas import DataFrame
+from safetensors.torch import save
 from torch import Tensor
 
 from indiret.attention import MASKS
-from indiret.checkpoints import load_network, read_metadata, save_network, write_json
+from indiret.checkpoints import load_network, read_metadata, save_network
 from indiret.datasets import ClickedPair, Query, RetrievalDataset
 from indiret.evaluation import average_to_grid, point_match_accuracy, strongest_targets
 from indiret.evidence import DEFAULT_KIND
@@ -31,11 +34,13 @@ from indiret.experiments import records
 from indiret.experiments.evaluator import provenance
 from indiret.experiments.evidence_protocol import EvidencePair, spread_pairs
 from indiret.experiments.query_evaluator import (
+    GONE,
     HONEST,
     Change,
     QueryEvaluator,
-    best_first,
     precisions,
+    rows_or_reason,
+    skipped_queries,
 )
 from indiret.experiments.records import DATA, Record, Row, long_rows, rounded_interval
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings, run_all
@@ -118,7 +123,8 @@ def run_study(
     other settings, or a part failed.
     """
     settings = records.plain_settings(config)
-    keep_settings(out / "study.json", settings | {"data": train.manifest_hash()})
+    data = {"validation": validation.fingerprint()}
+    origin = keep_settings(out / "study.json", settings | data, provenance(train))
     train_variants(out, train, validation, config)
     paths = {
         (variant, seed): weights_path(out, variant, seed)
@@ -136,20 +142,19 @@ def run_study(
     for kind in _KINDS:
         if of_kind := [name for name in tried if name.startswith(kind)]:
             schemes[kind] = candidates()[max(of_kind, key=tried.__getitem__)]
-    results: dict[str, Any] = {"config": settings, "provenance": provenance(train)}
+    results: dict[str, Any] = {"config": settings, "provenance": origin | data}
     results["validation"] = tried
     results["schemes"] = {kind: asdict(scheme) for kind, scheme in schemes.items()}
     for name, dataset in tests.items():
         table = measure_networks(out / name, networks, schemes, dataset, config.explained)
-        results[name] = summarise_study(table)
+        results[name] = summarise_study(table) | {"data": dataset.fingerprint()}
     if clicked:
         results["clicked"] = match_clicked(networks, clicked)
     results["logs"] = {
         f"{variant}-{seed}": json.loads(read_metadata(path)["log"])
         for (variant, seed), path in paths.items()
     }
-    write_json(out / "results.json", results)
-    return results
+    return records.write_results(out, results)
 
 
 stored_results = partial(records.read_stored, "study")  # what the book reports
@@ -195,7 +200,7 @@ def train_variants(
         return BatchSampler(train, encoder, recipe), look
 
     def left(seed: Keyed, out: Path) -> list[str]:
-        return [v for v in config.variants if not weights_path(out, v, seed.value).exists()]
+        return [v for v in config.variants if not _is_whole(weights_path(out, v, seed.value))]
 
     def learn(seed: Keyed, out: Path) -> None:
         sampler, validator = shared()
@@ -209,6 +214,7 @@ def train_variants(
                 shape, train, validation, recipe, path.parent, loader=loader, validator=validator
             )
             record = {"training": asdict(recipe), "provenance": origin, "log": log}
+            records.set_aside(path)
             save_network(network, path, {key: json.dumps(said) for key, said in record.items()})
 
         with ThreadPoolExecutor(len(left(seed, out))) as side_by_side:
@@ -216,6 +222,14 @@ def train_variants(
 
     seeds = [Keyed(f"seed{number}", number) for number in range(config.seeds)]
     run_all(seeds, out, learn, lambda seed, out: not left(seed, out), "study's seeds")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a network of a study is there with its log; one that is not is trained again."""
+    try:
+        return bool(load_network(path) and json.loads(read_metadata(path)["log"]))
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def measure_networks(
@@ -228,8 +242,15 @@ def measure_networks(
     """A table of every network, ranking and explaining in one round and under every scheme.
 
     The networks encode pictures alike: the tensors of a query are made once for all. ``schemes``
-    are second rounds by name, besides ``"none"``. ``out`` keeps records by query.
+    are second rounds by name, besides ``"none"``. ``out`` keeps records by query. Raises ValueError
+    if they are of other networks, schemes or data.
     """
+    made_of = {
+        "networks": {f"{name}-{seed}": _hash(one) for (name, seed), one in networks.items()},
+        "schemes": {name: asdict(feedback) for name, feedback in schemes.items()},
+        "explained": explained,
+    }
+    keep_settings(out / "measurement.json", made_of, provenance(dataset))
     method = NetworkRetriever(next(iter(networks.values())))
 
     @cache
@@ -245,10 +266,7 @@ def measure_networks(
 
         def measured(key: tuple[str, int]) -> list[Row]:
             """Of one network: one round, and a second one by every scheme."""
-            network, ranked = (
-                networks[key],
-                best_first(names, evaluator.scores(networks[key], names)),
-            )
+            network, ranked = networks[key], evaluator.ranked(networks[key], names)
             measures = {"none": precisions(ranked, query) | _evidence(evaluator, network)}
             for name, feedback in schemes.items():
                 oracle = region if name.startswith("oracle") else None
@@ -270,7 +288,7 @@ def measure_networks(
             return list(itertools.chain(*threads.map(measured, networks)))
 
     queries = [Keyed(query.name, query) for query in dataset.queries]
-    return collect_rows(f"measuring {out.name}", queries, rows, out)
+    return collect_rows(f"measuring {out.name}", queries, partial(rows_or_reason, rows), out)
 
 
 def _evidence(
@@ -278,6 +296,11 @@ def _evidence(
 ) -> dict[str, float]:
     found = evaluator.evidence(network, DEFAULT_KIND, change)
     return {name: float(np.nanmean(found[name])) for name in EVIDENCE_MEASURES if name in found}
+
+
+def _hash(network: IndicativeNetwork) -> str:
+    """Of its weights alone: its file has the hour of its training in it, too."""
+    return hashlib.sha256(save(network.state_dict())).hexdigest()[:16]
 
 
 def query_region(dataset: RetrievalDataset, query: Query, grid: Sequence[int]) -> Tensor | None:
@@ -297,7 +320,8 @@ def summarise_study(table: DataFrame) -> dict[str, Any]:
 
     ``rows``: for each variant and scheme, by measure, ``mean``, ``low``, ``high`` and the same of
     ``gain`` over Base in one round and of ``feedback_gain`` over the variant's own first round;
-    ``AP`` lists average precision by query and, inside, seed. ``queries`` counts.
+    ``AP`` lists average precision by query and, inside, seed. ``queries`` counts; ``skipped`` says
+    which photos were gone.
     """
     values = records.values_by(table, "variant", "scheme", "measure")
     rows: dict[tuple[str, str], Record] = {}
@@ -311,21 +335,27 @@ def summarise_study(table: DataFrame) -> dict[str, Any]:
         if name == "mAP":
             for (_, query, _), value in sorted(known.items()):
                 row["AP"].setdefault(query, []).append(round(value, 5))
-    return {"rows": list(rows.values()), "queries": table["query"].nunique()}
+    skipped = skipped_queries(table)
+    asked = table["query"].nunique() - len(skipped)
+    return {"rows": list(rows.values()), "queries": asked, "skipped": skipped}
 
 
 def match_clicked(networks: Networks, pairs: Sequence[ClickedPair]) -> list[Record]:
     """Where each network's evidence sends clicked points: shares within one and two patches."""
+    photos = []
+    for pair in pairs:
+        try:
+            photos.append((pair, read_image(pair.query), read_image(pair.target)))
+        except GONE as error:
+            warnings.warn(f"{error} The pair {pair.name} is left out.", stacklevel=2)
     rows = list[Record]()
     for (variant, seed), network in networks.items():
-        retriever, found = NetworkRetriever(network), []
-        for pair in pairs:
-            query, target = read_image(pair.query), read_image(pair.target)
-            encoded, shape = retriever.encode_query(query), target.shape
+        retriever, grid, found = NetworkRetriever(network), network.config.grid, []
+        for pair, query, target in photos:
+            encoded = retriever.encode_query(query)
             evidence = retriever.explain(encoded, retriever.encode(target)).pairs
-            guess = strongest_targets(evidence, pair.query_points, query.shape, shape)
-            grid = network.config.grid
-            found.append(point_match_accuracy(guess, pair.target_points, shape, grid))
+            guess = strongest_targets(evidence, pair.query_points, query.shape, target.shape)
+            found.append(point_match_accuracy(guess, pair.target_points, target.shape, grid))
         means = DataFrame(found).mean().to_dict()
         rows.append({"variant": variant, "seed": seed} | means)
     return rows

@@ -1,5 +1,8 @@
 """Experiments are tested with a network that learns within a second."""
 
+import re
+
+from indiret.datasets import RetrievalDataset
 from indiret.network import CONFIGS
 
 SMALL = CONFIGS["base"].replace(
@@ -17,3 +20,27 @@ def record_calls(monkeypatch, module, name):
 
     monkeypatch.setattr(module, name, recording)
     return calls
+
+
+def lose_photo(monkeypatch, name):
+    """Let a photo be gone from now on, for whoever reads it."""
+    original = RetrievalDataset.read
+
+    def read(self, wanted):
+        if wanted == name:
+            raise FileNotFoundError(f"There is no file {name}.jpg.")
+        return original(self, wanted)
+
+    monkeypatch.setattr(RetrievalDataset, "read", read)
+
+
+def damages(path):
+    """Each way in which a file that we wrote may be found again: empty, cut, of another kind."""
+    kept = path.read_bytes()
+    broken = re.sub(rb'"value": [^}]+', b'"value": NaN', kept)
+    for content in {b"", kept[: len(kept) // 2], kept[:-9], b"[1]\n", broken} - {kept}:
+        path.write_bytes(content)
+        yield content
+    path.unlink()
+    path.mkdir()
+    yield "a folder"

@@ -86,7 +86,7 @@ def test_a_killed_table_goes_on(finished, towns, monkeypatch):
     trained = record_calls(monkeypatch, ablation, "fit")
     assert run_ablation(out, *towns, SMALL, steps=2, seeds=2) == results
     assert [config for config, *_ in trained] == [SMALL["layout: pivot"]]
-    with pytest.raises(ValueError, match="another ablation: other settings"):
+    with pytest.raises(ValueError, match="another ablation: what differs is steps"):
         run_ablation(out, *towns, SMALL, steps=3)
 
 

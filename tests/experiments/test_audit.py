@@ -12,7 +12,7 @@ from indiret.experiments.audit import AuditConfig, arrange, fold_precisions, run
 from indiret.experiments.query_evaluator import QueryEvaluator
 from indiret.network import build_network
 from indiret.retrieval import NetworkRetriever, index_database, rank
-from tests.experiments import SMALL, record_calls
+from tests.experiments import SMALL, lose_photo, record_calls
 from tests.tiny_town import make_tiny_town
 
 CONFIG = AuditConfig(folds=3, steps=4, looks=2, network=SMALL)
@@ -96,14 +96,14 @@ def test_a_fold_is_measured_as_the_library_does(audited):
     features = index_database(retriever, audited).features
     names, query = list(audited.images), audited.queries[0]
     asked = QueryEvaluator(retriever, audited, query, features.__getitem__)
-    scores = asked.scores(retriever.network, names)
-    found = fold_precisions(names, scores, query, frozenset(names))
+    ours = asked.ranked(retriever.network, names)
+    found = fold_precisions(ours, query, frozenset(names))
     ranked = {query.name: [hit.name for hit in rank(retriever, [query], audited)[query.name]]}
     for measure, without in (("mAP", False), ("mAP_without_query", True)):
         wanted = mean_average_precision(ranked, [query], exclude_query=without)
         for prefix in ("", "fold_"):  # here the fold's own database is the whole one
             assert found[prefix + measure] == pytest.approx(wanted, abs=1e-5)
-    alone = fold_precisions(names, scores, query, query.positives)
+    alone = fold_precisions(ours, query, query.positives)
     assert alone["fold_mAP"] == 1 > alone["mAP"]
 
 
@@ -133,13 +133,20 @@ def test_a_killed_audit_goes_on_and_ends_the_same(finished, audited, towns, monk
     assert again | {"seconds": 0} == results | {"seconds": 0}
 
 
+def test_a_photo_that_is_gone_is_skipped_by_name(audited, towns, tmp_path, monkeypatch):
+    gone = sorted(audited.queries[0].positives - {audited.queries[0].image})[0]
+    lose_photo(monkeypatch, gone)
+    results = run_audit(tmp_path, replace(CONFIG, steps=1), audited, towns[1])
+    assert results["skipped"] == {gone: f"There is no file {gone}.jpg."}
+
+
 def test_settings_that_cannot_be_met_are_refused(finished, audited, towns, tmp_path):
     for wrong in ({"steps": 0}, {"folds": 1}):
         with pytest.raises(ValueError, match="not at least"):
             AuditConfig(**wrong)
     with pytest.raises(ValueError, match="make more folds"):
         list(arrange(audited, 2, seed=0))
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match="what differs is steps"):
         run_audit(finished[0], replace(CONFIG, steps=5), audited, towns[1])
     with pytest.raises(ValueError, match="choose from"):
         run_audit(tmp_path / "out", replace(CONFIG, folds=99), audited, towns[1])

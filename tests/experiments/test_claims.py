@@ -7,10 +7,12 @@ import pytest
 
 from indiret.experiments import claims
 from indiret.experiments.claims import (
+    INCONCLUSIVE,
     NOT_REPRODUCED,
     NOT_RUN,
     NOT_TESTABLE,
     REPRODUCED,
+    UNDERTRAINED,
     VERDICTS,
     Measured,
     judge_claims,
@@ -21,7 +23,10 @@ from indiret.experiments.records import paired_difference
 from indiret.experiments.reproduction import RunConfig
 from tools.store_results import store_reproduction
 
-GAIN = {"variant": "har", "scheme": "none", "measure": "mAP", "against": "gain", "rises": True}
+CLAIM = {
+    "variant": "har", "scheme": "none", "measure": "mAP", "against": "gain", "rises": True,
+    "by": "query", "methods": ["thumbnail"], "dataset": "oxford5k", "published": 97.71,
+}  # fmt: skip
 
 
 def values(level: float, landmarks: int = 11, seeds: int = 1, spread: float = 0.01):
@@ -66,14 +71,31 @@ def test_about_twenty_claims_each_with_a_verdict_and_a_reason():
 
 
 @pytest.mark.parametrize(
-    ("har", "rises", "verdict"),
+    ("kind", "changes", "levels", "verdict"),
     [
-        (0.6, True, REPRODUCED), (0.4, True, NOT_REPRODUCED), (0.5, True, NOT_REPRODUCED),
-        (0.4, False, REPRODUCED), (0.6, False, NOT_REPRODUCED),
+        ("gain", {}, {"har": 0.6}, REPRODUCED),
+        ("gain", {}, {"har": 0.4}, NOT_REPRODUCED),
+        ("gain", {}, {"har": 0.5}, INCONCLUSIVE),
+        ("gain", {}, {}, NOT_RUN),
+        ("gain", {"rises": False}, {"har": 0.4}, REPRODUCED),
+        ("gain", {"rises": False}, {"har": 0.6}, NOT_REPRODUCED),
+        ("above", {"variant": "none", "bound": 0.4}, {}, REPRODUCED),
+        ("above", {"variant": "none", "bound": 0.5}, {}, INCONCLUSIVE),
+        ("above", {"variant": "none", "bound": 0.6}, {}, NOT_REPRODUCED),
+        ("above", {"bound": 0.6}, {}, NOT_RUN),
+        ("beats", {}, {"thumbnail": 0.2}, REPRODUCED),
+        ("beats", {}, {"thumbnail": 0.5}, INCONCLUSIVE),
+        ("beats", {}, {"thumbnail": 0.7}, NOT_REPRODUCED),
+        ("beats", {}, {}, NOT_RUN),
+        ("value", {"variant": "none"}, {"none": 0.98}, REPRODUCED),
+        ("value", {"variant": "none"}, {}, NOT_REPRODUCED),
+        ("value", {}, {}, NOT_RUN),
+        ("value", {"dataset": "paris6k"}, {}, NOT_TESTABLE),
     ],
-)  # fmt: skip
-def test_a_gain_needs_its_whole_interval(har, rises, verdict):
-    assert claims._gain(GAIN | {"rises": rises}, measured(none=0.5, har=har))[1] == verdict
+)
+def test_each_kind_comes_out_either_way(kind, changes, levels, verdict):
+    found = measured(**{"none": 0.5} | levels)
+    assert claims.JUDGES[kind](CLAIM | changes, found)[1] == verdict
 
 
 @pytest.mark.parametrize(
@@ -94,37 +116,21 @@ def test_a_gain_is_taken_from_the_study_where_one_is_stored(nothing_stored):
     gain = {"mean": -0.1, "low": -0.2, "high": -0.05}
     row = {"variant": "har", "scheme": "none", "mAP": {"gain": gain}}
     keep(nothing_stored / "study/results.json", {"toytown": {"rows": [row]}})
-    ours, verdict, reason = claims._gain(GAIN, measured("toytown", none=0.5, har=0.6))
+    ours, verdict, reason = claims._gain(CLAIM, measured("toytown", none=0.5, har=0.6))
     assert verdict == NOT_REPRODUCED and "five seeds" in reason
     assert ours.startswith("-0.100") and "+0.100" in ours
-    assert claims._gain(GAIN, measured("oxford5k", none=0.5, har=0.6))[1] == REPRODUCED
-    assert claims._gain(GAIN, measured("oxford5k", none=0.5))[1] == NOT_RUN
+    assert claims._gain(CLAIM, measured("oxford5k", none=0.5, har=0.6))[1] == REPRODUCED
 
 
-def test_a_published_number_counts_on_its_own_data_alone():
-    claim = GAIN | {"dataset": "oxford5k", "variant": "none", "published": 97.71}
-    assert claims._value(claim, measured(none=0.98))[1] == REPRODUCED
-    assert claims._value(claim, measured(none=0.9))[1] == NOT_REPRODUCED
-    assert claims._value(claim, measured("toytown", none=0.98))[1] == NOT_TESTABLE
-    assert claims._value(claim, measured(har=0.98))[1] == NOT_RUN
-    part = measured(none=0.98)
-    part.queries = 25
-    assert claims._value(claim, part)[1] == NOT_TESTABLE
-
-
-def test_rivals_come_from_the_grid_or_from_what_is_stored(nothing_stored):
-    claim = {"by": "query", "methods": ["thumbnail"]}
-    assert claims._beats(claim, measured(none=0.5))[1] == NOT_RUN
-    assert claims._beats(claim, measured(none=0.5, thumbnail=0.2))[1] == REPRODUCED
-    assert claims._beats(claim, measured(none=0.5, thumbnail=0.5))[1] == NOT_REPRODUCED
+def test_rivals_may_come_from_what_is_stored(nothing_stored):
     ap = {query: value for (_, query, _), value in values(0.7).items()}
     row = {"method": "thumbnail", "dataset": "oxford5k", "AP": ap}
     keep(nothing_stored / "comparison/one.json", row)
-    assert claims._beats(claim, measured(none=0.5))[1] == NOT_REPRODUCED
+    assert claims._beats(CLAIM, measured(none=0.5))[1] == NOT_REPRODUCED
 
 
 @pytest.mark.parametrize(
-    ("by_query", "verdict"), [(0.6, NOT_REPRODUCED), (0.5, NOT_TESTABLE), (0.4, REPRODUCED)]
+    ("by_query", "verdict"), [(0.6, NOT_REPRODUCED), (0.5, INCONCLUSIVE), (0.4, REPRODUCED)]
 )
 def test_a_leak_is_told_with_its_sign(by_query, verdict):
     found = measured(none=0.5)
@@ -137,15 +143,14 @@ def test_a_leak_is_told_with_its_sign(by_query, verdict):
 def test_a_part_of_a_grid_judges_nothing():
     found = measured(none=0.5, har=0.9, thumbnail=0.1)
     found.cells["query", "har", "none"]["mAP"].popitem()
-    found.cells["query", "none", "none"]["pixel_auc"] = values(0.9)
-    ours, verdict, reason = claims._gain(GAIN, found)
+    ours, verdict, reason = claims._gain(CLAIM, found)
     assert verdict == NOT_RUN and "54 of 55 queries" in reason and ours.startswith("+0.4")
-    above = GAIN | {"variant": "none", "measure": "pixel_auc", "bound": 0.5}
-    assert claims._above(above, found)[1] == REPRODUCED
     found.cells["query", "none", "none"]["mAP"].popitem()
-    assert claims._above(above, found)[1] == NOT_RUN
-    assert claims._leak({}, found)[1] == NOT_RUN
-    assert claims._beats({"by": "query", "methods": ["thumbnail"]}, found)[1] == NOT_RUN
+    for kind in ("above", "leak", "beats", "value"):
+        claim = CLAIM | {"variant": "none", "bound": 0.1}
+        assert claims.JUDGES[kind](claim, found)[1] == NOT_RUN
+    found.queries = 25
+    assert claims._value(CLAIM, found)[1] == NOT_TESTABLE
 
 
 def test_the_audit_is_asked_first(nothing_stored):
@@ -164,7 +169,12 @@ def test_facts_are_computed():
 
 @pytest.mark.parametrize(
     ("ball", "sphere", "verdict"),
-    [(0.5, 0.1, REPRODUCED), (0.1, 0.5, REPRODUCED), (0.1, 0.2, NOT_REPRODUCED)],
+    [
+        (0.5, 0.1, REPRODUCED),
+        (0.1, 0.5, REPRODUCED),
+        (0.1, 0.2, NOT_REPRODUCED),
+        (0.1, 0.3, INCONCLUSIVE),
+    ],
 )
 def test_the_better_of_ball_and_sphere_is_set_beside_a_plane(ball, sphere, verdict):
     found = {"ball": values(ball), "sphere": values(sphere), "plane": values(0.3)}
@@ -197,6 +207,28 @@ def write_run(out, config, value, **changes):
     results = {"config": config.plain, "records": [row], "fold": {"train": 4, "test": 1}, "log": []}
     keep(out / config.key / "results.json", results | changes)
     return out / config.key
+
+
+def test_networks_of_a_few_steps_show_nothing(tmp_path):
+    for by in ("query", "landmark"):
+        write_run(tmp_path, RunConfig(by=by, steps=20), 0.5, fold={"test": 1})
+    verdicts = zip(read_claims(), judge_claims(*read_measured(tmp_path)), strict=True)
+    shown = {claim["kind"]: found.verdict for claim, found in verdicts if claim["kind"] != "fact"}
+    assert shown["leak"] == shown["beats"] == UNDERTRAINED
+    assert set(shown.values()) == {UNDERTRAINED, NOT_RUN, NOT_TESTABLE}
+
+
+def test_broken_results_are_left_out_by_name(tmp_path):
+    whole = write_run(tmp_path, RunConfig(), 0.5)
+    text = (whole / "results.json").read_text()
+    broken = ("", text[:99], "[]", text.replace("0.5", "NaN"), text.replace('"fast"', '"fats"'))
+    for number, content in enumerate(broken):
+        (tmp_path / f"broken{number}").mkdir()
+        (tmp_path / f"broken{number}/results.json").write_text(content)
+    (tmp_path / "folder/results.json").mkdir(parents=True)
+    with pytest.warns(UserWarning, match="left out") as warned:
+        (found,) = read_measured(tmp_path)
+    assert len(found.runs) == 1 and len(warned) == len(broken) + 1
 
 
 def test_settings_are_not_mixed(tmp_path):

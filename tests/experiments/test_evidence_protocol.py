@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from indiret.datasets import load_dataset
+from indiret.datasets import Region, load_dataset
 from indiret.evaluation import centre_gaussian, otsu_iou, pixel_auc
 from indiret.evidence import explain
 from indiret.experiments.evidence_protocol import SIGMA, evidence_pairs, measure_evidence
 from indiret.network import CONFIGS, build_network
-from indiret.retrieval import NetworkRetriever, index_database
+from indiret.retrieval import NetworkRetriever, build_retriever, index_database
+from tests.experiments import lose_photo
+from tests.tiny_town import make_tiny_town
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,17 @@ def test_trivial_maps_and_ceilings_stand_where_they_must(measured):
 def test_own_photos_are_no_evidence_pairs(measured):
     for pair in evidence_pairs(measured[1]):
         assert pair.name in pair.query.positives - {pair.query.image} and pair.roi.any()
+
+
+def test_a_query_that_is_gone_is_left_out_by_name(tmp_path, monkeypatch):
+    town, method = make_tiny_town(tmp_path / "town", "t"), build_retriever("mutual-nn")
+    regions = {name: (Region.from_box((10, 10, 60, 50)),) for name in town.images}
+    town = replace(town, regions=regions)
+    database, query = index_database(method, town), town.queries[1]
+    lose_photo(monkeypatch, query.image)
+    figures = measure_evidence(method, town, database)
+    assert database.skipped == {query.image: f"There is no file {query.image}.jpg."}
+    assert figures["all ones"]["pairs"] == 2 * (len(town.queries) - 1)
 
 
 def test_the_centre_gaussian_is_the_best_on_validation():
