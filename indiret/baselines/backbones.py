@@ -12,8 +12,8 @@ import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any
+from functools import cached_property, partial, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,19 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LITE0 = "efficientnet-lite0"
 FINER = "efficientnet-lite0/16"
 FINER_BLOCKS = 11  # the last that has a cell for 16 pixels
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def exact(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that computes in single precision also where its caller has set autocast."""
+
+    @wraps(function)
+    def called(*arguments: P.args, **named: P.kwargs) -> R:
+        with torch.autocast("cpu", enabled=False):
+            return function(*arguments, **named)
+
+    return called
 
 
 @dataclass(frozen=True)
@@ -76,13 +89,14 @@ class PretrainedBackbone:
             return picture
         return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
 
+    @exact
     def maps(self, pictures: Sequence[Picture]) -> Tensor:
         """Feature maps (B, C, h, w), float32, of pictures of one size as `fit` gives them.
 
         Raises ValueError if the network does not take that size, or gives no maps.
         """
         values = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-        mean, std = torch.tensor([self.mean, self.std])[:, :, None, None]
+        mean, std = torch.from_numpy(np.array([self.mean, self.std], np.float32)[..., None, None])
         try:
             with torch.inference_mode():
                 found: Tensor = self.network((values - mean) / std)
@@ -131,8 +145,9 @@ def load_backbone(name: str) -> PretrainedBackbone:
         )
     family, _, member = plain.partition("/")
     load = {"torchvision": _torchvision, "timm": _timm}.get(family, _efficientnet_lite0)
-    settings = load(plain, member)
-    settings["network"].eval().requires_grad_(False)
+    with torch.device("cpu"):  # whatever its caller has set, and so with the type
+        settings = load(plain, member)
+    settings["network"].eval().requires_grad_(False).float()
     return PretrainedBackbone(name, side=int(side) if at else None, **settings)
 
 

@@ -62,9 +62,10 @@ def propose(sift: SiftRansac, query: Keypoints, target: Keypoints) -> Proposal |
     area, inside = cv2.intersectConvexConvex(outline, _frame(target).astype(np.float32))
     if not area:  # then what is inside is not set
         return None
-    corners = inside.reshape(-1, 2).round(1).tolist()
+    larger = np.divide(target.photo, target.size)[::-1]  # if keypoints are of a smaller picture
+    corners = (inside.reshape(-1, 2) * larger).round(1).tolist()
     try:
-        region = Region(tuple((x, y) for x, y in corners)).within(target.size)
+        region = Region(tuple((x, y) for x, y in corners)).within(target.photo)
     except ValueError:  # hardly anything of it is in the photo
         return None
     return Proposal(region.points, int(score))
