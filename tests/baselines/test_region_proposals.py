@@ -136,7 +136,8 @@ def test_it_goes_on_where_it_was_killed_and_leaves_what_was_decided(town, tmp_pa
     assert list(kept) == tried[:3] and tried[:3] + tried[4:] == list(wanted_regions(town))
     assert {name: photos[name] for name in kept} == kept
     decided = next(name for name, photo in photos.items() if not photo.done)
-    photos[decided] = PhotoRegions(photos[decided].shape, nothing=True)  # by a person, untried
+    before = photos[decided]  # by a person, untried
+    photos[decided] = PhotoRegions(before.shape, nothing=True, file=before.file)
     write_regions(path, photos)
     before = path.read_bytes(), len(tried)
     propose_regions(town, path)
