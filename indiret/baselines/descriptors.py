@@ -155,10 +155,10 @@ class DescriptorRetriever(Retriever):
         matrix = np.stack([encoded.vector for encoded in database])
         name, n = self.again or ("", 0)
         if name in GRAPHS:  # made once for a database with these vectors
-            key = hashlib.sha256(matrix.tobytes()).digest()
-            if self._kept[0] != key:
-                self._kept = key, GRAPHS[name](matrix, n)
-            return np.asarray(self._kept[1].score(query.vector))
+            key, kept = hashlib.sha256(matrix.tobytes()).digest(), self._kept
+            if kept[0] != key:
+                self._kept = kept = key, GRAPHS[name](matrix, n)
+            return np.asarray(kept[1].score(query.vector))
         vector = query.vector
         if name:
             vector = expand_query(vector, matrix, n, alpha=3 if name == "alphaqe" else None)
