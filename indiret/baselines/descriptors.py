@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from indiret.baselines import pooling as pools
-from indiret.baselines.backbones import LITE0, PretrainedBackbone, load_backbone
+from indiret.baselines.backbones import LITE0, PretrainedBackbone, exact, load_backbone
 from indiret.baselines.maps import EXPORTED, ExportedFeatures, extract, extract_by_name, load_maps
-from indiret.baselines.reranking import Diffusion, KReciprocal, expand_query
+from indiret.baselines.reranking import Diffusion, KReciprocal, expand_query, row_products
 from indiret.datasets import load_dataset
 from indiret.evidence import Evidence
 from indiret.images import Picture
@@ -69,10 +69,10 @@ AGAIN = {"aqe": 2, "alphaqe": 3, "diffusion": 3, "kreciprocal": 10}
 
 
 class ImageVector(NamedTuple):
-    """A picture as a unit vector, and where its maps are, at every scale."""
+    """A picture as a unit vector, and the maps that it is made of, for evidence."""
 
     vector: NDArray[np.float32]
-    sources: tuple[Path, ...]
+    maps: bytes | Path  # at the first scale, as `load_maps` takes them
 
 
 class DescriptorRetriever(Retriever):
@@ -93,6 +93,7 @@ class DescriptorRetriever(Retriever):
     1
     """
 
+    @exact
     def __init__(
         self,
         backbone: PretrainedBackbone | ExportedFeatures,
@@ -116,6 +117,7 @@ class DescriptorRetriever(Retriever):
                     "leave out cam-crow, ms and whiten."
                 )
             self.precomputed = self._precomputed  # features by name, so that no picture is read
+            self.length = 0  # of the first vector; all have it
             explains = explains and backbone.has_maps
         if explains:
             self.evidence_kinds = ("saliency", "similarity")
@@ -125,36 +127,44 @@ class DescriptorRetriever(Retriever):
         self._kept: tuple[bytes, Any] = (b"", None)
 
     def encode(self, picture: Picture) -> ImageVector:
-        return self.encode_many([picture])[0]
-
-    def encode_many(self, pictures: Sequence[Picture]) -> list[ImageVector]:
-        paths = [extract(self.backbone, pictures, scale) for scale in self.scales]
-        return [self._encode(sources) for sources in zip(*paths, strict=True)]
+        sources = [extract(self.backbone, [picture], scale)[0] for scale in self.scales]
+        return self._encode(sources)
 
     def _precomputed(self, name: str, query: bool = False) -> ImageVector:
-        return self._encode((self.backbone.path(name, query),))
+        path = self.backbone.path(name, query)
+        encoded = self._encode([path])
+        self.length = self.length or len(encoded.vector)
+        if len(encoded.vector) != self.length:
+            raise ValueError(
+                f"{path} describes a photo by {len(encoded.vector)} values, others by "
+                f"{self.length}; export them all in one way."
+            )
+        return encoded
 
-    def _encode(self, sources: tuple[Path, ...]) -> ImageVector:
+    @exact
+    def _encode(self, sources: Sequence[bytes | Path]) -> ImageVector:
         vectors = []
         for maps in map(load_maps, sources):
             parts = maps[None] if maps.ndim == 1 else self.parts(maps[None])
             vectors.append(pools.aggregate(parts, self.whitening))
-        return ImageVector(pools.aggregate(torch.stack(vectors).mean(0))[0].numpy(), sources)
+        vector = pools.aggregate(torch.stack(vectors).mean(0))[0].numpy()
+        return ImageVector(vector, sources[0] if self.evidence_kinds else b"")
 
     def score(self, query: ImageVector, database: Sequence[ImageVector]) -> Scores:
         """Cosines, or what the options make of them."""
         matrix = np.stack([encoded.vector for encoded in database])
         name, n = self.again or ("", 0)
         if name in GRAPHS:  # made once for a database with these vectors
-            key = hashlib.sha256(matrix.tobytes()).digest()
-            if self._kept[0] != key:
-                self._kept = key, GRAPHS[name](matrix, n)
-            return np.asarray(self._kept[1].score(query.vector))
+            key, kept = hashlib.sha256(matrix.tobytes()).digest(), self._kept
+            if kept[0] != key:
+                self._kept = kept = key, GRAPHS[name](matrix, n)
+            return np.asarray(kept[1].score(query.vector))
         vector = query.vector
         if name:
             vector = expand_query(vector, matrix, n, alpha=3 if name == "alphaqe" else None)
-        return (matrix @ vector).astype(np.float64)
+        return row_products(matrix, vector)
 
+    @exact
     def explain(self, query: ImageVector, target: ImageVector, kind: str | None = None) -> Evidence:
         """Evidence on the target's maps, at the first scale: the whole query is one cell.
 
@@ -164,20 +174,20 @@ class DescriptorRetriever(Retriever):
         """
         if not self.evidence_kinds:
             return super().explain(query, target, kind)
-        maps = load_maps(target.sources[0])[None].requires_grad_()
+        maps = load_maps(target.maps)[None].requires_grad_()
         parts = self.parts(maps)
         if check_kind(self, kind) == "saliency":
             values = pools.saliency(maps, parts)[0]
         else:
             vector = torch.from_numpy(query.vector)
             values = pools.contributions(maps, parts, vector, self.whitening)[0].relu()
-        return Evidence(float(query.vector @ target.vector), values[:, :, None, None])
+        return Evidence(float(self.score(query, [target])[0]), values[:, :, None, None])
 
     def _training_maps(self) -> Iterator[Tensor]:
         """Maps (1, C, h, w) of Toytown's training photos."""
         town = load_dataset("toytown", split="train")
-        for path in extract_by_name(self.backbone, list(town.images), town.read, "learning"):
-            yield load_maps(path)[None]
+        for maps in extract_by_name(self.backbone, list(town.images), town.read, "learning"):
+            yield maps[None]
 
     def _learn_whitening(self) -> pools.Whitening:
         parts = [self.parts(maps) for maps in self._training_maps()]

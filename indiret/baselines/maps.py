@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,77 +26,78 @@ from tqdm import tqdm
 from indiret.baselines import backbones
 from indiret.baselines.backbones import PretrainedBackbone, load_backbone
 from indiret.checkpoints import write_atomically
+from indiret.datasets.files import MAX_ARRAY, read_array, read_bytes
 from indiret.images import Picture
 from indiret.patches import Cells, register_patch_source
 
 EXPORTED = "features="  # starts the name of a folder of exported features
-_BATCH = 8  # pictures at a time
-_READ = 32  # pictures read before their maps are made
 
 
 def extract(
     backbone: PretrainedBackbone, pictures: Sequence[Picture], scale: float = 1.0
-) -> list[Path]:
-    """Make the feature maps of pictures, in batches of one size, unless the cache has them.
+) -> list[bytes]:
+    """The feature maps of pictures, each as `load_maps` takes them, made unless the cache has them.
 
-    One file a picture comes back, for `load_maps`. It is named by a hash of the weights and of the
-    pixels, so that nothing else can stand in for it, and appears whole or not at all. Maps are kept
-    in half precision, 20 KB for a picture of 320 × 240 pixels; the folder can be deleted at any
-    time between two runs. Raises OSError if it cannot be written.
+    An entry is named by a hash of the weights and of the pixels, and begins with one of its name
+    and content: one that is cut, damaged or another's is made again, and the folder can be deleted
+    at any time. Maps are kept in half precision, 20 KB for a picture of 320 × 240 pixels. Raises
+    OSError if the cache cannot be written.
     """
-    folder = cache_folder() / "maps"
-    paths, missing = [], defaultdict[tuple[int, ...], dict[Path, Picture]](dict)
-    for picture in (backbone.fit(picture, scale) for picture in pictures):
-        key = sha256(f"{backbone.fingerprint} {picture.shape}".encode() + picture.tobytes())
-        paths.append(folder / f"{key.hexdigest()}.npz")
-        if not paths[-1].is_file():
-            missing[picture.shape][paths[-1]] = picture
+    return [_extract_one(backbone, backbone.fit(picture, scale)) for picture in pictures]
+
+
+def _extract_one(backbone: PretrainedBackbone, picture: Picture) -> bytes:
+    """By itself: in a batch, a picture's maps could depend on the others."""
+    name = sha256(f"{backbone.fingerprint} {picture.shape}".encode() + picture.tobytes())
+    path = cache_folder() / "maps" / name.hexdigest()
+    with suppress(OSError, ValueError):  # not there, or no file
+        stored = read_bytes(path, MAX_ARRAY)
+        if stored[:32] == sha256(name.digest() + stored[32:]).digest():
+            return stored[32:]
+    file = BytesIO()
+    np.savez_compressed(file, maps=backbone.maps([picture])[0].half().numpy())
+    made = file.getvalue()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for of_one_size in missing.values():
-            todo = list(of_one_size.items())
-            for at in range(0, len(todo), _BATCH):
-                batch, given = zip(*todo[at : at + _BATCH], strict=True)
-                for path, values in zip(batch, backbone.maps(given).half().numpy(), strict=True):
-                    with write_atomically(path) as part, part.open("wb") as file:
-                        np.savez_compressed(file, maps=values)
+        with write_atomically(path) as part:
+            part.write_bytes(sha256(name.digest() + made).digest() + made)
+    except (FileNotFoundError, IsADirectoryError):
+        pass  # the folder was deleted meanwhile, or a folder has the name: made again next time
     except OSError as error:
         raise OSError(
-            f"The cache folder {folder} cannot be written ({error}); set INDIRET_CACHE to another."
+            f"The cache {path.parent} cannot be written ({error}); set INDIRET_CACHE to another "
+            "folder."
         ) from error
-    return paths
+    return made
 
 
 def extract_by_name(
     backbone: PretrainedBackbone, names: Sequence[Any], read: Callable[[Any], Picture], bar: str
-) -> list[Path]:
-    """`extract` of many photos, which are read a few at a time, with a progress ``bar``."""
-    paths = []
-    for at in tqdm(range(0, len(names), _READ), desc=bar, unit="x32", disable=None):
-        paths += extract(backbone, [read(name) for name in names[at : at + _READ]])
-    return paths
+) -> Iterator[Tensor]:
+    """Maps of many photos, one after the other, with a progress ``bar``."""
+    for name in tqdm(names, desc=bar, unit="photo", disable=None):
+        yield load_maps(*extract(backbone, [read(name)]))
 
 
-def load_maps(path: Path) -> Tensor:
-    """Maps (C, h, w) or a vector (D,), float32, from a file of `extract` or an exported .npy.
+def load_maps(source: bytes | Path) -> Tensor:
+    """Maps (C, h, w) or a vector (D,), float32, of `extract` or from an exported .npy file.
 
-    Raises FileNotFoundError if the file is gone, ValueError if it is not an array of finite numbers
-    of that shape.
+    Exported ones far above or below 1 are divided by the largest. Raises FileNotFoundError if the
+    file is gone, ValueError if it is not an array of finite numbers of that shape.
     """
-    try:
-        stored = np.load(path, allow_pickle=False)
-        values = stored["maps"] if path.suffix == ".npz" else stored
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There are no features at {path}; export them again.") from None
-    except Exception as error:  # numpy and zipfile raise many kinds on a broken file
-        raise ValueError(f"{path} is no file of features ({error}).") from error
+    if isinstance(source, bytes):
+        return torch.from_numpy(np.load(BytesIO(source))["maps"].astype(np.float32))
+    values = read_array(source)
     if values.ndim not in (1, 3) or 0 in values.shape or values.dtype.kind not in "fiu":
         raise ValueError(
-            f"{path} holds {values.dtype} of shape {values.shape}; features are numbers of shape "
+            f"{source} holds {values.dtype} of shape {values.shape}; features are numbers of shape "
             "(channels, rows, columns), or (values,) for a finished descriptor."
         )
     if not np.isfinite(values).all():
-        raise ValueError(f"{path} holds values that are not finite; export the features again.")
+        raise ValueError(f"{source} holds values that are not finite; export the features again.")
+    values = values.astype(np.float64)
+    largest = np.abs(values).max() or 1.0
+    if not 1e-3 <= largest <= 1e6:  # else products would leave what float32 can hold
+        values /= largest
     return torch.from_numpy(values.astype(np.float32))
 
 
@@ -169,8 +170,8 @@ def feature_cells(backbone: PretrainedBackbone, picture: Picture, grid: tuple[in
     rows, columns = grid
     size = columns * backbone.stride, rows * backbone.stride
     squashed = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
-    maps = load_maps(extract(backbone, [squashed])[0])
-    if maps.ndim != 3 or tuple(maps.shape[1:]) != (rows, columns):
+    maps = load_maps(*extract(backbone, [squashed]))
+    if tuple(maps.shape[1:]) != (rows, columns):
         raise ValueError(
             f"{backbone.name} has a cell for {backbone.stride} pixels and takes pictures of "
             f"{backbones.SHORTEST_SIDE} to {backbones.MAX_SIDE}; it gives maps of "

@@ -41,7 +41,10 @@ def centre_prior(height: int, width: int) -> Tensor:
     tensor([0.1353, 1.0000, 0.1353])
     """
     sigma = min(height, width) / 2 / 3
-    y, x = (torch.arange(side) + 0.5 - side / 2 for side in (height, width))
+    y, x = (
+        torch.arange(side, dtype=torch.float32, device="cpu") + 0.5 - side / 2
+        for side in (height, width)
+    )
     return torch.exp(-(y[:, None] ** 2 + x**2) / (2 * sigma**2))
 
 
@@ -99,7 +102,7 @@ def rmac_regions(height: int, width: int, levels: int = 3) -> list[tuple[int, in
         )
     more = 1
     if long > short:  # fewest first, as the authors' program does; it tries 2 to 7
-        steps = torch.arange(1, 7)
+        steps = torch.arange(1, 7, dtype=torch.float32, device="cpu")
         more = 2 + int((1 - (long - short) / steps / short - OVERLAP).abs().argmin())
     regions = []
     for level in range(1, levels + 1):

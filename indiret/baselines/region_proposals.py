@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from indiret.baselines.sift import Keypoints, SiftRansac
@@ -52,28 +51,21 @@ def propose(sift: SiftRansac, query: Keypoints, target: Keypoints) -> Proposal |
     homography, score, *_ = sift.homography(query, target)
     if homography is None or score < MIN_INLIERS:
         return None
-    projected = np.insert(_frame(query), 2, 1, axis=1) @ (homography / homography[2, 2]).T
+    height, width = query.size
+    frame = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], dtype=float)
+    projected = frame @ (homography / homography[2, 2]).T
     if projected[:, 2].min() <= 0:  # the frame would reach behind the camera
         return None
     outline = (projected[:, :2] / projected[:, 2:]).astype(np.float32)
     cv2 = sift.cv2
     if not cv2.isContourConvex(outline) or cv2.contourArea(outline, oriented=True) <= 0:
         return None
-    area, inside = cv2.intersectConvexConvex(outline, _frame(target).astype(np.float32))
-    if not area:  # then what is inside is not set
-        return None
-    corners = inside.reshape(-1, 2).round(1).tolist()
+    larger = np.divide(target.photo, target.size)[::-1]  # if keypoints are of a smaller picture
     try:
-        region = Region(tuple((x, y) for x, y in corners)).within(target.size)
+        region = Region(tuple((x, y) for x, y in (outline * larger).tolist())).within(target.photo)
     except ValueError:  # hardly anything of it is in the photo
         return None
-    return Proposal(region.points, int(score))
-
-
-def _frame(keypoints: Keypoints) -> NDArray[np.float64]:
-    """Corners (4, 2), x and y, of the picture."""
-    height, width = keypoints.size
-    return np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=float)
+    return Proposal(tuple((round(x, 1), round(y, 1)) for x, y in region.points), int(score))
 
 
 def propose_regions(
@@ -101,13 +93,12 @@ def propose_regions(
     try:
         for name, queries in wanted:
             try:
-                shape, file_name = image_size(dataset.path(name)), dataset.file_name(name)
-                photo = file.photo(name, shape, file_name)
+                photo = file.photo(name, image_size(dataset.path(name)), dataset.file_name(name))
                 if photo.tried or photo.regions or photo.nothing:
                     continue
                 photo.regions += _found(sift, dataset, name, queries, encoded)
                 photo.tried = True
-            except ImageError as error:
+            except (ImageError, OSError) as error:  # OSError: removed since it was listed
                 skipped[name] = str(error)
             if time.monotonic() - saved > SAVE_EVERY:
                 file.save()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,17 @@ def expand_query(
         weights = np.maximum(cosines[nearest], 0) ** np.float32(alpha)
     expanded = query + weights @ database[nearest]
     return (expanded / max(float(np.linalg.norm(expanded)), 1e-6)).astype(np.float32)
+
+
+def row_products(matrix: Vectors, vector: Vectors) -> Scores:
+    """Of each row (N, D) with a vector (D,), in double: the same whatever rows stand beside it.
+
+    Examples
+    --------
+    >>> row_products(np.float32([[0.8, 0.6], [0.0, 1.0]]), np.float32([1.0, 0.0])).round(3)
+    array([0.8, 0. ])
+    """
+    return (matrix.astype(np.float64) * vector).sum(axis=1)
 
 
 def _mutual(nearest: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -188,6 +199,16 @@ class Shortlist(Retriever):
         listed = np.argsort(-scores, kind="stable")[: self.length]
         again = self.second.score(query[1], [database[place][1] for place in listed])
         return splice_scores(scores, listed, again)
+
+    def probability(self, scores: Scores) -> Scores | None:
+        return self.second.probability(scores)
+
+    def structure(self, features: Pair) -> float | None:
+        return self.second.structure(features[1])
+
+    def to(self, device: str) -> Self:
+        self.first, self.second = self.first.to(device), self.second.to(device)
+        return self
 
     def explain(self, query: Pair, target: Pair, kind: str | None = None) -> Evidence:
         return self.second.explain(query[1], target[1], kind)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from indiret.baselines.backbones import exact
 from indiret.evidence import Evidence, smooth
 from indiret.images import Picture
 from indiret.retrieval import Points, Retriever, Scores, check_kind, register_retriever
@@ -26,7 +27,8 @@ class Keypoints(NamedTuple):
 
     places: NDArray[np.float32]  # (N, 2), x and y
     descriptors: NDArray[np.uint8]  # (N, 128)
-    size: tuple[int, int]  # of the picture, height and width
+    size: tuple[int, int]  # of the picture, height and width, that they were found in
+    photo: tuple[int, int]  # of the picture before it was made smaller
 
 
 class Agreement(NamedTuple):
@@ -41,10 +43,11 @@ class Agreement(NamedTuple):
 class SiftRansac(Retriever):
     """RootSIFT matches that agree on one homography; the score is their number.
 
-    Up to 1,500 keypoints a picture at the picture's own size, nearest neighbour within 0.8 of the
-    second nearest, RANSAC within 5 pixels of the target. Target keypoints count once: a homography
-    that sends everything to one point convinces nobody. Equal numbers, above all of none, are told
-    apart by the matches before RANSAC / 10,000. ImportError without OpenCV, of extra ``baselines``.
+    Up to 1,500 keypoints a picture, which is made smaller if it is longer than ``long_side``,
+    nearest neighbour within 0.8 of the second nearest, RANSAC within 5 pixels of the target. Target
+    keypoints count once: a homography that sends everything to one point convinces nobody. Equal
+    numbers, above all of none, are told apart by the matches before RANSAC / 10,000. ImportError
+    without OpenCV, of extra ``baselines``.
 
     Examples
     --------
@@ -62,7 +65,8 @@ class SiftRansac(Retriever):
     evidence_kinds = ("inliers",)
     transfers_points = True
 
-    def __init__(self) -> None:
+    def __init__(self, long_side: int = 1600) -> None:
+        self.long_side = long_side  # pixels; 12 million took 3 GB and found no more
         try:
             self.cv2 = importlib.import_module("cv2")
         except ImportError as error:
@@ -74,12 +78,18 @@ class SiftRansac(Retriever):
 
     def encode(self, picture: Picture) -> Keypoints:
         """Of the grey picture; none on a plain one."""
-        grey = np.array(Image.fromarray(picture).convert("L"))
+        image = Image.fromarray(picture).convert("L")
+        image.thumbnail((self.long_side, self.long_side))
+        grey = np.array(image)
         found, descriptors = self.sift.detectAndCompute(grey, None)
-        if not found:
-            return Keypoints(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8), grey.shape)
-        places = np.array([point.pt for point in found], dtype=np.float32)
-        return Keypoints(places, np.rint(descriptors).astype(np.uint8), grey.shape)
+        places = np.array([point.pt for point in found], np.float32).reshape(-1, 2)
+        rows = np.empty((0, 128)) if descriptors is None else np.rint(descriptors)
+        return Keypoints(places, rows.astype(np.uint8), grey.shape, picture.shape[:2])
+
+    def structure(self, features: Keypoints) -> float:
+        """The share of cells of the grid of evidence that have a keypoint."""
+        cells = _cells(features, slice(None), self.GRID)
+        return len(set(zip(*cells, strict=True))) / (self.GRID[0] * self.GRID[1])
 
     def score(self, query: Keypoints, database: Sequence[Keypoints]) -> Scores:
         return np.array([self.homography(query, target)[1] for target in database])
@@ -97,14 +107,15 @@ class SiftRansac(Retriever):
         score = len(np.unique(answers[agree])) + len(rows) / 10_000
         return Agreement(matrix, score, rows[agree], answers[agree])
 
+    @exact
     def explain(self, query: Keypoints, target: Keypoints, kind: str | None = None) -> Evidence:
         """Numbers of inliers between cells (m, n, m', n'), spread over neighbours."""
         check_kind(self, kind)
         _, score, rows, answers = self.homography(query, target)
         cells = *_cells(target, answers, self.GRID), *_cells(query, rows, self.QUERY_GRID)
-        pairs = torch.zeros(*self.GRID, *self.QUERY_GRID)
-        np.add.at(pairs.numpy(), cells, 1)
-        return Evidence(score, smooth(pairs[None], self.SMOOTHINGS)[0])
+        pairs = np.zeros((*self.GRID, *self.QUERY_GRID), np.float32)
+        np.add.at(pairs, cells, 1)
+        return Evidence(score, smooth(torch.from_numpy(pairs)[None], self.SMOOTHINGS)[0])
 
     def transfer_points(self, query: Keypoints, target: Keypoints, points: Points) -> Points:
         """NaN where no homography was found, or one that puts a point behind the camera."""
@@ -136,7 +147,7 @@ def _root_sift(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1))
 
 
-def _cells(keypoints: Keypoints, chosen: NDArray[np.intp], grid: tuple[int, int]) -> Rows:
+def _cells(keypoints: Keypoints, chosen: NDArray[np.intp] | slice, grid: tuple[int, int]) -> Rows:
     """Rows and columns of the cells that some of the keypoints lie in."""
     places = keypoints.places[chosen, ::-1]  # y and x
     scaled = places * np.array(grid, np.float32) / np.array(keypoints.size, np.float32)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from indiret.baselines.backbones import exact
+from indiret.baselines.reranking import row_products
 from indiret.correlation import correlation_tensor
 from indiret.evidence import Evidence, smooth
 from indiret.images import Picture
@@ -40,7 +42,7 @@ class ColourHistogram(Retriever):
         return (counts / counts.sum()).astype(np.float32)
 
     def score(self, query: Vector, database: Sequence[Vector]) -> Scores:
-        return np.minimum(query, np.stack(database)).sum(axis=1, dtype=np.float64)
+        return np.minimum(query, np.stack(database)).astype(np.float64).sum(axis=1)
 
 
 class Thumbnail(Retriever):
@@ -54,7 +56,7 @@ class Thumbnail(Retriever):
         return values / max(float(np.linalg.norm(values)), 1e-6)
 
     def score(self, query: Vector, database: Sequence[Vector]) -> Scores:
-        return (np.stack(database) @ query).astype(np.float64)
+        return row_products(np.stack(database), query)
 
 
 class MutualNearest(Retriever):
@@ -71,7 +73,6 @@ class MutualNearest(Retriever):
     [12.0]
     """
 
-    BATCH = 64  # pairs at a time: 10 MB of tensor
     evidence_kinds = ("mutual",)
 
     def __init__(self, grid: tuple[int, int] = (14, 14), size: int = 8):
@@ -82,25 +83,24 @@ class MutualNearest(Retriever):
         return extract_patches(picture, self.grid, self.size).mul(255).round().byte()
 
     def score(self, query: Tensor, database: Sequence[Tensor]) -> Scores:
-        parts = (database[at : at + self.BATCH] for at in range(0, len(database), self.BATCH))
-        counts = [self._mutual(query, part).sum((1, 2)).double().numpy() for part in parts]
-        return np.concatenate(counts)
+        return np.array([float(self._mutual(query, target).sum()) for target in database])
 
+    @exact
     def explain(self, query: Tensor, target: Tensor, kind: str | None = None) -> Evidence:
         """The mutual pairs (m, n, m', n'), 0 or 1, averaged once over their neighbours."""
         check_kind(self, kind)
-        grids = *target.shape[:2], *query.shape[:2]
-        mutual = self._mutual(query, [target]).float()
-        return Evidence(float(mutual.sum()), smooth(mutual.view(1, *grids))[0])
+        mutual = self._mutual(query, target).float()
+        return Evidence(float(mutual.sum()), smooth(mutual[None])[0])
 
-    def _mutual(self, query: Tensor, database: Sequence[Tensor]) -> Tensor:
-        """Whether target patch and query patch choose each other, (B, m n, m' n')."""
-        queries, targets = query[None].float() / 255, torch.stack(list(database)).float() / 255
-        view = correlation_tensor(targets, queries, metrics=("cosine",), standardise=False)
-        table = view.reshape(len(targets), targets.shape[1] * targets.shape[2], -1)
+    @exact
+    def _mutual(self, query: Tensor, target: Tensor) -> Tensor:
+        """Whether target patch and query patch choose each other, (m, n, m', n')."""
+        given = target[None].float() / 255, query[None].float() / 255
+        view = correlation_tensor(*given, metrics=("cosine",), standardise=False)[0, 0]
+        table = view.flatten(0, 1).flatten(1)
         chosen = torch.zeros_like(table, dtype=torch.bool)
-        by_query = chosen.scatter(1, table.argmax(dim=1)[:, None], True)
-        return chosen.scatter(2, table.argmax(dim=2)[:, :, None], True) & by_query
+        by_query = chosen.scatter(0, table.argmax(dim=0)[None], True)
+        return (chosen.scatter(1, table.argmax(dim=1)[:, None], True) & by_query).view_as(view)
 
 
 register_retriever("colour-histogram", "joint RGB histogram, 8 x 8 x 8 bins", ColourHistogram)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from indiret.baselines.backbones import PretrainedBackbone
-from indiret.baselines.maps import extract_by_name, load_maps
+from indiret.baselines.maps import extract_by_name
 from indiret.baselines.verifiers import VERIFIERS, Verifier, save_verifier, stack
 from indiret.datasets import RetrievalDataset
 from indiret.images import Picture, crop
@@ -43,8 +43,8 @@ def set_reader(backbone: PretrainedBackbone, verifier: Verifier) -> ReadSets:
 
     @torch.no_grad()
     def read_sets(photos: Sequence[Any], read: Callable[[Any], Picture]) -> list[Tensor]:
-        paths = extract_by_name(backbone, photos, read, "reading")
-        return [verifier.read(load_maps(path)).half() for path in paths]
+        maps = extract_by_name(backbone, photos, read, "reading")
+        return [verifier.read(one).half() for one in maps]
 
     return read_sets
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from torch.nn import functional as F
 
 from indiret import checkpoints, retrieval
 from indiret.baselines import pooling
-from indiret.baselines.backbones import FINER, LITE0, PretrainedBackbone, load_backbone
+from indiret.baselines.backbones import FINER, LITE0, PretrainedBackbone, exact, load_backbone
 from indiret.baselines.descriptors import DescriptorRetriever, ImageVector
 from indiret.baselines.maps import extract, load_maps
 from indiret.baselines.pooling import EPSILON, Whitening, regional_maxima, unit
@@ -178,7 +179,8 @@ class SiameseFisher(Verifier):
     def shares(self, maps: Tensor, direction: Tensor) -> Tensor:
         """A Fisher vector is a mean over cells: each cell's own, under the whole one's roots."""
         cells = self.read(maps)[:, None]
-        each = fisher_vectors(self.whitening(cells), torch.ones(len(cells), 1), *self.mixture())
+        mask = cells.new_ones(len(cells), 1)
+        each = fisher_vectors(self.whitening(cells), mask, *self.mixture())
         roots = (each.mean(0).abs() + EPSILON).sqrt()
         weights = direction / (roots * roots.norm() * len(cells))
         return (each @ weights).view(maps.shape[1:])
@@ -228,8 +230,8 @@ VERIFIERS: dict[str, type[Verifier]] = {
 def stack(sets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Sets (N, C) of any lengths as one tensor (B, N, C) float32, and its mask (B, N)."""
     vectors = nn.utils.rnn.pad_sequence([one.float() for one in sets], batch_first=True)
-    lengths = torch.tensor([len(one) for one in sets])
-    return vectors, (torch.arange(vectors.shape[1]) < lengths[:, None]).float()
+    ones = [one.new_ones(len(one)).float() for one in sets]
+    return vectors, nn.utils.rnn.pad_sequence(ones, batch_first=True)
 
 
 class VerifierRetriever(Retriever):
@@ -239,24 +241,25 @@ class VerifierRetriever(Retriever):
 
     def __init__(self, backbone: PretrainedBackbone, verifier: Verifier):
         self.backbone, self.verifier = backbone, verifier.eval()
+        self.precise = deepcopy(verifier).double()
 
+    @exact
     def encode(self, picture: Picture) -> ImageVector:
-        return self.encode_many([picture])[0]
-
-    def encode_many(self, pictures: Sequence[Picture]) -> list[ImageVector]:
-        encoded = []
-        for path in extract(self.backbone, pictures):
-            with torch.inference_mode():
-                vector = self.verifier(*stack([self.verifier.read(load_maps(path))]))[0]
-            encoded.append(ImageVector(vector.numpy(), (path,)))
-        return encoded
-
-    def score(self, query: ImageVector, database: Sequence[ImageVector]) -> Scores:
-        targets = torch.from_numpy(np.stack([encoded.vector for encoded in database]))
+        (maps,) = extract(self.backbone, [picture])
         with torch.inference_mode():
-            similar = self.verifier.similarity(torch.from_numpy(query.vector)[None], targets)
-        return similar[0].double().numpy()
+            vector = self.verifier(*stack([self.verifier.read(load_maps(maps))]))[0]
+        return ImageVector(vector.numpy(), maps)
 
+    @exact
+    def score(self, query: ImageVector, database: Sequence[ImageVector]) -> Scores:
+        """In double and then rounded, so that a pair has its score whatever stands beside it."""
+        targets = torch.from_numpy(np.stack([encoded.vector for encoded in database]).astype(float))
+        with torch.inference_mode():
+            asking = torch.from_numpy(query.vector[None].astype(float))
+            similar = self.precise.similarity(asking, targets)
+        return similar[0].float().double().numpy()
+
+    @exact
     def explain(self, query: ImageVector, target: ImageVector, kind: str | None = None) -> Evidence:
         """``similarity``: what each place of the target adds to it, where that is positive.
 
@@ -266,8 +269,8 @@ class VerifierRetriever(Retriever):
         vector = torch.from_numpy(target.vector)[None].requires_grad_()
         similar = self.verifier.similarity(torch.from_numpy(query.vector)[None], vector)
         (direction,) = torch.autograd.grad(similar.sum(), vector)
-        shares = self.verifier.shares(load_maps(target.sources[0]), direction[0])
-        return Evidence(float(similar.detach()), shares.relu()[:, :, None, None])
+        shares = self.verifier.shares(load_maps(target.maps), direction[0])
+        return Evidence(float(self.score(query, [target])[0]), shares.relu()[:, :, None, None])
 
 
 def is_verifier_name(name: str) -> bool:
@@ -326,7 +329,8 @@ def load_verifier(path: Path) -> tuple[Verifier, dict[str, str]]:
     """A verifier in eval mode, and its file's metadata; ValueError unless whole and finite."""
     metadata, tensors = checkpoints.load_tensors(path)
     try:
-        verifier = VERIFIERS[metadata["verifier"]](**json.loads(metadata["settings"]))
+        with torch.device("cpu"):
+            verifier = VERIFIERS[metadata["verifier"]](**json.loads(metadata["settings"])).float()
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no file of a verifier ({error!r}); train it again.") from error
     checkpoints.restore(verifier, tensors, path)

@@ -76,14 +76,17 @@ class Annotator(PageWidget):
 
     def show_photo(self, number: int) -> None:
         """Show a photo by its number, from 0; ValueError if there is no such photo."""
-        if number not in range(len(self._names)):
-            most = len(self._names) - 1
-            raise ValueError(f"photo {number} does not exist; give a number from 0 to {most}.")
+        self._check(number)
         view, picture = self._view(number, _LONG_SIDE)
         self._shown += 1
         with self.hold_sync():
             self.picture, self.progress = picture, self._progress()
             self.view = view | {"shown": self._shown}
+
+    def _check(self, number: int) -> None:
+        if number not in range(len(self._names)):
+            most = len(self._names) - 1
+            raise ValueError(f"photo {number!r} does not exist; give a number from 0 to {most}.")
 
     def save_regions(self, regions: Sequence[Region], nothing: bool = False) -> None:
         """Replace the regions of the photo shown, and save; ``nothing``: there are none to mark.
@@ -94,6 +97,7 @@ class Annotator(PageWidget):
         self.show_photo(self.view["number"])
 
     def _save(self, number: int, regions: Sequence[Region], nothing: bool) -> None:
+        self._check(number)
         if len(regions) > _MOST_REGIONS:
             raise ValueError(f"{len(regions)} regions are too many; {_MOST_REGIONS} is the most.")
         shape = self._shape(self._names[number])
@@ -115,9 +119,9 @@ class Annotator(PageWidget):
             self.message = ""
             if message["action"] == "save":
                 regions = [Region(**region) for region in message["regions"]]
-                self._save(_number(message["number"]), regions, message["nothing"] is True)
+                self._save(message["number"], regions, message["nothing"] is True)
             elif message["action"] == "open":
-                self.show_photo(_number(message["number"]))
+                self.show_photo(message["number"])
             elif message["action"] == "next":
                 self.show_photo(self._next_not_done(self.view["number"] + 1))
         except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
@@ -179,9 +183,3 @@ class Annotator(PageWidget):
 
 def _size(picture: Picture) -> tuple[int, int]:
     return picture.shape[0], picture.shape[1]
-
-
-def _number(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is not the number of a photo.")
-    return value

@@ -158,6 +158,7 @@ def explore_ranked(
             tensor = retriever.tensor(encoded, [retriever.encode(found)])
         channels = evidence_channels(retriever.network, tensor, methods, ["all"])
         caption = f"{hit.score:.1f}" if hit.probability is None else f"{hit.probability:.0%}"
+        caption = caption if hit.judged else "not judged"
         relevant = hit.name in query.positives if query.positives else None
         matches = pair_matches(database, query, hit.name, tensor.shape[2:])
         candidates.append(Candidate(hit.name, found, channels, caption, relevant, matches))

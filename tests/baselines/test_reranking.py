@@ -5,7 +5,7 @@ import pytest
 
 from indiret.baselines.reranking import Diffusion, KReciprocal, Shortlist, expand_query
 from indiret.baselines.simple import ColourHistogram, Thumbnail
-from indiret.retrieval import build_retriever, rank
+from indiret.retrieval import build_retriever, rank, sort_hits
 from tests.baselines import toys
 from tests.baselines.toys import scene
 from tests.tiny_town import make_tiny_town
@@ -153,6 +153,27 @@ def test_a_shortlist_explains_as_its_second():
     assert pairs.equal(sift.explain(query[1], database[1][1]).pairs) and pairs.any()
     middle = np.array([[0.5, 0.5]])
     np.testing.assert_allclose(both.transfer_points(query, database[1], middle), middle, atol=0.01)
+
+
+def test_a_pair_that_the_second_never_judged_has_no_probability():
+    """And one that it judged has the score and probability that `explain` gives."""
+    method = Shortlist(Thumbnail(), build_retriever("base"), length=3)
+    pictures = [scene(seed) for seed in range(6)]
+    database, query = method.encode_many(pictures), method.encode_query(scene(0)[20:90, 30:140])
+    hits = sort_hits(method, [str(place) for place in range(6)], method.score(query, database))
+    assert [hit.judged for hit in hits] == [True] * 3 + [False] * 3
+    first = Thumbnail().score(query[0], [one for one, _ in database])
+    assert [int(hit.name) for hit in hits[3:]] == np.argsort(-first, kind="stable")[3:].tolist()
+    for hit in hits:
+        alone = method.explain(query, database[int(hit.name)]).score
+        score, probability = np.array([hit.score]), hit.probability
+        assert (
+            probability is None if not hit.judged else hit.score == pytest.approx(alone, abs=1e-6)
+        )
+        assert probability is None or probability == method.second.probability(score)[0]
+    assert method.to("cpu") is method and method.structure(query) is None
+    with pytest.raises(ValueError, match="Thumbnail runs on the processor alone"):
+        method.to("cuda")
 
 
 def test_a_shortlist_needs_places_and_pictures(tmp_path):

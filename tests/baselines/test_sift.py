@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from indiret.baselines.sift import Keypoints
+from indiret.baselines.region_proposals import propose
+from indiret.baselines.sift import Keypoints, SiftRansac
 from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision
 from indiret.retrieval import build_retriever, rank
@@ -50,8 +51,10 @@ def test_sift_counts_a_target_keypoint_once(sift):
     random = np.random.default_rng(0)
     places = random.uniform(0, 200, (40, 2)).astype(np.float32)
     descriptors = random.integers(1, 256, (40, 128), dtype=np.uint8)
-    target = Keypoints(places, descriptors, (200, 200))
-    twice = Keypoints(np.repeat(places, 2, axis=0), np.repeat(descriptors, 2, axis=0), (200, 200))
+    target = Keypoints(places, descriptors, (200, 200), (200, 200))
+    twice = Keypoints(
+        np.repeat(places, 2, axis=0), np.repeat(descriptors, 2, axis=0), (200, 200), (200, 200)
+    )
     assert sift.homography(twice, target)[1] == 40 + 80 / 10_000
 
 
@@ -66,6 +69,31 @@ def test_evidence_of_sift_lies_on_the_shared_part(sift):
     assert map_[:, 7:].sum() > 10 * map_[:, :5].sum()
     blank = sift.encode(np.full((64, 64, 3), 9, np.uint8))
     assert not sift.explain(query, blank).pairs.any()
+
+
+def test_a_large_picture_is_made_smaller_and_a_small_one_is_not():
+    photo = scene(3, 480, 640)
+    whole, small = build_retriever("sift-ransac"), SiftRansac(long_side=320)
+    found = small.encode(photo)
+    assert found.size == (240, 320) and found.photo == (480, 640)
+    same = whole.encode(scene(4, 240, 320)), small.encode(scene(4, 240, 320))
+    assert all(np.array_equal(one, other) for one, other in zip(*same, strict=True))
+    part = small.encode(photo[120:360, 160:480])
+    middle = np.array([[0.5, 0.25]])
+    np.testing.assert_allclose(
+        small.transfer_points(part, found, middle), [[0.5, 0.375]], atol=0.01
+    )
+    proposal = propose(small, part, found)
+    expected = [[160, 120], [480, 120], [480, 360], [160, 360]]
+    for corner in expected:
+        assert np.hypot(*(np.array(proposal.points) - corner).T).min() < 4
+
+
+def test_structure_is_the_share_of_cells_with_a_keypoint(sift):
+    half = np.full((240, 320, 3), 128, np.uint8)
+    assert sift.structure(sift.encode(half)) == 0
+    half[:, 160:] = scene(3, 240, 160)
+    assert sift.structure(sift.encode(half)) == pytest.approx(0.5, abs=0.1)
 
 
 def test_without_opencv_the_extra_is_named(monkeypatch):

@@ -11,7 +11,7 @@ from indiret.datasets import load_dataset
 from indiret.evidence import Evidence, explain
 from indiret.experiments.evidence_protocol import pair_matches
 from indiret.network import build_network
-from indiret.retrieval import Hit, NetworkRetriever
+from indiret.retrieval import UNJUDGED, Hit, NetworkRetriever
 from indiret.widgets import Candidate, Explorer, explore, explore_ranked
 from tests.widgets.pages import Opened, Tags, page_of
 from tests.widgets.test_payload import TARGET_GRIDS, candidate, noise, unpack
@@ -49,14 +49,14 @@ def test_a_ranked_list_knows_what_is_right_and_only_then_the_truth():
     query = town.queries[0]
     good = min(query.good - {query.image})
     other = next(n for n in town.images if n not in query.positives | query.junk)
-    hits = [Hit(good, 3.0, 0.95), Hit(other, -1.0, None)]
+    hits = [Hit(good, 3.0, 0.95), Hit(other, -1.0, None), Hit(other, 2 * UNJUDGED, None)]
     method = NetworkRetriever(build_network("base"))
     explorer = explore_ranked(method, town, query, hits, methods=["combined"])
     header, _ = unpack(explorer.payload)
     entries = header["candidates"]
-    assert [entry["name"] for entry in entries] == [good, other]
-    assert [entry["relevant"] for entry in entries] == [True, False]
-    assert [entry["caption"] for entry in entries] == ["95%", "-1.0"]
+    assert [entry["name"] for entry in entries] == [good, other, other]
+    assert [entry["relevant"] for entry in entries] == [True, False, False]
+    assert [entry["caption"] for entry in entries] == ["95%", "-1.0", "not judged"]
     partners = pair_matches(town, query, good, (14, 14, 10, 10))
     flat = np.where(partners[..., 0] < 0, -1, partners[..., 0] * 14 + partners[..., 1])
     assert entries[0]["true_matches"] == flat.ravel().tolist() and (flat >= 0).any()
