@@ -150,5 +150,7 @@ def execute_notebook(notebook: Path, config: RunConfig, folder: Path) -> None:
     settings = config.plain | {"out": "."}
     options = {"kernel_name": "python3", "cwd": str(folder), "progress_bar": False}
     unfinished = folder / f"unfinished-{notebook.name}"
-    papermill.execute_notebook(str(notebook), str(unfinished), settings, **options)
+    # Papermill would put parameters in place of braces.
+    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, unfinished)]
+    papermill.execute_notebook(*paths, settings, **options)
     unfinished.replace(executed)
