@@ -11,7 +11,7 @@ Chapter: *Ranking and honest evaluation*.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ Scores = NDArray[np.float64]
 Points = NDArray[np.float64]
 BLOCK = 32  # pictures that are handed to ``encode_many``
 LEAST = 20  # pictures that a share of the database has, however few that is of it
+UNJUDGED = -1e6  # those whom a later stage never judged score this or less
+LITTLE_STRUCTURE = 0.05  # `Retriever.structure` below which a picture can hardly be judged
 
 
 class Retriever(Protocol):
@@ -60,6 +62,16 @@ class Retriever(Protocol):
     def probability(self, scores: Scores) -> Scores | None:
         """Calibrated probabilities that pairs of these scores are relevant; None if unknown."""
         return None
+
+    def structure(self, features: Any) -> float | None:
+        """Share of an encoded picture's patches that can be judged, 0 to 1; None if unknown."""
+        return None
+
+    def to(self, device: str) -> Self:
+        """This retriever on a device; ValueError if it runs on the processor alone."""
+        if device != "cpu":
+            raise ValueError(f"{type(self).__name__} runs on the processor alone, not on {device}.")
+        return self
 
     def explain(self, query: Any, target: Any, kind: str | None = None) -> Evidence:
         """Which patches of an encoded query and an encoded picture matched.
@@ -157,6 +169,11 @@ class NetworkRetriever(Retriever):
         with torch.no_grad():
             return self.network.probability(torch.from_numpy(scores)).numpy()
 
+    def to(self, device: str) -> Self:
+        """Move the network; what was encoded stays where it is and follows when it is scored."""
+        self.network.to(device)
+        return self
+
     def explain(self, query: Features, target: Features, kind: str | None = None) -> Evidence:
         """Evidence of one of `indiret.evidence.KINDS`, ``combined`` by default."""
         settings = KINDS[check_kind(self, kind)]
@@ -164,11 +181,16 @@ class NetworkRetriever(Retriever):
 
 
 class Hit(NamedTuple):
-    """One entry of a ranked list; ``probability`` is None for retrievers without calibration."""
+    """One entry of a ranked list; ``probability`` is None if not calibrated or not judged."""
 
     name: str
     score: float
     probability: float | None
+
+    @property
+    def judged(self) -> bool:
+        """Whether the last of several stages scored it."""
+        return self.score > UNJUDGED
 
 
 @dataclass
@@ -273,9 +295,9 @@ def rank_in_blocks(
 
 def sort_hits(retriever: Retriever, names: Sequence[str], scores: Scores) -> list[Hit]:
     """A ranked list of scored pictures, best first, ties by name."""
-    probabilities: Any = retriever.probability(scores)
-    if probabilities is None:
-        probabilities = [None] * len(scores)
+    probabilities = np.full(len(scores), None, dtype=object)
+    judged = scores > UNJUDGED
+    probabilities[judged] = retriever.probability(scores[judged])
     hits = [Hit(*hit) for hit in zip(names, scores.tolist(), probabilities, strict=True)]
     return sorted(hits, key=lambda hit: (-hit.score, hit.name))
 
@@ -294,14 +316,15 @@ def top_share(scores: Scores, share: float) -> NDArray[np.intp]:
 def splice_scores(
     scores: Scores, places: NDArray[np.intp], new: Sequence[float] | Scores
 ) -> Scores:
-    """New scores of some places, which come before all others; those keep their order.
+    """New scores of some places; all others come after them, unjudged, in their old order.
 
     Examples
     --------
-    >>> splice_scores(np.array([5.0, 4.0, 3.0]), np.array([1, 2]), [0.5, 0.75]).tolist()
-    [-0.5, 0.5, 0.75]
+    >>> splice_scores(np.array([5.0, 4.0, 3.0, 4.0]), np.array([1, 2]), [0.5, 0.75]).tolist()
+    [-1000000.0, 0.5, 0.75, -1000001.0]
     """
-    spliced = scores - scores.max() + min(new) - 1
+    order = np.unique(-scores, return_inverse=True)[1].astype(np.float64)
+    spliced = min(UNJUDGED, float(min(new)) - 1) - order  # `new` may hold unjudged ones, too
     spliced[places] = new
     return spliced
 
@@ -341,10 +364,10 @@ def list_retrievers() -> dict[str, str]:
     return {name: description for name, (description, _) in RETRIEVERS.items()}
 
 
-def build_retriever(name: str) -> Retriever:
+def build_retriever(name: str, device: str = "cpu") -> Retriever:
     """A retriever by its name: one of `list_retrievers`, one of a family's, or a file of weights.
 
-    Raises ValueError if the name is not known; the valid ones are listed.
+    Raises ValueError if the name is not known, the valid ones are listed, or cannot use the device.
 
     Examples
     --------
@@ -353,12 +376,12 @@ def build_retriever(name: str) -> Retriever:
     ValueError: method 'sfit' is not known; choose from base, ...
     """
     if name in RETRIEVERS:
-        return RETRIEVERS[name][1]()
+        return RETRIEVERS[name][1]().to(device)
     for family in reversed(FAMILIES.values()):  # the special ones come last
         if family.accepts(name):
-            return family.build(name)
+            return family.build(name).to(device)
     if name.endswith(".safetensors"):  # of no kind that is known, or not there: this says why
-        return NetworkRetriever(load_network(name))
+        return NetworkRetriever(load_network(name)).to(device)
     known = ", ".join((*RETRIEVERS, *FAMILIES))
     raise ValueError(f"method {name!r} is not known; choose from {known}.")
 

@@ -10,6 +10,7 @@ from PIL import Image
 from indiret.datasets import load_dataset
 from indiret.network import CONFIGS, build_network, cut_patches
 from indiret.retrieval import (
+    UNJUDGED,
     Hit,
     IndexedDatabase,
     NetworkRetriever,
@@ -18,6 +19,8 @@ from indiret.retrieval import (
     index_database,
     rank,
     register_retriever,
+    sort_hits,
+    splice_scores,
 )
 from tests.tiny_town import make_tiny_town
 
@@ -72,6 +75,18 @@ def test_ties_are_broken_by_name_and_pictures_encoded_once(town):
         assert hits == [Hit(name, 0.0, None) for name in sorted(town.images)]
 
 
+def test_whom_no_later_stage_judged_has_no_probability():
+    """In two stages, of which the second left out some of its own."""
+    first, names = np.array([5.0, 4.0, 3.0, 2.0, 2.0]), [*"abcde"]
+    inner = splice_scores(first[:3], np.array([1]), [0.25])
+    scores = splice_scores(first, np.arange(3), inner)
+    hits = sort_hits(NetworkRetriever(untrained()), names, scores)
+    assert [hit.name for hit in hits] == [*"bacde"]
+    assert [hit.judged for hit in hits] == [True] + [False] * 4
+    assert [hit.probability is None for hit in hits] == [False] + [True] * 4
+    assert max(hit.score for hit in hits[1:]) <= UNJUDGED and hits[3].score == hits[4].score
+
+
 def test_a_broken_photo_is_reported_and_skipped(tmp_path):
     for name in ("a.jpg", "b.jpg"):
         Image.new("RGB", (64, 48), "teal").save(tmp_path / name)
@@ -90,6 +105,7 @@ def test_what_cannot_be_gets_a_sentence(town):
         (lambda: retriever.explain(None, None), "choose a method that explains"),
         (lambda: retriever.transfer_points(None, None, np.zeros((1, 2))), "does not say where"),
         (lambda: build_retriever("sfit"), "choose from base"),
+        (lambda: build_retriever("thumbnail", "cuda"), "on the processor alone"),
         (lambda: register_retriever("thumbnail", "", Indifferent), "choose another name"),
     ):
         with pytest.raises(ValueError, match=words):
