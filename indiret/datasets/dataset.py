@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -23,10 +24,9 @@ from indiret.images import crop as crop_to_box
 
 @dataclass(frozen=True)
 class Query:
-    """A query and its answers, database images by name: good, ok and junk.
+    """A query and its answers by name: the landmark is clearly, partly or hardly visible in them.
 
-    The landmark is clearly, partly or hardly visible in them; junk counts neither for nor against.
-    Of the revisited sets they are easy, hard and junk.
+    Junk counts neither for nor against. Of the revisited sets they are easy, hard and junk.
     """
 
     name: str  # such as all_souls_1
@@ -86,7 +86,7 @@ class RetrievalDataset:
         return crop_to_box(picture, query.box) if crop and query.box else picture
 
     def roi(self, name: str, landmark: str | None = None) -> NDArray[np.bool_] | None:
-        """Where the landmark of a photo is, (H, W) bool; None where nobody knows; raises as `path`.
+        """Where the landmark of a photo is, (H, W) bool; None where nobody knows.
 
         What a file of regions says, if one is used (`use_regions`), with a ``landmark`` only its
         own regions and those that name none; otherwise the pixel mask where the set has one
@@ -101,14 +101,10 @@ class RetrievalDataset:
         if mask.is_file():
             with Image.open(mask) as image:
                 return np.asarray(image.convert("1"), dtype=bool)
-        boxes = [query.box for query in self.queries if query.image == name and query.box]
-        if not boxes:
-            return None
-        inside = np.zeros(image_size(path), dtype=bool)
-        for box in boxes:
-            x1, y1, x2, y2 = pixel_box(box, inside.shape)
-            inside[y1:y2, x1:x2] = True
-        return inside
+        shape = image_size(path)
+        asked = [query.box for query in self.queries if query.image == name and query.box]
+        boxes = [Region.from_box(pixel_box(box, shape)) for box in asked]
+        return region_mask(boxes, shape) if boxes else None
 
     def geometry(self, name: str) -> Geometry | None:
         """The surface points and the camera of a Toytown photo that shows a landmark, else None."""
@@ -117,7 +113,7 @@ class RetrievalDataset:
         return read_geometry(archive, name) if archive.is_file() else None
 
     def manifest_hash(self) -> str:
-        """A SHA-256 that tells which data a result was made with, in hexadecimal digits.
+        """A SHA-256 that tells which data a result was made with.
 
         For Toytown, of its frozen manifest, which holds a hash of every file; otherwise of the
         names and sizes of the photos and of the queries.
@@ -130,14 +126,56 @@ class RetrievalDataset:
         for query in self.queries:
             answers = [sorted(names) for names in (query.good, query.ok, query.junk)]
             lines.append(f"{query.name} {query.image} {query.box} {answers}")
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()
+
+    def fingerprint(self) -> dict[str, str]:
+        """Short hashes of the contents of ground truth, photos and regions.
+
+        Whoever stores a result stores them with it, and can name what has changed since.
+
+        Examples
+        --------
+        >>> from indiret.datasets import load_dataset
+        >>> load_dataset("toytown", split="validation").fingerprint().keys()
+        dict_keys(['ground truth', 'photos', 'regions'])
+        """
+        photos = {**self.images, **self.query_images}
+        truth = [
+            (one.name, one.image, one.box, one.landmark, *map(sorted, (one.good, one.ok, one.junk)))
+            for one in self.queries
+        ]
+        masks = [*sorted(self.root.glob("masks/*.png")), self.root / "geometry.npz"]
+        contents: dict[str, object] = {
+            "ground truth": truth,
+            "photos": [(name, _hash_file(photos[name])) for name in sorted(photos)],
+            "regions": sorted((self.regions or {}).items()) or [_hash_file(one) for one in masks],
+        }
+        return {kind: _hash(repr(what)) for kind, what in contents.items()}
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _hash_file(path: Path) -> str:
+    """A hash of a file's contents, read anew where size or time have changed; "" if it is gone."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ""
+    return _hash_contents(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=100_000)
+def _hash_contents(path: Path, *state: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def join_datasets(first: RetrievalDataset, second: RetrievalDataset) -> RetrievalDataset:
     """The photos and queries of two data sets as one, to learn from both.
 
-    Regions of interest are those of the first. Raises ValueError if the two share the name of a
-    photo, a query or a landmark.
+    Regions of interest are those of the first. The two may not share a name.
 
     Examples
     --------
@@ -168,14 +206,11 @@ def join_datasets(first: RetrievalDataset, second: RetrievalDataset) -> Retrieva
 def use_regions(
     dataset: RetrievalDataset, path: str | os.PathLike[str], unreviewed: bool = False
 ) -> RetrievalDataset:
-    """The data set with its regions of interest taken from a file, and from nowhere else.
+    """The data set with its regions of interest taken from a COCO json file, and nowhere else.
 
-    Photos in the COCO json file that the data set lacks are passed over. With ``unreviewed``,
-    proposals that nobody has accepted or rejected are taken, too. ``regions_used`` says what was
-    taken: counts by origin, and the file's SHA-256.
-
-    Raises as `read_regions`, and ValueError if the file knows a photo in another size, or has no
-    region for this data set.
+    Photos in the file that the data set lacks are passed over. With ``unreviewed``, proposals that
+    nobody has accepted or rejected are taken, too. ``regions_used`` says what was taken. Raises
+    ValueError if the file knows a photo in another size, or has no region for this data set.
 
     Examples
     --------

@@ -40,13 +40,13 @@ FREE = 10**9  # bytes to be left on the disk
 
 
 class Source(NamedTuple):
-    """One file that a publisher offers."""
+    """One file that a publisher offers; None where no public source gives size or checksum."""
 
     url: str
     into: str  # the folder for it, or for what an archive holds
     suffix: str | None = None  # of the files wanted from an archive; None: the file itself
-    size: int | None = None  # bytes; None where no public source gives it
-    checksum: str | None = None  # md5:... or sha256:...; likewise
+    size: int | None = None  # bytes
+    checksum: str | None = None  # md5:... or sha256:...
 
     @property
     def file(self) -> str:
@@ -96,8 +96,6 @@ NOTES = (
 def dataset_info(name: str) -> str:
     """What a benchmark is, where it comes from, what it needs, and under which terms.
 
-    Raises ValueError for a name that is not in ``SOURCES``.
-
     Examples
     --------
     >>> print(dataset_info("roxford5k").splitlines()[0])
@@ -119,14 +117,10 @@ def dataset_info(name: str) -> str:
 
 
 def fetch_dataset(name: str, root: Path) -> None:
-    """Download and unpack a benchmark; what is there already is not fetched again.
+    """Fill ``root`` with a benchmark; archives are kept in ``root/downloads``.
 
-    ``root`` is filled with ``images`` and ``groundtruth`` or the pickle; archives are kept in
-    ``root/downloads``.
-
-    Raises ValueError if a file has another size or checksum than it should, or an archive holds
-    anything but plain files inside it, or too much; and OSError if the server cannot be reached or
-    the disk is full: called again, it goes on.
+    Raises ValueError if a file or an archive is not what it should be, and OSError if the server
+    cannot be reached or the disk is full: called again, it goes on.
     """
     for source in _sources(name):
         kept = root / "downloads" / source.file
@@ -143,11 +137,7 @@ def fetch_dataset(name: str, root: Path) -> None:
 
 
 def download(source: Source, target: Path) -> None:
-    """Download one file, going on from ``<target>.part`` if there is one; whole or not at all.
-
-    Raises ValueError if the file has another size or checksum than it should, and is removed;
-    OSError if the server refuses it, or brings nothing `ATTEMPTS` times in a row.
-    """
+    """Download one file, whole or not at all, going on from ``<target>.part`` if there is one."""
     with write_whole(target) as part:
         free = shutil.disk_usage(target.parent).free
         if free < (source.size or 0) + FREE:
@@ -241,12 +231,9 @@ class _CarefulGzip(gzip.GzipFile):
 def unpack(archive: Path, folder: Path, suffix: str) -> None:
     """Put the files of a ``.tgz`` into a folder, side by side, once all of them are checked.
 
-    Only the contents of files with this suffix are taken from the archive; folders, rights and
-    owners are our own.
-
-    Raises ValueError if the archive is broken, holds a link or a device, a name that leads outside,
-    one name twice, or too many or too large files, and nothing is put in place then; or if a file
-    is there already with other content.
+    Only the contents of files with this suffix are taken; folders, rights and owners are our own.
+    Raises ValueError, and puts nothing in place, if the archive is broken, holds a link or a
+    device, a name that leads outside, one name twice, or too many or too large files.
     """
     staging = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(staging, ignore_errors=True)
@@ -306,10 +293,7 @@ class Verification(NamedTuple):
 
 
 def verify_dataset(name: str, root: Path) -> Verification:
-    """Compare a folder with a benchmark at full size: counts, answers, and every photo decoded.
-
-    Raises as `dataset_info` and `indiret.datasets.load_dataset`.
-    """
+    """Compare a folder with a benchmark at full size: counts, answers, and every photo decoded."""
     _sources(name)
     dataset, benchmark = load_dataset(name, root), BENCHMARKS[name]
     problems = [f"{what}: {why}" for what, why in dataset.skipped if what not in benchmark.corrupt]

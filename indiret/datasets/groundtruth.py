@@ -4,7 +4,6 @@ Chapter: *Reproducing the tables*.
 """
 
 import reprlib
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,11 +62,9 @@ BENCHMARKS = {
 def read_query(path: Path) -> Query:
     """Read ``<landmark>_<number>_query.txt`` and the three lists beside it.
 
-    The query's line is ``image x1 y1 x2 y2``, the image with or without the benchmark's ``oxc1_``;
-    a list has one image a line. The official files repeat one name, which does no harm.
-
-    Raises FileNotFoundError if a list is missing, and ValueError if a file is not of this form, or
-    lists an image as more than one of good, ok, junk.
+    The query's line is ``image x1 y1 x2 y2``, a list has one image a line. Raises FileNotFoundError
+    if a list is missing, and ValueError if a file is not of this form, or lists an image as more
+    than one of good, ok, junk.
     """
     name = path.name.removesuffix("_query.txt")
     landmark, _, number = name.rpartition("_")
@@ -101,10 +98,8 @@ def read_pickled(path: Path, name: str) -> tuple[list[str], list[Query]]:
     for each query ``bbx`` and lists of places in ``imlist``, ``ok`` and ``junk``, or of the
     revisited sets ``easy``, ``hard`` and ``junk``. Nothing in it is executed.
 
-    Returns the database's names, and the queries: easy and hard answers are ``good`` and ``ok``, so
-    that the positives are those of the medium setup; ``ok`` of the original sets is ``good``,
-    since the pickle does not tell the two apart.
-
+    Returns the database's names, and the queries: easy and hard answers are ``good`` and ``ok``, as
+    in the medium setup; ``ok`` of the original sets, which do not tell the two apart, is ``good``.
     Raises ValueError if the file is not of this form, or has other counts than the benchmark.
     """
     benchmark = BENCHMARKS[name]
@@ -117,17 +112,16 @@ def read_pickled(path: Path, name: str) -> tuple[list[str], list[Query]]:
         if not isinstance(data[field], list) or len(data[field]) != count:
             raise ValueError(f"{expected}{field} must be a list of {count}.")
     images, photos = data["imlist"], data["qimlist"]
-    for text in images + photos:
+    for text in (*images, *photos):
         if not isinstance(text, str) or not text or set(text) & set("/\\\0") or text[0] == ".":
             raise ValueError(f"{expected}{reprlib.repr(text)} cannot be the name of a photo.")
     if len(set(images)) < len(images):
         raise ValueError(expected + "imlist names a photo twice.")
     queries: list[Query] = []
-    numbers: Counter[str] = Counter()
     kinds = ("easy", "hard", "junk") if benchmark.revisited else ("ok", "junk")
-    for photo, landmark, truth in zip(photos, benchmark.landmarks, data["gnd"], strict=True):
-        numbers[landmark] += 1
-        query = f"{landmark}_{numbers[landmark]}"
+    for place, (photo, truth) in enumerate(zip(photos, data["gnd"], strict=True)):
+        landmark = benchmark.landmarks[place]
+        query = f"{landmark}_{1 + benchmark.landmarks[:place].count(landmark)}"
         try:
             queries.append(_pickled_query(query, photo, landmark, truth, images, kinds))
         except (KeyError, TypeError, ValueError, OverflowError) as error:

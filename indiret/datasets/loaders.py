@@ -45,11 +45,11 @@ def load_dataset(
 
     The headers of all photos are checked. Photos that are broken, or named by a ground-truth file
     but absent (samples), are left out and listed in ``skipped``, and so are the twenty corrupt ones
-    of Paris. The folder of photos may be called ``jpg``, too. No code in a pickle is run. Images
-    are named by the stem of their file, in pairs and folder by their path below ``root``.
+    of Paris. The folder of photos may be called ``jpg``, too. Images are named by the stem of their
+    file, in pairs and folder by their path below ``root``.
 
-    Raises ValueError for an unknown name or split, a missing ``root``, or a broken ground-truth
-    file, and FileNotFoundError if the folder has another layout.
+    Raises ValueError for an unknown name or a broken ground truth, FileNotFoundError for another
+    layout.
 
     Examples
     --------
@@ -86,11 +86,7 @@ def load_clicked_pairs(root: str | os.PathLike[str]) -> list[ClickedPair]:
     """Read scenes in the layout of WxBS: ``GROUP/SCENE/{01,02}.jpg`` and ``corrs.txt``.
 
     Each line of ``corrs.txt`` starts with x1 y1 x2 y2, in pixels of the original photos. Where the
-    photos were made smaller, ``root/sizes.json`` gives the original widths and heights. The pairs
-    come in order of name.
-
-    Raises FileNotFoundError if there is no scene, and ValueError if a file of points cannot be
-    understood.
+    photos were made smaller, ``root/sizes.json`` gives the original widths and heights.
     """
     folder = Path(root)
     files = sorted(folder.glob("*/*/corrs.txt"))
@@ -118,8 +114,7 @@ def load_clicked_pairs(root: str | os.PathLike[str]) -> list[ClickedPair]:
 
 
 def _load_folder(name: str, root: Path) -> RetrievalDataset:
-    images, skipped = _readable({_below(root, path): path for path in find_images(root)})
-    _require_images(images, root, skipped)
+    images, skipped = _readable({_below(root, path): path for path in find_images(root)}, root)
     return RetrievalDataset(name, root, images, (), {}, skipped)
 
 
@@ -140,9 +135,8 @@ def _load_pairs(name: str, root: Path) -> RetrievalDataset:
     photos, references = (
         {key: _below(root, path) for key, path in found.items()} for found in sides.values()
     )
-    images, skipped = _readable({name: root / name for name in references.values()})
+    images, skipped = _readable({name: root / name for name in references.values()}, root)
     query_images, skipped_queries = _readable({name: root / name for name in photos.values()})
-    _require_images(images, root, skipped)
     skipped += skipped_queries
     queries = []
     for key, image in photos.items():
@@ -220,8 +214,10 @@ def _find(places: Sequence[Path], expected: str) -> Path:
     raise FileNotFoundError(f"There is no {kind} {places[0]}; {expected}")
 
 
-def _readable(photos: Mapping[str, Path]) -> tuple[dict[str, Path], tuple[tuple[str, str], ...]]:
-    """Split photos by what their headers say: those to use, and (name, reason) of the others."""
+def _readable(
+    photos: Mapping[str, Path], root: Path | None = None
+) -> tuple[dict[str, Path], tuple[tuple[str, str], ...]]:
+    """Split photos by what their headers say; with ``root``, one at least must be readable."""
     images = dict(photos)
     skipped = []
     for name, path in photos.items():
@@ -230,12 +226,9 @@ def _readable(photos: Mapping[str, Path]) -> tuple[dict[str, Path], tuple[tuple[
         except (ImageError, OSError) as error:  # OSError: a link to nowhere
             skipped.append((name, str(error)))
             del images[name]
-    return images, tuple(skipped)
-
-
-def _require_images(images: Mapping[str, Path], root: Path, skipped: Sequence[object]) -> None:
-    if not images:
+    if root and not images:
         raise FileNotFoundError(f"None of the {len(skipped)} images in {root} can be read.")
+    return images, tuple(skipped)
 
 
 def _add_once(found: dict[str, Path], name: str, path: Path) -> None:

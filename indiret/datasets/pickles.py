@@ -27,8 +27,8 @@ def read_plain_pickle(path: Path) -> Any:
     """Read a pickle that holds only lists, dicts, texts, numbers, booleans and None.
 
     What comes back may hold itself, or one list very often: print no part of it whole. Raises
-    ValueError if the file asks for anything else (a function, a class), is no pickle, is cut short,
-    or has more than 4 MB, and OSError if it cannot be read.
+    ValueError if the file asks for anything else (a function, a class), is no whole pickle, or has
+    more than 4 MB.
 
     Examples
     --------

@@ -1,8 +1,7 @@
 """Regions of interest: boxes and polygons that say where in a photo its landmark is.
 
-They are kept in a COCO json file, so that other tools can show them. A region is drawn by somebody,
-is the box of a query, or was proposed (`indiret.baselines.region_proposals`) and waits for somebody
-to accept it.
+They are kept in a COCO json file, so that other tools can show them. A region is drawn, is the box
+of a query, or was proposed (`indiret.baselines.region_proposals`) and waits to be accepted.
 
 Chapter: *Your own photos*.
 """
@@ -47,15 +46,10 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Region:
-    """One region of a photo, in pixels from its top left corner.
-
-    Raises ValueError if there are not 3 to 500 corners of finite numbers, or if origin or state is
-    unknown.
+    """One region of a photo: 3 to 500 corners, in pixels from its top left corner.
 
     Examples
     --------
-    >>> Region.from_box((10, 20, 50, 40)).box
-    (10.0, 20.0, 50.0, 40.0)
     >>> Region(((0, 0), (8, 0), (0, 8))).area
     32.0
     """
@@ -163,8 +157,6 @@ def read_regions(path: str | os.PathLike[str]) -> dict[str, PhotoRegions]:
 
     What comes back goes by the photo's name: as the data set names it where the file says so, else
     its file name. A region that does not say otherwise counts as drawn and accepted.
-
-    Raises FileNotFoundError if there is no such file, and ValueError if it is no region file.
     """
     path = Path(path)
     if not path.is_file():
@@ -266,17 +258,8 @@ def write_regions(path: str | os.PathLike[str], photos: Mapping[str, PhotoRegion
 class RegionFile:
     """A file of regions that grows as somebody works, and is never lost or mixed up.
 
-    If it is there, it is gone on with; ``photos`` are as `read_regions` gives them. A file of
-    another program is a ValueError: saving would lose its other contents.
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> file = RegionFile(Path(mkdtemp(), "regions.json"))
-    >>> file.photo("a.jpg", (60, 80)).regions.append(Region.from_box((1, 2, 30, 40)))
-    >>> file.save()
-    >>> RegionFile(file.path).photos == file.photos
-    True
+    If it is there, it is gone on with; a file of another program is a ValueError, since saving
+    would lose its other contents. ``photos`` are as `read_regions` gives them.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -18,10 +18,9 @@ NOT_LANDMARK = 65535  # in geometry.npz, all three coordinates of a cell
 class Geometry:
     """Where each coarse cell of a Toytown picture lies on its landmark.
 
-    ``positions`` (rows, columns, 3) are the surface points seen at the centres of the cells,
-    ``(cell * column + cell / 2, cell * row + cell / 2)`` pixels, in coordinates of the landmark,
-    so that a point has the same in every view; NaN where the landmark is not seen. ``camera`` is
-    the (3, 4) matrix P with ``[u * w, v * w, w] = P @ [x, y, z, 1]``, u and v in pixels.
+    ``positions`` (rows, columns, 3) are the surface points seen at the cells' centres, in
+    coordinates of the landmark, the same in every view; NaN where it is not seen. ``camera`` is the
+    (3, 4) matrix P with ``[u * w, v * w, w] = P @ [x, y, z, 1]``, u and v in pixels.
     """
 
     positions: NDArray[np.float64]

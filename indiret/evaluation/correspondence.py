@@ -31,12 +31,10 @@ def ground_truth_matches(
 
     The point is that of the geometry cell which holds the centre, 5 pixels off at most. It is
     visible if it falls inside the target picture, the target shows the landmark there, and what it
-    shows is not more than 5 % nearer to the camera.
+    shows is not more than 5 % nearer to the camera. The query's (m', n') grid covers ``query_box``,
+    x1 y1 x2 y2 pixels; the target's (m, n) grid all of its picture, (H, W) ``target_shape``.
 
-    The query's (m', n') grid covers ``query_box``, ``(x1, y1, x2, y2)`` pixels of its picture; the
-    target's (m, n) grid covers all of its picture, of height and width ``target_shape``.
-
-    Returns (m', n', 2), int: row and column of the match; `NO_MATCH` where there is none.
+    Returns (m', n', 2): row and column of the match; `NO_MATCH` where there is none.
 
     Examples
     --------
@@ -63,10 +61,9 @@ def ground_truth_matches(
 def ground_truth_points(
     query: Geometry, target: Geometry, points: ArrayLike, target_shape: Sequence[int]
 ) -> NDArray[np.float64]:
-    """Where the target shows the surface points that the query shows at some pixels.
+    """Where the target shows the surface points that the query shows at (..., 2) pixels x, y.
 
-    ``points`` are (..., 2), x and y in pixels of the query's photo, and so is what comes back for
-    the target; NaN where a point is not visible, as `ground_truth_matches` defines it.
+    NaN where a point is not visible, as `ground_truth_matches` defines it.
     """
     height, width = target_shape[:2]
     seen = _surface_points(query, *np.moveaxis(np.asarray(points, dtype=float), -1, 0))
@@ -95,13 +92,12 @@ def patch_match_accuracy(
 ) -> PatchMatches:
     """Share of the strongest patch pairs that show the same surface, within one patch.
 
-    A hit is a pair whose target patch is the query patch's true match or one of its eight
-    neighbours (Chebyshev). A query patch without a match is a miss, and so is each pair that is
-    lacking when fewer than ``first`` are given, unless a grid has no more patches.
+    ``matches`` are (i, j, k, l, ...), strongest first, ``truth`` is of `ground_truth_matches`. A
+    hit is a pair whose target patch is the query patch's true match or one of its eight neighbours.
+    A query patch without a match is a miss, and so is each pair that is lacking when fewer than
+    ``first`` are given, unless a grid has no more patches.
 
-    ``matches`` are (i, j, k, l, ...), strongest first, as `indiret.evidence.Evidence.matches` has
-    them, and ``truth`` (m', n', 2) is of `ground_truth_matches`. Raises ValueError if a patch is
-    outside its grid or used twice.
+    Raises ValueError if a patch is outside its grid or used twice.
 
     Examples
     --------
@@ -136,9 +132,8 @@ def strongest_targets(
 ) -> NDArray[np.float64]:
     """Where the evidence sends points of the query: the centre of the strongest target patch.
 
-    ``pairs`` is M*, (m, n, m', n'), whose grids cover the whole pictures; the points are (N, 2), x
-    and y in pixels of the query picture, and so is what comes back for the target. Raises
-    ValueError if a point lies outside the query.
+    ``pairs`` is M*, (m, n, m', n'), whose grids cover the whole pictures; points are (N, 2) pixels
+    x and y. Raises ValueError if one lies outside the query.
 
     Examples
     --------
@@ -177,11 +172,10 @@ def point_match_accuracy(
     target_shape: Sequence[int],
     target_grid: Sequence[int],
 ) -> PointMatches:
-    """Compare predicted points of the target with those that somebody clicked.
+    """Compare predicted points (N, 2) of the target with those that somebody clicked.
 
-    Both are (N, 2), x and y in pixels; NaN where there is no prediction, which is a miss: the error
-    is infinite where fewer than half of the points have one. Patches are counted in the (m, n)
-    ``target_grid``.
+    NaN where there is no prediction, which is a miss: the error is infinite where fewer than half
+    of the points have one. Patches are counted in the (m, n) ``target_grid``.
 
     Examples
     --------

@@ -28,12 +28,12 @@ def folds(
     """Split queries at random into n folds of (almost) equal size, each the test set once.
 
     By ``"query"``, only queries with the same photo stay together, so that a landmark is in train
-    and test (most likely the paper's way); by ``"landmark"``, all queries of a landmark do.
-    ``validation`` is the share of the other folds' queries or landmarks that is set aside for
-    choices, at least one if not 0, drawn anew for each fold.
+    and test (most likely the paper's way); by ``"landmark"``, all queries of a landmark do. Of the
+    other folds, the share ``validation`` is set aside for choices, at least one if not 0, drawn
+    anew for each fold.
 
-    Raises ValueError if ``by`` is another word, n is not from 2 to the number of queries or
-    landmarks, or ``validation`` leaves nothing to learn from.
+    Raises ValueError if n is not from 2 to the number of queries or landmarks, or ``validation``
+    leaves nothing to learn from.
 
     Examples
     --------
@@ -105,11 +105,9 @@ def training_data(dataset: RetrievalDataset, fold: Fold, by: str) -> RetrievalDa
     """The part of a data set that may be learnt from in a fold.
 
     Landmarks meet in photos: one of Oxford's shows All Souls and the Radcliffe Camera, and is an
-    answer for both. So parting queries is not enough.
-
-    By ``"query"``, the photos of the test and validation queries are held out; by ``"landmark"``,
-    so are all their answers and junk. The queries are those of ``fold.train`` that have an answer
-    left beside their own photo. Raises ValueError if there is none, and as `check_fold`.
+    answer for both. So by ``"query"``, the photos of the test and validation queries are held out;
+    by ``"landmark"``, all their answers and junk, too. The queries are those of ``fold.train`` that
+    have an answer left beside their own photo; ValueError if there is none.
     """
     check_fold(fold, by)
     held_out = held_out_images((*fold.test, *fold.validation), by)

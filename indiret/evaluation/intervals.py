@@ -30,11 +30,8 @@ def nested_bootstrap(
     interval too narrow. A training seed touches all queries at once, so one draw of seeds serves
     all queries of a resample. The ends are the 2.5 % and 97.5 % points of the resampled means.
 
-    ``values`` go by (landmark, query, seed); every query needs every seed. With those of another
-    method, ``other``, the interval is of the paired difference ``values - other``.
-
-    Raises ValueError if there are no values, some are not finite, seeds are missing, or the keys
-    of the two differ.
+    ``values`` go by (landmark, query, seed), every query with every seed. With ``other``, those of
+    another method under the same keys, the interval is of the paired difference ``values - other``.
 
     Examples
     --------
@@ -61,12 +58,8 @@ def nested_bootstrap(
     if not np.isfinite(table).all():
         raise ValueError("Some values are not finite; leave those queries out and say so.")
     random = np.random.default_rng(seed)
-    drawn_seeds = random.integers(len(seeds), size=(draws, len(seeds)))
-    by_draw = np.broadcast_to(table[:, 0], (draws, len(queries)))
-    if len(seeds) > 1:
-        by_draw = np.zeros((draws, len(queries)))
-        for column in drawn_seeds.T:
-            by_draw += table[:, column].T / len(seeds)
+    drawn_seeds = random.integers(len(seeds), size=(draws, len(seeds), 1))
+    by_draw = (drawn_seeds == np.arange(len(seeds))).mean(axis=1) @ table.T  # (draws, queries)
     landmarks, first, count = np.unique(
         [landmark for landmark, _ in queries], return_index=True, return_counts=True
     )
@@ -86,8 +79,7 @@ def sign_flip_test(differences: ArrayLike) -> float:
     """How often differences as large as these come about if their signs mean nothing.
 
     If two methods are equally good, either could have been the better one in each landmark: of all
-    2ᴺ ways to give 1 to 20 finite differences signs, what comes back is the share of those whose
-    mean is at least as far from 0, from 2 / 2ᴺ to 1.
+    2ᴺ ways to sign 1 to 20 differences, the share of those whose mean is at least as far from 0.
 
     Examples
     --------
@@ -104,12 +96,9 @@ def sign_flip_test(differences: ArrayLike) -> float:
 def fit_calibration(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
     """Platt's calibration: a and b with sigmoid(a · margin + b) the probability of relevance.
 
-    Logistic regression by Newton's method, with Platt's softened targets (N₊ + 1) / (N₊ + 2) and
-    1 / (N₋ + 2), so that margins which part the two classes perfectly stay finite.
-
-    ``margins`` (N,) are z_relevant − z_irrelevant of validation pairs, ``labels`` (N,) of bool say
-    whether a pair is relevant. Raises ValueError if the shapes differ, a margin is not finite, or
-    one class is missing.
+    Logistic regression of ``labels`` (N,) bool on ``margins`` (N,) by Newton's method, with Platt's
+    softened targets (N₊ + 1) / (N₊ + 2) and 1 / (N₋ + 2), so that margins which part the two
+    classes perfectly stay finite. Raises ValueError if one class is missing.
 
     Examples
     --------

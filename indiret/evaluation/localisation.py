@@ -39,13 +39,7 @@ def average_to_grid(picture: ArrayLike, grid: Sequence[int]) -> NDArray[np.float
 
 
 def scale_map(evidence: ArrayLike) -> NDArray[np.float64]:
-    """Scale a map from its own least and largest value to 0 … 1; a constant map is all ones.
-
-    Examples
-    --------
-    >>> scale_map([[2.0, 4.0, 3.0]]), scale_map([[7.0, 7.0]])
-    (array([[0. , 1. , 0.5]]), array([[1., 1.]]))
-    """
+    """Scale a map from its own least and largest value to 0 … 1; a constant map is all ones."""
     evidence = _as_map(evidence)
     least, span = evidence.min(), np.ptp(evidence)
     return (evidence - least) / span if span > 0 else np.ones_like(evidence)
@@ -54,8 +48,7 @@ def scale_map(evidence: ArrayLike) -> NDArray[np.float64]:
 def threshold_ious(evidence: ArrayLike, roi: ArrayLike) -> NDArray[np.float64]:
     """IoU of map ≥ t and RoI for the ten thresholds t = 0.0, 0.1 … 0.9.
 
-    The map is upsampled to the RoI's size, then scaled by `scale_map`. At t = 0 the mask is the
-    whole picture, which keeps the mean below 1.
+    The map is upsampled, then scaled by `scale_map`. At t = 0 the mask is the whole picture.
 
     Examples
     --------
@@ -74,9 +67,9 @@ def mask_iou(mask: NDArray[np.bool_], roi: NDArray[np.bool_]) -> float:
 
 
 def box_iou(box: Sequence[float], roi: ArrayLike) -> float:
-    """Intersection over union of a box with the box around a region; NaN where that is empty.
+    """IoU of a box (top, left, bottom, right, 0 to 1, cut to the picture) with a region's box.
 
-    ``box`` is top, left, bottom, right, 0 to 1 in the picture; what lies beyond is cut off.
+    NaN where the region is empty.
 
     Examples
     --------
@@ -128,8 +121,7 @@ def otsu_iou(evidence: ArrayLike, roi: ArrayLike) -> float:
 def pixel_auc(evidence: ArrayLike, roi: ArrayLike) -> float:
     """How often a pixel of the RoI has more evidence than one outside (Mann-Whitney, half ties).
 
-    0.5 for a constant map; NaN where the RoI is empty or the whole picture (leave these pairs out
-    and count them).
+    0.5 for a constant map; NaN where the RoI is empty or the whole picture.
 
     Examples
     --------
@@ -160,8 +152,7 @@ def iou_ceilings(roi: ArrayLike, grid: Sequence[int]) -> Ceilings:
 def centre_gaussian(shape: Sequence[int], sigma: float) -> NDArray[np.float64]:
     """The trivial map that always points at the middle, (H, W): exp(−(x² + y²) / 2σ²).
 
-    Over height and width, x and y run from −1 to 1, (2a + 1) / L − 1 as in Eq. 6; the best σ > 0
-    is to be chosen on validation pictures.
+    Over height and width, x and y run from −1 to 1, (2a + 1) / L − 1 as in Eq. 6.
     """
     if not sigma > 0:
         raise ValueError(f"sigma={sigma} is not above 0.")

@@ -39,8 +39,7 @@ def average_precision(
     Σ_r (R_r − R_{r−1}) (P_r + P_{r−1}) / 2. A positive that is never ranked adds nothing. With k,
     only the first k ranks count, and recall is measured against min(k, positives).
 
-    Raises ValueError if there are no positives, a name is ranked twice or is positive and junk, or
-    k < 1.
+    Raises ValueError if there are no positives, or a name is ranked twice or positive and junk.
 
     Examples
     --------
@@ -75,15 +74,12 @@ def mean_average_precision(
     """Mean over queries of `average_precision`: mAP, or mAP@k, of ranked names by query.
 
     With ``exclude_query``, the query's own photo is junk, as if it were not in the database; the
-    official protocol keeps it, as a positive that is found for free.
-
-    Raises ValueError if there are no queries or one is not ranked, and as `average_precision`.
+    official protocol keeps it, as a positive that is found for free. Raises ValueError if there are
+    no queries or one is not ranked, and as `average_precision`.
 
     Examples
     --------
     >>> query = Query("mill_1", "a", None, "mill", good=frozenset({"a", "b"}))
-    >>> mean_average_precision({"mill_1": ["a", "x", "b"]}, [query])
-    0.7916666666666666
     >>> mean_average_precision({"mill_1": ["a", "x", "b"]}, [query], exclude_query=True)
     0.25
     """
@@ -107,9 +103,8 @@ def precision_at(
 ) -> float:
     """Share of right answers among the first k, as the revisited benchmark's program counts it.
 
-    Junk is taken out first. Where the last positive stands at a rank before k, only the ranks up to
-    it count: a query with three answers, found at once, has precision 1 at ten; 0 if no positive is
-    ranked. Raises as `average_precision`.
+    Junk is taken out first. Where the last positive stands before rank k, only the ranks up to it
+    count: a query with three answers, found at once, has precision 1 at ten.
     """
     average_precision(ranked, positives, junk, k)  # for its checks
     kept = np.array([name in positives for name in ranked if name not in junk], dtype=bool)
@@ -130,8 +125,8 @@ def mean_precision(
 def select_setup(queries: Iterable[Query], setup: str) -> list[Query]:
     """Queries of a revisited benchmark with the answers of one of its three setups.
 
-    Easy and hard answers are both positive in ``medium``; in ``easy`` the hard ones are junk, in
-    ``hard`` the easy ones. Queries without a positive are left out, as the benchmark does.
+    In ``easy`` the hard answers are junk, in ``hard`` the easy ones, in ``medium`` none. Queries
+    without a positive are left out, as the benchmark does.
 
     Examples
     --------

@@ -17,8 +17,7 @@ Distance = Callable[[_Array], _Array]
 
 def fit_ball(points: _Array) -> Distance:
     """How far places (..., 4) are from the mean of the points (N, 4): Eq. 6 with μ = 0."""
-    center = points.mean(axis=0)
-    return lambda places: np.linalg.norm(places - center, axis=-1)
+    return lambda places: np.linalg.norm(places - points.mean(axis=0), axis=-1)
 
 
 def fit_sphere(points: _Array) -> Distance:
@@ -36,25 +35,15 @@ def fit_gaussian(points: _Array) -> Distance:
     """How far places are from the points' mean in their own standard deviations (Mahalanobis)."""
     center, covariance = points.mean(axis=0), np.cov(points.T)
     floor = 1e-6 * max(float(np.trace(covariance)), 1e-12) * np.eye(len(center))
-    precision = np.linalg.inv(covariance + floor)
-
-    def distance(places: _Array) -> _Array:
-        away = places - center
-        return np.sqrt(np.einsum("...p,pq,...q->...", away, precision, away))
-
-    return distance
+    whitening = np.linalg.cholesky(np.linalg.inv(covariance + floor))
+    return lambda places: np.linalg.norm((places - center) @ whitening, axis=-1)
 
 
 def fit_affine_map(points: _Array) -> Distance:
     """How far (i, j) is from A(k, l) + t, with A and t fitted by least squares."""
     query = np.hstack([points[:, 2:], np.ones((len(points), 1))])
     plane = np.linalg.lstsq(query, points[:, :2])[0]
-
-    def distance(places: _Array) -> _Array:
-        ahead = places[..., 2:] @ plane[:2] + plane[2]
-        return np.linalg.norm(places[..., :2] - ahead, axis=-1)
-
-    return distance
+    return lambda x: np.linalg.norm(x[..., :2] - x[..., 2:] @ plane[:2] - plane[2], axis=-1)
 
 
 SHAPES: dict[str, Callable[[_Array], Distance]] = {
@@ -80,8 +69,6 @@ def shape_precision(
     just thick enough to hold the share ``recall`` of them. ``points`` (N, 4) are i, j, k, l of 6
     pairs or more, ``grid`` is (m, n, m', n').
 
-    Raises ValueError if there are too few points or the shape is unknown.
-
     Examples
     --------
     >>> k_l = np.stack(np.meshgrid(*[np.arange(6)] * 2), axis=-1).reshape(-1, 2)
@@ -99,8 +86,7 @@ def shape_recall(
 ) -> float:
     """The share of the true pairs that a fitted shape holds when it is made of so many entries.
 
-    Where `shape_precision` gives every shape the same recall, this gives every one the same volume:
-    it is made as thick as ``entries`` allow. Raises as there, and if there are not so many entries.
+    Where `shape_precision` gives every shape the same recall, this gives every one the same volume.
     """
     of_points, everywhere = _distances(points, grid, shape)
     if not 1 <= entries <= everywhere.size:

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,11 @@ from torch.nn import functional as F
 
 from indiret.checkpoints import write_json
 from indiret.datasets import RetrievalDataset
+from indiret.experiments import records
 from indiret.experiments.audit import QUICK
 from indiret.experiments.evaluator import provenance
 from indiret.experiments.query_evaluator import HONEST, precisions
-from indiret.experiments.records import (
-    Record,
-    Row,
-    long_rows,
-    read_stored,
-    rounded_interval,
-    select_values,
-)
+from indiret.experiments.records import Record, Row, long_rows, rounded_interval
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings
 from indiret.metrics import initial_metric_state
 from indiret.network import CONFIGS, NetworkConfig, build_network, parameter_count
@@ -75,19 +70,19 @@ def run_ablation(
 ) -> dict[str, Any]:
     """Train and measure every row that is not there yet, and sum up.
 
-    ``train`` and ``validation`` share no landmark; ``out`` holds a file of records for each row and
-    seed. The result, also in ``out/results.json``, has settings, provenance and ``rows``: by name,
-    ``mAP`` (the query's own photo left out) and ``gain`` over the reference with intervals,
-    ``parameters`` and what `row_costs` tells, which ``paper-base`` has, too. Raises ValueError if
-    ``out`` holds a table of other settings or data, the reference is missing, or ``seeds`` < 1.
+    ``train`` and ``validation`` share no landmark; ``out`` keeps records by row and seed, and
+    ``results.json`` with what is returned: settings, provenance and ``rows``: by name, ``mAP`` (the
+    query's own photo left out) and ``gain`` over the reference with intervals, ``parameters`` and
+    `row_costs`, which ``paper-base`` has, too. Raises ValueError if ``out`` has a table of other
+    settings or data, the reference is missing, or ``seeds`` < 1.
     """
     if REFERENCE not in rows:
         raise ValueError(f"rows {', '.join(rows)} have no {REFERENCE!r} to compare with.")
     if seeds < 1:
         raise ValueError(f"seeds={seeds} is not at least 1.")
-    settings: Record = {"rows": {name: asdict(config) for name, config in rows.items()}}
-    settings |= {"steps": steps, "data": train.manifest_hash()}
-    origin = keep_settings(out / "ablation.json", settings, provenance(train))
+    settings = {"rows": {name: asdict(config) for name, config in rows.items()}, "steps": steps}
+    own = {"data": train.manifest_hash()}
+    origin = keep_settings(out / "ablation.json", settings | own, provenance(train))
     samplers: dict[NetworkConfig, BatchSampler] = {}
 
     def loader(config: NetworkConfig, recipe: TrainingConfig) -> PairLoader | None:
@@ -102,7 +97,7 @@ def run_ablation(
             samplers[alike] = BatchSampler(train, build_network(alike), replace(recipe, seed=0))
         return PairLoader(samplers[alike], first=recipe.seed * steps)
 
-    def records(one: Keyed) -> list[Row]:
+    def measure(one: Keyed) -> list[Row]:
         row, seed = one.value
         config = rows[row]
         recipe = TrainingConfig(steps=steps, validate_every=-(-steps // 2), seed=seed)
@@ -118,9 +113,9 @@ def run_ablation(
         for name, trained in networks.items():
             ranked = rank(NetworkRetriever(trained), asked, validation)
             for query in asked:
-                value = precisions([hit.name for hit in ranked[query.name]], query)[HONEST]
+                measures = precisions([hit.name for hit in ranked[query.name]], query)
                 at = place | {"variant": name, "landmark": query.landmark, "query": query.name}
-                found += long_rows({HONEST: value}, **at)
+                found += long_rows({HONEST: measures[HONEST]}, **at)
         return found
 
     todo = [
@@ -128,19 +123,19 @@ def run_ablation(
         for seed in range(seeds)
         for name in rows
     ]
-    table = collect_rows("ablation", todo, records, out)
+    values = records.values_by(collect_rows("ablation", todo, measure, out), "variant", "measure")
     costs = out / "costs.json"
     if not costs.exists():
         write_json(costs, row_costs({**rows, "paper-base": CONFIGS["paper-base"]}, train))
     spent: dict[str, Record] = json.loads(costs.read_text())
-    base = select_values(table, HONEST, variant=REFERENCE)
+    base = values[REFERENCE, HONEST]
     summary: dict[str, Record] = {}
     for name in [*rows, KEPT]:
-        own = REFERENCE if name == KEPT else name
-        parameters = table[(table["variant"] == own) & (table["measure"] == "parameters")]
-        values = select_values(table, HONEST, variant=name)
-        summary[name] = {"mAP": rounded_interval(values), "gain": rounded_interval(values, base)}
-        summary[name] |= {"parameters": int(parameters["value"].iloc[0]), **spent[own]}
+        own_name = REFERENCE if name == KEPT else name
+        found = values[name, HONEST]
+        (count, *_) = values[own_name, "parameters"].values()
+        summary[name] = {"mAP": rounded_interval(found), "gain": rounded_interval(found, base)}
+        summary[name] |= {"parameters": int(count), **spent[own_name]}
     asked = len({query for _, query, _ in base})
     results = {"steps": steps, "seeds": seeds, "rows": summary, "queries": asked}
     results |= {"paper-base": spent["paper-base"], "provenance": origin}
@@ -148,9 +143,7 @@ def run_ablation(
     return results
 
 
-def stored_ablation() -> dict[str, Any]:
-    """The table that the book reports, as `run_ablation` returned it."""
-    return read_stored("ablation")
+stored_ablation = partial(records.read_stored, "ablation")  # what the book reports
 
 
 def row_costs(
@@ -183,7 +176,7 @@ def row_costs(
     finally:
         torch.set_num_threads(threads)
     least = {name: 1000 * np.min(times[1:], axis=0) for name, times in spent.items()}
+    kinds = ("ms_per_photo", "ms_per_step")
     return {
-        name: {"ms_per_photo": round(float(photo), 1), "ms_per_step": round(float(step), 1)}
-        for name, (photo, step) in least.items()
+        name: dict(zip(kinds, both.round(1).tolist(), strict=True)) for name, both in least.items()
     }

@@ -20,7 +20,7 @@ Chapter: *Ranking and honest evaluation*.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,28 +30,23 @@ from pandas import DataFrame
 
 from indiret.checkpoints import write_json
 from indiret.datasets import Query, RetrievalDataset
-from indiret.evaluation import Fold, check_fold, folds, sign_flip_test, training_data
-from indiret.experiments.evaluator import provenance
-from indiret.experiments.query_evaluator import HONEST, QueryEvaluator, best_first, precisions
-from indiret.experiments.records import (
-    Record,
-    Row,
-    Values,
-    check_least,
-    long_rows,
-    markdown_table,
-    mean_by_landmark,
-    plain_settings,
-    read_stored,
-    rounded_interval,
-    select_values,
-    show_interval,
+from indiret.evaluation import (
+    Fold,
+    check_fold,
+    folds,
+    held_out_images,
+    sign_flip_test,
+    training_data,
 )
+from indiret.experiments import records
+from indiret.experiments.evaluator import provenance
+from indiret.experiments.query_evaluator import GONE, HONEST, QueryEvaluator, best_first, precisions
+from indiret.experiments.records import Record, long_rows, rounded_interval
 from indiret.experiments.runner import collect_rows, keep_settings
 from indiret.network import CONFIGS, IndicativeNetwork, NetworkConfig, build_network
 from indiret.pairs import BatchSampler, PairLoader
 from indiret.retrieval import NetworkRetriever, index_database
-from indiret.training import NetworkValidator, TrainingConfig, Validator, fit
+from indiret.training import NetworkValidator, TrainingConfig, fit
 
 # Learns on one core within seconds; as `base`, but with fewer and coarser patches.
 QUICK = CONFIGS["base"].replace(
@@ -66,6 +61,11 @@ COMPARISONS = {
     "of it, knowing the photos": ("same photos", "other photos"),
     "knowing photos under wrong labels": ("shuffled labels", "without"),
 }
+PROTOCOL = {  # what a habit adds to the measure without the query's own photo
+    "own photo counted": "mAP",
+    "fold-only database": "fold_mAP_without_query",
+    "epoch chosen on the test": BEST_EPOCH,
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class AuditConfig:
     network: NetworkConfig = QUICK
 
     def __post_init__(self) -> None:
-        check_least(self, folds=2, seeds=1, steps=1, looks=1)
+        records.check_least(self, folds=2, seeds=1, steps=1, looks=1)
 
     def recipe(self, seed: int) -> TrainingConfig:
         """How each network is trained; the step is chosen on validation landmarks."""
@@ -111,8 +111,7 @@ def arrange(dataset: RetrievalDataset, n: int, seed: int) -> Iterator[Training]:
     """Every training of one seed, arrangement by arrangement in each of ``n`` folds.
 
     The seed is that of the folds, of which landmarks are replaced, and of which photos are lent.
-    Raises ValueError if there are too few landmarks or photos for it, or a photo that asks is in
-    training.
+    Raises ValueError if landmarks or photos are too few, or a photo that asks is in training.
     """
     for by in ("query", "landmark"):
         for number, fold in enumerate(folds(dataset.queries, by, n, seed)):
@@ -147,7 +146,7 @@ def _controlled(
         ("same photos", tested, 0),
         ("shuffled labels", tested, 0),
     ):
-        train = _with_photos(rest, dataset, {name: lent[name][half][:size] for name in landmarks})
+        train = _lend(rest, dataset, {name: lent[name][half][:size] for name in landmarks})
         if arrangement == "shuffled labels":
             train = _shuffled(train, random)
         check_fold(Fold(train.queries, asked), "query")
@@ -173,19 +172,16 @@ def _narrowed(query: Query, looked_for: frozenset[str]) -> Query:
     return replace(query, good=good, ok=frozenset(), junk=query.junk | query.positives - good)
 
 
-def _with_photos(
-    rest: RetrievalDataset, whole: RetrievalDataset, lent: Mapping[str, Sequence[str]]
+def _lend(
+    data: RetrievalDataset, whole: RetrievalDataset, photos: Mapping[str, Sequence[str]]
 ) -> RetrievalDataset:
-    """The training data with a few photos of some more landmarks."""
-    images = {name: whole.path(name) for photos in lent.values() for name in photos}
-    more = _queries_of(lent, "lent")
-    asking = {query.image: images[query.image] for query in more}
-    return replace(
-        rest,
-        queries=rest.queries + more,
-        images={**rest.images, **images},
-        query_images={**rest.query_images, **asking},
-    )
+    """The data with a query for each of more landmarks: its first photo, which all of them answer.
+
+    The photos are of ``whole``.
+    """
+    more = (Query(f"{k}_lent", names[0], None, k, frozenset(names)) for k, names in photos.items())
+    images = {name: whole.path(name) for names in photos.values() for name in names}
+    return replace(data, queries=(*data.queries, *more), images={**data.images, **images})
 
 
 def _shuffled(train: RetrievalDataset, random: np.random.Generator) -> RetrievalDataset:
@@ -195,24 +191,14 @@ def _shuffled(train: RetrievalDataset, random: np.random.Generator) -> Retrieval
         shown.setdefault(query.landmark, set()).update(query.positives, {query.image})
     dealt = iter(random.permutation(sorted(set().union(*shown.values()))).tolist())
     photos = {landmark: list(islice(dealt, len(names))) for landmark, names in shown.items()}
-    queries = _queries_of(photos, "dealt")
-    asking = {query.image: train.images[query.image] for query in queries}
-    return replace(train, queries=queries, query_images=asking)
-
-
-def _queries_of(photos: Mapping[str, Sequence[str]], how: str) -> tuple[Query, ...]:
-    """A query for each landmark: its first photo, which all of them answer."""
-    return tuple(
-        Query(f"{landmark}_{how}", names[0], None, landmark, frozenset(names))
-        for landmark, names in photos.items()
-    )
+    return _lend(replace(train, queries=()), train, photos)
 
 
 def _fold_database(
     dataset: RetrievalDataset, asked: Sequence[Query], n: int, number: int, seed: int
 ) -> frozenset[str]:
     """The photos that the fold's queries name, and one n-th of all others."""
-    named = set().union(*({q.image} | q.positives | q.junk for q in asked))
+    named = held_out_images(asked, "landmark")
     rest = np.random.default_rng(seed).permutation(sorted(dataset.images.keys() - named))
     return frozenset(named | set(rest[number::n].tolist()))
 
@@ -229,16 +215,28 @@ def fold_precisions(
     return found
 
 
-class _WatchingValidator(Validator):
+def _readable(dataset: RetrievalDataset) -> RetrievalDataset:
+    """Without the photos that are broken or gone, which ``skipped`` names."""
+    gone: dict[str, str] = {}
+    for name in {**dataset.images, **dataset.query_images}:
+        try:
+            dataset.read(name)
+        except GONE as error:
+            gone[name] = str(error)
+    images, asking = (
+        {name: path for name, path in photos.items() if name not in gone}
+        for photos in (dataset.images, dataset.query_images)
+    )
+    queries = tuple(one.among(images.keys()) for one in dataset.queries if one.image not in gone)
+    skipped = (*dataset.skipped, *gone.items())
+    return replace(dataset, images=images, queries=queries, query_images=asking, skipped=skipped)
+
+
+class _WatchingValidator(NetworkValidator):
     """Chooses by validation, and notes how the test queries stand at the same steps."""
 
-    def __init__(self, validator: NetworkValidator, measure: Callable[[IndicativeNetwork], Record]):
-        self.queries, self.names = validator.queries, validator.names
-        self.validator, self.measure = validator, measure
-        self.looks: list[tuple[float, Record]] = []  # validation mAP, and the test's measures
-
-    def scores(self, model: IndicativeNetwork) -> np.ndarray:
-        return self.validator.scores(model)
+    measure: Callable[[IndicativeNetwork], Record]
+    looks: list[tuple[float, Record]]  # validation mAP, and the test's measures
 
     def mean_average_precision(self, model: IndicativeNetwork) -> float:
         validation = super().mean_average_precision(model)
@@ -255,18 +253,20 @@ def run_audit(
     """Train every network that is not there yet, and sum up.
 
     The queries of ``dataset`` are asked, and from its photos the networks learn; by ``validation``,
-    other landmarks, every network's best step is chosen. ``out`` holds a file of records for each
-    training. Returns what `summarise_audit` says, with settings and provenance; it is also in
-    ``out/results.json``. Raises ValueError if ``out`` holds an audit of other settings or data.
+    other landmarks, every network's best step is chosen. ``out`` keeps records by training, and
+    ``results.json`` with what is returned: `summarise_audit`, settings, provenance and what was
+    ``skipped``. Raises ValueError if ``out`` has an audit of other settings or data.
     """
+    dataset = _readable(dataset)
     trainings = [
         one for seed in range(config.seeds) for one in arrange(dataset, config.folds, seed)
     ]
+    settings = records.plain_settings(config)
     own = {"data": dataset.manifest_hash(), "dataset": dataset.name}
-    origin = keep_settings(out / "audit.json", plain_settings(config) | own, provenance(dataset))
+    origin = keep_settings(out / "audit.json", settings | own, provenance(dataset))
 
     @cache
-    def shared() -> tuple[BatchSampler, NetworkValidator, dict[str, QueryEvaluator], list[str]]:
+    def shared() -> tuple[BatchSampler, _WatchingValidator, dict[str, QueryEvaluator], list[str]]:
         """What all trainings have in common, since their networks encode pictures alike."""
         encoder, recipe = build_network(config.network), config.recipe(seed=0)
         retriever = NetworkRetriever(encoder)
@@ -275,10 +275,10 @@ def run_audit(
             query.name: QueryEvaluator(retriever, dataset, query, database.__getitem__)
             for query in dataset.queries
         }
-        validator = NetworkValidator(validation, encoder, recipe, keep=True)
+        validator = _WatchingValidator(validation, encoder, recipe, keep=True)
         return BatchSampler(dataset, encoder, recipe), validator, evaluators, list(database)
 
-    def rows(training: Training) -> list[Row]:
+    def rows(training: Training) -> list[records.Row]:
         """Of the step that validation chooses, of the best on the test, and what it took."""
         sampler, validator, evaluators, names = shared()
 
@@ -289,15 +289,15 @@ def run_audit(
                 for query in training.test
             }
 
-        watched = _WatchingValidator(validator, measure)
+        validator.measure, validator.looks = measure, []
         loader = PairLoader(sampler.only(training.train), first=training.seed * config.steps)
         recipe = config.recipe(training.seed)
         _, log = fit(
-            config.network, training.train, validation, recipe, loader=loader, validator=watched
+            config.network, training.train, validation, recipe, loader=loader, validator=validator
         )
-        chosen = max(watched.looks, key=lambda look: look[0])[1]
+        chosen = max(validator.looks, key=lambda look: look[0])[1]
         best = max(
-            (tested for _, tested in watched.looks),
+            (tested for _, tested in validator.looks),
             key=lambda tested: float(np.mean([values[HONEST] for values in tested.values()])),
         )
         place = {"variant": training.arrangement, "seed": training.seed}
@@ -311,7 +311,8 @@ def run_audit(
         return found
 
     table = collect_rows("audit", trainings, rows, out)
-    results = {"config": plain_settings(config), "provenance": origin, **summarise_audit(table)}
+    results = {"config": settings, "provenance": origin, "skipped": dict(dataset.skipped)}
+    results |= summarise_audit(table)
     write_json(out / "results.json", results)
     return results
 
@@ -319,46 +320,39 @@ def run_audit(
 def summarise_audit(table: DataFrame) -> dict[str, Any]:
     """Means with intervals, and paired differences.
 
-    - ``arrangements``: by name, each of `AUDIT_MEASURES` and ``best_epoch`` (without the query's
-      own photo, at the look that is best on the fold's own test queries) with mean, low, high;
-      ``landmarks`` and ``photos`` learnt from, means;
-    - ``comparisons``: those of `COMPARISONS`, with ``p`` (`sign_flip_test`) and the difference of
-      each landmark;
-    - ``protocol``: what counting the own photo, fold-only databases and choosing the epoch on the
-      test add, in query folds and in landmark folds;
+    - ``arrangements``: by name, each of `AUDIT_MEASURES` and ``best_epoch`` (of `HONEST`, at the
+      look that is best on the fold's own test) with mean, low, high; mean ``landmarks`` and
+      ``photos`` learnt from;
+    - ``comparisons``: those of `COMPARISONS`, with ``p`` (`sign_flip_test`) and by landmark;
+    - ``protocol``: what each of `PROTOCOL` adds in query folds and in landmark folds;
     - ``trainings`` and their ``seconds``.
     """
-    arrangements: dict[str, Record] = {}
-    values: dict[str, dict[str, Values]] = {}
-    for name in table["variant"].unique():
-        own = table[table["variant"] == name]
-        values[name] = {m: select_values(own, m) for m in (*AUDIT_MEASURES, BEST_EPOCH)}
-        arrangements[name] = {m: rounded_interval(cell) for m, cell in values[name].items()} | {
-            what: float(own.loc[own["measure"] == what, "value"].mean())
-            for what in ("landmarks", "photos")
-        }
+    values = records.values_by(table, "variant", "measure")
+    counts = table[table["query"] == ""].groupby(["variant", "measure"])["value"]
+    means, seconds = counts.mean(), table.loc[table["measure"] == "seconds", "value"]
+    arrangements = {
+        name: {m: rounded_interval(values[name, m]) for m in (*AUDIT_MEASURES, BEST_EPOCH)}
+        | {what: float(means[name, what]) for what in ("landmarks", "photos")}
+        for name in table["variant"].unique()
+    }
     comparisons = {}
     for text, (one, other) in COMPARISONS.items():
-        pair = values[one][HONEST], values[other][HONEST]
-        apart = mean_by_landmark(*pair)
+        pair = values[one, HONEST], values[other, HONEST]
+        apart = records.mean_by_landmark(*pair)
         p = sign_flip_test(list(apart.values()))
         comparisons[text] = rounded_interval(*pair) | {"p": p, "landmarks": apart}
-    protocol = {}
-    for by in ("query folds", "landmark folds"):
-        cell = values[by]
-        protocol[by] = {
-            "own photo counted": rounded_interval(cell["mAP"], cell[HONEST]),
-            "fold-only database": rounded_interval(cell[f"fold_{HONEST}"], cell[HONEST]),
-            "epoch chosen on the test": rounded_interval(cell[BEST_EPOCH], cell[HONEST]),
+    protocol = {
+        by: {
+            habit: rounded_interval(values[by, measure], values[by, HONEST])
+            for habit, measure in PROTOCOL.items()
         }
-    seconds = table.loc[table["measure"] == "seconds", "value"]
+        for by in ("query folds", "landmark folds")
+    }
     found = {"arrangements": arrangements, "comparisons": comparisons, "protocol": protocol}
     return found | {"trainings": len(seconds), "seconds": round(seconds.sum())}
 
 
-def stored_audit() -> dict[str, Any]:
-    """The results of the audit that the book reports, as `run_audit` returned them."""
-    return read_stored("audit")
+stored_audit = partial(records.read_stored, "audit")  # what the book reports
 
 
 def audit_summary(results: Mapping[str, Any]) -> str:
@@ -366,5 +360,5 @@ def audit_summary(results: Mapping[str, Any]) -> str:
     rows = dict(results["comparisons"])
     for by, effects in results["protocol"].items():
         rows |= {f"{by}: {name}": figures for name, figures in effects.items()}
-    cells = [[name, show_interval(figures, signed=True)] for name, figures in rows.items()]
-    return markdown_table(["", "difference"], cells)
+    cells = [[name, records.show_interval(one, signed=True)] for name, one in rows.items()]
+    return records.markdown_table(["", "difference"], cells)

@@ -1,44 +1,44 @@
 """The paper's claims, one by one, each with a verdict from what was measured.
 
-The claims are data, in ``indiret/data/paper/claims.toml``. A verdict is *reproduced*, *not
-reproduced*, *not testable here* or *not run*, always with the reason. Where a difference is judged
-its whole 95 % interval has to lie on the claim's side of zero.
+The claims are data, in ``indiret/data/paper/claims.toml``. A verdict is one of `VERDICTS`, always
+with the reason. Where a difference is judged its whole 95 % interval has to lie on the claim's side
+of zero; if it holds zero, nothing is shown. Networks of a few steps show nothing either way.
 
 Chapter: *Reproducing the tables*.
 """
 
-import csv
 import json
 import tomllib
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
+from pydantic import BaseModel, FiniteFloat
 
 from indiret.attention import coordinates, hypersphere
 from indiret.datasets import load_dataset
+from indiret.datasets.files import read_json
 from indiret.evaluation import Interval, matching_points, nested_bootstrap, shape_precision
+from indiret.experiments import records
 from indiret.experiments.evidence_protocol import pair_matches
 from indiret.experiments.query_evaluator import HONEST
-from indiret.experiments.records import (
-    DATA,
-    Values,
-    complete,
-    markdown_table,
-    paired_difference,
-    show_interval,
-    side_of_zero,
-)
+from indiret.experiments.records import DATA, Values, paired_difference, show_interval
+from indiret.experiments.reproduction import FAST_STEPS, TRAINED, RunConfig
+from indiret.experiments.study import cells
 from indiret.network import build_network, parameter_count
 
 STORED_GRID = DATA / "reproduction"  # runs of Toytown that the book reports
 STORED_PAPER = DATA / "paper-base"  # the one of the paper's network at full width
-REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
-NOT_TESTABLE, NOT_RUN = "not testable here", "not run"
-VERDICTS = (REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_RUN)
+REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
+UNDERTRAINED, NOT_TESTABLE, NOT_RUN = "undertrained", "not testable here", "not run"
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, UNDERTRAINED, NOT_TESTABLE, NOT_RUN)
+BY_SIDE = {1: REPRODUCED, 0: INCONCLUSIVE, -1: NOT_REPRODUCED}  # of zero, the claim's or the other
 PAPER_SCHEME = "query"  # most likely the paper's folds
 SUPPORT = {1: "supported", 0: "not supported", -1: "contradicted"}
 ENOUGH = 12  # true pairs of patches from which a shape is fitted
@@ -48,8 +48,6 @@ TABLE_ROWS = {  # of Tables 1 and 2 that a grid can hold: variant and scheme
     "Base+HAR+PRF-avg": ("har", "mean"),
     "Base+HAR+PRF-max": ("har", "max"),
 }
-
-
 _Place = tuple[str, str, str]  # fold scheme, variant, round
 
 
@@ -60,6 +58,7 @@ class Measured:
     dataset: str
     setting: str
     queries: int  # of the data set; an unfinished grid has fewer
+    steps: int = FAST_STEPS  # the fewest that a network of it learnt from
     cells: dict[_Place, dict[str, Values]] = field(default_factory=dict)
     curves: dict[_Place, list[list[float]]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -70,16 +69,19 @@ class Measured:
 
     def interval(self, by: str, variant: str, scheme: str, measure: str) -> Interval | None:
         """Mean and interval; None where nothing was measured."""
-        values = complete(self.values((by, variant, scheme), measure))
+        values = records.complete(self.values((by, variant, scheme), measure))
         return nested_bootstrap(values) if values else None
 
-    def lacks(self, *places: _Place) -> str:
-        """Why nothing can be judged by these cells yet; empty if they have every query."""
+    def lacks(self, *places: _Place) -> tuple[str, str] | None:
+        """The verdict, and why, if nothing can be judged by these cells yet."""
         for place in places:
             known = len({query for _, query, _ in self.values(place, "mAP")})
             if known < self.queries:
-                return f"{known} of {self.queries} queries asked so far, folds by {place[0]}"
-        return ""
+                asked = f"{known} of {self.queries} queries asked so far"
+                return NOT_RUN, f"{asked}, folds by {place[0]}"
+        if self.steps < FAST_STEPS:
+            return UNDERTRAINED, f"learnt from {self.steps} batches; give {FAST_STEPS} or more"
+        return None
 
     def difference(self, one: _Place, other: _Place, measure: str) -> Interval | None:
         """Paired, over the queries that both have."""
@@ -94,35 +96,55 @@ class ClaimVerdict(NamedTuple):
     reason: str
 
 
+class _Row(BaseModel, extra="allow"):
+    landmark: str
+    query: str
+    seed: int
+    variant: str
+    scheme: str
+    __pydantic_extra__: dict[str, FiniteFloat | list[FiniteFloat]]  # measures
+
+
+class _Run(BaseModel, extra="allow"):
+    config: dict[str, Any]
+    fold: dict[str, int]
+    records: list[_Row]
+
+
 def read_measured(folder: Path) -> list[Measured]:
     """Everything that finished in a grid's folder, the setting with most runs first.
 
-    Raises ValueError if nothing has finished there.
+    A run whose results are broken is as good as none, with a warning. Raises ValueError if nothing
+    has finished there.
     """
     found: dict[str, Measured] = {}
     for file in sorted(folder.glob("*/results.json")):
-        results = json.loads(file.read_text())
-        config = results["config"]
-        setting = f"{config['network']}, {'fast' if config['fast'] else 'full'} setting"
+        try:
+            run = read_json(file, _Run)
+            config = RunConfig.from_dict(run.config)
+        except (OSError, ValueError, TypeError) as error:
+            warnings.warn(f"{error} The run is left out; do it again.", stacklevel=2)
+            continue
+        setting = f"{config.network}, {'fast' if config.fast else 'full'} setting"
         for name in ("norm", "metrics", "steps", "device", "regions"):
-            if config.get(name, "") not in ("batch", [], 0, "cpu", ""):
-                setting += f", {name} {config[name]}"
-        key = f"{config['dataset']} at {config['root']}: {setting}"
-        part = found.setdefault(key, Measured(config["dataset"], setting, 0))
-        part.runs.append(results | {"folder": file.parent})
-        for row in results["records"]:
-            place = config["by"], row["variant"], row["scheme"]
+            if getattr(config, name) not in ("batch", (), 0, "cpu", ""):
+                setting += f", {name} {config.plain[name]}"
+        key = f"{config.dataset} at {config.root}: {setting}"
+        part = found.setdefault(key, Measured(config.dataset, setting, 0))
+        part.runs.append(run.model_dump() | {"folder": file.parent})
+        part.queries = max(part.queries, sum(run.fold.values()))
+        if config.method == TRAINED:
+            part.steps = min(part.steps, config.steps or FAST_STEPS)
+        for row in run.records:
+            place = config.by, row.variant, row.scheme
             cell = part.cells.setdefault(place, {})
-            for measure, value in row.items():
+            for measure, value in (row.model_extra or {}).items():
                 if isinstance(value, float):
-                    at = row["landmark"], row["query"], row["seed"]
-                    cell.setdefault(measure, {})[at] = value
-            if "IoU" in row:
-                part.curves.setdefault(place, []).append(row["IoU"])
+                    cell.setdefault(measure, {})[row.landmark, row.query, row.seed] = value
+                elif measure == "IoU":
+                    part.curves.setdefault(place, []).append(value)
     if not found:
         raise ValueError(f"no run has finished in {folder}; fill it with `indiret reproduce`.")
-    for part in found.values():
-        part.queries = max(sum(run["fold"].values()) for run in part.runs)
     return sorted(found.values(), key=lambda part: -len(part.runs))
 
 
@@ -131,8 +153,7 @@ def published(dataset: str) -> dict[str, dict[str, float]]:
     file = DATA / "paper" / f"{dataset}.csv"
     if not file.is_file():
         return {}
-    rows = csv.DictReader(file.read_text().splitlines())
-    return {row.pop("method"): {name: float(v) for name, v in row.items()} for row in rows}
+    return pd.read_csv(file, index_col="method", dtype=str).astype(float).to_dict("index")
 
 
 def _stored(name: str) -> Any:
@@ -143,19 +164,18 @@ def _stored(name: str) -> Any:
 
 def stored_comparison(dataset: str) -> dict[str, Values]:
     """Average precisions that `indiret compare` stored for a data set, by method."""
-    found: dict[str, Values] = {}
-    for file in sorted((DATA / "comparison").glob("*.json")):
-        row = json.loads(file.read_text())
-        if row["dataset"].split("/")[0] == dataset:
-            found[row["method"]] = {("", query, 0): ap for query, ap in row["AP"].items()}
-    return found
+    stored = [json.loads(file.read_text()) for file in sorted(DATA.glob("comparison/*.json"))]
+    return {
+        row["method"]: {("", query, 0): ap for query, ap in row["AP"].items()}
+        for row in stored
+        if row["dataset"].split("/")[0] == dataset
+    }
 
 
 def read_claims() -> list[dict[str, Any]]:
     """The paper's claims as the data file has them."""
     text = (DATA / "paper" / "claims.toml").read_text(encoding="utf-8")
-    claims: list[dict[str, Any]] = tomllib.loads(text)["claim"]
-    return claims
+    return list(tomllib.loads(text)["claim"])
 
 
 def judge_claims(measured: Measured) -> list[ClaimVerdict]:
@@ -176,8 +196,8 @@ def _value(claim: Mapping[str, Any], measured: Measured) -> Found:
     if measured.dataset != claim["dataset"] or measured.queries < 55:
         reason = f"needs all 55 queries of {claim['dataset']}; this grid has {measured.queries}"
         return ours, NOT_TESTABLE, f"{reason} of {measured.dataset}"
-    if interval is None or measured.lacks(place):
-        return ours, NOT_RUN, measured.lacks(place) or f"no {claim['measure']} was measured"
+    if (lacking := measured.lacks(place)) or interval is None:
+        return ours, *(lacking or (NOT_RUN, f"no {claim['measure']} was measured"))
     if interval.high >= claim["published"] / 100:
         return ours, REPRODUCED, "our interval reaches the published number"
     return ours, NOT_REPRODUCED, "the published number lies above our interval"
@@ -192,27 +212,24 @@ def _gain(claim: Mapping[str, Any], measured: Measured) -> Found:
     ours, reason = show_interval(here, signed=True), "this grid"
     lacking = measured.lacks(place, other)
     study = _stored("study") if measured.dataset == "toytown" else None
-    for row in study["toytown"]["rows"] if study else ():
-        if (row["variant"], row["scheme"]) == place[1:]:
-            mine = ours and f"; in this grid {ours}"
-            here, lacking = row[claim["measure"]][claim["against"]], ""
-            ours = show_interval(here, signed=True) + mine
-            reason = "the study of five seeds on landmarks not met in training"
-    if here is None or lacking:
-        return ours, NOT_RUN, lacking or "neither this grid nor the stored study has it"
-    side = side_of_zero(here, claim["rises"])
-    if side > 0:
-        return ours, REPRODUCED, reason
-    where = "the interval lies on the other side" if side else "the interval holds zero"
-    return ours, NOT_REPRODUCED, f"{reason}: {where}"
+    if study and (row := cells(study).get(place[1:])):
+        mine = ours and f"; in this grid {ours}"
+        here, lacking = row[claim["measure"]][claim["against"]], None
+        ours = show_interval(here, signed=True) + mine
+        reason = "the study of five seeds on landmarks not met in training"
+    if lacking or here is None:
+        return ours, *(lacking or (NOT_RUN, "neither this grid nor the stored study has it"))
+    side = records.side_of_zero(here, claim["rises"])
+    where = {1: "", 0: ": the interval holds zero", -1: ": the interval lies on the other side"}
+    return ours, BY_SIDE[side], reason + where[side]
 
 
 def _beats(claim: Mapping[str, Any], measured: Measured) -> Found:
     place = claim["by"], "none", "none"
     if lacking := measured.lacks(place):
-        return "", NOT_RUN, lacking
+        return "", *lacking
     base, stored = measured.values(place, "mAP"), stored_comparison(measured.dataset)
-    texts, low = [], 1.0
+    texts, sides = [], []
     for method in claim["methods"]:
         here = measured.values((claim["by"], method, "none"), "mAP")
         rivals = here or stored.get(method, {})
@@ -221,9 +238,9 @@ def _beats(claim: Mapping[str, Any], measured: Measured) -> Found:
         if (found := paired_difference(base, same)) is None:
             return "", NOT_RUN, f"{method} is in no run of this grid and in no stored result"
         texts.append(f"{method} {show_interval(found, signed=True)}")
-        low = min(low, found.low)
-    verdict = REPRODUCED if low > 0 else NOT_REPRODUCED
-    return "; ".join(texts), verdict, f"paired difference in mAP, folds by {claim['by']}"
+        sides.append(records.side_of_zero(found))
+    reason = f"paired difference in mAP, folds by {claim['by']}"
+    return "; ".join(texts), BY_SIDE[min(sides)], reason
 
 
 def judge_gains(results: Mapping[str, Any], dataset: str = "toytown") -> str:
@@ -232,49 +249,49 @@ def judge_gains(results: Mapping[str, Any], dataset: str = "toytown") -> str:
     A claim is supported if the whole 95 % interval lies on its side of zero, contradicted if it
     lies on the other, and not supported if it holds zero.
     """
-    rows = {(row["variant"], row["scheme"]): row for row in results[dataset]["rows"]}
-    cells = []
+    rows, judged = cells(results, dataset), []
     for claim in (claim for claim in read_claims() if claim["kind"] == "gain"):
         found = rows[claim["variant"], claim["scheme"]][claim["measure"]][claim["against"]]
-        verdict = SUPPORT[side_of_zero(found, claim["rises"])]
-        cells.append([claim["text"], show_interval(found, signed=True), verdict])
-    return markdown_table(["the paper's tables say", "here, paired difference", "verdict"], cells)
+        verdict = SUPPORT[records.side_of_zero(found, claim["rises"])]
+        judged.append([claim["text"], show_interval(found, signed=True), verdict])
+    head = ["the paper's tables say", "here, paired difference", "verdict"]
+    return records.markdown_table(head, judged)
 
 
 def _above(claim: Mapping[str, Any], measured: Measured) -> Found:
-    ours = measured.interval(PAPER_SCHEME, claim["variant"], claim["scheme"], claim["measure"])
-    lacking = measured.lacks((PAPER_SCHEME, claim["variant"], claim["scheme"]))
-    if ours is None or lacking:
-        return show_interval(ours), NOT_RUN, lacking or "the data have no regions of interest"
-    verdict = REPRODUCED if ours.low > claim["bound"] else NOT_REPRODUCED
-    return show_interval(ours), verdict, f"literal Eq. 3, against {claim['bound']}"
+    place = PAPER_SCHEME, claim["variant"], claim["scheme"]
+    ours = measured.interval(*place, claim["measure"])
+    if (lacking := measured.lacks(place)) or ours is None:
+        lacking = lacking or (NOT_RUN, "the data have no regions of interest")
+        return show_interval(ours), *lacking
+    side = records.side_of_zero(Interval(*(value - claim["bound"] for value in ours)))
+    return show_interval(ours), BY_SIDE[side], f"literal Eq. 3, against {claim['bound']}"
 
 
 def _leak(claim: Mapping[str, Any], measured: Measured) -> Found:
     audit = _stored("audit") if measured.dataset == "toytown" else None
     places = ("query", "none", "none"), ("landmark", "none", "none")
-    here = measured.difference(*places, HONEST)
-    ours = here and f"folds by query less folds by landmark, this grid: {show_interval(here, True)}"
-    found: Any = here
+    found: Any = measured.difference(*places, HONEST)
+    ours = show_interval(found, signed=True)
+    ours = ours and f"folds by query less folds by landmark, this grid: {ours}"
+    lacking = measured.lacks(*places)
     if audit:
-        found = audit["comparisons"]["the whole leak"]
+        found, lacking = audit["comparisons"]["the whole leak"], None
         ours = f"the audit: {show_interval(found, True)}" + (f"; {ours}" if ours else "")
-    lacking = "" if audit else measured.lacks(*places)
-    if found is None or lacking:
-        return ours or "", NOT_RUN, lacking or "neither the audit nor both fold schemes are there"
-    side = side_of_zero(found)
-    if side > 0:
-        return str(ours), NOT_REPRODUCED, "having met the test landmarks raises the figure"
-    if side < 0:
-        return str(ours), REPRODUCED, "having met the test landmarks does not raise the figure"
-    return str(ours), NOT_TESTABLE, "the interval holds zero: neither a leak nor its absence shown"
+    if lacking or found is None:
+        return ours, *(lacking or (NOT_RUN, f"no {HONEST} was measured"))
+    side = records.side_of_zero(found)
+    reason = {
+        1: "having met the test landmarks raises the figure",
+        0: "the interval holds zero: neither a leak nor its absence shown",
+        -1: "having met the test landmarks does not raise the figure",
+    }
+    return ours, BY_SIDE[-side], reason[side]
 
 
 def _parameters() -> Found:
     count = parameter_count(build_network("paper-base")) / 1e6
-    reason = (
-        "of the tensor laid flat as a picture; with the 4-D maps of Eq. 5 and 6 it has nine times"
-    )
+    reason = "of the tensor laid flat as a picture; with 4-D maps of Eq. 5 and 6 it has nine times"
     return f"{count:.1f} M", REPRODUCED if round(count) == 11 else NOT_REPRODUCED, reason
 
 
@@ -290,12 +307,8 @@ def _hypersphere() -> Found:
     town, grid = load_dataset("toytown"), (14, 14, 10, 10)
     found: dict[str, Values] = {shape: {} for shape in ("ball", "sphere", "plane")}
     for query in town.queries:
-        name = min(query.good - {query.image})
-        partners = pair_matches(town, query, name, grid)
-        if partners is None:
-            continue
-        points = matching_points(partners)
-        if len(points) >= ENOUGH:
+        partners = pair_matches(town, query, min(query.good - {query.image}), grid)
+        if partners is not None and len(points := matching_points(partners)) >= ENOUGH:
             for shape, values in found.items():
                 precision = shape_precision(points, grid, shape)
                 values[query.landmark, query.name, 0] = precision
@@ -314,7 +327,7 @@ def judge_shapes(found: Mapping[str, Values]) -> Found:
         "thick enough for 90 % of them; less that of a plane "
         f"{show_interval(difference, signed=True)}"
     )
-    return ours, REPRODUCED if difference.low > 0 else NOT_REPRODUCED, reason
+    return ours, BY_SIDE[records.side_of_zero(difference)], reason
 
 
 FACTS: Mapping[str, Callable[[], Found]] = {
@@ -331,5 +344,4 @@ JUDGES: Mapping[str, Callable[[Mapping[str, Any], Measured], Found]] = {
 
 def count_verdicts(verdicts: Iterable[ClaimVerdict]) -> dict[str, int]:
     """How many of each."""
-    found = [verdict.verdict for verdict in verdicts]
-    return {verdict: found.count(verdict) for verdict in VERDICTS}
+    return dict.fromkeys(VERDICTS, 0) | Counter(verdict.verdict for verdict in verdicts)

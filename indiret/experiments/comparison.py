@@ -1,9 +1,8 @@
 """What methods measured here and what papers report: the tables and figures that compare them.
 
-`read_results` reads what ``indiret compare`` wrote, of any methods; `read_published` reads the
-figures that papers report, each with the place where it was read. The two are drawn apart, since
-a reported figure comes from another database, other training photos, and sometimes another way of
-cutting the query.
+`read_results` reads what ``indiret compare`` wrote, `read_published` what papers report. The two
+are drawn apart, since a reported figure comes from another database, other training photos, and
+sometimes another way of cutting the query.
 
 Chapter: *Baselines*.
 """
@@ -13,7 +12,9 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field, TypeAdapter
 
 from indiret.baselines.descriptors import AGAIN, rerank_option
 from indiret.evaluation import Interval
@@ -29,62 +30,41 @@ COST = {"ms_per_query": ".0f", "mb_per_image": ".2g"}
 EVIDENCE_COLUMNS = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
 TRIVIAL = ("all ones", "random", "centre Gaussian", "ceiling: RoI on the grid", "ceiling: RoI")
 Result = dict[str, Any]
+_Named = dict[str, Result]
+_Text = Annotated[str, Field(min_length=1)]
 
 
 class Published(NamedTuple):
     """One figure that a paper reports: mAP from 0 to 1, and where it was read."""
 
-    method: str
-    family: str
+    method: _Text
+    family: _Text
     dataset: str
-    mAP: float
-    paper: str
-    place: str
+    mAP: Annotated[float, Field(gt=0, le=100)]  # the file has percentages
+    paper: _Text
+    place: _Text
     year: int
-    read_at: str
+    read_at: _Text
     note: str
 
 
 def read_published(path: Path = PUBLISHED) -> list[Published]:
-    """Every reported figure, in the file's order.
-
-    Raises ValueError if a column is missing, a value is no percentage, a source is empty, or a
-    method has two values on one data set.
+    """Every reported figure, in the file's order; ValueError if a value or a source is missing.
 
     Examples
     --------
-    >>> rows = read_published()
-    >>> {row.dataset for row in rows} == {"oxford5k", "paris6k"}
+    >>> {row.dataset for row in read_published()} == {"oxford5k", "paris6k"}
     True
     """
-    found: dict[tuple[str, str], Published] = {}
     with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != Published._fields:
-            raise ValueError(f"{path} needs the columns {', '.join(Published._fields)}.")
-        for number, text in enumerate(reader, start=2):
-            try:
-                mAP = round(float(text["mAP"]) / 100, 4)
-                values: dict[str, Any] = {**text, "mAP": mAP, "year": int(text["year"])}
-                row = Published(**values)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{path}, line {number}: no row of figures ({error}).") from error
-            wrong = ""
-            if not 0 < row.mAP <= 1:
-                wrong = f"mAP is a percentage, not {text['mAP']}."
-            if not all((row.method, row.family, row.paper, row.place, row.read_at)):
-                wrong = "a figure without a source is no figure."
-            if found.setdefault((row.method, row.dataset), row) is not row:
-                wrong = f"{row.method} has two values on {row.dataset}."
-            if wrong:
-                raise ValueError(f"{path}, line {number}: {wrong}")
-    return list(found.values())
+        rows = TypeAdapter(list[Published]).validate_python(list(csv.DictReader(file)))
+    return [row._replace(mAP=round(row.mAP / 100, 4)) for row in rows]
 
 
 def read_results(folder: Path = STORED_COMPARISON, dataset: str | None = None) -> list[Result]:
     """What ``indiret compare`` wrote in a folder, best mAP first.
 
-    Only of one ``dataset``, if it is given. Raises FileNotFoundError if there are no results, and
+    Raises FileNotFoundError if there are no results, or none of a ``dataset`` that is given, and
     ValueError if a file is none.
 
     Examples
@@ -115,8 +95,8 @@ def ranking_table(
 ) -> str:
     """Table 2 of any methods: ranking, with 95 % intervals, and cost, in Markdown.
 
-    A second look at a list has no row. Its mAP stands in a column of its own, beside that of the
-    list, if ``again`` names it as `indiret.baselines.descriptors.OPTIONS` does.
+    A second look at a list has no row, but a column if ``again`` names it, as
+    `indiret.baselines.descriptors.OPTIONS` does.
 
     Examples
     --------
@@ -127,35 +107,30 @@ def ranking_table(
     | base | 0.500 (0.40 … 0.60) | 812 | 0.8 |
     """
     lists, looks = _second_looks(results)
-    shown = [again] if again else []
-    rows = [
-        [name, *(_cell(result, measure) for measure in measures)]
-        + [_cell(looks[name].get(look, {}), "mAP") for look in shown]
-        + [format(result[cost], form) for cost, form in COST.items()]
-        for name, result in lists.items()
-    ]
-    return markdown_table(["method", *measures, *(f"mAP, +{look}" for look in shown), *COST], rows)
+    rows = []
+    for name, result in lists.items():
+        cells = [_cell(result, measure) for measure in measures]
+        cells += [_cell(looks[name].get(again), "mAP")] if again else []
+        rows.append([name, *cells, *(format(result[cost], form) for cost, form in COST.items())])
+    head = [*measures, f"mAP, +{again}"] if again else measures
+    return markdown_table(["method", *head, *COST], rows)
 
 
 def second_look_table(results: Iterable[Result], measure: str = "mAP") -> str:
     """What second looks make of a list, a column each, for lists that have two or more."""
     lists, looks = _second_looks(results)
     several = {name: found for name, found in looks.items() if len(found) > 1}
-    options = sorted({option for found in several.values() for option in found})
+    options = sorted(set().union(*several.values()))
     columns = [o for name in AGAIN for o in options if o.rstrip("0123456789") == name]
     rows = [
-        [name, _cell(lists[name], measure)]
-        + [_cell(found.get(column, {}), measure) for column in columns]
+        [name, *(_cell(row, measure) for row in (lists[name], *map(found.get, columns)))]
         for name, found in several.items()
     ]
     return markdown_table(["method", "as it is", *columns], rows)
 
 
 def verifier_table(path: Path = VERIFIED) -> str:
-    """What each verification network gains over its untrained start, and a verifier over a list.
-
-    The file is one that tools.measure_verifiers stored.
-    """
+    """What networks that verify gain over their start or a list, from tools.measure_verifiers."""
     found = json.loads(path.read_text(encoding="utf-8"))
     rows = []
     for pair, gain in found["gains"].items():
@@ -173,8 +148,8 @@ def is_second_look(method: str) -> bool:
 def evidence_table(results: Iterable[Result], measures: Sequence[str] = EVIDENCE_COLUMNS) -> str:
     """The evidence columns of Table 2: a row for each kind of map of each method, in Markdown.
 
-    Below them what costs nothing and what is possible, from the first method that has them; the
-    ceiling of the grid is that of its grid. Maps for a query of another landmark are left out.
+    Below them what costs nothing and what is possible, from the first method that has them. Maps
+    for a query of another landmark are left out.
 
     Examples
     --------
@@ -192,30 +167,25 @@ def evidence_table(results: Iterable[Result], measures: Sequence[str] = EVIDENCE
             if kind in TRIVIAL:
                 trivial.setdefault(kind, row)
             elif ", " not in kind.removesuffix(", stem") and "mIoU" in row:
-                rows.append([result["method"], kind, *(_cell(row, name) for name in measures)])
-    for kind in TRIVIAL:
-        if kind in trivial:
-            rows.append(["", kind, *(_cell(trivial[kind], name) for name in measures)])
-    return markdown_table(["method", "map", *measures], rows)
+                rows.append((result["method"], kind, row))
+    rows += [("", kind, trivial[kind]) for kind in TRIVIAL if kind in trivial]
+    cells = [[name, kind, *(_cell(row, m) for m in measures)] for name, kind, row in rows]
+    return markdown_table(["method", "map", *measures], cells)
 
 
-def _second_looks(
-    results: Iterable[Result],
-) -> tuple[dict[str, Result], dict[str, dict[str, Result]]]:
+def _second_looks(results: Iterable[Result]) -> tuple[_Named, dict[str, _Named]]:
     """Lists by their method, and by method the second looks at its list, by option."""
-    lists, looks = dict[str, Result](), defaultdict[str, dict[str, Result]](dict)
-    for result in results:
-        name, _, option = result["method"].rpartition("+")
-        if is_second_look(result["method"]):
-            looks[name][option] = result
-        else:
-            lists[result["method"]] = result
-    return lists, looks
+    looks = defaultdict[str, dict[str, Result]](dict)
+    named = {result["method"]: result for result in results}
+    for method in filter(is_second_look, named):
+        name, _, option = method.rpartition("+")
+        looks[name][option] = named[method]
+    return {name: one for name, one in named.items() if not is_second_look(name)}, looks
 
 
-def _cell(row: Mapping[str, Any], measure: str) -> str:
+def _cell(row: Mapping[str, Any] | None, measure: str) -> str:
     """A mean and its interval; nothing where it was not measured."""
-    if row.get(measure) is None:
+    if not row or row.get(measure) is None:
         return ""
     interval = row.get(f"{measure}_ci")
     shown = f"{row[measure]:.3f}"
@@ -223,16 +193,12 @@ def _cell(row: Mapping[str, Any], measure: str) -> str:
 
 
 def ablation_table(path: Path = ABLATION) -> str:
-    """The score of each part of the plane vote, in Markdown.
-
-    The file is as ``python -m tools.ablate_planes`` writes it.
-    """
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    cells = []
-    for number, row in enumerate(rows):
-        gain = show_interval(Interval(*row["gain"]), signed=True) if number else ""
+    """The score of each part of the plane vote, from a file of ``tools.ablate_planes``."""
+    head = ["what is changed", "Toytown, mAP", "difference"]
+    head += ["landmarks, MRR", "paintings, MRR", "parts, MRR", "ms a pair"]
+    rows: list[list[str]] = []
+    for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+        gain = show_interval(Interval(*row["gain"]), signed=True) if rows else ""
         ranks = [f"{row[name]:.3f}" for name in ("landmarks", "paintings", "crops")]
-        cells.append([row["name"], f"{row['toytown']:.3f}", gain, *ranks, f"{row['ms']:.1f}"])
-    ranked = ["landmarks, MRR", "paintings, MRR", "parts, MRR"]
-    titles = ["Toytown, mAP", "difference", *ranked, "ms a pair"]
-    return markdown_table(["what is changed", *titles], cells)
+        rows.append([row["name"], f"{row['toytown']:.3f}", gain, *ranks, f"{row['ms']:.1f}"])
+    return markdown_table(head, rows)

@@ -8,12 +8,12 @@ import json
 import os
 import platform
 import re
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
+from subprocess import CalledProcessError, run
 from typing import Any
 
 import numpy as np
@@ -31,14 +31,7 @@ from indiret.evaluation import (
 from indiret.experiments.evidence_protocol import measure_evidence
 from indiret.experiments.records import Values
 from indiret.experiments.runner import Keyed, run_all
-from indiret.retrieval import (
-    Hit,
-    IndexedDatabase,
-    Retriever,
-    build_retriever,
-    index_database,
-    rank,
-)
+from indiret.retrieval import Hit, IndexedDatabase, Retriever, build_retriever, index_database, rank
 
 TIMED = 8  # queries whose time is taken
 
@@ -50,13 +43,10 @@ def evaluate(name: str, dataset: RetrievalDataset, evidence: bool = True) -> dic
     and each is its own positive. The result is what ``indiret compare`` writes:
 
     - ``mAP``, ``mAP@5``, ``mAP@10``, ``mAP@20`` and ``mAP_without_query`` (over the queries that
-      have another positive; None if there is none), each with ``_ci`` (95 %, nested bootstrap over
-      landmarks and queries), and ``AP`` by query;
+      have another positive; None if there is none), each with ``_ci`` (95 %), and ``AP`` by query;
     - ``revisited``, of a revisited benchmark, whose other figures are those of the medium setup;
-    - ``ms_per_query`` and ``ms_per_pair`` of processor time, ``mb_per_image`` that is kept of a
-      picture to rank it;
-    - ``evidence`` of methods that give it (None if left out, as it takes most of the time of a
-      quick method), ``regions`` of interest that it was measured on;
+    - ``ms_per_query`` and ``ms_per_pair`` of processor time, ``mb_per_image`` that is kept;
+    - ``evidence`` (None if left out) and the ``regions`` of interest that it was measured on;
     - ``skipped`` pictures and ``provenance``.
 
     Raises ValueError if the method is unknown or the data set has no queries.
@@ -82,10 +72,8 @@ def evaluate(name: str, dataset: RetrievalDataset, evidence: bool = True) -> dic
         "skipped": database.skipped,
         "regions": dataset.regions_used,
     }
-    if not evidence:
-        results["evidence"] = None
-    elif method.evidence_kinds:
-        results["evidence"] = measure_evidence(method, dataset, database)
+    if method.evidence_kinds or not evidence:
+        results["evidence"] = measure_evidence(method, dataset, database) if evidence else None
     results["provenance"] = provenance(dataset) | {"seconds": time.monotonic() - began}
     return results
 
@@ -121,7 +109,7 @@ def compare(
 
 
 def query_time(method: Retriever, dataset: RetrievalDataset, database: IndexedDatabase) -> float:
-    """Mean seconds of processor time to rank the database for a query, over a few of the queries.
+    """Mean processor seconds to rank the database for a query, over a few of the queries.
 
     The query's photo is read and encoded anew; all threads are added up.
     """
@@ -135,34 +123,28 @@ def query_time(method: Retriever, dataset: RetrievalDataset, database: IndexedDa
 def ranking_measures(hits: Mapping[str, list[Hit]], dataset: RetrievalDataset) -> dict[str, Any]:
     """The figures that every table prints, from ranked lists."""
     lists = {query: [hit.name for hit in ranked] for query, ranked in hits.items()}
-    values = _values(lists, dataset.queries)
-    measures = _with_interval("mAP", values)
-    for k in (5, 10, 20):
-        measures |= _with_interval(f"mAP@{k}", _values(lists, dataset.queries, k=k))
     others = [query for query in dataset.queries if query.positives - {query.image}]
-    alone = _values(lists, others, exclude_query=True)
-    measures |= _with_interval("mAP_without_query", alone) if alone else {"mAP_without_query": None}
-    measures["AP"] = {name: value for (_, name, _), value in values.items()}
+
+    def precisions(queries: Sequence[Query], **settings: Any) -> Values:
+        return {
+            (query.landmark, query.name, 0): mean_average_precision(lists, [query], **settings)
+            for query in queries
+        }
+
+    parts = {"mAP": precisions(dataset.queries)}
+    parts |= {f"mAP@{k}": precisions(dataset.queries, k=k) for k in (5, 10, 20)}
+    parts["mAP_without_query"] = precisions(others, exclude_query=True)
+    measures: dict[str, Any] = {}
+    for name, values in parts.items():
+        measures[name] = float(np.mean(list(values.values()))) if values else None
+        if values:
+            measures[f"{name}_ci"] = list(nested_bootstrap(values)[1:])
+    measures["AP"] = {name: value for (_, name, _), value in parts["mAP"].items()}
     if dataset.revisited:
         measures["revisited"] = {
             setup: _of_setup(lists, select_setup(dataset.queries, setup)) for setup in SETUPS
         }
     return measures
-
-
-def _values(
-    lists: Mapping[str, Sequence[str]], queries: Sequence[Query], **settings: Any
-) -> Values:
-    """Average precision of each query, as `nested_bootstrap` takes it."""
-    return {
-        (query.landmark, query.name, 0): mean_average_precision(lists, [query], **settings)
-        for query in queries
-    }
-
-
-def _with_interval(name: str, values: Values) -> dict[str, Any]:
-    _, low, high = nested_bootstrap(values)
-    return {name: float(np.mean(list(values.values()))), f"{name}_ci": [low, high]}
 
 
 def _of_setup(lists: Mapping[str, Sequence[str]], queries: Sequence[Query]) -> dict[str, float]:
@@ -198,9 +180,7 @@ def _commit() -> str:
     """The checkout's commit, marked if it has changes; ``unknown`` outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        result = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
+        found = run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, CalledProcessError):
         return "unknown"
-    return result.stdout.strip()
+    return found.stdout.strip()

@@ -2,29 +2,33 @@
 
 Of a grid the processor's seconds are timed, threads included, so that what else the machine does
 hardly falsifies them. Training is taken not to stop early, a version of a photo to learn from to
-cost as much as a photo to rank, and the evidence of a pair as much as four pairs to learn from.
+cost as much as a photo to rank, and what is explained to cost nothing beside it.
 
 Chapter: *Reproducing the tables*.
 """
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import count, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+from indiret.correlation import correlate
 from indiret.datasets import RetrievalDataset
 from indiret.evaluation import training_data
 from indiret.experiments.evaluator import kept_bytes
-from indiret.experiments.query_evaluator import EXPLAINED, JUDGED_AGAIN
+from indiret.experiments.query_evaluator import JUDGED_AGAIN
 from indiret.experiments.records import DATA
 from indiret.experiments.reproduction import TRAINED, RunConfig, validation_data
 from indiret.network import build_network
-from indiret.pairs import VERSIONS, BatchSampler, PairLoader
+from indiret.pairs import VERSIONS
 from indiret.retrieval import NetworkRetriever, Retriever, build_retriever, encode_query
-from indiret.training import batch_loss, build_optimiser, fitted_state, take_step
+from indiret.training import batch_loss, build_optimiser, take_step
 
 SECONDS = 30.0  # of measurement
 STORED_FORECAST = DATA / "forecast.json"  # from benchmarks/forecast.py
@@ -32,6 +36,7 @@ _PROGRAM = 5 * 10**8  # bytes of memory of a process with torch
 _START = 3.0  # processor seconds of a process or a notebook that starts
 _NOTEBOOK = 10**5  # bytes of an executed notebook with its results
 _BLOCK = 256  # photos that a run ranks at a time
+Clock = Callable[[], float]
 _clock, _busy = time.monotonic, time.process_time
 
 
@@ -46,43 +51,32 @@ class Rates(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Pairs scored, hours, and bytes of memory beside the program's own (0.5 GB with torch)."""
+    """Pairs scored, hours, bytes of memory beside the program's own (0.5 GB); then of a grid."""
 
     pairs: int
     hours: float
     memory: int
+    runs: int = 0
+    processor_hours: float = 0.0
+    disk: int = 0
+    processes: int = 1
 
     def __str__(self) -> str:
-        return f"{self.pairs:,} pairs, {in_words(self.hours)}, {self.memory / 1e9:.1f} GB of memory"
-
-
-class GridEstimate(NamedTuple):
-    """The same of a grid of runs, with the hours that so many processes take on this machine."""
-
-    runs: int
-    pairs: int
-    hours: float
-    processor_hours: float
-    memory: int
-    disk: int
-    processes: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.runs} runs, {self.pairs:,} pairs, {in_words(self.hours)} with {self.processes} "
-            f"at once, {self.memory / 1e9:.1f} GB of memory, {self.disk / 1e9:.2f} GB of disk"
-        )
+        alone = f"{self.pairs:,} pairs, {in_words(self.hours)}"
+        memory = f"{self.memory / 1e9:.1f} GB of memory"
+        if not self.runs:
+            return f"{alone}, {memory}"
+        together = f"{self.runs} runs, {alone} with {self.processes} at once"
+        return f"{together}, {memory}, {self.disk / 1e9:.2f} GB of disk"
 
 
 def measure_rates(
     method: Retriever,
     dataset: RetrievalDataset,
     seconds: float = SECONDS,
-    by: Callable[[], float] | None = None,
+    by: Clock | None = None,
 ) -> Rates:
-    """Time a method on photos and pairs of a data set, for about so many seconds by a clock.
-
-    Raises ValueError if the data set has no query.
+    """Time a method on photos and pairs, for so many seconds; ValueError if there is no query.
 
     Examples
     --------
@@ -93,23 +87,27 @@ def measure_rates(
     """
     if not dataset.queries:
         raise ValueError(f"data set {dataset.name!r} has no query to measure a pair with.")
-    by = by or _clock
+    encoded: list[Any] = []
     names = np.random.default_rng(0).permutation(list(dataset.images)).tolist()
-    encoded: list[Any] = [method.encode(dataset.read(names[0]))]  # not timed: caches fill
-    began, since = by(), _clock()
-    for name in names[1:]:
-        encoded.append(method.encode(dataset.read(name)))
-        if _clock() - since >= seconds / 2:
-            break
-    photo = (by() - began) / (len(encoded) - 1)
+    reading = (lambda n=n: encoded.append(method.encode(dataset.read(n))) for n in names)
+    photo = _mean_time(reading, seconds / 2, by)
     query = encode_query(method, dataset, dataset.queries[0])
     part = encoded[: 8 * (len(encoded) // 8) or len(encoded)]
-    method.score(query, part)
-    began, since, rounds = by(), _clock(), 0
-    while rounds == 0 or _clock() - since < seconds / 2:
-        method.score(query, part)
-        rounds += 1
-    return Rates(photo, (by() - began) / rounds / len(part), kept_bytes(encoded[0]))
+    pair = _mean_time(repeat(partial(method.score, query, part)), seconds / 2, by)
+    return Rates(photo, pair / len(part), kept_bytes(encoded[0]))
+
+
+def _mean_time(calls: Iterator[Callable[[], object]], seconds: float, by: Clock | None) -> float:
+    """Mean time of calls, over about so many seconds; the first, when caches fill, is not timed."""
+    next(calls)()
+    by = by or _clock
+    began, since, done = by(), _clock(), 0
+    for call in calls:
+        call()
+        done += 1
+        if _clock() - since >= seconds:
+            break
+    return (by() - began) / max(done, 1)
 
 
 def estimate(rates: Rates, photos: int, queries: int, rounds: int = 1) -> Estimate:
@@ -129,57 +127,35 @@ def measure_run_rates(config: RunConfig, dataset: RetrievalDataset, seconds: flo
     """Time the parts of a run on some photos, pairs and batches, for about so many seconds."""
     if config.method != TRAINED:
         return measure_rates(build_retriever(config.method), dataset, seconds, _busy)
-    train = _few_photos(training_data(dataset, config.part(dataset), config.by))
-    network = build_network(config.shape).to(config.device)
-    network.set_metric_state(fitted_state(config.shape, train))
+    network, recipe = build_network(config.shape).to(config.device), config.recipe
     rates = measure_rates(NetworkRetriever(network), dataset, seconds / 2, _busy)
-    sampler = BatchSampler(train, network, config.recipe)
-    optimiser = build_optimiser(network.train(), config.recipe)
-    loss = batch_loss(network, PairLoader(sampler, keep=1).make)
-    spent, since = list[float](), _clock()
-    while len(spent) < 4 or _clock() - since < seconds / 2:
-        sampler.batch(len(spent))  # not timed: its photos are encoded
-        began = _busy()
-        take_step(network, optimiser, loss, len(spent), config.recipe)
-        spent.append(_busy() - began)
+    picture = dataset.read(next(iter(dataset.images)))
+    target, query = (
+        {name: torch.stack([values] * recipe.batch) for name, values in side.items()}
+        for side in (network.encode(picture), network.encode(picture, query=True))
+    )
+    labels = torch.arange(recipe.batch, device=config.device) % 2
+    loss = batch_loss(network, lambda _: (correlate(target, query, config.shape.metrics), labels))
+    optimiser = build_optimiser(network, recipe)
+    steps = (partial(take_step, network, optimiser, loss, n, recipe) for n in count())
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    return rates._replace(step=float(np.median(spent[1:])), weights=weights)
-
-
-def _few_photos(train: RetrievalDataset) -> RetrievalDataset:
-    """A part of the training data that is read within seconds whatever the whole is."""
-    first = {query.landmark: query for query in reversed(train.queries)}
-    queries = []
-    for query in list(first.values())[:3]:
-        good = frozenset(sorted(query.positives)[:8]) | {query.image}
-        queries.append(replace(query, good=good, ok=frozenset(), junk=frozenset()))
-    shown = set().union(*(query.good for query in queries))
-    images = {name: path for name, path in train.images.items() if name in shown}
-    return replace(train, images=images, queries=tuple(queries))
+    return rates._replace(step=_mean_time(steps, seconds / 2, _busy), weights=weights)
 
 
 def count_run(rates: Rates, config: RunConfig, dataset: RetrievalDataset) -> tuple[int, float]:
     """Pairs and seconds of a run."""
-    fold, photos = config.part(dataset), len(dataset.images)
-    test, recipe = len(fold.test), config.recipe
-    pairs, encoded, learnt = test * photos, float(photos + test), 0
+    fold, photos, recipe = config.part(dataset), len(dataset.images), config.recipe
+    pairs, encoded, steps = len(fold.test) * photos, float(photos + len(fold.test)), 0
     if config.method == TRAINED:
-        train, look = (
-            training_data(dataset, fold, config.by),
-            validation_data(config, dataset, fold),
-        )
-        learnt = recipe.steps * recipe.batch
-        shown = len({name for query in train.queries for name in query.positives | {query.image}})
-        again = test * min(JUDGED_AGAIN, photos)
-        validations = -(-recipe.steps // recipe.validate_every) + 1  # one more calibrates
-        pairs += validations * len(look.images) * min(recipe.validation_queries, len(look.queries))
-        pairs += again * len(config.feedback)
-        encoded += 2 * distinct(VERSIONS * shown, learnt)  # as targets and as queries
-        encoded += len(look.images) + again * bool(config.feedback)
-        explained = sum(min(EXPLAINED, len(query.positives) - 1) for query in fold.test)
-        learnt += 4 * explained * (1 + len(config.feedback))
-    seconds = encoded * rates.photo + pairs * rates.pair + learnt / recipe.batch * rates.step
-    return pairs + learnt, seconds
+        train = training_data(dataset, fold, config.by)
+        look = validation_data(config, dataset, fold)
+        steps, looks = recipe.steps, -(-recipe.steps // recipe.validate_every) + 1  # one calibrates
+        pairs += looks * len(look.images) * min(recipe.validation_queries, len(look.queries))
+        pairs += len(fold.test) * len(config.feedback) * min(JUDGED_AGAIN, photos)
+        shown = len(set().union(*(query.positives for query in train.queries)))
+        encoded += len(look.images) + 2 * distinct(VERSIONS * shown, steps * recipe.batch)
+    seconds = encoded * rates.photo + pairs * rates.pair + steps * rates.step
+    return pairs + steps * recipe.batch, seconds
 
 
 def estimate_grid(
@@ -187,41 +163,32 @@ def estimate_grid(
     processes: int = 1,
     seconds: float = SECONDS,
     notebooks: bool = True,
-) -> GridEstimate:
-    """What a grid needs on this machine, its runs shared by processes.
-
-    ``seconds`` of measurement are shared by all kinds of runs; more processes than processors do
-    not make it faster.
-    """
-    loaded: dict[tuple[str, str], RetrievalDataset] = {}
-    kinds: dict[RunConfig, Rates] = {}
+) -> Estimate:
+    """What a grid needs, its runs shared by processes of this machine; measured in ``seconds``."""
     alike = {config: replace(config, fold=0, seed=0, by="query", steps=0) for config in configs}
     each = seconds / max(1, len(set(alike.values())))
+    loaded = {where: one.load() for where, one in {(c.dataset, c.root): c for c in configs}.items()}
+    measured: dict[RunConfig, Rates] = {}
     pairs, spent, memory, disk = 0, 0.0, 0, 0
     for config, kind in alike.items():
-        where = config.dataset, config.root
-        if where not in loaded:
-            loaded[where] = config.load()
-        if kind not in kinds:
-            kinds[kind] = measure_run_rates(config, loaded[where], each)
-        more, needed = count_run(kinds[kind], config, loaded[where])
+        dataset = loaded[config.dataset, config.root]
+        if kind not in measured:
+            measured[kind] = measure_run_rates(kind, dataset, each)
+        more, needed = count_run(measured[kind], config, dataset)
         pairs, spent = pairs + more, spent + needed
-        encoded = min(len(loaded[where].images), _BLOCK)
-        memory = max(memory, _PROGRAM + encoded * (1 + VERSIONS) * kinds[kind].kept)
-        disk += _NOTEBOOK + 5 * kinds[kind].weights
+        kept = min(len(dataset.images), _BLOCK) * (1 + VERSIONS) * measured[kind].kept
+        memory, disk = max(memory, kept), disk + _NOTEBOOK + 5 * measured[kind].weights
     workers = min(processes, len(configs))
     hours = (spent + _START * (workers + notebooks * len(configs))) / 3600
     shared = hours / min(workers, os.cpu_count() or 1)
-    memory = workers * (memory + notebooks * _PROGRAM // 2)
-    return GridEstimate(len(configs), pairs, shared, hours, memory, disk, workers)
+    memory = workers * (_PROGRAM + memory + notebooks * _PROGRAM // 2)
+    return Estimate(pairs, shared, memory, len(configs), hours, disk, workers)
 
 
 def in_words(hours: float) -> str:
     """Hours in the unit in which a person would say them."""
-    if hours < 1 / 30:
-        return f"{3600 * hours:.0f} s"
     if hours < 2:
-        return f"{60 * hours:.0f} min"
+        return f"{3600 * hours:.0f} s" if hours < 1 / 30 else f"{60 * hours:.0f} min"
     return f"{hours:.1f} h" if hours < 72 else f"{hours / 24:.1f} days"
 
 

@@ -3,23 +3,23 @@
 Chapters: *Indicative feedback*, *Ranking and honest evaluation*.
 """
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
+from pandas import DataFrame
 from torch import Tensor
 
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import average_precision
 from indiret.evidence import KINDS, explain
-from indiret.experiments.evidence_protocol import (
-    EvidencePair,
-    pair_matches,
-    pair_measures,
-    pairs_by_query,
-)
+from indiret.experiments.evidence_protocol import EXPLAINED as EXPLAINED
+from indiret.experiments.evidence_protocol import EvidencePair, pair_matches, pair_measures
+from indiret.experiments.evidence_protocol import spread_pairs as spread_pairs
+from indiret.experiments.records import Row, long_rows
+from indiret.experiments.runner import Keyed
 from indiret.feedback import (
     FeedbackConfig,
     feedback_weights,
@@ -27,12 +27,13 @@ from indiret.feedback import (
     query_weights,
     weight_tensor,
 )
+from indiret.images import ImageError
 from indiret.network import Features, IndicativeNetwork
 from indiret.retrieval import NetworkRetriever
 
 HONEST = "mAP_without_query"
 JUDGED_AGAIN = 100  # first targets of a second round; the others keep their order
-EXPLAINED = 4  # positives of a query, evenly spread, whose evidence is measured
+GONE = ImageError, OSError  # a photo that is broken, or not there any more
 Change = Callable[[Tensor], Tensor]  # of tensors, before they are judged
 _BATCH = 8  # more would not stay in a processor's cache
 
@@ -53,23 +54,30 @@ def best_first(names: Sequence[str], scores: np.ndarray) -> list[str]:
     return [name for _, name in sorted(zip(-scores, names, strict=True))]
 
 
-def spread_pairs(
-    dataset: RetrievalDataset, ranked: Container[str], explained: int = EXPLAINED
-) -> dict[str, list[EvidencePair]]:
-    """By the query's name its evidence pairs whose target is ranked: so many, evenly spread."""
-    pairs = pairs_by_query(dataset, ranked) if explained else {}
-    for name, own in pairs.items():
-        spread = np.linspace(0, len(own) - 1, min(explained, len(own))).round().astype(int)
-        pairs[name] = [own[at] for at in spread]
-    return pairs
+def or_reason(rows: Callable[[Keyed], list[Row]]) -> Callable[[Keyed], list[Row]]:
+    """The rows of a query, or one that says why not if its photo is gone."""
+
+    def rows_or_reason(one: Keyed) -> list[Row]:
+        try:
+            return rows(one)
+        except GONE as error:
+            place = {"landmark": one.value.landmark, "query": one.value.name, "seed": 0}
+            return long_rows({"skipped": 1.0}, reason=str(error), **place)
+
+    return rows_or_reason
+
+
+def skipped_queries(table: DataFrame) -> dict[str, str]:
+    """The queries of a table that could not be asked, and why."""
+    rows = table[table["measure"] == "skipped"]
+    return dict(zip(rows["query"], rows["reason"], strict=True)) if len(rows) else {}
 
 
 class QueryEvaluator:
     """A query, cropped to its box, before any network that encodes pictures as ``method`` does.
 
-    ``features`` gives what is kept of a picture of the database by its name. The query's evidence
-    ``pairs`` are explained; tensors of the pictures named in ``kept`` are made once, for all
-    networks.
+    ``features`` are those of a picture of the database by its name; ``pairs`` are explained.
+    Tensors of the pictures ``kept`` are made once for all networks, which then see no others.
     """
 
     def __init__(
@@ -84,18 +92,19 @@ class QueryEvaluator:
         self.method, self.dataset, self.query = method, dataset, query
         self.features, self.pairs = features, pairs
         self.encoded = method.encode_query(dataset.read_query(query))
-        parts = [self._tensor(kept[at : at + _BATCH]) for at in range(0, len(kept), _BATCH)]
-        self._kept = torch.cat(parts) if parts else None
-        self._places = {name: at for at, name in enumerate(kept)}
-
-    def _tensor(self, names: Sequence[str]) -> Tensor:
-        return self.method.tensor(self.encoded, [self.features(name) for name in names])
+        self._kept: dict[str, Tensor] = {}
+        parts = (kept[at : at + _BATCH] for at in range(0, len(kept), _BATCH))
+        self._kept = {
+            name: tensor
+            for part in parts
+            for name, tensor in zip(part, self.tensor(part), strict=True)
+        }
 
     def tensor(self, names: Sequence[str]) -> Tensor:
         """T (B, V, m, n, m', n') of the query and pictures of the database."""
-        if self._kept is None:
-            return self._tensor(names)
-        return self._kept[[self._places[name] for name in names]]
+        if self._kept:
+            return torch.stack([self._kept[name] for name in names])
+        return self.method.tensor(self.encoded, [self.features(name) for name in names])
 
     @cached_property
     def partners(self) -> list[np.ndarray | None]:
@@ -125,12 +134,12 @@ class QueryEvaluator:
     ) -> tuple[list[str], Change | None]:
         """The list with its first targets judged again, and how their tensors were changed.
 
-        ``region`` (m', n') takes the place of what the first answers say: an oracle's Q*. Nothing
+        ``region`` (m', n'), an oracle's Q*, takes the place of what the first answers say. Nothing
         is changed if the answers ask themselves.
         """
         answers = [name for name in names if name != self.query.image][: feedback.n]
         again, rest = list(names[:JUDGED_AGAIN]), list(names[JUDGED_AGAIN:])
-        evidence, change = [], None
+        evidence = []
         if region is None:
             evidence = explain(network, self.tensor(answers), **KINDS[feedback.evidence])
         if feedback.weight == "answers":
@@ -139,14 +148,13 @@ class QueryEvaluator:
             scores = self.scores(network, again) + query_expansion_scores(
                 NetworkRetriever(network), evidence, found, features, feedback.level
             )
+            return best_first(again, scores) + rest, None
+        if region is None:
+            weights = feedback_weights(evidence, feedback)
         else:
-            if region is None:
-                weights = feedback_weights(evidence, feedback)
-            else:
-                weights = query_weights(region, feedback.hard)
-            change = partial(weight_tensor, weights=weights, strength=feedback.strength)
-            scores = self.scores(network, again, change)
-        return best_first(again, scores) + rest, change
+            weights = query_weights(region, feedback.hard)
+        change = partial(weight_tensor, weights=weights, strength=feedback.strength)
+        return best_first(again, self.scores(network, again, change)) + rest, change
 
     def evidence(
         self, network: IndicativeNetwork, kind: str, change: Change | None = None

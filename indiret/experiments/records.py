@@ -1,7 +1,7 @@
 """One long table of records, and what is told from it: means, paired differences, verdicts.
 
 A row is one value of a landmark's query, a seed, a variant and a measure, with what else tells rows
-apart (a round of feedback, a factor's strength). pandas holds the table, json lines keep it.
+apart (a round of feedback, a factor's strength).
 
 Chapter: *Ranking and honest evaluation*.
 """
@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from indiret.checkpoints import write_atomically
@@ -50,8 +49,7 @@ def read_rows(paths: Iterable[Path]) -> pd.DataFrame:
 
 def plain_settings(config: Any) -> Record:
     """The values of a dataclass as json has them."""
-    plain: Record = json.loads(json.dumps(asdict(config)))
-    return plain
+    return dict(json.loads(json.dumps(asdict(config))))
 
 
 def check_least(config: Any, **least: int) -> None:
@@ -63,22 +61,25 @@ def check_least(config: Any, **least: int) -> None:
 
 def read_stored(name: str) -> Record:
     """The results of an experiment that come with the book: ``"study"``, ``"audit"``, …"""
-    results: Record = json.loads((DATA / name / "results.json").read_text())
-    return results
+    return dict(json.loads((DATA / name / "results.json").read_text()))
 
 
 def select_values(table: pd.DataFrame, measure: str, **where: Any) -> Values:
-    """Values of one measure by landmark, query and seed, of the rows where columns have values."""
-    chosen = table["measure"] == measure
-    for column, wanted in where.items():
-        chosen &= table[column] == wanted
-    return keyed_values(table[chosen])
+    """Values of one measure, of the rows where columns have values."""
+    for column, wanted in {"measure": measure, **where}.items():
+        table = table[table[column] == wanted]
+    return keyed_values(table)
 
 
 def keyed_values(rows: pd.DataFrame) -> Values:
     """The values of rows by their landmark, query and seed."""
-    keys = zip(rows["landmark"], rows["query"], map(int, rows["seed"]), strict=True)
-    return dict(zip(keys, map(float, rows["value"]), strict=True))
+    columns = rows[["landmark", "query", "seed", "value"]].itertuples(index=False)
+    return {(landmark, query, int(seed)): float(x) for landmark, query, seed, x in columns}
+
+
+def values_by(table: pd.DataFrame, *columns: str) -> dict[Any, Values]:
+    """The values of rows by what stands in some columns, in the rows' order."""
+    return {key: keyed_values(rows) for key, rows in table.groupby(list(columns), sort=False)}
 
 
 def rounded_interval(values: Values, other: Values | None = None) -> dict[str, float]:
@@ -88,10 +89,8 @@ def rounded_interval(values: Values, other: Values | None = None) -> dict[str, f
 
 def mean_by_landmark(one: Values, other: Values) -> dict[str, float]:
     """The mean paired difference of each landmark, to five digits."""
-    apart: dict[str, list[float]] = {}
-    for key, value in one.items():
-        apart.setdefault(key[0], []).append(value - other[key])
-    return {name: round(float(np.mean(values)), 5) for name, values in sorted(apart.items())}
+    apart = pd.Series({key: value - other[key] for key, value in one.items()})
+    return apart.groupby(level=0).mean().round(5).to_dict()
 
 
 def paired_difference(one: Values, other: Values) -> Interval | None:
@@ -102,17 +101,13 @@ def paired_difference(one: Values, other: Values) -> Interval | None:
 
 def complete(values: Values) -> Values:
     """Without queries that lack a seed, as an unfinished grid leaves them."""
-    seeds: dict[tuple[str, str], set[int]] = {}
-    for landmark, query, seed in values:
-        seeds.setdefault((landmark, query), set()).add(seed)
-    all_seeds = {seed for _, _, seed in values}
-    return {key: value for key, value in values.items() if seeds[key[:2]] == all_seeds}
+    seeds = {seed for _, _, seed in values}
+    return {k: v for k, v in values.items() if all((*k[:2], seed) in values for seed in seeds)}
 
 
-def _three(interval: Interval | Mapping[str, float]) -> Interval:
-    if isinstance(interval, Mapping):
-        return Interval(interval["mean"], interval["low"], interval["high"])
-    return interval
+def _three(interval: Interval | Mapping[str, float]) -> tuple[float, float, float]:
+    values = interval if isinstance(interval, Mapping) else interval._asdict()
+    return values["mean"], values["low"], values["high"]
 
 
 def side_of_zero(interval: Interval | Mapping[str, float], rises: bool = True) -> int:
@@ -132,8 +127,7 @@ def show_interval(interval: Interval | Mapping[str, float] | None, signed: bool 
     """
     if interval is None:
         return ""
-    form = "+.3f" if signed else ".3f"
-    mean, low, high = (format(value, form) for value in _three(interval))
+    mean, low, high = (format(x, "+.3f" if signed else ".3f") for x in _three(interval))
     return f"{mean} ({low} … {high})"
 
 
@@ -152,8 +146,8 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     def line(cells: Iterable[str]) -> str:
         return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"
 
-    titles = [TITLES.get(name, name) for name in head]
-    return "\n".join([line(titles), "|---" * len(titles) + "|", *map(line, rows)])
+    titles = line(TITLES.get(name, name) for name in head)
+    return "\n".join([titles, "|---" * len(head) + "|", *map(line, rows)])
 
 
 def interval_table(rows: Mapping[str, Mapping[str, Any]], measures: Sequence[str]) -> str:

@@ -9,31 +9,25 @@ Chapter: *Reproducing the tables*.
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
 from filelock import FileLock
+from pydantic import TypeAdapter, ValidationError
 
 from indiret.architectures import NORMS, attention_names
 from indiret.checkpoints import load_network, save_network, write_json
 from indiret.datasets import LOADERS, RetrievalDataset, load_dataset, use_regions
 from indiret.distributed import ProcessGroup, local_device
-from indiret.evaluation import (
-    Fold,
-    folds,
-    held_out_images,
-    iou_ceilings,
-    training_data,
-)
+from indiret.evaluation import Fold, folds, held_out_images, iou_ceilings, training_data
 from indiret.evidence import DEFAULT_KIND
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.evidence_protocol import EvidencePair
 from indiret.experiments.query_evaluator import Change, QueryEvaluator, precisions, spread_pairs
 from indiret.experiments.records import Record, check_least, plain_settings
 from indiret.feedback import FeedbackConfig
@@ -52,7 +46,7 @@ FEEDBACK = {
 }
 VALIDATION = 0.1  # share of each training fold that is set aside for choices
 # The fast setting: a quarter of the tensor, and fewer steps and photos to look at.
-COARSE = {"grid": (10, 10), "query_grid": (7, 7), "scales": (1.0,), "shifts": 1}
+COARSE: Record = {"grid": (10, 10), "query_grid": (7, 7), "scales": (1.0,), "shifts": 1}
 FAST_STEPS = 800
 FAST_LOOK = 100  # photos against which validation queries are ranked
 
@@ -61,7 +55,7 @@ FAST_LOOK = 100  # photos against which validation queries are ranked
 class RunConfig:
     """Everything that decides a run; a grid and the notebook ``reproduce`` set these names.
 
-    Raises TypeError if a value is of another type, and ValueError if it is unknown or out of range.
+    Raises ValueError if a value is of another type, unknown or out of range.
 
     Examples
     --------
@@ -92,15 +86,12 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
             value = getattr(self, name)
-            if get_origin(kind) is tuple:
-                if isinstance(value, str) or not isinstance(value, Sequence):
-                    raise TypeError(f"{name}={value!r} is not a list of names.")
-                object.__setattr__(self, name, tuple(value))
-                value, kind = next((v for v in value if type(v) is not str), ""), get_args(kind)[0]
-            if type(value) is not kind:
-                raise TypeError(
-                    f"{name}={value!r} is of type {type(value).__name__}; give {kind.__name__}."
-                )
+            if isinstance(value, list):
+                object.__setattr__(self, name, value := tuple(value))
+            try:
+                TypeAdapter(kind).validate_python(value, strict=True)
+            except ValidationError as error:
+                raise ValueError(f"{name}={value!r}: {error.errors()[0]['msg']}.") from error
         for name, known in {
             "dataset": LOADERS, "network": CONFIGS, "attention": attention_names(), "norm": NORMS,
             "by": ("query", "landmark"),
@@ -119,10 +110,8 @@ class RunConfig:
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "RunConfig":
         """A config from plain values, refusing names that are not there."""
-        known = [field.name for field in fields(cls)]
         for name in settings:
-            if name not in known:
-                raise ValueError(f"a run has no setting {name!r}; choose from {', '.join(known)}.")
+            check_choice("setting", name, [field.name for field in fields(cls)])
         return cls(**settings)
 
     @property
@@ -138,20 +127,16 @@ class RunConfig:
     @property
     def key(self) -> str:
         """The name of its folder: what differs most often, and a hash of everything."""
-        everything = json.dumps(self.plain, sort_keys=True).encode()
         variant = "".join(c if c.isalnum() else "_" for c in Path(self.variant).name)
+        digest = hashlib.sha256(json.dumps(self.plain, sort_keys=True).encode()).hexdigest()[:8]
         place = f"{self.dataset}-{self.by}-fold{self.fold}of{self.folds}"
-        digest = hashlib.sha256(everything).hexdigest()[:8]
         return f"{place}-{variant}-seed{self.seed}-{digest}"
 
     @property
     def shape(self) -> NetworkConfig:
         """The network that is trained."""
-        changes: dict[str, Any] = {"attention": self.attention, "norm": self.norm}
-        if self.metrics:
-            changes["metrics"] = self.metrics
-        if self.fast:
-            changes |= COARSE
+        changes = (COARSE if self.fast else {}) | {"attention": self.attention, "norm": self.norm}
+        changes |= {"metrics": self.metrics} if self.metrics else {}
         return find_config(self.network).replace(**changes)
 
     @property
@@ -177,11 +162,11 @@ class RunConfig:
 def run(config: RunConfig, folder: Path, group: ProcessGroup = ALONE) -> dict[str, Any]:
     """Do a run, or go on with it, or return what it found if it is finished.
 
-    The folder is of this run alone: whoever comes while another process is at it waits for its
-    results. The first process of a group measures and writes. ``folder/results.json`` has, and the
-    result is, ``config``, ``fold`` (counts), ``records`` (a row for each test query and round:
-    average precisions, and measures of evidence where there are regions of interest), ``log`` of
-    the training, ``skipped``, ``regions`` (of interest, where they come from) and ``provenance``.
+    Whoever comes while another process is at it waits for its results. The first process of a group
+    measures and writes. ``folder/results.json`` has, and the result is, ``config``, ``fold``
+    (counts), ``records`` (of each test query and round: average precisions, and measures of
+    evidence where there are regions of interest), ``log`` of the training, ``skipped``,
+    ``regions`` (where they come from) and ``provenance``.
     Raises ValueError if the data set has too few queries for the folds.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -216,8 +201,12 @@ def _run(config: RunConfig, folder: Path, group: ProcessGroup) -> dict[str, Any]
         return {}
     records, skipped = measure_run(config, method, dataset, fold)
     cuda = config.device.startswith("cuda")
-    origin["device"] = torch.cuda.get_device_name(config.device) if cuda else config.device
-    spent = {"seconds": time.monotonic() - began, "processor_seconds": time.process_time() - used}
+    origin |= {
+        "device": torch.cuda.get_device_name(config.device) if cuda else config.device,
+        "processes": group.size,
+        "seconds": round(time.monotonic() - began, 2),
+        "processor_seconds": round(time.process_time() - used, 2),
+    }
     results: dict[str, Any] = {
         "config": config.plain,
         "fold": {part: len(queries) for part, queries in fold._asdict().items()},
@@ -225,9 +214,7 @@ def _run(config: RunConfig, folder: Path, group: ProcessGroup) -> dict[str, Any]
         "log": log,
         "skipped": dict(dataset.skipped) | skipped,
         "regions": dataset.regions_used,
-        "provenance": origin
-        | {"processes": group.size}
-        | {name: round(seconds, 2) for name, seconds in spent.items()},
+        "provenance": origin,
     }
     write_json(folder / "results.json", results)
     group.barrier()
@@ -243,15 +230,14 @@ def train_in_fold(
 ) -> tuple[IndicativeNetwork, list[dict[str, float]]]:
     """The network of a fold, from its file if it is trained, and the log of its training."""
     weights, log_file = folder / "network.safetensors", folder / "log.json"
+    device = local_device(config.device)
     if weights.is_file() and log_file.is_file():
         trained = load_network(weights)
         group.barrier()
-        return trained.to(local_device(config.device)), json.loads(log_file.read_text())
-    train = training_data(dataset, fold, config.by)
-    look = validation_data(config, dataset, fold)
-    device = local_device(config.device)
+        return trained.to(device), json.loads(log_file.read_text())
+    data = training_data(dataset, fold, config.by), validation_data(config, dataset, fold)
     network, log = fit(
-        config.shape, train, look, config.recipe, folder, device, by=config.by, group=group
+        config.shape, *data, config.recipe, folder, device, by=config.by, group=group
     )
     if group.first:
         write_json(log_file, log)
@@ -278,10 +264,7 @@ def validation_data(config: RunConfig, dataset: RetrievalDataset, fold: Fold) ->
         if (good | ok) - {query.image}:
             queries.append(replace(query, good=good, ok=ok, junk=junk))
     if not queries:
-        raise ValueError(
-            f"no validation query of fold {config.fold} has an answer beside its own photo; take "
-            "other folds."
-        )
+        raise ValueError(f"no validation query of fold {config.fold} has an answer but itself.")
     asked_with = {query.image: dataset.path(query.image) for query in queries}
     return replace(dataset, images=images, queries=tuple(queries), query_images=asked_with)
 
@@ -291,12 +274,9 @@ def measure_run(
 ) -> tuple[list[Record], dict[str, str]]:
     """Rank the test queries against the whole database, in every round, and explain answers."""
     lists, skipped = rank_in_blocks(method, fold.test, dataset)
-    pairs: dict[str, list[EvidencePair]] = {}
-    network = method.tensor_network
-    if network:
-        ranked = {hit.name for hit in next(iter(lists.values()))}
-        pairs = spread_pairs(replace(dataset, queries=fold.test), ranked)
-    records = []
+    ranked = {hit.name for hit in next(iter(lists.values()))}
+    network, records = method.tensor_network, list[Record]()
+    pairs = spread_pairs(replace(dataset, queries=fold.test), ranked) if network else {}
     for query in fold.test:
         names = [hit.name for hit in lists[query.name]]
         rows = {"none": precisions(names, query)}
@@ -309,10 +289,9 @@ def measure_run(
                 again, change = evaluator.second_round(network, names, FEEDBACK[kind])
                 rows[kind] = precisions(again, query)
                 rows[kind] |= evidence_measures(evaluator, network, change)
-        place = {"query": query.name, "landmark": query.landmark, "variant": config.variant}
-        records += [
-            place | {"seed": config.seed, "scheme": kind} | row for kind, row in rows.items()
-        ]
+        place: Record = {"query": query.name, "landmark": query.landmark, "seed": config.seed}
+        place["variant"] = config.variant
+        records += [place | {"scheme": kind} | row for kind, row in rows.items()]
     return records, skipped
 
 

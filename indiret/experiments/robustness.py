@@ -11,7 +11,7 @@ Chapter: *Ranking and honest evaluation*.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +21,16 @@ from PIL import Image
 
 from indiret.checkpoints import write_json
 from indiret.datasets import Query, RetrievalDataset
-from indiret.evaluation import NO_MATCH, nested_bootstrap, patch_match_accuracy
+from indiret.evaluation import (
+    NO_MATCH,
+    held_out_images,
+    nested_bootstrap,
+    patch_match_accuracy,
+)
 from indiret.evidence import Evidence
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.records import Row, keyed_values, long_rows, read_stored
+from indiret.experiments.query_evaluator import GONE, or_reason, skipped_queries
+from indiret.experiments.records import Row, long_rows, read_stored, values_by
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings
 from indiret.images import Picture, pixel_box
 from indiret.retrieval import Retriever, build_retriever, encode_query
@@ -36,14 +42,11 @@ _Mask = NDArray[np.bool_]
 
 
 class Changed(NamedTuple):
-    """A changed photo of the old size; ``matrix`` (3, 3) takes old pixels to new ones.
-
-    ``hidden`` (H, W) bool is what of the new photo something else covers.
-    """
+    """A changed photo of the old size."""
 
     picture: Picture
-    matrix: _Matrix
-    hidden: _Mask
+    matrix: _Matrix  # (3, 3), takes old pixels to new ones
+    hidden: _Mask  # (H, W), what of the new photo something else covers
 
 
 class Factor(NamedTuple):
@@ -124,9 +127,9 @@ def moved_partners(
 ) -> NDArray[np.int_]:
     """The patch of the changed photo where the centre of each query patch went.
 
-    ``box`` is the part of the old photo that the query grid (m', n') covers, x1 y1 x2 y2 in pixels;
-    the target grid (m, n) covers all of the new one. (m', n', 2) rows and columns come back, −1
-    where the patch is hidden or outside, for `patch_match_accuracy`.
+    The query grid (m', n') covers ``box``, x1 y1 x2 y2 in pixels of the old photo, the target grid
+    all of the new one. (m', n', 2) rows and columns come back, −1 where hidden or outside, as
+    `patch_match_accuracy` takes them.
     """
     (rows, columns), (m, n) = query_grid, target_grid
     x1, y1, x2, y2 = box
@@ -154,12 +157,11 @@ def run_robustness(
     """Every method under every factor at every strength.
 
     So many ``queries`` of each landmark ask, in a database of ``others`` photos of other things.
-    ``out`` holds a file of records for each query. The result, also in ``out/results.json``, has
-    settings, provenance, ``strengths`` and ``labels`` of the factors, and ``curves``: by factor,
-    method and measure, (mean, low, high) for each strength. ``reciprocal_rank`` is 1 where the
-    changed photo is found first, ``patch_match`` is `indiret.evaluation.patch_match_accuracy`.
-    Raises ValueError if ``out`` holds a run of other settings or data, a method is unknown or
-    ``queries`` is below 1.
+    ``out`` keeps records by query, and ``results.json`` with what is returned: settings,
+    provenance, what was ``skipped``, ``strengths`` and ``labels`` of the factors, and ``curves``:
+    by factor, method and measure, (mean, low, high) for each strength. ``reciprocal_rank`` is 1
+    where the changed photo is found first, ``patch_match`` is `patch_match_accuracy`. Raises
+    ValueError if ``out`` has other settings or data, a method is unknown or ``queries`` < 1.
     """
     if queries < 1:
         raise ValueError(f"queries={queries} of each landmark is not at least 1.")
@@ -169,8 +171,8 @@ def run_robustness(
         asked += [query for query in dataset.queries if query.landmark == landmark][:queries]
     settings = {"methods": list(methods), "queries": len(asked), "others": others}
     settings |= {"dataset": dataset.name, "data": dataset.manifest_hash()}
+    negatives, gone = _negatives(dataset, others)
     origin = keep_settings(out / "robustness.json", settings, provenance(dataset))
-    negatives = _negatives(dataset, others)
 
     @cache
     def database() -> dict[str, list[Any]]:
@@ -181,35 +183,39 @@ def run_robustness(
         return _measure(one.value, dataset, found, database(), ground)
 
     configs = [Keyed(query.name, query) for query in asked]
-    table = collect_rows("robustness", configs, rows, out)
+    table = collect_rows("robustness", configs, or_reason(rows), out)
     curves: dict[str, Any] = {}
-    cells = table.groupby(["factor", "variant", "measure", "strength"], sort=False)
-    for (factor, method, measure, _), part in cells:
-        point = [round(value, 4) for value in nested_bootstrap(keyed_values(part))]
+    cells = values_by(table, "factor", "variant", "measure", "strength")
+    for (factor, method, measure, _), values in cells.items():
+        point = [round(value, 4) for value in nested_bootstrap(values)]
         curves.setdefault(factor, {}).setdefault(method, {}).setdefault(measure, []).append(point)
     results = settings | {
         "provenance": origin,
         "strengths": {name: list(factor.strengths) for name, factor in FACTORS.items()},
         "labels": {name: factor.label for name, factor in FACTORS.items()},
         "curves": curves,
+        "skipped": gone | skipped_queries(table),
     }
     write_json(out / "results.json", results)
     return results
 
 
-def stored_robustness() -> dict[str, Any]:
-    """The results that the book reports, as `run_robustness` returned them."""
-    return read_stored("robustness")
+stored_robustness = partial(read_stored, "robustness")  # what the book reports
 
 
-def _negatives(dataset: RetrievalDataset, count: int) -> list[Picture]:
-    """Photos that no query names."""
-    named = set().union(*({q.image} | q.positives | q.junk for q in dataset.queries))
+def _negatives(dataset: RetrievalDataset, count: int) -> tuple[list[Picture], dict[str, str]]:
+    """Photos that no query names, and why some of them cannot be read."""
+    named = held_out_images(dataset.queries, "landmark")
     names = [name for name in dataset.images if name not in named]
-    if not names:
-        raise ValueError(f"Every photo of {dataset.name} belongs to a landmark; none is other.")
-    spread = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))
-    return [dataset.read(names[at]) for at in spread]
+    found, gone = list[Picture](), dict[str, str]()
+    for at in np.unique(np.linspace(0, len(names) - 1, count).round().astype(int)) if names else ():
+        try:
+            found.append(dataset.read(names[at]))
+        except GONE as error:
+            gone[names[at]] = str(error)
+    if not found:
+        raise ValueError(f"No photo of {dataset.name} shows something other than its landmarks.")
+    return found, gone
 
 
 def _measure(
@@ -248,7 +254,6 @@ def _measure(
                     m, n, *of_query = pairs.shape
                     partners = moved_partners(changed, box, of_query, (m, n))
                     matches = Evidence(0.0, pairs).matches(20)
-                    right = patch_match_accuracy(matches, partners, (m, n)).accuracy
-                    values["patch_match"] = right
+                    values["patch_match"] = patch_match_accuracy(matches, partners, (m, n)).accuracy
             rows += long_rows(values, factor=kind, strength=strength, variant=name, **place)
     return rows

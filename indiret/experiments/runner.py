@@ -2,10 +2,10 @@
 
 An experiment is a list of configs, each with a ``key`` that nothing else has, and a function that
 does one of them and leaves its results in the experiment's folder, whole or not at all. Nothing
-central keeps the books. A config is done when its results are there, and a lock beside them says
-that somebody is at it; the system lets go of the lock when that process dies. So any number of
-processes and machines with one folder in common share the work, whoever is killed is replaced by
-starting the same command again, and nothing that finished is done twice.
+central keeps the books: a config is done when its results are there, and a lock says that somebody
+is at it, which the system lets go when that process dies. So any number of processes and machines
+share a folder, whoever is killed is replaced by starting the same command again, and nothing that
+finished is done twice.
 
 Chapter: *Reproducing the tables*.
 """
@@ -33,7 +33,6 @@ FAILURE = "failure.txt"
 TRIES = 3  # rounds of workers after some were killed
 Do = Callable[[Any, Path], object]  # a config and the experiment's folder
 IsDone = Callable[[Any, Path], bool]
-Executor = Callable[[Sequence[Any], Path, Do, IsDone, tqdm], None]
 
 
 class Keyed(NamedTuple):
@@ -43,10 +42,43 @@ class Keyed(NamedTuple):
     value: Any
 
 
-def in_turn(left: Sequence[Any], out: Path, do: Do, done: IsDone, bar: tqdm) -> None:
+class Work(NamedTuple):
+    """An experiment's folder, what does a config there, and what tells whether it is done."""
+
+    out: Path
+    do: Do
+    done: IsDone
+
+    def left(self, configs: Sequence[Any]) -> list[Any]:
+        """Those that are neither done nor known to fail."""
+        return [c for c in configs if not self.done(c, self.out) and not self.failure(c).exists()]
+
+    def failure(self, config: Any) -> Path:
+        """The file that says why a config failed."""
+        return self.out / config.key / FAILURE
+
+    def reason(self, config: Any) -> str:
+        """Why a config is not done, in a line."""
+        if self.failure(config).is_file():
+            return self.failure(config).read_text().partition("\n")[0]
+        return "its process was killed, or another is at it; start the command again."
+
+    def attempt(self, config: Any) -> None:
+        """Do one config; what went wrong is written down, so that it does not stop the others."""
+        try:
+            self.do(config, self.out)
+        except Exception as error:
+            self.failure(config).parent.mkdir(exist_ok=True)
+            self.failure(config).write_text(f"{error}\n\n{traceback.format_exc()}")
+
+
+Executor = Callable[[Work, Sequence[Any], tqdm], None]
+
+
+def in_turn(work: Work, left: Sequence[Any], bar: tqdm) -> None:
     """One config after the other, in this process."""
     for config in left:
-        attempt(config, out, do)
+        work.attempt(config)
         bar.update()
 
 
@@ -61,10 +93,10 @@ def run_missing(
 ) -> dict[str, str]:
     """Do all configs that are not done; one that fails does not stop the others.
 
-    Each config has a ``key``, the name of its folder or file in ``out``, the experiment's folder.
-    ``do`` does one and ``done`` tells whether its results are there; other processes need them by
-    name. ``execute`` is `in_turn`, `processes`\\ ``(n)`` or `cluster`\\ ``(scheduler, n)``. Returns
-    why a config failed, by its key.
+    A config's ``key`` is the name of its folder or file in ``out``. ``do`` does one and ``done``
+    tells whether its results are there; other processes need both by name. ``execute`` is
+    `in_turn`, `processes`\\ ``(n)`` or `cluster`\\ ``(scheduler, n)``. Returns why a config failed,
+    by its key.
 
     Examples
     --------
@@ -77,15 +109,15 @@ def run_missing(
     ...     run_missing(configs, Path(folder), double, lambda one, out: (out / one.key).is_file())
     {'two': "invalid literal for int() with base 10: 'two'"}
     """
+    work = Work(out, do, done)
     out.mkdir(parents=True, exist_ok=True)
     for config in configs:
-        (out / config.key / FAILURE).unlink(missing_ok=True)
-    left = [config for config in configs if not done(config, out)]
-    bar = tqdm(total=len(configs), initial=len(configs) - len(left), desc=name, unit=unit,
-               disable=None)  # fmt: skip
-    execute(left, out, do, done, bar)
-    bar.close()
-    return {config.key: _failure(config, out) for config in left if not done(config, out)}
+        work.failure(config).unlink(missing_ok=True)
+    left = work.left(configs)
+    start = {"total": len(configs), "initial": len(configs) - len(left), "disable": None}
+    with tqdm(desc=name, unit=unit, **start) as bar:
+        execute(work, left, bar)
+    return {config.key: work.reason(config) for config in left if not done(config, out)}
 
 
 def run_all(
@@ -103,11 +135,10 @@ def run_all(
 def collect_rows(
     name: str, configs: Sequence[Any], rows: Callable[[Any], Sequence[Row]], out: Path
 ) -> pd.DataFrame:
-    """The table of records of all configs, those that are not in the folder yet made first.
+    """The table of records of all configs in their order, what is not in the folder made first.
 
     ``rows`` gives the records of a config (see `indiret.experiments.records.long_rows`), which
-    ``out`` keeps in a file of json lines for each. The table has them in the order of the configs.
-    Raises ValueError if one of them failed, when the others are done.
+    ``out`` keeps. Raises ValueError if one of them failed, when the others are done.
     """
 
     def path(config: Any) -> Path:
@@ -125,8 +156,7 @@ def keep_settings(
 ) -> dict[str, str]:
     """Write down what a folder's results are of, or make sure that they are of the same.
 
-    Returns the provenance of the first start. Raises ValueError if the folder has results of other
-    settings or data.
+    Returns the provenance of the first start. Raises ValueError if they are of other settings.
     """
     plain = json.loads(json.dumps(settings))
     if not path.exists():
@@ -136,24 +166,7 @@ def keep_settings(
         raise ValueError(
             f"{path.parent} holds another {path.stem}: other settings or data; name another folder."
         )
-    started: dict[str, str] = kept["provenance"]
-    return started
-
-
-def attempt(config: Any, out: Path, do: Do) -> None:
-    """Do one config; what went wrong is written down."""
-    try:
-        do(config, out)
-    except Exception as error:  # one that fails must not stop the others
-        (out / config.key).mkdir(exist_ok=True)
-        (out / config.key / FAILURE).write_text(f"{error}\n\n{traceback.format_exc()}")
-
-
-def _failure(config: Any, out: Path) -> str:
-    try:
-        return (out / config.key / FAILURE).read_text().partition("\n")[0]
-    except OSError:
-        return "its process was killed, or another is still at it; start the command again."
+    return dict(kept["provenance"])
 
 
 def processes(n: int) -> Executor:
@@ -161,46 +174,34 @@ def processes(n: int) -> Executor:
     return partial(_by_processes, n)
 
 
-def _by_processes(n: int, todo: Sequence[Any], out: Path, do: Do, done: IsDone, bar: tqdm) -> None:
+def _by_processes(n: int, work: Work, left: Sequence[Any], bar: tqdm) -> None:
     kinds = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
-    if "forkserver" in kinds:
-        context.set_forkserver_preload([getattr(do, "func", do).__module__])  # torch is loaded once
-
-    def left() -> list[Any]:
-        return [c for c in todo if not done(c, out) and not (out / c.key / FAILURE).exists()]
-
-    remaining = left()
-
-    def update() -> None:
-        nonlocal remaining
-        before, remaining = len(remaining), left()
-        bar.update(before - len(remaining))
-
-    bar.update(len(todo) - len(remaining))
+    if "forkserver" in kinds:  # torch is loaded once
+        context.set_forkserver_preload([getattr(work.do, "func", work.do).__module__])
     for _ in range(TRIES):
         workers = [
-            context.Process(target=_work, args=(remaining, out, do, done))
-            for _ in range(min(n, len(remaining)))
+            context.Process(target=_take_part, args=(work, left)) for _ in range(min(n, len(left)))
         ]
         for worker in workers:
             worker.start()
-        while alive := [worker.sentinel for worker in workers if worker.is_alive()]:
-            wait(alive, timeout=1)
-            update()
-        update()
+        while workers:
+            wait([worker.sentinel for worker in workers], timeout=1)
+            workers = [worker for worker in workers if worker.is_alive()]
+            before, left = left, work.left(left)
+            bar.update(len(before) - len(left))
 
 
-def _work(todo: Sequence[Any], out: Path, do: Do, done: IsDone) -> None:
+def _take_part(work: Work, configs: Sequence[Any]) -> None:
     """A worker: whatever nobody is at, then what others were at, in case they died."""
     die_with_parent()
-    for config in todo:
-        folder = out / config.key
+    for config in configs:
+        folder = work.out / config.key
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(folder / ".worker", timeout=0):
-                if not done(config, out) and not (folder / FAILURE).exists():
-                    attempt(config, out, do)
+                for missing in work.left([config]):
+                    work.attempt(missing)
         except Timeout:
             continue
 
@@ -208,14 +209,13 @@ def _work(todo: Sequence[Any], out: Path, do: Do, done: IsDone) -> None:
 def die_with_parent() -> None:
     """End this process when the one that started it ends, however that was killed."""
     parent = multiprocessing.parent_process()
-    if parent is None:
-        return
 
-    def watch() -> None:
-        wait([parent.sentinel])
+    def watch(sentinel: Any) -> None:
+        wait([sentinel])
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    if parent:
+        threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
 
 
 def cluster(scheduler: str, n: int = 1) -> Executor:
@@ -223,21 +223,17 @@ def cluster(scheduler: str, n: int = 1) -> Executor:
     return partial(_by_dask, scheduler, n)
 
 
-def _by_dask(
-    scheduler: str, n: int, todo: Sequence[Any], out: Path, do: Do, done: IsDone, bar: tqdm
-) -> None:
+def _by_dask(scheduler: str, n: int, work: Work, left: Sequence[Any], bar: tqdm) -> None:
     try:
         from distributed import Client, LocalCluster, as_completed
     except ImportError as error:
-        raise ImportError(
-            "--scheduler needs Dask; install it with: pip install indiret[cluster]"
-        ) from error
+        raise ImportError("--scheduler needs Dask: pip install indiret[cluster]") from error
     with ExitStack() as stack:
         address: Any = scheduler
         if scheduler == "local":
             here = LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None)
             address = stack.enter_context(here)
         client = stack.enter_context(Client(address))
-        jobs = client.map(attempt, todo, out=out.resolve(), do=do, pure=False)
-        for _ in as_completed(jobs):
+        work = work._replace(out=work.out.resolve())
+        for _ in as_completed(client.map(work.attempt, left, pure=False)):
             bar.update()

@@ -10,10 +10,11 @@ Chapters: *Hypersphere attention*, *Indicative feedback*.
 import itertools
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +24,24 @@ from pandas import DataFrame
 from torch import Tensor
 
 from indiret.attention import MASKS
-from indiret.checkpoints import load_network, save_network, write_json
+from indiret.checkpoints import load_network, read_metadata, save_network, write_json
 from indiret.datasets import ClickedPair, Query, RetrievalDataset
 from indiret.evaluation import average_to_grid, point_match_accuracy, strongest_targets
 from indiret.evidence import DEFAULT_KIND
+from indiret.experiments import records
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.evidence_protocol import EvidencePair
+from indiret.experiments.evidence_protocol import EvidencePair, spread_pairs
 from indiret.experiments.query_evaluator import (
-    EXPLAINED,
+    GONE,
     HONEST,
     Change,
     QueryEvaluator,
     best_first,
+    or_reason,
     precisions,
-    spread_pairs,
+    skipped_queries,
 )
-from indiret.experiments.records import (
-    DATA,
-    Record,
-    Row,
-    Values,
-    check_least,
-    keyed_values,
-    long_rows,
-    plain_settings,
-    read_stored,
-    rounded_interval,
-)
+from indiret.experiments.records import DATA, Record, Row, long_rows, rounded_interval
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings, run_all
 from indiret.feedback import FeedbackConfig
 from indiret.images import pixel_box, read_image
@@ -89,36 +81,28 @@ class StudyConfig:
                 f"variants={self.variants} is not allowed; give {BASE!r}, with which the others "
                 "are compared, and each of them once."
             )
-        check_least(self, seeds=1, choosing_seeds=1)
+        records.check_least(self, seeds=1, choosing_seeds=1)
 
     def recipe(self, seed: int) -> TrainingConfig:
         """How a network of one seed is trained."""
         return TrainingConfig(steps=self.steps, validate_every=250, seed=seed)
 
 
-@dataclass(frozen=True)
-class Scheme:
-    """A second round: weights by feedback, or by the true region of the query (the oracle)."""
+def candidates() -> dict[str, FeedbackConfig]:
+    """The second rounds among which validation chooses, by a name that starts with their kind.
 
-    feedback: FeedbackConfig
-    oracle: bool = False
-
-
-def candidates() -> dict[str, Scheme]:
-    """The schemes among which validation chooses, by a name that starts with their kind."""
+    An oracle's is weighted by the true region of the query in place of feedback.
+    """
     found = {
-        f"{pool}, n={n}, {'each sums to 1' if even else 'raw'}, λ={strength:g}": Scheme(
-            FeedbackConfig(n=n, pool=pool, normalise=even, strength=strength)
+        f"{pool}, n={n}, {'each sums to 1' if even else 'raw'}, λ={strength:g}": FeedbackConfig(
+            n=n, pool=pool, normalise=even, strength=strength
         )
         for pool, n, even, strength in itertools.product(
             ("mean", "max"), (3, 10), (False, True), (0.3, 0.6)
         )
     }
-    for n in (1, 2, 3, 5):
-        found[f"answers, n={n}"] = Scheme(FeedbackConfig(n=n, weight="answers"))
-    for strength in (0.3, 0.6, 1.0):
-        found[f"oracle, λ={strength:g}"] = Scheme(FeedbackConfig(strength=strength), oracle=True)
-    return found
+    found |= {f"answers, n={n}": FeedbackConfig(n=n, weight="answers") for n in (1, 2, 3, 5)}
+    return found | {f"oracle, λ={x:g}": FeedbackConfig(strength=x) for x in (0.3, 0.6, 1.0)}
 
 
 def run_study(
@@ -131,31 +115,32 @@ def run_study(
 ) -> dict[str, Any]:
     """Train, choose on validation, measure on the tests once, and sum up.
 
-    ``train`` and ``validation`` share no landmark; the first of ``tests`` is the one that claims
-    are judged by; ``clicked`` are photos with clicked points. What is finished in ``out`` is not
-    done again. Returns what `summarise_study` says of each test, the validation table, what was
-    learnt and provenance, which is also written to ``out/results.json``. Raises ValueError if
-    ``out`` holds a study of other settings, or a part failed.
+    ``train`` and ``validation`` share no landmark; claims are judged by the first of ``tests``;
+    ``clicked`` are photos with clicked points. What is finished in ``out`` is not done again.
+    Returns what `summarise_study` says of each test, the validation table, what was learnt and
+    provenance, also written to ``out/results.json``. Raises ValueError if ``out`` holds a study of
+    other settings, or a part failed.
     """
-    settings = plain_settings(config) | {"data": train.manifest_hash()}
-    keep_settings(out / "study.json", settings)
+    settings = records.plain_settings(config)
+    keep_settings(out / "study.json", settings | {"data": train.manifest_hash()})
     train_variants(out, train, validation, config)
-    networks = {
-        (variant, seed): load_network(weights_path(out, variant, seed))
+    paths = {
+        (variant, seed): weights_path(out, variant, seed)
         for seed in range(config.seeds)
         for variant in config.variants
     }
-    of_base = [(key, network) for key, network in networks.items() if key[0] == BASE]
-    choosing = dict(of_base[: config.choosing_seeds])
+    networks = {key: load_network(path) for key, path in paths.items()}
+    few = range(min(config.choosing_seeds, config.seeds))
+    choosing = {(BASE, seed): networks[BASE, seed] for seed in few}
     asked = replace(validation, queries=validation.queries[::2])
     table = measure_networks(out / "validation", choosing, candidates(), asked, explained=0)
-    honest = table[table["measure"] == HONEST].groupby("scheme", sort=False)["value"].mean()
-    tried = {str(scheme): float(value) for scheme, value in honest.items()}
+    honest = table[table["measure"] == HONEST].groupby("scheme", sort=False)["value"]
+    tried = honest.mean().to_dict()
     schemes = {}
     for kind in _KINDS:
         if of_kind := [name for name in tried if name.startswith(kind)]:
             schemes[kind] = candidates()[max(of_kind, key=tried.__getitem__)]
-    results: dict[str, Any] = {"config": plain_settings(config), "provenance": provenance(train)}
+    results: dict[str, Any] = {"config": settings, "provenance": provenance(train)}
     results["validation"] = tried
     results["schemes"] = {kind: asdict(scheme) for kind, scheme in schemes.items()}
     for name, dataset in tests.items():
@@ -164,16 +149,14 @@ def run_study(
     if clicked:
         results["clicked"] = match_clicked(networks, clicked)
     results["logs"] = {
-        f"{variant}-{seed}": json.loads(_log_path(out, variant, seed).read_text())["log"]
-        for variant, seed in networks
+        f"{variant}-{seed}": json.loads(read_metadata(path)["log"])
+        for (variant, seed), path in paths.items()
     }
     write_json(out / "results.json", results)
     return results
 
 
-def stored_results() -> dict[str, Any]:
-    """The results of the study that the book reports, as `run_study` returned them."""
-    return read_stored("study")
+stored_results = partial(records.read_stored, "study")  # what the book reports
 
 
 def stored_networks() -> dict[str, Path]:
@@ -189,15 +172,12 @@ def cells(results: Mapping[str, Any], dataset: str = "toytown") -> dict[tuple[st
 
 def validation_curves(results: Mapping[str, Any]) -> dict[str, list[dict[str, float]]]:
     """Validation mAP along training by mask, mean over seeds: rows of ``step`` and ``mAP``."""
-    curves: dict[str, list[dict[str, float]]] = {}
+    curves = {}
     for variant in results["config"]["variants"]:
-        seeds = range(results["config"]["seeds"])
-        logs = [results["logs"][f"{variant}-{seed}"] for seed in seeds]
-        looks = [[row for row in log if "validation_map" in row] for log in logs]
-        curves[VARIANT_NAMES[variant]] = [
-            {"step": rows[0]["step"], "mAP": float(np.mean([r["validation_map"] for r in rows]))}
-            for rows in zip(*looks, strict=True)
-        ]
+        logs = (results["logs"][f"{variant}-{n}"] for n in range(results["config"]["seeds"]))
+        looks = DataFrame(itertools.chain(*logs)).groupby("step")["validation_map"].mean().dropna()
+        rows = [{"step": step, "mAP": float(value)} for step, value in looks.items()]
+        curves[VARIANT_NAMES[variant]] = rows
     return curves
 
 
@@ -233,8 +213,7 @@ def train_variants(
                 shape, train, validation, recipe, path.parent, loader=loader, validator=validator
             )
             record = {"training": asdict(recipe), "provenance": origin, "log": log}
-            write_json(_log_path(out, variant, seed.value), record)
-            save_network(network, path)
+            save_network(network, path, {key: json.dumps(said) for key, said in record.items()})
 
         with ThreadPoolExecutor(len(left(seed, out))) as side_by_side:
             list(side_by_side.map(learn_one, left(seed, out)))
@@ -246,15 +225,14 @@ def train_variants(
 def measure_networks(
     out: Path,
     networks: Networks,
-    schemes: Mapping[str, Scheme],
+    schemes: Mapping[str, FeedbackConfig],
     dataset: RetrievalDataset,
-    explained: int = EXPLAINED,
+    explained: int,
 ) -> DataFrame:
     """A table of every network, ranking and explaining in one round and under every scheme.
 
-    Networks are given by (variant, seed) and encode pictures alike: the tensors of a query are made
-    once for all. Schemes are second rounds by name, besides ``"none"``. ``out`` holds a file of
-    records for each query.
+    The networks encode pictures alike: the tensors of a query are made once for all. ``schemes``
+    are second rounds by name, besides ``"none"``. ``out`` keeps records by query.
     """
     method = NetworkRetriever(next(iter(networks.values())))
 
@@ -265,47 +243,38 @@ def measure_networks(
 
     def rows(one: Keyed) -> list[Row]:
         database, pairs = shared()
-        names, own = list(database), pairs.get(one.key, [])
-        evaluator = QueryEvaluator(method, dataset, one.value, database.__getitem__, own, names)
-        region = query_region(dataset, one.value, evaluator.tensor(names[:1]).shape[4:])
+        query, names, own = one.value, list(database), pairs.get(one.key, [])
+        evaluator = QueryEvaluator(method, dataset, query, database.__getitem__, own, names)
+        region = query_region(dataset, query, evaluator.tensor(names[:1]).shape[4:])
 
         def measured(key: tuple[str, int]) -> list[Row]:
-            return _rounds(evaluator, names, region, networks[key], key, schemes)
+            """Of one network: one round, and a second one by every scheme."""
+            network, ranked = (
+                networks[key],
+                best_first(names, evaluator.scores(networks[key], names)),
+            )
+            measures = {"none": precisions(ranked, query) | _evidence(evaluator, network)}
+            for name, feedback in schemes.items():
+                oracle = region if name.startswith("oracle") else None
+                if name.startswith("oracle") and oracle is None:
+                    continue
+                if feedback.weight == "answers" and key[0] != BASE:
+                    continue  # n more rankings each
+                again, change = evaluator.second_round(network, ranked, feedback, oracle)
+                measures[name] = precisions(again, query)
+                if change:
+                    measures[name] |= _evidence(evaluator, network, change)
+            place = {"landmark": query.landmark, "query": query.name}
+            place |= {"variant": key[0], "seed": key[1]}
+            found = [long_rows(of, scheme=name, **place) for name, of in measures.items()]
+            return list(itertools.chain(*found))
 
         workers = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
         with ThreadPoolExecutor(workers) as threads:
             return list(itertools.chain(*threads.map(measured, networks)))
 
     queries = [Keyed(query.name, query) for query in dataset.queries]
-    return collect_rows(f"measuring {out.name}", queries, rows, out)
-
-
-def _rounds(
-    evaluator: QueryEvaluator,
-    names: Sequence[str],
-    region: Tensor | None,
-    network: IndicativeNetwork,
-    key: tuple[str, int],
-    schemes: Mapping[str, Scheme],
-) -> list[Row]:
-    """Records of one network and query: of one round, and of a second one by every scheme."""
-    query = evaluator.query
-    place = {"landmark": query.landmark, "query": query.name, "variant": key[0], "seed": key[1]}
-    ranked = best_first(names, evaluator.scores(network, names))
-    measures = precisions(ranked, query) | _evidence(evaluator, network)
-    rows = long_rows(measures, scheme="none", **place)
-    for name, scheme in schemes.items():
-        if scheme.feedback.weight == "answers" and key[0] != BASE:
-            continue  # n more rankings each
-        if scheme.oracle and region is None:
-            continue
-        oracle = region if scheme.oracle else None
-        again, change = evaluator.second_round(network, ranked, scheme.feedback, oracle)
-        measures = precisions(again, query)
-        if change:
-            measures |= _evidence(evaluator, network, change)
-        rows += long_rows(measures, scheme=name, **place)
-    return rows
+    return collect_rows(f"measuring {out.name}", queries, or_reason(rows), out)
 
 
 def _evidence(
@@ -332,45 +301,42 @@ def summarise_study(table: DataFrame) -> dict[str, Any]:
 
     ``rows``: for each variant and scheme, by measure, ``mean``, ``low``, ``high`` and the same of
     ``gain`` over Base in one round and of ``feedback_gain`` over the variant's own first round;
-    ``AP`` lists average precision by query and, inside, seed. ``queries`` counts.
+    ``AP`` lists average precision by query and, inside, seed. ``queries`` counts; ``skipped`` says
+    which photos were gone.
     """
-    values: dict[tuple[str, str], dict[str, Values]] = {}
-    for (variant, scheme, name), part in table.groupby(
-        ["variant", "scheme", "measure"], sort=False
-    ):
-        values.setdefault((variant, scheme), {})[name] = keyed_values(part)
-    rows = []
-    for (variant, scheme), cell in values.items():
-        summary: Record = {"variant": variant, "scheme": scheme, "AP": {}}
-        for (_, query, _), value in sorted(cell["mAP"].items()):
-            summary["AP"].setdefault(query, []).append(round(value, 5))
-        for name, known in cell.items():
-            figures: Record = dict(rounded_interval(known))
-            summary[name] = figures
-            if (variant, scheme) != (BASE, "none"):
-                figures["gain"] = rounded_interval(known, values[BASE, "none"][name])
-            if scheme != "none":
-                figures["feedback_gain"] = rounded_interval(known, values[variant, "none"][name])
-        rows.append(summary)
-    return {"rows": rows, "queries": table["query"].nunique()}
+    values = records.values_by(table, "variant", "scheme", "measure")
+    rows: dict[tuple[str, str], Record] = {}
+    for (variant, scheme, name), known in values.items():
+        row = rows.setdefault((variant, scheme), {"variant": variant, "scheme": scheme, "AP": {}})
+        row[name] = dict[str, Any](rounded_interval(known))
+        if (variant, scheme) != (BASE, "none"):
+            row[name]["gain"] = rounded_interval(known, values[BASE, "none", name])
+        if scheme != "none":
+            row[name]["feedback_gain"] = rounded_interval(known, values[variant, "none", name])
+        if name == "mAP":
+            for (_, query, _), value in sorted(known.items()):
+                row["AP"].setdefault(query, []).append(round(value, 5))
+    skipped = skipped_queries(table)
+    asked = table["query"].nunique() - len(skipped)
+    return {"rows": list(rows.values()), "queries": asked, "skipped": skipped}
 
 
 def match_clicked(networks: Networks, pairs: Sequence[ClickedPair]) -> list[Record]:
     """Where each network's evidence sends clicked points: shares within one and two patches."""
+    photos = []
+    for pair in pairs:
+        try:
+            photos.append((pair, read_image(pair.query), read_image(pair.target)))
+        except GONE as error:
+            warnings.warn(f"{error} The pair {pair.name} is left out.", stacklevel=2)
     rows = list[Record]()
     for (variant, seed), network in networks.items():
-        retriever, found = NetworkRetriever(network), []
-        for pair in pairs:
-            query, target = read_image(pair.query), read_image(pair.target)
-            encoded, shape = retriever.encode_query(query), target.shape
+        retriever, grid, found = NetworkRetriever(network), network.config.grid, []
+        for pair, query, target in photos:
+            encoded = retriever.encode_query(query)
             evidence = retriever.explain(encoded, retriever.encode(target)).pairs
-            guess = strongest_targets(evidence, pair.query_points, query.shape, shape)
-            grid = network.config.grid
-            found.append(point_match_accuracy(guess, pair.target_points, shape, grid))
-        names, values = found[0]._fields, np.mean(found, axis=0).tolist()
-        rows.append({"variant": variant, "seed": seed} | dict(zip(names, values, strict=True)))
+            guess = strongest_targets(evidence, pair.query_points, query.shape, target.shape)
+            found.append(point_match_accuracy(guess, pair.target_points, target.shape, grid))
+        means = DataFrame(found).mean().to_dict()
+        rows.append({"variant": variant, "seed": seed} | means)
     return rows
-
-
-def _log_path(out: Path, variant: str, seed: int) -> Path:
-    return weights_path(out, variant, seed).with_name("log.json")

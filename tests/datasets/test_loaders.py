@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -24,13 +25,11 @@ def photo(path, size=(80, 60), colour=90):
     Image.new("RGB", size, (colour,) * 3).save(path)
 
 
-def truth(root, name, query, good="", ok="", junk=""):
-    folder = root / "groundtruth"
-    folder.mkdir(exist_ok=True)
-    texts = {"query": query, "good": good, "ok": ok, "junk": junk}
-    for kind, text in texts.items():
-        text = text if kind == "query" else text.replace(" ", "\n")
-        (folder / f"{name}_{kind}.txt").write_text(text)
+def truth(root, name, query, *answers):
+    (root / "groundtruth").mkdir(exist_ok=True)
+    lists = [text.replace(" ", "\n") for text in (*answers, "", "", "")]
+    for kind, text in zip(("query", "good", "ok", "junk"), (query, *lists), strict=False):
+        (root / "groundtruth" / f"{name}_{kind}.txt").write_text(text)
 
 
 @pytest.fixture
@@ -54,20 +53,12 @@ def test_official_layout(oxford):
     assert mill == Query("mill_1", "mill_000001", (10.2, 5.0, 60.0, 45.5), "mill", *answers)
     assert mill.positives == good | ok
     assert osyth.landmark == "st_osyth" and osyth.junk == frozenset()
-    assert data.landmarks == ("mill", "st_osyth")
+    assert data.landmarks == ("mill", "st_osyth") and data.skipped == ()
     assert data.query_images["mill_000001"] == data.images["mill_000001"]
-    assert data.skipped == ()
-    assert data.read("town_000001").shape == (60, 80, 3)
     assert data.read_query(mill).shape == (41, 50, 3)
     assert data.read_query(mill, crop=False).shape == (60, 80, 3)
-
-
-def test_roi_is_the_queries_box(oxford):
-    data = load_dataset("oxford5k", oxford)
     roi = data.roi("mill_000001")
-    expected = np.zeros((60, 80), bool)
-    expected[5:46, 10:60] = True
-    np.testing.assert_array_equal(roi, expected)
+    assert roi[5:46, 10:60].all() and roi.sum() == 41 * 50
     assert data.roi("mill_000002") is None and data.geometry("mill_000001") is None
     with pytest.raises(ValueError, match="no image named"):
         data.roi("tower")
@@ -82,6 +73,24 @@ def test_hash_follows_photos_and_queries(oxford):
     assert len({before, changed, load_dataset("oxford5k", oxford).manifest_hash()}) == 3
 
 
+def test_fingerprint_says_what_changed(oxford):
+    def changes(change):
+        before = load_dataset("oxford5k", oxford).fingerprint()
+        change()
+        after = load_dataset("oxford5k", oxford).fingerprint()
+        return [what for what in before if before[what] != after[what]]
+
+    assert changes(lambda: (oxford / "images" / "town_000001.jpg").touch()) == []
+    assert changes(lambda: photo(oxford / "images" / "town_000001.jpg", colour=91)) == ["photos"]
+    assert changes(lambda: truth(oxford, "mill_1", "mill_000001 10 5 60 45", "mill_000002")) == [
+        "ground truth"
+    ]
+    assert changes(lambda: photo(oxford / "masks" / "mill_000001.png")) == ["regions"]
+    data = load_dataset("oxford5k", oxford)
+    (oxford / "images" / "town_000001.jpg").unlink()
+    assert data.fingerprint()["photos"] != load_dataset("oxford5k", oxford).fingerprint()["photos"]
+
+
 def test_what_a_sample_lacks_is_reported(oxford):
     truth(oxford, "mill_2", "gone_000009 0 0 30 30", "mill_000001")
     truth(oxford, "mill_3", "mill_000001 0 0 30 30", "gone_000008")
@@ -94,17 +103,14 @@ def test_what_a_sample_lacks_is_reported(oxford):
     reasons = dict(data.skipped)
     absent = {"gone_000007", "gone_000008", "gone_000009"}
     assert set(reasons) == absent | {"mill_000003", "mill_2", "mill_3"}
-    assert "is not an image" in reasons["mill_000003"]
-    assert "not in" in reasons["gone_000008"]
-    assert "absent or broken" in reasons["mill_2"]
+    found = reasons["mill_000003"] + reasons["gone_000008"] + reasons["mill_2"]
+    assert re.search("is not an image.*not in.*absent or broken", found)
 
 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
         ("mill_000001 0 0 300 30", "outside the picture, which is 80 pixels wide"),
-        ("mill_000001 30 0 10 30", "upside down"),
-        ("mill_000001 0 0 3 30", "at least 4"),
         ("mill_000001 0 0 nan 30", "finite"),
         ("mill_000001 0 0 3o 30", "name x1 y1 x2 y2; it holds 'mill_000001 0 0 3o 30'"),
         ("mill_000001 0 0 30 30 5", "one line"),
@@ -138,21 +144,18 @@ def test_other_broken_ground_truth(oxford):
         load_dataset("oxford5k", oxford)
 
 
-def test_no_query_has_its_photo_or_two_photos_have_one_name(oxford):
-    for path in (oxford / "groundtruth").glob("*_query.txt"):
+def test_hidden_files_windows_lines_no_query_with_a_photo_and_two_photos_of_one_name(oxford):
+    folder = oxford / "groundtruth"
+    (folder / "._mill_1_query.txt").write_bytes(b"\0\xff")
+    (folder / "mill_1_good.txt").write_bytes(b"mill_000001\r\nmill_000002\r\n\r\nmill_000001\r\n")
+    assert load_dataset("oxford5k", oxford).queries[0].good == {"mill_000001", "mill_000002"}
+    for path in folder.glob("[!.]*_query.txt"):
         path.write_text("gone_000001 0 0 30 30")
     with pytest.raises(FileNotFoundError, match="None of the 2 queries"):
         load_dataset("oxford5k", oxford)
     photo(oxford / "images" / "mill_000001.png")
     with pytest.raises(ValueError, match="would both be named mill_000001"):
         load_dataset("oxford5k", oxford)
-
-
-def test_hidden_files_and_windows_lines_do_no_harm(oxford):
-    folder = oxford / "groundtruth"
-    (folder / "._mill_1_query.txt").write_bytes(b"\0\xff")
-    (folder / "mill_1_good.txt").write_bytes(b"mill_000001\r\nmill_000002\r\n\r\nmill_000001\r\n")
-    assert load_dataset("oxford5k", oxford).queries[0].good == {"mill_000001", "mill_000002"}
 
 
 def test_positions_are_stored_as_steps(tmp_path):
@@ -168,13 +171,6 @@ def test_positions_are_stored_as_steps(tmp_path):
     assert np.isnan(geometry.positions[0, 0]).all() and geometry.cell == 10
     np.testing.assert_array_equal(geometry.camera, np.eye(3, 4))
     assert read_geometry(tmp_path / "a.npz", "town") is None
-
-
-def test_toytowns_splits_are_three(tmp_path):
-    with pytest.raises(ValueError, match="no split 'val'; choose one of"):
-        load_dataset("toytown", split="val")
-    with pytest.raises(FileNotFoundError, match=r"no folder .*train"):
-        load_dataset("toytown", tmp_path, split="train")
 
 
 def test_pairs(tmp_path):
@@ -194,16 +190,11 @@ def test_pairs(tmp_path):
     assert data.read_query(data.queries[0]).shape == (60, 80, 3)
     left_out = ["covers/Query/003.jpg", "paintings/Query/002.jpg", "paintings/Reference/002.jpg"]
     assert sorted(name for name, _ in data.skipped) == left_out
-
-
-def test_pairs_without_groups_and_without_pairs(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no pairs; expected are .*Query"):
-        load_dataset("pairs", tmp_path)
-    photo(tmp_path / "Query" / "1.jpg")
+    photo(tmp_path / "one" / "Query" / "1.jpg")
     with pytest.raises(FileNotFoundError, match=r"Reference.* does not exist"):
-        load_dataset("pairs", tmp_path)
-    photo(tmp_path / "Reference" / "1.jpg")
-    assert load_dataset("pairs", tmp_path).queries[0].name == "1"
+        load_dataset("pairs", tmp_path / "one")
+    photo(tmp_path / "one" / "Reference" / "1.jpg")
+    assert load_dataset("pairs", tmp_path / "one").queries[0].name == "1"
 
 
 def test_folder(tmp_path):
@@ -217,18 +208,20 @@ def test_folder(tmp_path):
     assert data.landmarks == () and data.roi("a/1.jpg") is None
 
 
-def test_folder_with_nothing_to_read(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no image"):
-        load_dataset("folder", tmp_path)
-    (tmp_path / "a.jpg").write_bytes(b"no")
-    with pytest.raises(FileNotFoundError, match="None of the 1 images"):
-        load_dataset("folder", tmp_path)
-    with pytest.raises(FileNotFoundError, match="There is no folder"):
-        load_dataset("folder", tmp_path / "none")
-    with pytest.raises(ValueError, match="no data set 'oxford'; choose one of"):
-        load_dataset("oxford")
-    with pytest.raises(ValueError, match="needs root"):
-        load_dataset("oxford5k")
+def test_places_that_hold_something_else(tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.jpg").write_bytes(b"no")
+    for arguments, words in (
+        (("folder", tmp_path / "bad"), "None of the 1 images"),
+        (("folder", tmp_path / "none"), "There is no folder"),
+        (("pairs", tmp_path), "holds no pairs; expected are .*Query"),
+        (("oxford",), "no data set 'oxford'; choose one of"),
+        (("oxford5k",), "needs root"),
+        (("toytown", None, "val"), "no split 'val'; choose one of"),
+        (("toytown", tmp_path, "train"), "no folder .*train"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=words):
+            load_dataset(*arguments)
 
 
 @needs_oxford

@@ -170,8 +170,7 @@ def test_a_file_goes_on_and_is_not_mixed_up(tmp_path):
 
 
 def test_done_is_decided_by_somebody():
-    proposal = Region(BOX.points, origin="sift", state="open")
-    rejected = Region(BOX.points, origin="sift", state="rejected")
+    proposal, rejected = (Region(BOX.points, "", "sift", state) for state in ("open", "rejected"))
     for regions in ([], [BOX, proposal], [rejected]):
         assert not PhotoRegions((9, 9), regions).done
     for regions, nothing in (([], True), ([BOX], False), ([rejected], True)):

@@ -73,15 +73,6 @@ def test_matches_equal_the_loop(planes, scale):
     assert 0.2 < (fast[..., 0] >= 0).mean() < 1
 
 
-def test_what_stands_in_front_hides():
-    seen = []
-    for planes in ([WALL], [WALL, TREE], [WALL, PORCH]):
-        views = view(camera(-0.3), [WALL]), view(camera(0.3), planes)
-        matches = ground_truth_matches(*views, WHOLE, (24, 32), (240, 320), (24, 32))
-        seen.append((matches[..., 0] >= 0).sum())
-    assert max(seen[1:]) < seen[0]
-
-
 def test_what_lies_behind_the_camera_has_no_match():
     """Mirrored through the camera's eye, a point falls on the same pixel, from behind."""
     target = view(camera(0.0), [(0.0, 9.0, True)])
@@ -110,16 +101,18 @@ def test_accuracy_counts_hits_within_one_patch():
 
 
 @pytest.mark.parametrize(
-    ("matches", "words"),
+    ("matches", "grid", "first", "words"),
     [
-        ([(0, 0, 0, 0), (0, 0, 0, 1)], "target patch is matched twice"),
-        ([(0, 0, 0, 0), (0, 1, 0, 0)], "query patch is matched twice"),
-        ([(0, 0, -1, 0)], "outside the grids"),
+        ([(0, 0, 0, 0), (0, 0, 0, 1)], (6, 6), 20, "target patch is matched twice"),
+        ([(0, 0, 0, 0), (0, 1, 0, 0)], (6, 6), 20, "query patch is matched twice"),
+        ([(0, 0, -1, 0)], (6, 6), 20, "outside the grids"),
+        ([], (6, 6), 0, "first=0"),
+        ([], (6, 0), 20, "not two sides"),
     ],
 )
-def test_bad_matches(matches, words):
+def test_bad_matches(matches, grid, first, words):
     with pytest.raises(ValueError, match=words):
-        patch_match_accuracy(matches, np.zeros((4, 5, 2), int), (6, 6))
+        patch_match_accuracy(matches, np.zeros((4, 5, 2), int), grid, first)
 
 
 def test_clicked_points_are_followed_to_the_strongest_patch():

@@ -37,19 +37,8 @@ def test_bootstrap_equals_the_loop():
     interval = nested_bootstrap(values)
     assert interval.mean == pytest.approx(np.mean(list(values.values())))
     np.testing.assert_allclose(interval[1:], slow_bootstrap(values, 3000), atol=0.02)
-
-
-def test_one_draw_of_seeds_serves_all_queries():
-    """What differs between seeds only does not average out over queries."""
-    values = {(m, f"{m}{i}", s): float(s) for m in "abcdef" for i in range(5) for s in (0, 1)}
-    assert nested_bootstrap(values) == (0.5, 0, 1)
-
-
-def test_bootstrap_is_wider_than_one_that_forgets_landmarks():
-    values = {(m, f"{m}{i}", 0): float(m in "ab") for m in "abcd" for i in range(5)}
-    nested = nested_bootstrap(values)
-    forgetful = nested_bootstrap({(name, name, 0): x for (_, name, _), x in values.items()})
-    assert nested.high - nested.low > 1.5 * (forgetful.high - forgetful.low)
+    seeds_only = {key: float(key[2]) for key in values}  # does not average out over queries
+    assert nested_bootstrap(seeds_only)[1:] == pytest.approx((0, 2))
 
 
 def test_paired_bootstrap_takes_what_is_common_away():
@@ -65,21 +54,20 @@ def test_bootstrap_follows_the_seed_and_names_bad_values():
     values = {(m, f"{m}{i}", 0): float(i) for m in "abc" for i in range(5)}
     assert nested_bootstrap(values) == nested_bootstrap(values)
     assert nested_bootstrap(values) != nested_bootstrap(values, seed=1)
-    with pytest.raises(ValueError, match="no values"):
-        nested_bootstrap({})
-    with pytest.raises(ValueError, match=r"each of the seeds \[0, 1\]"):
-        nested_bootstrap({**values, ("a", "a0", 1): 0.5})
-    with pytest.raises(ValueError, match="not finite"):
-        nested_bootstrap({("a", "a0", 0): float("nan")})
+    for bad, words in (
+        ({}, "no values"),
+        ({**values, ("a", "a0", 1): 0.5}, r"each of the seeds \[0, 1\]"),
+        ({("a", "a0", 0): float("nan")}, "not finite"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            nested_bootstrap(bad)
 
 
-def test_calibration_finds_the_curve_the_labels_came_from_and_stays_finite():
+def test_calibration_finds_the_curve_the_labels_came_from():
     random = np.random.default_rng(0)
     margins = random.normal(3, 4, 20_000)
     labels = random.random(20_000) < 1 / (1 + np.exp(-(0.8 * margins - 2)))
     assert fit_calibration(margins, labels) == pytest.approx((0.8, -2), abs=0.1)
-    a, b = fit_calibration([-3.0, -2, 4, 5], [0, 0, 1, 1])  # perfectly parted
-    assert 0 < a < 10 and abs(b) < 10
 
 
 @settings(deadline=None)
@@ -100,17 +88,17 @@ def test_calibration_is_at_the_minimum_of_platts_loss(margins, labels):
     assert slope == pytest.approx(0, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("margins", "labels", "words"),
-    [
+def test_bad_values():
+    for margins, labels, words in (
         ([1.0, 2.0], [1, 1], "one kind is missing"),
         ([1.0, np.inf], [0, 1], "finite margin"),
         ([1.0], [0, 1], "got 1 and 2"),
-    ],
-)
-def test_bad_calibration(margins, labels, words):
-    with pytest.raises(ValueError, match=words):
-        fit_calibration(margins, labels)
+    ):
+        with pytest.raises(ValueError, match=words):
+            fit_calibration(margins, labels)
+    for values in ([], [np.nan], [1.0] * 21):
+        with pytest.raises(ValueError, match="1 to 20 finite"):
+            sign_flip_test(values)
 
 
 @pytest.mark.parametrize("size", [1, 4, 9])
@@ -123,9 +111,3 @@ def test_sign_flips_equal_the_loop(size):
     wanted = np.mean([one >= abs(differences.sum()) - 1e-12 for one in sums])
     assert sign_flip_test(differences) == pytest.approx(wanted)
     assert sign_flip_test([0.2] * size) == 2 / 2**size and sign_flip_test([0.0] * size) == 1
-
-
-@pytest.mark.parametrize("values", [[], [np.nan], [1.0] * 21])
-def test_sign_flips_need_a_few_finite_differences(values):
-    with pytest.raises(ValueError, match="1 to 20 finite"):
-        sign_flip_test(values)

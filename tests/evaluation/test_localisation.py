@@ -110,17 +110,12 @@ def test_otsu_by_trying_every_threshold(evidence, roi):
     assert otsu_iou(evidence, roi) == pytest.approx((mask & roi).sum() / union)
 
 
-def test_ceilings():
+def test_ceilings_and_the_centre():
     roi = np.zeros((28, 42), bool)
     roi[4:16, 9:27] = True  # whole cells of a 7 × 14 grid
-    share = roi.mean()
     ceilings = iou_ceilings(roi, (7, 14))
-    assert ceilings.roi == pytest.approx(0.9 + 0.1 * share)
+    assert ceilings.roi == pytest.approx(0.9 + 0.1 * roi.mean())
     assert 0.6 < ceilings.grid < ceilings.roi
-    assert evidence_iou(np.ones((1, 1)), roi) == pytest.approx(share)
-
-
-def test_centre_gaussian():
     gaussian = centre_gaussian((5, 9), 0.5)
     assert gaussian.shape == (5, 9) and gaussian[2, 4] == 1
     np.testing.assert_allclose(gaussian, gaussian[::-1, ::-1])

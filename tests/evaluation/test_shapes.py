@@ -47,11 +47,8 @@ def test_precision_equals_a_loop():
         assert shape_recall(points, (5, 5, 5, 5), shape, inside) == pytest.approx(held)
 
 
-def test_points_are_those_with_a_match():
+def test_matching_points_and_bad_input():
     assert matching_points(np.array([[[4, 5], [-1, -1]]])).tolist() == [[4, 5, 0, 0]]
-
-
-def test_bad_input_gets_a_sentence():
     points = np.random.default_rng(0).integers(0, 5, (20, 4))
     with pytest.raises(ValueError, match="ball, sphere, gaussian, plane"):
         shape_precision(points, (5, 5, 5, 5), "cube")

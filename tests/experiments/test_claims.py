@@ -7,10 +7,12 @@ import pytest
 
 from indiret.experiments import claims
 from indiret.experiments.claims import (
+    INCONCLUSIVE,
     NOT_REPRODUCED,
     NOT_RUN,
     NOT_TESTABLE,
     REPRODUCED,
+    UNDERTRAINED,
     VERDICTS,
     Measured,
     judge_claims,
@@ -21,10 +23,7 @@ from indiret.experiments.records import paired_difference
 from indiret.experiments.reproduction import RunConfig
 from tools.store_results import store_reproduction
 
-GAIN = {
-    "kind": "gain", "variant": "har", "scheme": "none", "measure": "mAP", "against": "gain",
-    "rises": True,
-}  # fmt: skip
+GAIN = {"variant": "har", "scheme": "none", "measure": "mAP", "against": "gain", "rises": True}
 
 
 def values(level: float, landmarks: int = 11, seeds: int = 1, spread: float = 0.01):
@@ -55,9 +54,9 @@ def nothing_stored(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
-def keep(folder, name, content):
-    (folder / name).mkdir()
-    (folder / name / "results.json").write_text(json.dumps(content))
+def keep(path, content):
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
 
 
 def test_about_twenty_claims_each_with_a_verdict_and_a_reason():
@@ -71,7 +70,7 @@ def test_about_twenty_claims_each_with_a_verdict_and_a_reason():
 @pytest.mark.parametrize(
     ("har", "rises", "verdict"),
     [
-        (0.6, True, REPRODUCED), (0.4, True, NOT_REPRODUCED), (0.5, True, NOT_REPRODUCED),
+        (0.6, True, REPRODUCED), (0.4, True, NOT_REPRODUCED), (0.5, True, INCONCLUSIVE),
         (0.4, False, REPRODUCED), (0.6, False, NOT_REPRODUCED),
     ],
 )  # fmt: skip
@@ -79,29 +78,24 @@ def test_a_gain_needs_its_whole_interval(har, rises, verdict):
     assert claims._gain(GAIN | {"rises": rises}, measured(none=0.5, har=har))[1] == verdict
 
 
-def test_gains_of_a_study_are_judged_by_their_intervals():
-    def row(low, high):
-        figures = {"mean": (low + high) / 2, "low": low, "high": high}
-        return dict.fromkeys(("gain", "feedback_gain"), figures)
-
+@pytest.mark.parametrize(
+    ("low", "rising", "falling"),
+    [(0.01, "supported", "contradicted"), (-0.01, "not supported", "not supported")],
+)
+def test_gains_of_a_study_are_judged_by_their_intervals(low, rising, falling):
+    figures = {"mean": 0.02, "low": low, "high": 0.03}
+    row = dict.fromkeys(("mAP", "mIoU"), dict.fromkeys(("gain", "feedback_gain"), figures))
     gains = [claim for claim in read_claims() if claim["kind"] == "gain"]
-    for low, high, rising, falling in (
-        (0.01, 0.03, "supported", "contradicted"),
-        (-0.01, 0.03, "not supported", "not supported"),
-    ):
-        cells = {(c["variant"], c["scheme"]): {} for c in gains}
-        for claim in gains:
-            cells[claim["variant"], claim["scheme"]][claim["measure"]] = row(low, high)
-        rows = [{"variant": v, "scheme": s} | cell for (v, s), cell in cells.items()]
-        lines = claims.judge_gains({"toytown": {"rows": rows}}).splitlines()[2:]
-        for claim, line in zip(gains, lines, strict=True):
-            assert line.endswith(f"| {rising if claim['rises'] else falling} |")
+    rows = [row | {"variant": c["variant"], "scheme": c["scheme"]} for c in gains]
+    lines = claims.judge_gains({"toytown": {"rows": rows}}).splitlines()[2:]
+    for claim, line in zip(gains, lines, strict=True):
+        assert line.endswith(f"| {rising if claim['rises'] else falling} |")
 
 
 def test_a_gain_is_taken_from_the_study_where_one_is_stored(nothing_stored):
     gain = {"mean": -0.1, "low": -0.2, "high": -0.05}
     row = {"variant": "har", "scheme": "none", "mAP": {"gain": gain}}
-    keep(nothing_stored, "study", {"toytown": {"rows": [row]}})
+    keep(nothing_stored / "study/results.json", {"toytown": {"rows": [row]}})
     ours, verdict, reason = claims._gain(GAIN, measured("toytown", none=0.5, har=0.6))
     assert verdict == NOT_REPRODUCED and "five seeds" in reason
     assert ours.startswith("-0.100") and "+0.100" in ours
@@ -110,8 +104,7 @@ def test_a_gain_is_taken_from_the_study_where_one_is_stored(nothing_stored):
 
 
 def test_a_published_number_counts_on_its_own_data_alone():
-    claim = {"dataset": "oxford5k", "variant": "none", "scheme": "none", "measure": "mAP"}
-    claim |= {"published": 97.71}
+    claim = GAIN | {"dataset": "oxford5k", "variant": "none", "published": 97.71}
     assert claims._value(claim, measured(none=0.98))[1] == REPRODUCED
     assert claims._value(claim, measured(none=0.9))[1] == NOT_REPRODUCED
     assert claims._value(claim, measured("toytown", none=0.98))[1] == NOT_TESTABLE
@@ -125,16 +118,15 @@ def test_rivals_come_from_the_grid_or_from_what_is_stored(nothing_stored):
     claim = {"by": "query", "methods": ["thumbnail"]}
     assert claims._beats(claim, measured(none=0.5))[1] == NOT_RUN
     assert claims._beats(claim, measured(none=0.5, thumbnail=0.2))[1] == REPRODUCED
-    assert claims._beats(claim, measured(none=0.5, thumbnail=0.5))[1] == NOT_REPRODUCED
-    (nothing_stored / "comparison").mkdir()
+    assert claims._beats(claim, measured(none=0.5, thumbnail=0.5))[1] == INCONCLUSIVE
     ap = {query: value for (_, query, _), value in values(0.7).items()}
     row = {"method": "thumbnail", "dataset": "oxford5k", "AP": ap}
-    (nothing_stored / "comparison/one.json").write_text(json.dumps(row))
+    keep(nothing_stored / "comparison/one.json", row)
     assert claims._beats(claim, measured(none=0.5))[1] == NOT_REPRODUCED
 
 
 @pytest.mark.parametrize(
-    ("by_query", "verdict"), [(0.6, NOT_REPRODUCED), (0.5, NOT_TESTABLE), (0.4, REPRODUCED)]
+    ("by_query", "verdict"), [(0.6, NOT_REPRODUCED), (0.5, INCONCLUSIVE), (0.4, REPRODUCED)]
 )
 def test_a_leak_is_told_with_its_sign(by_query, verdict):
     found = measured(none=0.5)
@@ -150,17 +142,19 @@ def test_a_part_of_a_grid_judges_nothing():
     found.cells["query", "none", "none"]["pixel_auc"] = values(0.9)
     ours, verdict, reason = claims._gain(GAIN, found)
     assert verdict == NOT_RUN and "54 of 55 queries" in reason and ours.startswith("+0.4")
-    above = {"variant": "none", "scheme": "none", "measure": "pixel_auc", "bound": 0.5}
-    assert claims._above(above, found)[1] == REPRODUCED
+    above = GAIN | {"variant": "none", "measure": "pixel_auc"}
+    verdicts = {0.5: REPRODUCED, 0.9: INCONCLUSIVE, 0.95: NOT_REPRODUCED}
+    for bound, verdict in verdicts.items():
+        assert claims._above(above | {"bound": bound}, found)[1] == verdict
     found.cells["query", "none", "none"]["mAP"].popitem()
-    assert claims._above(above, found)[1] == NOT_RUN
+    assert claims._above(above | {"bound": 0.5}, found)[1] == NOT_RUN
     assert claims._leak({}, found)[1] == NOT_RUN
     assert claims._beats({"by": "query", "methods": ["thumbnail"]}, found)[1] == NOT_RUN
 
 
 def test_the_audit_is_asked_first(nothing_stored):
     leak = {"mean": 0.2, "low": 0.1, "high": 0.3}
-    keep(nothing_stored, "audit", {"comparisons": {"the whole leak": leak}})
+    keep(nothing_stored / "audit/results.json", {"comparisons": {"the whole leak": leak}})
     ours, verdict, _ = claims._leak({}, measured("toytown", none=0.5))
     assert verdict == NOT_REPRODUCED and "the audit: +0.200" in ours
 
@@ -174,7 +168,12 @@ def test_facts_are_computed():
 
 @pytest.mark.parametrize(
     ("ball", "sphere", "verdict"),
-    [(0.5, 0.1, REPRODUCED), (0.1, 0.5, REPRODUCED), (0.1, 0.2, NOT_REPRODUCED)],
+    [
+        (0.5, 0.1, REPRODUCED),
+        (0.1, 0.5, REPRODUCED),
+        (0.1, 0.2, NOT_REPRODUCED),
+        (0.1, 0.3, INCONCLUSIVE),
+    ],
 )
 def test_the_better_of_ball_and_sphere_is_set_beside_a_plane(ball, sphere, verdict):
     found = {"ball": values(ball), "sphere": values(sphere), "plane": values(0.3)}
@@ -185,8 +184,7 @@ def test_the_better_of_ball_and_sphere_is_set_beside_a_plane(ball, sphere, verdi
 def test_an_unfinished_grid_is_paired_where_it_can_be():
     one, other = values(0.6, seeds=2), values(0.5, seeds=2)
     del one["l0", "l0_0", 1]
-    found = paired_difference(one, other)
-    assert found is not None and found.mean == pytest.approx(0.1, abs=1e-9)
+    assert paired_difference(one, other).mean == pytest.approx(0.1, abs=1e-9)
     assert paired_difference({}, other) is None
 
 
@@ -206,9 +204,30 @@ def write_run(out, config, value, **changes):
     row = {"landmark": "a", "query": "a_1", "variant": "none", "seed": config.seed}
     row |= {"scheme": "none", "mAP": value}
     results = {"config": config.plain, "records": [row], "fold": {"train": 4, "test": 1}, "log": []}
-    (out / config.key).mkdir(parents=True)
-    (out / config.key / "results.json").write_text(json.dumps(results | changes))
+    keep(out / config.key / "results.json", results | changes)
     return out / config.key
+
+
+def test_networks_of_a_few_steps_show_nothing(tmp_path):
+    for by in ("query", "landmark"):
+        write_run(tmp_path, RunConfig(by=by, steps=20), 0.5, fold={"test": 1})
+    verdicts = zip(read_claims(), judge_claims(*read_measured(tmp_path)), strict=True)
+    shown = {claim["kind"]: found.verdict for claim, found in verdicts if claim["kind"] != "fact"}
+    assert shown["leak"] == shown["beats"] == UNDERTRAINED
+    assert set(shown.values()) == {UNDERTRAINED, NOT_RUN, NOT_TESTABLE}
+
+
+def test_broken_results_are_left_out_by_name(tmp_path):
+    whole = write_run(tmp_path, RunConfig(), 0.5)
+    text = (whole / "results.json").read_text()
+    broken = ("", text[:99], "[]", text.replace("0.5", "NaN"), text.replace('"fast"', '"fats"'))
+    for number, content in enumerate(broken):
+        (tmp_path / f"broken{number}").mkdir()
+        (tmp_path / f"broken{number}/results.json").write_text(content)
+    (tmp_path / "folder/results.json").mkdir(parents=True)
+    with pytest.warns(UserWarning, match="left out") as warned:
+        (found,) = read_measured(tmp_path)
+    assert len(found.runs) == 1 and len(warned) == len(broken) + 1
 
 
 def test_settings_are_not_mixed(tmp_path):

@@ -23,7 +23,7 @@ from tools.store_results import store_comparison
 
 
 def result(method="gem", value=0.5, dataset="toytown/test", commit="a" * 40):
-    figures = {name: value for name in (*RANKING_COLUMNS, "ms_per_query", "mb_per_image")}
+    figures = dict.fromkeys((*RANKING_COLUMNS, "ms_per_query", "mb_per_image"), value)
     figures |= {f"{name}_ci": [value - 0.1, value + 0.123456789] for name in RANKING_COLUMNS}
     provenance = {"commit": commit}
     return {"method": method, "dataset": dataset, **figures, "provenance": provenance}
@@ -45,31 +45,28 @@ def test_the_papers_own_rows_are_those_of_its_tables():
             assert reported[key] == pytest.approx(float(row["mAP"]) / 100)
 
 
-def test_every_reported_figure_names_its_paper_and_where_it_was_read():
+def test_every_reported_figure_stands_once_and_says_where_it_was_read():
     rows = read_published()
-    assert len(rows) > 40
+    assert len({(row.method, row.dataset) for row in rows}) == len(rows) > 40
     assert all(2007 <= row.year <= 2022 for row in rows)
     assert {row.dataset for row in rows} == {"oxford5k", "paris6k"}
     assert all("second hand" in row.note for row in rows if row.place.startswith("quoted"))
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("old", "new"),
     [
-        (lambda text: text.replace("method,", "name,", 1), "needs the columns method, family"),
-        (lambda text: text.replace(",84.44,", ",184.44,"), "line 2: mAP is a percentage, not 184"),
-        (lambda text: text.replace(",84.44,", ",high,"), "line 2: no row of figures"),
-        (lambda text: text.replace("Tables 1 and 2", "", 1), "line 2: a figure without a source"),
-        (lambda text: text + text.splitlines()[1] + "\n", "has two values on oxford5k"),
-        (lambda text: text.replace(",paris6k,73.60,", ",73.60,"), "line 3: no row of figures"),
+        ("method,", "name,"),
+        (",84.44,", ",184.44,"),
+        (",84.44,", ",high,"),
+        ("Tables 1 and 2", ""),
+        (",paris6k,73.60,", ",73.60,"),
     ],
 )
-def test_a_broken_file_of_figures_is_refused(tmp_path, change, words):
-    text = PUBLISHED.read_text(encoding="utf-8")
+def test_a_broken_file_of_figures_is_refused(tmp_path, old, new):
     path = tmp_path / "published.csv"
-    path.write_text(change(text), encoding="utf-8")
-    assert path.read_text(encoding="utf-8") != text
-    with pytest.raises(ValueError, match=words):
+    path.write_text(PUBLISHED.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ValueError, match="for list"):
         read_published(path)
 
 

@@ -30,23 +30,23 @@ def config_of(town, **changes):
 
 
 @pytest.mark.parametrize(
-    ("settings", "kind", "sentence"),
+    ("settings", "sentence"),
     [
-        ({"epochs": 40}, ValueError, "no setting 'epochs'; choose from dataset"),
-        ({"folds": "10"}, TypeError, "folds='10' is of type str; give int"),
-        ({"fast": 1}, TypeError, "fast=1 is of type int; give bool"),
-        ({"metrics": "zncc"}, TypeError, "metrics='zncc' is not a list"),
-        ({"metrics": ["zncc", 3]}, TypeError, r"metrics=3 is of type int; give str"),
-        ({"metrics": ["sift"]}, ValueError, "'sift' is not known"),
-        ({"dataset": "oxford"}, ValueError, "dataset='oxford' is not known"),
-        ({"by": "photo"}, ValueError, "choose from query, landmark"),
-        ({"fold": 10}, ValueError, "fold=10 is not below folds=10"),
-        ({"feedback": ["median"]}, ValueError, "'median' is not known; choose from mean, max"),
-        ({"method": "thumbnail", "feedback": ["max"]}, ValueError, "feedback needs a network"),
+        ({"epochs": 40}, "setting='epochs' is not known; choose from dataset"),
+        ({"folds": "10"}, "folds='10': .* integer"),
+        ({"fast": 1}, "fast=1: .* boolean"),
+        ({"metrics": "zncc"}, "metrics='zncc': .* tuple"),
+        ({"metrics": ["zncc", 3]}, r"metrics=\('zncc', 3\): .* string"),
+        ({"metrics": ["sift"]}, "'sift' is not known"),
+        ({"dataset": "oxford"}, "dataset='oxford' is not known"),
+        ({"by": "photo"}, "choose from query, landmark"),
+        ({"fold": 10}, "fold=10 is not below folds=10"),
+        ({"feedback": ["median"]}, "'median' is not known; choose from mean, max"),
+        ({"method": "thumbnail", "feedback": ["max"]}, "feedback needs a network"),
     ],
 )
-def test_names_types_and_values_are_checked(settings, kind, sentence):
-    with pytest.raises(kind, match=sentence):
+def test_names_types_and_values_are_checked(settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
         RunConfig.from_dict(settings)
 
 

@@ -9,10 +9,12 @@ from PIL import Image
 from indiret.evaluation import NO_MATCH
 from indiret.experiments import robustness
 from indiret.experiments.robustness import FACTORS, Changed, moved_partners, run_robustness
+from tests.experiments import record_calls
 from tests.tiny_town import make_tiny_town
 from tools.store_results import store_results
 
 SIZE = (90, 120)
+EVERYWHERE = np.ones(SIZE, bool)
 
 
 def dotted(x, y):
@@ -26,9 +28,8 @@ def dotted(x, y):
 @pytest.mark.parametrize("factor", ["scale", "rotation", "viewpoint"])
 def test_the_matrix_says_where_a_pixel_went(factor, place):
     ground = np.zeros((*SIZE, 3), np.uint8)
-    everywhere = np.ones(SIZE, bool)
     for strength in FACTORS[factor].strengths[1:]:
-        changed = FACTORS[factor].change(dotted(*place), strength, ground, everywhere)
+        changed = FACTORS[factor].change(dotted(*place), strength, ground, EVERYWHERE)
         assert changed.picture.shape == (*SIZE, 3)
         weight = changed.picture[..., 0].astype(float)
         rows, columns = np.indices(SIZE) + 0.5
@@ -42,8 +43,7 @@ def test_the_matrix_says_where_a_pixel_went(factor, place):
 def test_the_first_strength_changes_nothing(factor):
     random = np.random.default_rng(0)
     picture, ground = random.integers(0, 256, (2, *SIZE, 3), dtype=np.uint8)
-    first = FACTORS[factor].strengths[0]
-    changed = FACTORS[factor].change(picture, first, ground, np.ones(SIZE, bool))
+    changed = FACTORS[factor].change(picture, FACTORS[factor].strengths[0], ground, EVERYWHERE)
     np.testing.assert_array_equal(changed.picture, picture)
     np.testing.assert_array_equal(changed.matrix, np.eye(3))
     assert not changed.hidden.any()
@@ -58,7 +58,7 @@ def test_rotation_is_anticlockwise_and_exact_at_a_right_angle():
 
 def test_darkness_halves_the_light():
     picture = np.full((*SIZE, 3), 200, np.uint8)
-    changed = robustness.darken(picture, 2, picture, np.ones(SIZE, bool))
+    changed = robustness.darken(picture, 2, picture, EVERYWHERE)
     light = (changed.picture[0, 0, 0] / 255) ** 2.2 / (200 / 255) ** 2.2
     assert light == pytest.approx(1 / 4, rel=0.02)
 
@@ -123,31 +123,23 @@ def test_every_method_has_a_curve_for_every_factor(finished, tmp_path):
 def test_a_killed_run_goes_on(finished, town, monkeypatch):
     out, results = finished
     (out / f"{town.queries[1].name}.jsonl").unlink()
-    measured = []
-    original = robustness._measure
-    monkeypatch.setattr(robustness, "_measure", lambda *a: measured.append(a[0]) or original(*a))
+    measured = record_calls(monkeypatch, robustness, "_measure")
     assert run_robustness(out, town, METHODS, others=3) == results
-    assert measured == [town.queries[1]]
+    assert [query for query, *_ in measured] == [town.queries[1]]
     with pytest.raises(ValueError, match="another robustness: other settings"):
         run_robustness(out, town, METHODS, others=2)
 
 
-def test_photos_of_other_things_are_needed(tmp_path):
-    town = make_tiny_town(tmp_path / "none", "n", distractors=0)
-    with pytest.raises(ValueError, match="belongs to a landmark"):
-        run_robustness(tmp_path / "out", town, METHODS)
-
-
-@pytest.mark.parametrize(
-    ("methods", "queries", "sentence"),
-    [(METHODS, 0, "queries=0 of each"), (["sfit"], 1, "'sfit' is not known")],
-)
-def test_a_folder_is_not_taken_by_settings_that_are_refused(
-    town, tmp_path, methods, queries, sentence
-):
-    with pytest.raises(ValueError, match=sentence):
-        run_robustness(tmp_path, town, methods, queries)
-    assert not list(tmp_path.iterdir())
+def test_a_folder_is_not_taken_by_what_is_refused(town, tmp_path):
+    bare = make_tiny_town(tmp_path / "none", "n", distractors=0)
+    for dataset, methods, queries, sentence in (
+        (bare, METHODS, 1, "belongs to a landmark"),
+        (town, METHODS, 0, "queries=0 of each"),
+        (town, ["sfit"], 1, "'sfit' is not known"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            run_robustness(tmp_path / "out", dataset, methods, queries)
+        assert not (tmp_path / "out").exists()
 
 
 def test_what_the_book_reports_is_whole():

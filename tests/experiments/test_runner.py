@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,14 +66,14 @@ def test_a_file_is_every_combination_of_its_lists(configs):
     [
         ("[run", "no TOML file"),
         ("[runs]\nfolds = 3", "one \\[run\\] and one or more"),
-        ("[run]\nepochs = 3", "no setting 'epochs'"),
+        ("[run]\nepochs = 3", "setting='epochs' is not known"),
         ('[[grid]]\nby = "query"', "by = 'query' in \\[\\[grid\\]\\] is not a list"),
-        ("[run]\nfolds = 3.5", "folds=3.5 is of type float; give int"),
+        ("[run]\nfolds = 3.5", "folds=3.5: .* integer"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path, text, sentence):
     (tmp_path / "wrong.toml").write_text(text)
-    with pytest.raises((ValueError, TypeError), match=f"wrong.toml.*{sentence}"):
+    with pytest.raises(ValueError, match=f"wrong.toml.*{sentence}"):
         read_grid(tmp_path / "wrong.toml")
 
 
@@ -170,21 +171,18 @@ def test_a_cluster_finishes_when_a_worker_is_killed(configs, wanted, tmp_path, m
     assert numbers(configs, tmp_path) == wanted
 
 
-class _KillAtFirst:
+class _KillAtFirst(nullcontext):
     """A progress bar that kills a worker when the first run is finished."""
 
     workers: list[int] = []  # noqa: RUF012
 
     def __init__(self, *_, **__):
-        pass
+        super().__init__(self)
 
     def update(self, *_):
         if self.workers:
             os.kill(self.workers[0], signal.SIGKILL)
             self.workers.clear()
-
-    def close(self):
-        pass
 
 
 def test_one_run_that_fails_is_told_and_stops_no_other(configs, tmp_path):

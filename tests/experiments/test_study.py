@@ -9,15 +9,15 @@ import torch
 
 from indiret.attention import MASKS
 from indiret.checkpoints import load_network
-from indiret.datasets import load_clicked_pairs, load_dataset
+from indiret.datasets import ClickedPair, load_dataset
 from indiret.evaluation import average_precision
 from indiret.experiments import records, study
 from indiret.experiments.claims import judge_gains
 from indiret.experiments.query_evaluator import QueryEvaluator
 from indiret.experiments.study import StudyConfig, query_region, run_study
 from indiret.network import build_network
-from indiret.retrieval import NetworkRetriever, rank
-from tests.experiments import SMALL
+from indiret.retrieval import NetworkRetriever, index_database, rank
+from tests.experiments import SMALL, record_calls
 from tests.tiny_town import make_tiny_town
 from tools.store_results import store_study
 
@@ -25,29 +25,18 @@ CONFIG = StudyConfig(("none", "plane"), seeds=2, steps=4, explained=2, network=S
 
 
 @pytest.fixture(scope="module")
-def towns(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("towns")
-    names = ("train", "validation", "test")
-    return [make_tiny_town(folder / name, name[0], seed=i) for i, name in enumerate(names)]
+def town(tmp_path_factory):
+    return make_tiny_town(tmp_path_factory.mktemp("town") / "test", "t", seed=2)
 
 
 @pytest.fixture(scope="module")
-def finished(towns, tmp_path_factory):
-    out = tmp_path_factory.mktemp("study")
-    clicked = tmp_path_factory.mktemp("clicked")
-    scene = clicked / "group" / "scene"
-    scene.mkdir(parents=True)
-    for name, source in zip(("01.jpg", "02.jpg"), list(towns[2].images.values())[:2], strict=True):
-        (scene / name).write_bytes(source.read_bytes())
-    (scene / "corrs.txt").write_text("10 10 20 20\n30 30 40 40\n")
-    train, validation, test = towns
-    results = run_study(
-        out, CONFIG, train, validation, {"toytown": test}, load_clicked_pairs(clicked)
-    )
-    return out, results
+def finished(towns, town, tmp_path_factory):
+    out, first = tmp_path_factory.mktemp("study"), next(iter(town.images.values()))
+    clicked = [ClickedPair("scene", first, first, *[np.array([[10.0, 10], [30, 30]])] * 2)]
+    return out, run_study(out, CONFIG, *towns, {"toytown": town}, clicked)
 
 
-def test_every_variant_is_measured_in_one_round_and_two(finished, towns):
+def test_every_variant_is_measured_in_one_round_and_two(finished):
     out, results = finished
     cells = {(row["variant"], row["scheme"]) for row in results["toytown"]["rows"]}
     schemes = ("none", "mean", "max")  # posters have no masks, so no oracle
@@ -66,7 +55,7 @@ def test_every_variant_is_measured_in_one_round_and_two(finished, towns):
 def test_variants_of_a_seed_see_the_same_pairs(finished, towns, tmp_path):
     out, _ = finished
     alone = StudyConfig(("none",), seeds=2, steps=4, network=SMALL)
-    study.train_variants(tmp_path, *towns[:2], alone)
+    study.train_variants(tmp_path, *towns, alone)
     for seed in range(2):
         beside, apart = (
             load_network(study.weights_path(folder, "none", seed)).state_dict()
@@ -75,18 +64,13 @@ def test_variants_of_a_seed_see_the_same_pairs(finished, towns, tmp_path):
         assert all(torch.equal(beside[name], apart[name]) for name in apart)
 
 
-def test_what_is_finished_is_not_done_again(finished, towns, monkeypatch):
+def test_what_is_finished_is_not_done_again(finished, towns, town, monkeypatch):
     out, results = finished
-    removed = out / "toytown" / f"{towns[2].queries[1].name}.jsonl"
-    before = removed.read_text()
-    removed.unlink()
+    (out / "toytown" / f"{town.queries[1].name}.jsonl").unlink()
     monkeypatch.setattr(study, "fit", lambda *a, **k: pytest.fail("trained again"))
-    asked = []
-    original = study.QueryEvaluator
-    monkeypatch.setattr(study, "QueryEvaluator", lambda *a: asked.append(1) or original(*a))
-    again = run_study(out, CONFIG, *towns[:2], {"toytown": towns[2]})
+    asked = record_calls(monkeypatch, study, "QueryEvaluator")
+    again = run_study(out, CONFIG, *towns, {"toytown": town})
     assert len(asked) == 1
-    assert removed.read_text() == before
     assert again["toytown"] == results["toytown"]
 
 
@@ -95,7 +79,7 @@ def test_settings_that_say_nothing_are_refused(finished, towns):
         with pytest.raises(ValueError, match=r"not (allowed|at least 1)"):
             StudyConfig(**wrong)
     with pytest.raises(ValueError, match="other settings"):
-        run_study(finished[0], replace(CONFIG, seeds=1), *towns[:2], {})
+        run_study(finished[0], replace(CONFIG, seeds=1), *towns, {})
 
 
 def test_the_oracle_is_the_landmark_within_the_box():
@@ -108,21 +92,20 @@ def test_the_oracle_is_the_landmark_within_the_box():
     assert region.mean().item() == pytest.approx(shown, abs=1e-3)
 
 
-def test_a_second_round_weighs_the_query_by_its_first_answers(towns):
+def test_a_second_round_weighs_the_query_by_its_first_answers(town):
     torch.manual_seed(0)
-    method, town = NetworkRetriever(build_network(SMALL)), towns[2]
-    features = {name: method.encode(town.read(name)) for name in town.images}
+    method = NetworkRetriever(build_network(SMALL))
+    features = index_database(method, town).features
     asked = QueryEvaluator(method, town, town.queries[0], features.__getitem__)
     names, region = list(town.images), torch.tensor(np.eye(4) / 2)
     schemes = study.candidates()
-    mean = schemes["mean, n=3, raw, λ=0.3"].feedback
+    mean = schemes["mean, n=3, raw, λ=0.3"]
     again, change = asked.second_round(method.network, names, mean)
     weights = change.keywords["weights"]
     assert weights.shape == (4, 4) and weights.max() == 1 and sorted(again) == sorted(names)
-    oracle = schemes["oracle, λ=1"].feedback
-    _, change = asked.second_round(method.network, names, oracle, region)
+    _, change = asked.second_round(method.network, names, schemes["oracle, λ=1"], region)
     assert change.keywords["weights"].equal(2 * region)
-    assert asked.second_round(method.network, names, schemes["answers, n=1"].feedback)[1] is None
+    assert asked.second_round(method.network, names, schemes["answers, n=1"])[1] is None
 
 
 def test_what_the_book_needs_is_stored(finished, tmp_path, monkeypatch):

@@ -1,0 +1,130 @@
+"""Files that others made: only regular ones are opened, and every limit on them stands here.
+
+No honest file comes near a limit; a hostile one that keeps to them costs seconds, not the machine.
+
+Chapter: *Your own photos*.
+"""
+
+import codecs
+import io
+import json
+import os
+import reprlib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indiret.images import MAX_ASPECT, MAX_PIXELS, MIN_BOX_SIDE, MIN_SIDE
+
+__all__ = ["MAX_ASPECT", "MAX_PIXELS", "MIN_BOX_SIDE", "MIN_SIDE"]  # of photos: `indiret.images`
+
+MAX_TEXT = 16_000_000  # bytes of a text: a list of 500,000 names
+MAX_JSON = 200_000_000  # bytes: a thousand a region leaves room for 200,000 of them
+MAX_ARRAY = (
+    256_000_000  # bytes of one photo's features: maps (2048, 64, 64) in double have a quarter
+)
+MAX_PICKLE = 4_000_000  # bytes: the largest of the benchmarks' has 0.3 million
+MAX_OPCODES = 500_000  # of a pickle: the benchmarks' largest has 39,151
+MAX_INTEGER = 2**53  # in a pickle; larger ones can be made to collide in a dict by the thousand
+MAX_CORNERS = 500  # of one polygon
+MAX_DOWNLOAD = 8 * 10**9  # bytes; the largest archive has 1.9e9
+MAX_MEMBER = 32 * 2**20  # bytes of one file of an archive: the largest photo has 1 MB
+MAX_MEMBERS = 20_000  # of an archive: the benchmarks' have 6,400
+MAX_UNPACKED = 8 * 10**9  # bytes of all of them
+MAX_PADDING = 2**20  # bytes after an archive's end: tar itself fills up to 10 kB
+
+_T = TypeVar("_T")
+
+
+def read_bytes(path: str | os.PathLike[str], limit: int = MAX_TEXT) -> bytes:
+    """The contents of a regular file of at most ``limit`` bytes.
+
+    Raises FileNotFoundError if there is no such file, and ValueError if it is larger, or a folder,
+    a pipe, a socket or a device, which are not opened.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
+    if not path.is_file():
+        raise ValueError(f"{path} is a folder, a pipe or a device; give a file.")
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(limit + 1) if size <= limit else b""
+    if max(size, len(data)) > limit:
+        raise ValueError(f"{path} has {max(size, len(data)):,} bytes; at most {limit:,} are read.")
+    return data
+
+
+def read_text(path: str | os.PathLike[str], limit: int = MAX_TEXT, errors: str = "strict") -> str:
+    """A text in UTF-8, or in UTF-16 as Windows saves it, without its byte order mark.
+
+    With ``errors="surrogateescape"``, bytes that are no UTF-8 stay as Python has them in the names
+    of files. Raises as `read_bytes`, and ValueError if the file is no text.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp(), "list.txt")
+    >>> size = path.write_bytes(b"\\xef\\xbb\\xbfmill")
+    >>> read_text(path)
+    'mill'
+    """
+    data = read_bytes(path, limit)
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if wide else "utf-8-sig", errors)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8.") from error
+    if "\0" in text:
+        raise ValueError(f"{path} is not a text file: it holds zero bytes.")
+    return text
+
+
+def read_json(path: str | os.PathLike[str], kind: type[_T], limit: int = MAX_JSON) -> _T:
+    """A JSON file as the type it should have, for pydantic to check: a model, a dataclass, a dict.
+
+    Raises as `read_text`, and ValueError with the first fault if the contents are of another kind.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp(), "sizes.json")
+    >>> size = path.write_text('{"mill": ["80", 1e400]}')
+    >>> read_json(path, dict[str, list[int]])
+    Traceback (most recent call last):
+    ValueError: .../sizes.json cannot be read at mill.1: input should be a finite number (inf).
+    """
+    from pydantic import TypeAdapter, ValidationError  # here: it takes as long as the library
+
+    text = read_text(path, limit)
+    try:
+        return TypeAdapter(kind).validate_python(json.loads(text))
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(map(str, fault["loc"])) or "its top"
+        words = fault["msg"][0].lower() + fault["msg"][1:]
+        given = reprlib.repr(fault["input"])
+        raise ValueError(f"{path} cannot be read at {place}: {words} ({given}).") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a json file ({error}).") from error
+
+
+def read_array(path: str | os.PathLike[str], limit: int = MAX_ARRAY) -> NDArray[Any]:
+    """The array of numbers in an ``.npy`` file; what its header claims is not trusted.
+
+    Raises as `read_bytes`, and ValueError if the file is another, or has not the size it claims.
+    """
+    stream = io.BytesIO(read_bytes(path, limit))
+    try:
+        version = np.lib.format.read_magic(stream)
+        first = version == (1, 0)
+        header = (
+            np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = header(stream)
+        values = np.frombuffer(stream.getbuffer(), dtype, offset=stream.tell())
+        return values.reshape(shape, order="F" if fortran else "C")
+    except Exception as error:  # a header is Python's text: it may raise anything
+        raise ValueError(f"{path} is not an array that can be read ({error}).") from error
