@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from indiret import Registry
 from indiret.attention import MASKS, Attention, tensor_grid
 from indiret.conv4d import BatchNorm4d, Conv4d, PivotConv4d, max_pool4d
 from indiret.patches import check_choice
@@ -24,13 +25,7 @@ PLACEMENTS = ("after_block", "before_sum")
 
 
 def attention_names() -> tuple[str, ...]:
-    """What ``attention`` can be: none, or a registered mask.
-
-    Examples
-    --------
-    >>> attention_names()[:3]
-    ('none', 'har', 'har-normalised')
-    """
+    """What ``attention`` can be: none, or a registered mask."""
     return ("none", *MASKS)
 
 
@@ -49,7 +44,8 @@ def check_layers(conv: str, norm: str, attention: str, placement: str) -> None:
     """ValueError if one of the choices that all architectures share is unknown."""
     check_choice("conv", conv, LAYOUTS)
     check_choice("norm", norm, NORMS)
-    check_choice("attention", attention, attention_names())
+    if attention != "none":  # or all masks would be imported
+        check_choice("attention", attention, attention_names())
     check_choice("placement", placement, PLACEMENTS)
 
 
@@ -183,25 +179,14 @@ def resnet18(
 ) -> Backbone:
     """ResNet18 without its first max-pool, as the authors' earlier code has it.
 
-    Raises ValueError if a choice is unknown; `indiret.network.NetworkConfig` checks the numbers.
+    ``views`` is V, the tensor's channels. The stem, whose kernel and stride are 7 and 2 on
+    pictures, and the first stage have ``width`` channels, which double at every further stage;
+    ``blocks`` are those of each stage, which halves the resolution unless it is the first.
 
-    Parameters
-    ----------
-    conv, norm
-        ``"full"``, ``"pivot"`` or ``"flat"``; ``"batch"`` or ``"group"``.
-    views
-        V, the tensor's channels.
-    width
-        Channels of the stem and the first stage; they double at every further stage.
-    blocks
-        Blocks of each stage; every stage but the first halves the resolution.
-    stem_kernel, stem_stride
-        Of the first convolution; 7 and 2 in the original, on pictures.
-    attention
-        ``"none"``, or a mask out of `indiret.attention.MASKS`, one for every block.
-    placement
-        Where it is applied: ``"after_block"``, as the paper's text reads, or ``"before_sum"``,
-        after the second norm and before the residual sum, as in the authors' earlier code.
+    ``attention`` is a mask out of `indiret.attention.MASKS`, one for every block, applied
+    ``"after_block"``, as the paper's text reads, or ``"before_sum"``, after the second norm, as in
+    the authors' earlier code. Raises ValueError if a choice is unknown;
+    `indiret.network.NetworkConfig` checks the numbers.
 
     Examples
     --------
@@ -268,15 +253,10 @@ def vgg11(
 # GoogLeNet's table at width 64: 1-kernel; reduction and 3-kernel; reduction and 5-kernel; pool.
 INCEPTIONS = (
     ((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64)),
-    (
-        (192, 96, 208, 16, 48, 64),
-        (160, 112, 224, 24, 64, 64),
-        (128, 128, 256, 24, 64, 64),
-        (112, 144, 288, 32, 64, 64),
-        (256, 160, 320, 32, 128, 128),
-    ),
+    ((192, 96, 208, 16, 48, 64), (160, 112, 224, 24, 64, 64), (128, 128, 256, 24, 64, 64),
+     (112, 144, 288, 32, 64, 64), (256, 160, 320, 32, 128, 128)),
     ((256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128)),
-)
+)  # fmt: skip
 
 
 class InceptionBlock(nn.Module):
@@ -326,9 +306,7 @@ def inception(
     """
     _refuse_inner_attention("inception", attention, placement)
     make = Layers(conv, norm, attention, placement)
-    if len(blocks) > len(INCEPTIONS) or any(
-        b > len(stage) for b, stage in zip(blocks, INCEPTIONS, strict=False)
-    ):
+    if len(blocks) > 3 or any(b > m for b, m in zip(blocks, map(len, INCEPTIONS), strict=False)):
         raise ValueError(f"blocks={tuple(blocks)} is more than the table has: at most (2, 5, 2).")
     stem = nn.Sequential(
         make.conv_norm_relu(views, width, stem_kernel, stem_stride),
@@ -353,11 +331,7 @@ def _refuse_inner_attention(name: str, attention: str, placement: str) -> None:
         raise ValueError(f"{needs}; take 'after_block'.")
 
 
-ARCHITECTURES: dict[str, Callable[..., Backbone]] = {
-    "resnet18": resnet18,
-    "vgg11": vgg11,
-    "inception": inception,
-}
+ARCHITECTURES = Registry[Callable[..., Backbone]]("an architecture")
 
 
 def register_architecture(name: str, build: Callable[..., Backbone]) -> None:
@@ -374,6 +348,8 @@ def register_architecture(name: str, build: Callable[..., Backbone]) -> None:
     True
     >>> del ARCHITECTURES["thin"]
     """
-    if name in ARCHITECTURES:
-        raise ValueError(f"an architecture named {name!r} is registered already; choose another.")
     ARCHITECTURES[name] = build
+
+
+for _build in (resnet18, vgg11, inception):
+    register_architecture(_build.__name__, _build)

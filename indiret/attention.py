@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from indiret import Registry
 from indiret.patches import check_choice
 
 NORMALISERS = ("peak", "pdf", "paper")
@@ -244,11 +245,7 @@ class Attention(nn.Module):
 
 
 Mask = Callable[[int], AttentionMask]  # from the number of channels
-MASKS: dict[str, Mask] = {
-    # As printed: whole-number coordinates, Eq. 6's factor, μ = σ = 1, the middle.
-    "har": lambda channels: HypersphereMask("paper", "index", mu=1.0, sigma=1.0),
-    "har-normalised": lambda channels: HypersphereMask(),
-}
+MASKS = Registry[Mask]("a mask")
 
 
 def register_mask(name: str, mask: Mask) -> None:
@@ -261,6 +258,9 @@ def register_mask(name: str, mask: Mask) -> None:
     torch.Size([1, 8, 3, 3, 3, 3])
     >>> del MASKS["small-ball"]
     """
-    if name in MASKS:
-        raise ValueError(f"a mask named {name!r} is registered already; choose another name.")
     MASKS[name] = mask
+
+
+# As printed: whole-number coordinates, Eq. 6's factor, μ = σ = 1, the middle.
+register_mask("har", lambda channels: HypersphereMask("paper", "index", mu=1.0, sigma=1.0))
+register_mask("har-normalised", lambda channels: HypersphereMask())

@@ -1,7 +1,6 @@
 """Every read and write of weights and training state: safetensors only, whole or not at all.
 
-A file of weights holds a module's tensors and, as metadata, what builds the module again; a
-checkpoint holds a model, its optimiser, the best weights so far, and where the run stands. Nothing
+A file of weights holds a module's tensors and, as metadata, what builds the module again. Nothing
 here is ever unpickled.
 
 Chapter: *A 4-D ResNet learns to match*.
@@ -32,15 +31,6 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path``, which takes its place at the end, or never if it fails.
 
     The folder is made where it is missing.
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> path = Path(mkdtemp()) / "new" / "note.txt"
-    >>> with write_atomically(path) as part:
-    ...     _ = part.write_text("whole")
-    >>> [one.name for one in path.parent.iterdir()]
-    ['note.txt']
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,13 +61,7 @@ def file_name(name: str) -> str:
 
 
 def find_weights(name_or_path: str | Path) -> Path:
-    """The file of a shipped name, or the given path; FileNotFoundError if there is neither.
-
-    Examples
-    --------
-    >>> find_weights("base").name
-    'base.safetensors'
-    """
+    """The file of a shipped name, or the given path; FileNotFoundError if there is neither."""
     shipped = WEIGHTS / file_name(str(name_or_path))
     if isinstance(name_or_path, str) and shipped.is_file():
         return shipped
@@ -122,13 +106,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
 
 
 def holds(name_or_path: str, key: str) -> bool:
-    """Whether a file of weights is there and has ``key`` in its metadata, which tells its kind.
-
-    Examples
-    --------
-    >>> holds("base", "config"), holds("base", "plane-net"), holds("no/such/file", "config")
-    (True, False, False)
-    """
+    """Whether a file of weights is there and has ``key`` in its metadata, which tells its kind."""
     try:
         return key in read_metadata(name_or_path)
     except (OSError, ValueError):
@@ -136,11 +114,10 @@ def holds(name_or_path: str, key: str) -> bool:
 
 
 def restore(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load weights into a module, in place, and put it in eval mode.
+    """Load weights into a module that was built from the metadata of their file, ``path``.
 
-    The module was built from the file's own metadata, the tensors are from `load_tensors`, and
-    ``path`` is to name in an error. Raises ValueError if a tensor is missing, too many, of another
-    shape, or not finite.
+    It ends in eval mode. Raises ValueError if a tensor is missing, too many, of another shape, or
+    not finite.
     """
     expected = module.state_dict()
     for key in sorted(expected.keys() | tensors.keys()):
@@ -161,9 +138,7 @@ def restore(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) 
 def save_network(
     network: IndicativeNetwork, path: str | Path, extra: Mapping[str, str] | None = None
 ) -> None:
-    """Write config, weights, metric state and calibration to one file, whole or not at all.
-
-    ``extra`` is provenance kept in the file's metadata, for `read_metadata`.
+    """Write config, weights, metric state and calibration, and ``extra`` for `read_metadata`.
 
     Examples
     --------
@@ -189,7 +164,7 @@ def load_network(name_or_path: str | Path) -> IndicativeNetwork:
     Traceback (most recent call last):
     ValueError: network 'bass' is not known; choose from ... or give a .safetensors file.
     """
-    path = _find_weights(name_or_path)
+    path = _find_network(name_or_path)
     metadata, tensors = load_tensors(path)
     if "config" not in metadata:
         raise ValueError(f"{path} holds no network config; give a file made by save_network.")
@@ -201,7 +176,8 @@ def load_network(name_or_path: str | Path) -> IndicativeNetwork:
     return network
 
 
-def _find_weights(name_or_path: str | Path) -> Path:
+def _find_network(name_or_path: str | Path) -> Path:
+    """As `find_weights`, but it says what a network's name or file can be."""
     name = str(name_or_path)
     try:
         return find_weights(name_or_path)
@@ -215,10 +191,9 @@ def _find_weights(name_or_path: str | Path) -> Path:
             raise FileNotFoundError(
                 f"there is no network file {name}; give a .safetensors file made by save_network."
             ) from None
-    known = [name for name in CONFIGS if (WEIGHTS / file_name(name)).is_file()]
+    known = ", ".join(name for name in CONFIGS if (WEIGHTS / file_name(name)).is_file())
     raise ValueError(
-        f"network {name!r} is not known; choose from {', '.join(known) or 'none shipped'} "
-        "or give a .safetensors file."
+        f"network {name!r} is not known; choose from {known} or give a .safetensors file."
     )
 
 

@@ -101,10 +101,9 @@ def explain(
 ) -> list[Evidence]:
     """Decode a network's judgement of correlation tensors into evidence per patch pair (Eq. 3).
 
-    One `Evidence` comes back for each of the B pairs of T, (B, V, m, n, m', n') as
-    ``network.tensor`` makes it. The network is judged in eval mode and left as it was found: mode,
-    weights, statistics, ``.grad`` and hooks. Raises ValueError if the tensor is not 6-D with the
-    network's views, or a name is unknown.
+    One `Evidence` comes back for each of the B pairs of T, (B, V, m, n, m', n'). The network is
+    judged in eval mode and left as it was found: mode, weights, statistics, ``.grad`` and hooks.
+    Raises ValueError if T is not 6-D with the network's views, or a name is unknown.
 
     Parameters
     ----------
@@ -155,10 +154,8 @@ def explain(
             watched.append(tensor)
         gradients = torch.autograd.grad(scalar.sum(), watched)
     with torch.no_grad():
-        cams = [
-            _cam(feature, gradient, literal=method == "gradcam")
-            for feature, gradient in zip(watched, gradients, strict=True)
-        ]
+        literal = method == "gradcam"
+        cams = [_cam(*maps, literal) for maps in zip(watched, gradients, strict=True)]
         if not signed:
             cams = [cam.relu() for cam in cams]
         if method not in ON_TENSOR:
@@ -225,13 +222,6 @@ def deletion(
 
     Of T, (B, V, m, n, m', n'), a ``fraction`` of the cells is set to their view's mean over the
     pair, as ``target_map`` (B, m, n) ranks them: an evidence map, random values, or an RoI.
-
-    Examples
-    --------
-    >>> from indiret.network import build_network
-    >>> tensor = torch.rand(2, 6, 14, 14, 10, 10)
-    >>> deletion(build_network("base"), tensor, torch.rand(2, 14, 14)).shape
-    torch.Size([2])
     """
     batch, _, m, n = tensor.shape[:4]
     if target_map.shape != (batch, m, n):

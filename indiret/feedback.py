@@ -32,10 +32,10 @@ WEIGHTED = ("tensor", "pixels", "answers")
 
 @dataclass(frozen=True)
 class FeedbackConfig:
-    """How the second round of `rerank_with_feedback` is made.
+    """How the second round is made; the defaults are close to the paper's words.
 
-    The defaults are close to the paper's words. What did best on Toytown's validation landmarks is
-    ``FeedbackConfig(n=1, weight="answers")``; on its test landmarks no other kind raised mAP.
+    What did best on Toytown's validation landmarks is ``FeedbackConfig(n=1, weight="answers")``; on
+    its test landmarks no other kind raised mAP.
     """
 
     n: int = 5  # targets whose query maps are pooled
@@ -70,20 +70,6 @@ def rerank_with_feedback(
     ``first`` is what `indiret.retrieval.rank` returned for the same retriever, queries, data set
     and database, and new lists of the kind come back; a query's own photo never feeds back. Q* of
     each query by its name, in ``refined``, takes the place of feedback: an oracle's, for instance.
-
-    Examples
-    --------
-    >>> from indiret.datasets import load_dataset
-    >>> from indiret.network import build_network
-    >>> from indiret.retrieval import rank
-    >>> town = load_dataset("toytown", split="validation")
-    >>> retriever, query = NetworkRetriever(build_network("base")), town.queries[0]
-    >>> features = {name: retriever.encode(town.read(name)) for name in query.good}
-    >>> database = IndexedDatabase(features)
-    >>> first = rank(retriever, [query], town, database)
-    >>> again = rerank_with_feedback(retriever, [query], town, database, first)
-    >>> len(again[query.name]) == len(first[query.name])
-    True
     """
     config = config or FeedbackConfig()
     ranked = {}
@@ -174,9 +160,7 @@ def refine_query(
         raise ValueError("there is no evidence to pool; give that of one target or more.")
     grids = {tuple(evidence.query_map.shape) for evidence in evidences}
     if len(grids) > 1:
-        raise ValueError(
-            f"the query maps have {len(grids)} grids, {sorted(grids)}; give one query's."
-        )
+        raise ValueError(f"the query maps have {len(grids)} grids, {grids}; give one query's.")
     maps = torch.stack([evidence.query_map for evidence in evidences])
     if normalise:
         maps = maps / maps.sum((1, 2), keepdim=True).clamp_min(1e-12)
@@ -196,9 +180,8 @@ def query_weights(refined: Tensor, hard: float | None = None) -> Tensor:
     """
     peak = refined.max()
     if not peak > 0:
-        warnings.warn(
-            "the first answers give no evidence; the query is left as it is", stacklevel=2
-        )
+        none = "the first answers give no evidence; the query is left as it is"
+        warnings.warn(none, stacklevel=2)
         return torch.ones_like(refined)
     weights = refined / peak
     return weights if hard is None else (weights >= hard).to(weights)
@@ -217,10 +200,8 @@ def weight_tensor(tensor: Tensor, weights: Tensor, strength: float = 1.0) -> Ten
     [[0.5, 1.0]]
     """
     if tensor.shape[-2:] != weights.shape:
-        raise ValueError(
-            f"the weights have shape {tuple(weights.shape)}; the tensor's query grid is "
-            f"{tuple(tensor.shape[-2:])}."
-        )
+        given, grid = tuple(weights.shape), tuple(tensor.shape[-2:])
+        raise ValueError(f"the weights have shape {given}; the tensor's query grid is {grid}.")
     if not 0 <= strength <= 1:
         raise ValueError(f"strength={strength} is not between 0 and 1.")
     return tensor * ((1 - strength) + strength * weights.to(tensor))

@@ -16,6 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from indiret import Registry
 from indiret.patches import PYRAMID, check_choice
 
 FLAT_PATCH = (1 / 255) ** 2  # a variance below one grey level is sensor noise, not structure
@@ -26,13 +27,12 @@ DIRECTIONS = 8  # of gradients
 class PatchProducts:
     """What the metrics of one batch of pairs share: inner products, norms and means, made once.
 
-    ``target`` is (B, N, D) and ``query`` (B, N', D) or (1, N', D); every product is float of the
-    same dtype and made when first asked for. N counts all windows of all scales.
+    ``target`` is (B, N, D) and ``query`` (B, N', D) or (1, N', D), float; N counts all windows of
+    all scales.
     """
 
     def __init__(self, target: Tensor, query: Tensor):
-        self.target = target
-        self.query = query
+        self.target, self.query = target, query
 
     @cached_property
     def inner(self) -> Tensor:
@@ -173,7 +173,7 @@ class Metric:
     view: Callable[[Tensor], Tensor] | None = None
 
 
-METRICS: dict[str, Metric] = {}
+METRICS = Registry[Metric]("a metric")
 
 
 def register_metric(
@@ -214,10 +214,8 @@ def register_metric(
     tensor([-1.])
     >>> del METRICS["brightness"]
     """
-    if name in METRICS:
-        raise ValueError(f"a metric named {name!r} is registered already; choose another name.")
-    METRICS[name] = Metric(name, phi, range, transform, fit, view)
-    return METRICS[name]
+    METRICS[name] = metric = Metric(name, phi, range, transform, fit, view)
+    return metric
 
 
 register_metric("cosine", cosine, (0, 1))
@@ -274,7 +272,7 @@ def fit_metrics(metrics: Sequence[str], patches: Tensor) -> dict[str, Tensor]:
 def initial_metric_state(metrics: Sequence[str], values: int) -> dict[str, Tensor]:
     """A state of the right names and shapes for D = ``values``, fitted on a unit sphere of noise.
 
-    A network keeps room for the fitted state with it until `fit_metrics` or its weights fill it.
+    A network keeps room for the fitted state with it, until `fit_metrics` or its weights fill it.
     """
     noise = torch.randn(2 * values, values, generator=torch.Generator().manual_seed(0))
     return fit_metrics(metrics, noise)

@@ -37,8 +37,6 @@ class NetworkConfig:
 
     Examples
     --------
-    >>> NetworkConfig(width=16).conv
-    'full'
     >>> NetworkConfig(conv="sparse")
     Traceback (most recent call last):
     ValueError: conv='sparse' is not known; choose from full, pivot, flat.
@@ -89,32 +87,30 @@ class NetworkConfig:
         check_choice("architecture", self.architecture, ARCHITECTURES)
         check_layers(self.conv, self.norm, self.attention, self.placement)
         check_choice("aspect", self.aspect, get_args(Aspect))
-        if is_patch_source(self.scheme):
+        if self.scheme not in SCHEMES:
             self._check_source()
-        elif self.scheme not in SCHEMES:
-            raise ValueError(
-                f"scheme={self.scheme!r} is not known; choose from {', '.join(SCHEMES)}, or a "
-                "backbone such as efficientnet-lite0/16."
-            )
         whole = ("grid", "query_grid", "blocks", "size", "shifts", "query_shifts", "width")
         for key in (*whole, "stem_kernel", "stem_stride"):
             value = getattr(self, key)
-            for number in value if isinstance(value, tuple) else (value,):
-                if not isinstance(number, int) or isinstance(number, bool):
-                    raise TypeError(f"{key}={value!r} is not made of whole numbers.")
-                if number < 1:
-                    raise ValueError(f"{key}={value!r} is not allowed; give numbers ≥ 1.")
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(type(number) is not int for number in numbers):
+                raise TypeError(f"{key}={value!r} is not made of whole numbers.")
+            if min(numbers, default=1) < 1:
+                raise ValueError(f"{key}={value!r} is not allowed; give numbers ≥ 1.")
         if len(self.grid) != 2 or len(self.query_grid) != 2 or not self.blocks:
-            raise ValueError(
-                f"grid={self.grid}, query_grid={self.query_grid} with blocks={self.blocks} is not "
-                "allowed; give (rows, columns) twice and at least one stage."
-            )
+            found = f"grid={self.grid}, query_grid={self.query_grid} with blocks={self.blocks}"
+            raise ValueError(f"{found}: give (rows, columns) twice and at least one stage.")
         for key in ("scales", "query_scales"):
             scales = getattr(self, key)
             if not scales or not all(scale > 0 for scale in scales):
                 raise ValueError(f"{key}={scales} is not allowed; give one or more, each above 0.")
 
     def _check_source(self) -> None:
+        if not is_patch_source(self.scheme):
+            raise ValueError(
+                f"scheme={self.scheme!r} is not known; choose from {', '.join(SCHEMES)}, or a "
+                "backbone such as efficientnet-lite0/16."
+            )
         reading = [metric.name for metric in find_metrics(self.metrics) if metric.transform]
         if reading:
             raise ValueError(
@@ -130,14 +126,7 @@ class NetworkConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "NetworkConfig":
-        """A config from plain values, as read from JSON.
-
-        Examples
-        --------
-        >>> NetworkConfig.from_dict({"widht": 8})
-        Traceback (most recent call last):
-        ValueError: network setting='widht' is not known; choose from name, architecture, conv, ...
-        """
+        """A config from plain values, as read from JSON; ValueError if a key is unknown."""
         for key in values:
             check_choice("network setting", key, [field.name for field in fields(cls)])
         return cls(**values)
@@ -148,13 +137,8 @@ class NetworkConfig:
 
     @property
     def views(self) -> list[str]:
-        """Names of the tensor's views: every metric at every scale, of the target and the query.
-
-        Examples
-        --------
-        >>> NetworkConfig(metrics=("zncc",), query_scales=(1.0, 1.4)).views[:2]
-        ['zncc × 0.7', 'zncc × 0.7 : 1.4']
-        """
+        """Names of the tensor's views, a metric at a target's and a query's scale: ``zncc × 0.7``,
+        ``zncc × 0.7 : 1.4``, ..."""
         names = [f" × {scale:g}" for scale in self.scales] if self.scales[1:] else [""]
         asked = ["", *(f" : {scale:g}" for scale in self.query_scales[1:])]
         return [metric + name + of for metric in self.metrics for name in names for of in asked]
@@ -198,32 +182,22 @@ CONFIGS = {
     "base": NetworkConfig(),
     # "Base (as printed)": METHOD.md, section 2 and 5.
     "paper-base": NetworkConfig(
-        name="paper-base",
-        conv="flat",
-        metrics=("cosine", "euclidean", "manhattan", "mahalanobis"),
-        query_grid=(14, 14),
-        size=16,
-        scheme="grid",
-        scales=(1.0,),
-        shifts=1,
-        width=64,
-        blocks=(2, 2, 2, 2),
-        stem_kernel=7,
+        "paper-base", conv="flat", metrics=("cosine", "euclidean", "manhattan", "mahalanobis"),
+        query_grid=(14, 14), scheme="grid", scales=(1.0,), shifts=1,
+        width=64, blocks=(2, 2, 2, 2), stem_kernel=7,
     ),
-}
+}  # fmt: skip
+BUILD = ("conv", "width", "blocks", "stem_kernel", "stem_stride", "norm", "attention", "placement")
 VERIFIER = ":verifier"  # ends the name of a network over a patch source, such as a backbone
 
 
 def find_config(config: str | Mapping[str, Any] | NetworkConfig) -> NetworkConfig:
-    """The config of this name or of these values.
+    """The config of this name or of these values; ValueError if there is none.
 
     Examples
     --------
     >>> find_config("timm/resnet101:verifier").scheme
     'timm/resnet101'
-    >>> find_config("bass")
-    Traceback (most recent call last):
-    ValueError: network 'bass' is not known; choose from base, ... or BACKBONE:verifier.
     """
     if isinstance(config, NetworkConfig):
         return config
@@ -243,10 +217,7 @@ def find_config(config: str | Mapping[str, Any] | NetworkConfig) -> NetworkConfi
 class IndicativeNetwork(nn.Module):
     """Judges from the correlation tensor of a pair whether both pictures show the same thing.
 
-    Attributes
-    ----------
-    calibration
-        (2,) float: a and b of probability = sigmoid(a · margin + b), see `fit_calibration`.
+    ``calibration``, (2,) float, holds a and b of probability = sigmoid(a · margin + b).
 
     Examples
     --------
@@ -264,17 +235,8 @@ class IndicativeNetwork(nn.Module):
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.config = config
-        self.backbone = ARCHITECTURES[config.architecture](
-            conv=config.conv,
-            views=len(config.views),
-            width=config.width,
-            blocks=config.blocks,
-            stem_kernel=config.stem_kernel,
-            stem_stride=config.stem_stride,
-            norm=config.norm,
-            attention=config.attention,
-            placement=config.placement,
-        )
+        build, settings = ARCHITECTURES[config.architecture], {k: getattr(config, k) for k in BUILD}
+        self.backbone = build(views=len(config.views), **settings)
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
         self._state_names: dict[str, str] = {}
         values = patch_length(config.size, config.scheme) if config.scheme in SCHEMES else 0
@@ -298,10 +260,9 @@ class IndicativeNetwork(nn.Module):
         }
 
     def forward(self, tensor: Tensor) -> Tensor:
-        """Logits of irrelevant and relevant, (B, 2), float32 also under autocast.
+        """Logits of irrelevant and relevant, (B, 2) float32, of T, (B, V, m, n, m', n') float.
 
-        ``tensor`` is T, (B, V, m, n, m', n') float. Raises ValueError if it is not 6-D or its views
-        are not the config's.
+        Raises ValueError if T is not 6-D or its views are not the config's.
         """
         views = len(self.config.views)
         if tensor.ndim != 6 or tensor.shape[1] != views:
@@ -324,8 +285,7 @@ class IndicativeNetwork(nn.Module):
     def encode(self, picture: np.ndarray, query: bool = False) -> Features:
         """What this network keeps of a picture: its patches as the metrics compare them, float16.
 
-        See `cut_patches` and `indiret.correlation.encode_patches`. 0.8 MB for a target and 52 KB
-        for a query of ``base``.
+        That is 0.8 MB for a target and 52 KB for a query of ``base``.
         """
         config, state = self.config, self.metric_state
         if query or config.scheme not in SCHEMES:
@@ -338,10 +298,7 @@ class IndicativeNetwork(nn.Module):
         return {name: values.half().contiguous() for name, values in features.items()}
 
     def tensor(self, target_patches: Tensor, query_patches: Tensor) -> Tensor:
-        """T of Eq. 2, (B, V, m, n, m', n'), in this network's metrics, with its fitted state.
-
-        Patches are as for `indiret.correlation.correlation_tensor`; D is that of `patch_length`.
-        """
+        """T of `indiret.correlation.correlation_tensor`, in this network's metrics."""
         metrics, state = self.config.metrics, self.metric_state
         return correlation_tensor(target_patches, query_patches, metrics, state)
 
@@ -361,10 +318,7 @@ class IndicativeNetwork(nn.Module):
         return {name: self.get_buffer(buffer) for name, buffer in self._state_names.items()}
 
     def set_metric_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `fit_metrics` fitted for this config's metrics.
-
-        Raises ValueError if names or shapes are not those of this network.
-        """
+        """Take over what `fit_metrics` fitted; ValueError unless for this config's metrics."""
         own = self.metric_state
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in state.items()}:
             raise ValueError(
@@ -378,8 +332,7 @@ class IndicativeNetwork(nn.Module):
 def build_network(config: str | Mapping[str, Any] | NetworkConfig) -> IndicativeNetwork:
     """A network with fresh weights, drawn from torch's global generator.
 
-    ``config`` is a name out of ``CONFIGS``, a `NetworkConfig`, or a dict of its values. Raises
-    ValueError or TypeError if the name, a key or a value is not allowed.
+    ``config`` is a name out of ``CONFIGS``, a `NetworkConfig`, or a dict of its values.
 
     Examples
     --------
@@ -390,13 +343,7 @@ def build_network(config: str | Mapping[str, Any] | NetworkConfig) -> Indicative
 
 
 def parameter_count(module: nn.Module) -> int:
-    """How many numbers are learnt.
-
-    Examples
-    --------
-    >>> parameter_count(nn.Linear(3, 2))
-    8
-    """
+    """How many numbers are learnt."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

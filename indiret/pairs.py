@@ -6,7 +6,7 @@ Chapter: *A 4-D ResNet learns to match*.
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from threading import Lock
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,22 +19,8 @@ from indiret.datasets import RetrievalDataset
 from indiret.network import Features, IndicativeNetwork
 
 VERSIONS = 4  # crops and lights of each photo, encoded once; 16 a batch would cost 0.9 s a step
+ALL = slice(None)
 AHEAD = 2  # steps whose tensors are made, each by a thread, while a network learns from another
-
-
-class SamplingConfig(Protocol):
-    """What the sampler reads of a `indiret.training.TrainingConfig`."""
-
-    @property
-    def seed(self) -> int: ...
-    @property
-    def batch(self) -> int: ...
-    @property
-    def positives(self) -> float: ...
-    @property
-    def distractors(self) -> float: ...
-    @property
-    def augment(self) -> bool: ...
 
 
 View = tuple[str, int, bool]  # name, version, whether it asks
@@ -52,12 +38,11 @@ class BatchSampler:
     A query is a photo of a landmark cropped to its region of interest, where there is one, as
     queries are at test time; a target is a whole photo: another one of the same landmark
     (relevant), a photo of another landmark or of none (irrelevant). Two landmarks or more need two
-    photos each. The network encodes the pictures; its metrics are fitted beforehand.
+    photos each. The network encodes the pictures; its metrics are fitted beforehand. Of ``config``,
+    a `indiret.training.TrainingConfig`, it reads the seed, the batch, the shares and ``augment``.
     """
 
-    def __init__(
-        self, dataset: RetrievalDataset, network: IndicativeNetwork, config: SamplingConfig
-    ):
+    def __init__(self, dataset: RetrievalDataset, network: IndicativeNetwork, config: Any):
         self.network, self.config = network, config
         self.landmarks = [views for views in views_by_landmark(dataset).values() if len(views) > 1]
         if len(self.landmarks) < 2:
@@ -87,7 +72,7 @@ class BatchSampler:
         sampler.distractors = [name for name in self.distractors if name in part.images]
         return sampler
 
-    def batch(self, step: int, share: slice = slice(None)) -> Batch:
+    def batch(self, step: int, share: slice = ALL) -> Batch:
         """The batch of one step, or a share of it, the same whenever it is asked for."""
         random = np.random.default_rng((self.config.seed, step))
         positives = round(self.config.positives * self.config.batch)
@@ -113,23 +98,22 @@ class BatchSampler:
         """A photo in one of its versions, encoded when first asked for and kept."""
         key = name, version, query
         if key not in self.views:
-            self.views[key] = self._encoded(name, version, query)
+            self.views[key] = self.network.encode(self._varied(name, version, query), query)
         return self.views[key]
 
-    def _encoded(self, name: str, version: int, query: bool) -> Features:
+    def _varied(self, name: str, version: int, query: bool) -> np.ndarray:
         """A photo, or its region of interest for a query, a little varied."""
         random = np.random.default_rng((self.config.seed, self.number[name], version, query))
         picture = self.pictures[name]
         height, width = picture.shape[:2]
-        box = np.array([0, 0, width, height], dtype=float)
-        roi = self.boxes[name] if query else None
-        box = box if roi is None else roi
+        box = self.boxes[name] if query else None
+        if box is None:
+            box = np.array([0, 0, width, height], dtype=float)
         if not self.config.augment:
-            return self.network.encode(_crop(picture, box), query)
-        sides = np.tile(box[2:] - box[:2], 2)
-        jitter = random.uniform(-0.1, 0.1, 4) * sides
+            return _crop(picture, box)
+        jitter = random.uniform(-0.1, 0.1, 4) * np.tile(box[2:] - box[:2], 2)
         box = np.clip(box + jitter, 0, np.tile([width, height], 2))
-        return self.network.encode(relit(random, _crop(picture, box)), query)
+        return relit(random, _crop(picture, box))
 
 
 class PairLoader:
@@ -142,11 +126,7 @@ class PairLoader:
     """
 
     def __init__(
-        self,
-        sampler: BatchSampler,
-        first: int = 0,
-        keep: int = AHEAD + 1,
-        share: slice = slice(None),
+        self, sampler: BatchSampler, first: int = 0, keep: int = AHEAD + 1, share: slice = ALL
     ):
         self.sampler, self.first, self.keep, self.share = sampler, first, keep, share
         self._made: dict[int, Future[tuple[Tensor, Tensor]]] = {}

@@ -24,6 +24,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from indiret import load_plugins
+
 Grid = tuple[int, int]
 Aspect = Literal["squash", "keep"]
 PYRAMID = (3, 5)  # widths of its windows, in cells
@@ -40,8 +42,7 @@ def patch_grid(height: int, width: int, grid: Grid = (14, 14), aspect: str = "sq
     """Rows and columns of the patch grid laid over a picture of so many pixels.
 
     ``"squash"`` stretches the picture to the grid (m, n) asked for; ``"keep"`` takes the largest
-    grid inside it with the picture's proportions, so that cells stay square. Raises ValueError if
-    the grid is not two whole numbers ≥ 1 or ``aspect`` is unknown.
+    grid inside it with the picture's proportions, so that cells stay square. Raises ValueError.
 
     Examples
     --------
@@ -66,29 +67,18 @@ def extract_patches(
     aspect: str = "squash",
     scale: float = 1.0,
 ) -> Tensor:
-    """Patches p_ij of a picture, as rows of raw pixel values.
+    """Patches p_ij of a (H, W, 3) uint8 picture, as rows of raw pixel values.
 
     They come as (m, n, D) float32 in 0 … 1 with D = size · size · 3 (twice that for ``pyramid``);
-    values run over patch rows, then patch columns, then colours. Raises TypeError if the picture is
-    not uint8, ValueError if it is not (H, W, 3) or a setting is out of range.
-
-    Parameters
-    ----------
-    image
-        (H, W, 3) uint8 RGB, as `indiret.images.read_image` returns it.
-    grid, aspect
-        (m, n), rows and columns of patches, and how they are fitted; see `patch_grid`.
-    size
-        Side of a patch in pixels; the picture is resized so that a window has as many, and read
-        between pixels where a window does not fall on whole ones.
-    scheme, scale
-        ``"grid"``, ``"dense"``, ``"pyramid"`` or ``"proposals"``; see the module's first lines.
+    values run over patch rows, then patch columns, then colours. ``grid`` and ``aspect`` are those
+    of `patch_grid`, schemes and ``scale`` those of the module's first lines. The picture is resized
+    so that a window is ``size`` pixels wide, and read between pixels where it does not fall on
+    whole ones. Raises TypeError if the picture is not uint8, ValueError if it is not (H, W, 3) or a
+    setting is out of range.
 
     Examples
     --------
     >>> picture = np.zeros((240, 320, 3), dtype=np.uint8)
-    >>> extract_patches(picture).shape
-    torch.Size([14, 14, 192])
     >>> extract_patches(picture, grid=(6, 9), size=8, scheme="pyramid", aspect="keep").shape
     torch.Size([6, 8, 384])
     """
@@ -110,13 +100,7 @@ def extract_patches(
 
 
 def patch_length(size: int = 8, scheme: str = "grid") -> int:
-    """D, the number of values of a patch.
-
-    Examples
-    --------
-    >>> patch_length(8), patch_length(8, "pyramid")
-    (192, 384)
-    """
+    """D, the number of values of a patch."""
     return 3 * size**2 * len(WIDTHS.get(scheme, (1,)))
 
 
@@ -237,13 +221,9 @@ Cells = Callable[[np.ndarray, Grid], Tensor]  # (H, W, 3) uint8 picture and a gr
 
 
 class PatchSource(NamedTuple):
-    """What fills the cells of a grid in the place of pixels, such as a pretrained network's maps.
+    """What fills the cells of a grid in the place of pixels: a pretrained network's maps, say."""
 
-    ``accepts`` says whether a name is one of its own, and ``load`` makes of it the function from a
-    picture and a grid to cells.
-    """
-
-    accepts: Callable[[str], bool]
+    accepts: Callable[[str], bool]  # whether a name is one of its own
     load: Callable[[str], Cells]
 
 
@@ -266,19 +246,15 @@ def register_patch_source(accepts: Callable[[str], bool], load: Callable[[str], 
 
 
 def is_patch_source(name: str) -> bool:
-    """Whether a registered source accepts this name.
-
-    Examples
-    --------
-    >>> is_patch_source("pyramid")
-    False
-    """
+    """Whether a registered source accepts this name."""
+    load_plugins()
     return any(source.accepts(name) for source in PATCH_SOURCES)
 
 
 @cache
 def patch_source(name: str) -> Cells:
     """The registered source of this name, loaded once; ValueError if none accepts the name."""
+    load_plugins()
     for source in PATCH_SOURCES:
         if source.accepts(name):
             return source.load(name)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from indiret import Registry
 from indiret.checkpoints import holds, load_network
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evidence import KINDS, Evidence, explain
@@ -92,15 +93,7 @@ class Retriever(Protocol):
 
 
 def check_kind(retriever: Retriever, kind: str | None) -> str:
-    """The kind of evidence asked for, or the retriever's default; ValueError if there is no such.
-
-    Examples
-    --------
-    >>> from indiret.network import build_network
-    >>> check_kind(NetworkRetriever(build_network("base")), "saliency")
-    Traceback (most recent call last):
-    ValueError: evidence 'saliency' is not known; choose from combined, ...
-    """
+    """The kind of evidence asked for, or the default one; ValueError if there is no such."""
     kinds = retriever.evidence_kinds
     if kind is not None and kind not in kinds:
         raise ValueError(f"evidence {kind!r} is not known; choose from {', '.join(kinds)}.")
@@ -115,8 +108,6 @@ class NetworkRetriever(Retriever):
     >>> from indiret.network import build_network
     >>> retriever = NetworkRetriever(build_network("base"))
     >>> target = retriever.encode(np.zeros((48, 64, 3), dtype=np.uint8))
-    >>> {name: tuple(values.shape) for name, values in target.items()}
-    {'gradients': (2, 4, 14, 14, 256), 'colour': (2, 4, 14, 14, 3)}
     >>> query = retriever.encode_query(np.zeros((32, 32, 3), dtype=np.uint8))
     >>> retriever.score(query, [target, target]).shape
     (2,)
@@ -146,10 +137,7 @@ class NetworkRetriever(Retriever):
         database: Sequence[Features],
         change: Callable[[Tensor], Tensor] | None = None,
     ) -> Scores:
-        """Margins; pictures of equal grids are batched together.
-
-        ``change`` is made to every tensor first: `indiret.feedback.weight_tensor`, for instance.
-        """
+        """Margins; ``change`` is made to every tensor first: `indiret.feedback.weight_tensor`."""
         scores = np.empty(len(database), dtype=np.float64)
         grids: dict[tuple[int, ...], list[int]] = {}
         for index, features in enumerate(database):
@@ -337,14 +325,12 @@ class Family(NamedTuple):
     build: Callable[[str], Retriever]
 
 
-RETRIEVERS: dict[str, tuple[str, Callable[[], Retriever]]] = {}  # descriptions and makers by name
-FAMILIES: dict[str, Family] = {}  # by the form of their names
+RETRIEVERS = Registry[tuple[str, Callable[[], Retriever]]]("a retriever")
+FAMILIES = Registry[Family]("a family of retrievers")
 
 
 def register_retriever(name: str, description: str, build: Callable[[], Retriever]) -> None:
     """Let `build_retriever`, and so every command, take a name; ValueError if it is taken."""
-    if name in RETRIEVERS:
-        raise ValueError(f"a retriever named {name!r} is registered already; choose another name.")
     RETRIEVERS[name] = description, build
 
 
@@ -377,7 +363,7 @@ def build_retriever(name: str, device: str = "cpu") -> Retriever:
     """
     if name in RETRIEVERS:
         return RETRIEVERS[name][1]().to(device)
-    for family in reversed(FAMILIES.values()):  # the special ones come last
+    for family in reversed([*FAMILIES.values()]):  # the special ones come last
         if family.accepts(name):
             return family.build(name).to(device)
     if name.endswith(".safetensors"):  # of no kind that is known, or not there: this says why

@@ -1,8 +1,8 @@
 """Teach a network to tell matching pairs from others, and get up again after any crash.
 
-Every batch is a function of (seed, step) alone, and a checkpoint holds everything else that the
-next step depends on; so a run that was killed and resumed ends with the same weights, bit for bit
-on one machine, as one that was not.
+Every batch is a function of (seed, step) alone, and a checkpoint holds all else that the next step
+depends on; so a run that was killed and resumed ends with the weights of one that was not, bit for
+bit on one machine.
 
 Chapter: *A 4-D ResNet learns to match*.
 """
@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,10 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        positive = ("steps", "batch", "validate_every", "checkpoint_every", "patience")
-        for name in (*positive, "validation_queries", "seed"):
-            least = 0 if name == "seed" else 1
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} is not at least {least}.")
+        for field in fields(self):
+            least, value = int(field.name != "seed"), getattr(self, field.name)
+            if field.type is int and value < least:
+                raise ValueError(f"{field.name}={value} is not at least {least}.")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate={self.learning_rate} is not above 0.")
         for name in ("warm_up", "positives", "distractors"):
@@ -72,19 +71,6 @@ class TrainingConfig:
                 raise ValueError(f"{name}={getattr(self, name)} is not a share between 0 and 1.")
         check_choice("optimiser", self.optimiser, OPTIMISERS)
         check_choice("schedule", self.schedule, ("cosine", "steps"))
-
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> "TrainingConfig":
-        """Build from plain settings, refusing names that are not there.
-
-        Examples
-        --------
-        >>> TrainingConfig.from_dict({"steps": 10}).steps
-        10
-        """
-        for name in settings:
-            check_choice("training setting", name, [field.name for field in fields(cls)])
-        return cls(**settings)
 
 
 PAPER_RECIPE = TrainingConfig(
@@ -119,21 +105,13 @@ def fit(
     The network comes back in eval mode, with the weights of the best validation mAP, calibrated
     there. The log has one row every ``checkpoint_every`` steps: step, seconds, loss (mean since the
     row before), learning_rate and, at each validation, validation_map; the masks' parameters, by
-    layer. Raises ValueError if the data sets share a landmark or a photo, or the checkpoint is of
-    another run.
+    layer. Raises ValueError if the data sets share a landmark or a photo, or ``folder``, where
+    checkpoints go and a run is resumed from, holds one of another run.
 
-    Parameters
-    ----------
-    folder
-        Where checkpoints go. If it holds one of the same recipe, the run resumes from it.
-    loader, validator
-        To share with other networks that encode pictures alike; made here otherwise.
-    by
-        Where both are parts of one data set, made by `indiret.evaluation.training_data`: how it is
-        parted, ``"query"`` or ``"landmark"``. They then share a database, but for what a
-        validation query of such a fold holds back.
-    group
-        The processes that learn together, from `indiret.distributed.init_process_group`.
+    ``loader`` and ``validator`` can be shared by networks that encode pictures alike. ``by`` says,
+    where both are parts of one data set, how `indiret.evaluation.training_data` parted it:
+    ``"query"`` or ``"landmark"``. They then share a database, but for what a validation query of
+    such a fold holds back. ``group`` are the processes that learn together.
     """
     config = config or TrainingConfig()
     check_disjoint(train, validation, by)
@@ -175,22 +153,13 @@ def learn(
 ) -> list[dict[str, float]]:
     """Steps of gradient descent, validations, checkpoints; goes on where it was killed.
 
+    ``loss`` is of the batch of a step, a function of the step and of the weights alone;
+    ``validate`` gives the validation mAP of the model as it is; ``run_fingerprint`` is what makes
+    two runs the same run, ``parameters`` more for each row of the log. Of ``group``, each process
+    learns from its share of a batch, and the first one validates and writes.
+
     The model ends in eval mode with the weights of its best validation; the log is that of `fit`.
     Raises ValueError if the loss is not finite, or the checkpoint is of another run.
-
-    Parameters
-    ----------
-    loss
-        Of the batch of a step, a function of the step and of the weights alone.
-    validate
-        The validation mAP of the model as it is.
-    run_fingerprint
-        What makes two runs the same run; a checkpoint of another one is refused.
-    parameters
-        More for each row of the log.
-    group
-        Processes that learn the same model, each from its share of a batch; the first one
-        validates and writes.
     """
     optimiser = build_optimiser(model, config)
     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -290,10 +259,7 @@ def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
 
 
 class Validator(ABC):
-    """A fixed, evenly spread set of validation queries, ranked against the whole database.
-
-    A training chooses its best step by the mAP of what `scores` gives, and calibrates with that.
-    """
+    """Evenly spread validation queries, which choose a training's best step and calibrate it."""
 
     def __init__(self, dataset: RetrievalDataset, queries: int):
         count = min(queries, len(dataset.queries))
@@ -315,13 +281,14 @@ class Validator(ABC):
 
     def calibration(self, model: Any) -> tuple[float, float]:
         """a and b of the probability; see `indiret.evaluation.fit_calibration`."""
-        scores, labels = [], []
-        for query, row in zip(self.queries, self.scores(model), strict=True):
-            for name, score in zip(self.names, row.tolist(), strict=True):
-                if name != query.image and name not in query.junk:
-                    scores.append(score)
-                    labels.append(name in query.positives)
-        return fit_calibration(np.array(scores), np.array(labels))
+        pairs = [
+            (score, name in query.positives)
+            for query, row in zip(self.queries, self.scores(model), strict=True)
+            for name, score in zip(self.names, row.tolist(), strict=True)
+            if name != query.image and name not in query.junk
+        ]
+        scores, labels = map(np.array, zip(*pairs, strict=True))
+        return fit_calibration(scores, labels)
 
 
 class NetworkValidator(Validator):

@@ -62,8 +62,6 @@ def test_coordinates_mean_the_same_at_every_resolution():
     fine, coarse = coordinates((4, 4, 4, 4)), coordinates((2, 2, 2, 2))
     torch.testing.assert_close(fine[:2, :2, :2, :2].mean((0, 1, 2, 3)), coarse[0, 0, 0, 0])
     assert coordinates((3, 4, 5, 6), "index")[2, 3, 4, 5].tolist() == [2, 3, 4, 5]
-    with pytest.raises(ValueError, match="normalised, index"):
-        coordinates((2, 2, 2, 2), "polar")
 
 
 @settings(max_examples=30, deadline=None)
@@ -89,27 +87,6 @@ def test_printed_har_starts_in_the_middle_of_every_map():
         x = coordinates(shape, "index") - (torch.tensor(shape) - 1) / 2
         expected = naive_theta(x, torch.zeros(4), torch.tensor(1.0), torch.tensor(1.0), "paper")
         torch.testing.assert_close(theta, expected)
-
-
-def test_har_learns_where_to_look():
-    """Entries around one place matter; the mask moves there and narrows."""
-    truth = hypersphere(
-        coordinates((6, 6, 6, 6)),
-        torch.tensor([[0.3, -0.3, 0.2, 0.0]]),
-        torch.zeros(1),
-        torch.tensor([0.4]),
-    )
-    mask = HypersphereMask()
-    optimiser = torch.optim.Adam(mask.parameters(), lr=0.05)
-    for _ in range(200):
-        optimiser.zero_grad()
-        loss = (mask(truth[None]) - truth).square().mean()
-        loss.backward()
-        optimiser.step()
-    readings = mask.parameters_summary()
-    assert readings["c_i"] == pytest.approx(0.3, abs=0.05)
-    assert readings["c_j"] == pytest.approx(-0.3, abs=0.05)
-    assert readings["sigma"] == pytest.approx(0.4, abs=0.1)
 
 
 @pytest.mark.parametrize("name", MASKS)
@@ -194,20 +171,23 @@ def test_extreme_parameters_stay_finite(name, sigma):
     assert all(p.grad.isfinite().all() for p in mask.parameters() if p.grad is not None)
 
 
-def test_bad_settings_get_a_sentence():
-    with pytest.raises(ValueError, match="choose from none, har"):
-        resnet18("full", attention="sphere")
-    with pytest.raises(ValueError, match="after_block, before_sum"):
-        resnet18("full", attention="har", placement="inside")
-    for make in (vgg11, inception):
-        with pytest.raises(ValueError, match="needs residual blocks"):
-            make("full", width=4, attention="har", placement="before_sum")
-        make("pivot", width=4, blocks=(1, 1), attention="har")
-    with pytest.raises(ValueError, match="peak, pdf, paper"):
-        hypersphere(coordinates((2, 2, 2, 2)), torch.zeros(1, 4), *torch.ones(2, 1), "max")
-    with pytest.raises(ValueError, match="four dimensions"):
-        HypersphereMask(center=(0, 0))
-    with pytest.raises(ValueError, match="sigma=0"):
-        HypersphereMask(sigma=0)
-    with pytest.raises(ValueError, match="choose from none"):
-        Attention("sphere", 3)
+PLACES = coordinates((2, 2, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: coordinates((2, 2, 2, 2), "polar"), "normalised, index"),
+        (lambda: resnet18("full", attention="sphere"), "choose from none, har"),
+        (lambda: resnet18("full", attention="har", placement="inside"), "after_block, before_sum"),
+        (lambda: vgg11(attention="har", placement="before_sum"), "needs residual blocks"),
+        (lambda: inception(attention="har", placement="before_sum"), "needs residual blocks"),
+        (lambda: hypersphere(PLACES, torch.zeros(1, 4), *torch.ones(2, 1), "max"), "peak, pdf"),
+        (lambda: HypersphereMask(center=(0, 0)), "four dimensions"),
+        (lambda: HypersphereMask(sigma=0), "sigma=0"),
+        (lambda: Attention("sphere", 3), "choose from none"),
+    ],
+)
+def test_bad_settings_get_a_sentence(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

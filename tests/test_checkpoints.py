@@ -14,7 +14,6 @@ from indiret.checkpoints import (
     load_checkpoint,
     load_network,
     read_metadata,
-    restore,
     save_checkpoint,
     save_network,
     write_atomically,
@@ -132,16 +131,6 @@ def test_names_of_no_weights(tmp_path):
         load_network("resnet-of-mine")
     with pytest.raises(FileNotFoundError, match="indiret train --network timm/some:verifier"):
         load_network("timm/some:verifier")
-
-
-def test_restored_modules_are_whole_and_in_eval_mode():
-    layer, weights = torch.nn.Linear(2, 1), {"weight": rand(1, 2), "bias": torch.zeros(1)}
-    restore(layer.train(), weights, "x")
-    assert torch.equal(layer.weight, weights["weight"]) and not layer.training
-    with pytest.raises(ValueError, match=r"weights in x do not fit.*bias is missing"):
-        restore(layer, {"weight": weights["weight"]}, "x")
-    with pytest.raises(ValueError, match="weights in x are broken: bias"):
-        restore(layer, weights | {"bias": torch.tensor([torch.inf])}, "x")
 
 
 def one_step(seed):

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from indiret.architectures import LAYOUTS, to_flat
 from indiret.checkpoints import load_network
-from indiret.conv4d import resize4d
 from indiret.datasets import load_dataset
 from indiret.evidence import (
     AT_ONCE,
@@ -74,12 +73,6 @@ def test_gradcam_of_one_layer_equals_equation_3_in_a_loop():
         torch.testing.assert_close(explain(network, tensor, method, name)[0].pairs, expected)
 
 
-def test_cams_are_resized_to_the_grid():
-    cam = noise(2, 4, 1, 3)[:, 0]
-    expected = resize4d(cam[:, None], (6, 5, 7, 4))[:, 0]
-    assert torch.equal(cam_to_grid(cam, (6, 5, 7, 4)), expected)
-
-
 def test_a_flat_cam_goes_back_to_where_its_pixels_came_from():
     pairs = noise(2, 3, 4, 5)[:, :1]
     assert torch.equal(cam_to_grid(to_flat(pairs)[:, 0], (2, 3, 4, 5)), pairs[:, 0])
@@ -99,14 +92,7 @@ def test_layers_are_averaged_and_normalised():
     torch.testing.assert_close(pairs("all"), each.mean(0))
     torch.testing.assert_close(pairs("blocks"), each[1:].mean(0))
     torch.testing.assert_close(pairs(names[0], normalise=True).max(), torch.tensor(1.0))
-
-
-def test_argmax_explains_the_winning_class():
-    network, tensor = network_of(), noise(6, 6, 6, 6, batch=1)
-    margin = explain(network, tensor, "hirescam")[0]
-    winner = explain(network, tensor, "hirescam", target="argmax")[0]
-    assert winner.score == margin.score
-    assert not torch.allclose(winner.pairs, margin.pairs)
+    assert not torch.allclose(pairs("all", target="argmax"), pairs("all"))
 
 
 @pytest.mark.parametrize("conv", LAYOUTS)
@@ -119,12 +105,9 @@ def test_the_network_is_left_as_it_was(conv, training, broken):
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     tensor = noise(6, 6, 6, 6)
     if broken:
-
-        def fail(module, inputs, output):
-            raise RuntimeError("broken on purpose")
-
-        handle = network.layers[list(network.layers)[-1]].register_forward_hook(fail)
-        with pytest.raises(RuntimeError, match="on purpose"):
+        last = network.layers[list(network.layers)[-1]]
+        handle = last.register_forward_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
             explain(network, tensor)
         handle.remove()
     else:
@@ -176,14 +159,6 @@ def test_deleting_evidence_lowers_the_score_most():
     )
     assert strongest > 1.3 * scattered
     assert 0 < 2 * weakest < strongest
-
-
-def test_combined_is_input_gradient_where_patches_are_alike():
-    network, tensor = network_of(), noise(5, 4, 5, 4)
-    alike = tensor.mean(1).relu()
-    gradient = torch.stack([e.pairs for e in explain(network, tensor, "input_gradient")])
-    combined = torch.stack([e.pairs for e in explain(network, tensor, "combined")])
-    torch.testing.assert_close(combined, smooth(gradient * alike, SPREAD))
 
 
 @settings(max_examples=25, deadline=None)
@@ -241,13 +216,11 @@ def test_bad_input_gets_a_sentence(settings, words):
         deletion(network_of(), noise(6, 6, 6, 6), torch.rand(2, 5, 6))
 
 
-@pytest.mark.parametrize("method", ["gradcam", "hirescam", "input_gradient"])
-def test_signed_evidence_keeps_what_spoke_against(method):
-    network, tensor = network_of(), noise(6, 6, 6, 6)
-    layers = "all" if method == "input_gradient" else "stem"
-    (kept, _), (signed, _) = (
-        explain(network, tensor, method, layers, signed=value) for value in (False, True)
-    )
-    assert (signed.pairs < 0).any()
-    if method == "input_gradient":
-        torch.testing.assert_close(signed.pairs.relu(), kept.pairs)
+def test_signed_evidence_keeps_what_spoke_against_and_combined_what_is_alike():
+    network, tensor = network_of(), noise(6, 6, 6, 6, batch=1)
+    assert (explain(network, tensor, "hirescam", "stem", signed=True)[0].pairs < 0).any()
+    signed = explain(network, tensor, "input_gradient", signed=True)[0].pairs
+    kept = explain(network, tensor, "input_gradient")[0].pairs
+    assert (signed < 0).any() and torch.equal(signed.relu(), kept)
+    combined = explain(network, tensor, "combined")[0].pairs
+    torch.testing.assert_close(combined, smooth(kept * tensor.mean(1).relu(), SPREAD)[0])

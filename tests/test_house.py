@@ -85,9 +85,14 @@ def test_only_pages_and_pictures_draw(path):
 
 def test_the_library_loads_little():
     heavy = ("matplotlib", "pandas", "dask", "distributed", "cv2", "anywidget", "sklearn", "scipy")
-    code = f"import sys, indiret; print(*[name for name in {heavy} if name in sys.modules])"
+    code = f"""
+import sys, indiret
+print(*[name for name in sys.modules if name == "torch" or name.startswith("indiret.")])
+indiret.build_retriever("base")
+print(*[name for name in {heavy} + ("indiret.baselines", "indiret.planes") if name in sys.modules])
+"""
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert shown.stdout.strip() == "", shown.stderr
+    assert shown.stdout == "\n\n", shown.stdout + shown.stderr
 
 
 @pytest.mark.parametrize("path", ROOMS, ids=lambda path: str(path.relative_to(PACKAGE)))

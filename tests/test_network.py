@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from indiret.architectures import resnet18
 from indiret.baselines import maps
 from indiret.baselines.backbones import PretrainedBackbone
 from indiret.correlation import correlation_tensor
@@ -23,12 +22,13 @@ from indiret.network import (
     find_config,
     parameter_count,
 )
-from indiret.patches import SCHEMES, extract_patches, patch_grid, patch_source
+from indiret.patches import extract_patches, patch_grid, patch_source
 
 FOUR = ("cosine", "zncc", "mutual", "colour")
 SMALL = NetworkConfig(
     name="small", metrics=FOUR, scheme="grid", scales=(1.0,), width=4, size=2, blocks=(1, 1)
 )
+DEEP = {"scheme": "efficientnet-lite0/16", "metrics": ("cosine", "mutual"), "shifts": 1}
 
 
 def rand(*shape, seed=0):
@@ -61,14 +61,6 @@ def test_margin_and_probability(network):
     torch.testing.assert_close(network.probability(margin), torch.sigmoid(2 * margin - 1))
 
 
-def test_logits_are_float32_under_autocast(network):
-    tensor = rand(2, 4, 6, 6, 6, 6)
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = network(tensor)
-    assert logits.dtype == torch.float32
-    torch.testing.assert_close(logits, network(tensor), atol=0.1, rtol=0.1)
-
-
 def test_wrong_views_are_refused(network):
     for shape in ((1, 3, 4, 4, 4, 4), (4, 4, 4, 4, 4)):
         with pytest.raises(ValueError, match="cosine, zncc, mutual, colour"):
@@ -89,15 +81,6 @@ def test_tensor_uses_the_fitted_state(network):
         network.set_metric_state({})
     with pytest.raises(ValueError, match="fit_metrics"):
         network.set_metric_state({"mahalanobis.whitening": torch.eye(3)})
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_fitted_state_fits_the_patches_of_every_scheme(scheme):
-    network = build_network(SMALL.replace(size=8, scheme=scheme, metrics=("mahalanobis",)))
-    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    patches = extract_patches(picture, (3, 4), 8, scheme)
-    network.set_metric_state(fit_metrics(network.config.metrics, patches.flatten(0, 1)))
-    assert network.tensor(patches[None], patches[None]).shape == (1, 1, 3, 4, 3, 4)
 
 
 @pytest.mark.parametrize("aspect", ["squash", "keep"])
@@ -151,6 +134,11 @@ def test_a_query_is_cut_as_a_target_where_it_has_scales_or_places():
         ({"query_scales": (0.0,)}, ValueError, "query_scales=.0.0,. is not allowed"),
         ({"query_shifts": 0}, ValueError, "query_shifts=0"),
         ({"architecture": "inception", "blocks": (1, 6)}, ValueError, "2, 5, 2"),
+        (DEEP | {"metrics": ("zncc", "colour")}, ValueError, "colour read pixels.*choose from cos"),
+        (DEEP | {"scales": (0.7, 1.0)}, ValueError, "scales=.1.0,., shifts=1"),
+        (DEEP | {"query_shifts": 2}, ValueError, "the same of the query"),
+        (DEEP | {"aspect": "keep"}, ValueError, "aspect='squash'"),
+        (DEEP | {"scheme": "resnet"}, ValueError, "from grid.*or a backbone such as efficientnet"),
     ],
 )
 def test_bad_configs(changes, error, words):
@@ -165,8 +153,6 @@ def test_configs_survive_json():
     assert CONFIGS["paper-base"].metrics == ("cosine", "euclidean", "manhattan", "mahalanobis")
     with pytest.raises(ValueError, match="choose from base, paper-base"):
         build_network("resnet")
-    with pytest.raises(ValueError, match="choose from full"):
-        resnet18("4d")
 
 
 @pytest.fixture
@@ -202,28 +188,3 @@ def test_a_backbone_takes_the_place_of_pixels(toy):
     cosine = (cosine - cosine.mean()) / cosine.std(correction=0)
     torch.testing.assert_close(tensor[1, 0], cosine, atol=2e-2, rtol=0)
     assert explain(network, tensor, "combined")[0].pairs.shape == (9, 10, 8, 8)
-
-
-def test_a_plain_picture_gives_finite_margins(toy):
-    config = find_config("efficientnet-lite0/16:verifier").replace(grid=(9, 9), query_grid=(8, 8))
-    network = build_network(config).eval()
-    black = np.zeros((60, 80, 3), np.uint8)
-    tensor = network.correlate(network.encode(black, query=True), [network.encode(black)])
-    assert network.margin(tensor).isfinite().all()
-    with pytest.raises(ValueError, match="not 3 x 3; choose another grid or backbone"):
-        cut_patches(config.replace(query_grid=(3, 3)), black, query=True)
-
-
-@pytest.mark.parametrize(
-    "changes, words",
-    [
-        ({"metrics": ("cosine", "colour")}, "colour read pixels.*choose from cosine"),
-        ({"scales": (0.7, 1.0)}, "scales=.1.0,., shifts=1"),
-        ({"query_shifts": 2}, "the same of the query"),
-        ({"aspect": "keep"}, "aspect='squash'"),
-        ({"scheme": "resnet"}, "choose from grid.*or a backbone such as efficientnet-lite0/16"),
-    ],
-)
-def test_what_features_cannot_do_is_refused(changes, words):
-    with pytest.raises(ValueError, match=words):
-        find_config("efficientnet-lite0/16:verifier").replace(**changes)

@@ -39,23 +39,16 @@ def test_it_ranks_unseen_landmarks(town, indexed):
     assert learnt >= 1.5 * trivial
 
 
-def test_its_evidence_finds_the_landmark(town, indexed):
-    method, features = indexed
+def test_its_evidence_finds_the_landmark_and_is_of_the_pair_and_of_the_score(town, indexed):
+    """Deleting it costs nearly as much as deleting the landmark; another query points elsewhere."""
     first = {query.landmark: query for query in reversed(town.queries)}
-    figures = measure_evidence(method, replace(town, queries=tuple(first.values())), features)
+    asking = replace(town, queries=tuple(first.values()))
+    figures = measure_evidence(indexed[0], asking, indexed[1])
     best, gaussian = figures[DEFAULT_KIND], figures["centre Gaussian"]
     print(f"pixel AUC {best['pixel_auc']:.3f}, Otsu IoU {best['otsu_iou']:.3f}")
     assert best["pixel_auc"] >= 0.90
     assert best["otsu_iou"] >= 1.4 * gaussian["otsu_iou"]
     assert best["patch_match"] >= 10 * best["chance"]
-
-
-def test_its_evidence_is_of_the_pair_and_of_the_score(town, indexed):
-    """Deleting it costs nearly as much as deleting the landmark; another query points elsewhere."""
-    method, features = indexed
-    few = replace(town, queries=town.queries[::10])
-    figures = measure_evidence(method, few, features)
-    best = figures[DEFAULT_KIND]
     assert best["deletion"] >= 0.9 * figures["ceiling: RoI"]["deletion"]
     assert best["deletion"] >= 1.5 * figures["random"]["deletion"]
     assert figures[f"{DEFAULT_KIND}, lowest fifth"]["deletion"] < figures["random"]["deletion"]
@@ -64,10 +57,8 @@ def test_its_evidence_is_of_the_pair_and_of_the_score(town, indexed):
 
 
 def test_weights_are_small_and_have_their_log():
-    assert (WEIGHTS / "base.safetensors").stat().st_size <= 2_000_000
-    assert (WEIGHTS / "base.log.json").is_file()
-    for path in WEIGHTS.glob("efficientnet*.safetensors"):
-        assert path.stat().st_size < 1_000_000 and path.with_suffix(".log.json").is_file()
+    for path in WEIGHTS.glob("*.safetensors"):
+        assert path.stat().st_size <= 2_000_000 and path.with_suffix(".log.json").is_file()
 
 
 def test_the_deep_verifier_puts_a_descriptors_list_in_better_order():
