@@ -130,7 +130,5 @@ def do_run(
 
         options = {"kernel_name": "python3", "cwd": str(folder), "progress_bar": False}
         unfinished = folder / f"unfinished-{notebook.name}"
-        # Papermill would put parameters in place of braces.
-        paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, unfinished)]
-        papermill.execute_notebook(*paths, config.plain | {"out": "."}, **options)
+        papermill.execute_notebook(notebook, unfinished, config.plain | {"out": "."}, **options)
         unfinished.replace(folder / notebook.name)
