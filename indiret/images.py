@@ -1,38 +1,56 @@
 """Safe reading of photographs: any common file to an array of 8-bit RGB, or one clear sentence.
 
 Every later module assumes what is promised here: a picture is an ``(H, W, 3)`` array of
-``uint8`` RGB values, upright, no side shorter than `MIN_SIDE` pixels.
+``uint8`` sRGB values, upright, no side shorter than `MIN_SIDE` pixels.
 
 Chapter: *Your own photos*.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import warnings
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
+T = TypeVar("T")
 Picture = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
-MAX_PIXELS = 60_000_000  # 180 MB once decoded; most cameras and phones stay below
+MAX_PIXELS = 64_000_000  # more than a camera of 61 megapixels has; 256 MB once decoded
+# Times as many in formats whose decoders take less or more: larger JPEGs are read at half size.
+TIMES = {"JPEG": 4, "progressive": 2, "JPEG2000": 0.4}
+MAX_BYTES = 500_000_000  # of a file: so many pixels take no more in any format
+MAX_READINGS = 1_000_000  # of pieces of a file: Pillow takes headers, comments and junk by bytes
+MAX_TEXT = 64_000_000  # bytes of a PNM file whose numbers are text
 MIN_SIDE = 16  # fewer pixels cannot hold a grid of patches
 MAX_ASPECT = 20  # longer side over shorter: beyond, squashing to a grid leaves nothing to see
-ORIENTATION = 0x0112  # EXIF tag
 MIN_BOX_SIDE = 4
 BOX_SLACK = 1.0  # pixels by which a rounded box may overlap the edge
 
 # Formats a photograph comes in; others (PDF, EPS, ...) would start interpreters.
-FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "PPM", "AVIF", "JPEG2000")
 UNREADABLE_MODES = ("F", "LAB")  # floating point has no fixed range; LAB needs a colour profile
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".gif", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm"}
-)
+_NAMES = "jpg jpeg jpe jfif png gif tif tiff webp bmp ppm pgm pbm pnm avif jp2 j2k heic heif"
+EXTENSIONS = frozenset(f".{name}" for name in _NAMES.split())
+THUMBNAILS = ("@eaDir", ".thumbnails")  # folders that network storage and desktops fill
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+ORIENTATION, WIDTH, HEIGHT, PHOTOMETRIC, EXTRA_BANDS, SIGNS = 274, 256, 257, 262, 338, 339  # tags
+TURNS = dict(zip(range(2, 9), map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), strict=True))
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # how their files begin
+# What is worth keeping of what stands beside the pixels of a JPEG or PNG, the dearest first.
+EXTRAS = (b"\xff\xe0", b"\xff\xee", b"tRNS", b"\xff\xe1", b"eXIf", b"\xff\xe2", b"iCCP")
 
 
 class ImageError(ValueError):
@@ -42,46 +60,26 @@ class ImageError(ValueError):
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a photograph of any common mode as upright 8-bit RGB, (H, W, 3) uint8.
 
-    The EXIF orientation is applied, 16-bit grey is scaled to 8, CMYK, palette, grey and 1-bit
-    pictures are converted, transparent pixels are laid on white, and of an animation the first
-    frame is taken. Size and shape are checked before anything is decoded.
+    The orientation of EXIF or XMP is applied, colour profiles are converted to sRGB, integers of
+    any depth are scaled by the bits they use, transparent pixels are laid on white, and of an
+    animation the first frame is taken. A JPEG of more than `max_pixels`, up to four times as many,
+    is read at half its size. Odd EXIF, texts and profiles are never a fault.
 
     Raises FileNotFoundError if there is no such file, and `ImageError` if it is not an image, is
-    truncated, has more than `max_pixels` pixels, a side under 16 pixels, or one side more than 20
-    times the other.
+    truncated, has too many pixels, a side under 16 of them, or one 20 times as long as the other.
 
     Examples
     --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder) / "grey.png"
-    ...     Image.new("L", (32, 24), 200).save(path)
-    ...     picture = read_image(path)
-    >>> picture.shape, picture.dtype, picture[0, 0].tolist()
-    ((24, 32, 3), dtype('uint8'), [200, 200, 200])
+    >>> read_image(Path(__file__).parent / "data/toytown/test/images/chapel_tower_118388.jpg").shape
+    (300, 320, 3)
     """
-    path = Path(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's own remarks: our checks say it in one sentence
-        with _open(path, max_pixels) as image:
-            try:
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-            except Exception as error:  # a decoder may raise anything on a broken file
-                raise ImageError(f"{path} is truncated or damaged ({error}).") from error
-            if upright.mode in UNREADABLE_MODES:
-                raise ImageError(
-                    f"{path} has the colour mode {upright.mode}; save it as RGB or grey, "
-                    "8 or 16 bits a channel."
-                )
-            return np.array(_to_rgb(upright), dtype=np.uint8)
+    return _through(Path(path), max_pixels, _pixels)
 
 
 def check_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
     """Check a photograph by its header alone, in a tenth of a millisecond.
 
-    Raises FileNotFoundError or ImageError as `read_image`; a file cut short after its header
-    passes.
+    Raises as `read_image`; a file cut short after its header passes.
 
     Examples
     --------
@@ -90,84 +88,102 @@ def check_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
         ...
     indiret.images.ImageError: ... is not an image that can be read; ...
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _open(Path(path), max_pixels).close()
+    _through(Path(path), max_pixels, lambda image: None)
 
 
 def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Height and width of a photograph in pixels, the EXIF orientation applied.
+    """Height and width in pixels of what `read_image` returns; raises as it.
 
-    Only the header is read, but for PNG, whose orientation may stand at its end. Raises as
-    `read_image`.
+    Only the header is read, but for PNG, whose orientation may stand at its end.
 
     Examples
     --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder) / "photo.jpg"
-    ...     Image.new("RGB", (320, 240)).save(path)
-    ...     image_size(path)
-    (240, 320)
+    >>> image_size(Path(__file__).parent / "data/toytown/test/images/chapel_tower_118388.jpg")
+    (300, 320)
     """
-    path = Path(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with _open(path, max_pixels) as image:
-            try:
-                sideways = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-            except Exception as error:
-                raise ImageError(f"{path} is truncated or damaged ({error}).") from error
-            if sideways and image.format != "TIFF":  # Pillow gives TIFF's size upright
-                return image.size
-            return image.height, image.width
+    return _through(Path(path), max_pixels, _size)
 
 
 def find_images(folder: str | Path) -> list[Path]:
-    """The image files of a folder and its subfolders, by extension, in the order of their paths.
+    """The image files of a folder and its subfolders, as `list_folder` finds them.
 
-    Hidden files and folders (a name that begins with a dot) are left out, links to folders are not
-    followed. Raises FileNotFoundError if the folder is missing, is a file, or holds no image.
+    Raises FileNotFoundError if the folder is missing, is a file, or holds no image.
+
+    Examples
+    --------
+    >>> [path.name for path in find_images(Path(__file__).parent / "data/toytown/test")][:1]
+    ['chapel_tower_118388.jpg']
+    """
+    found, passed = list_folder(folder)
+    if not found:
+        other = ", ".join(f"{len(paths)} {kind}" for kind, paths in passed.items())
+        raise FileNotFoundError(
+            f"The folder {printable(folder)} holds no image{other and f' (but {other})'}; files "
+            f"ending in {', '.join(sorted(EXTENSIONS))} are looked for, in subfolders too."
+        )
+    return found
+
+
+def list_folder(folder: str | Path) -> tuple[list[Path], dict[str, list[Path]]]:
+    """The image files of a folder and its subfolders, in the order of their paths, and the rest.
+
+    The rest is by kind: other files by extension, hidden names, thumbnails, what is no regular
+    file, folders that cannot be opened, links to folders that are listed already or hold the link.
+    Raises FileNotFoundError if the folder is missing or a file.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for name in ("b.jpg", "a.PNG", ".hidden.jpg", "notes.txt"):
+    ...     for name in ("a.jpg", "b.DNG", "c.dng", "._a.jpg"):
     ...         Path(folder, name).touch()
-    ...     [path.name for path in find_images(folder)]
-    ['a.PNG', 'b.jpg']
+    ...     images, rest = list_folder(folder)
+    >>> [path.name for path in images], {kind: len(paths) for kind, paths in rest.items()}
+    (['a.jpg'], {'hidden': 1, '.dng': 2})
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        problem = "is a file" if folder.exists() else "does not exist"
-        raise FileNotFoundError(f"The folder {folder} {problem}; give a folder of photos.")
-    found = []
-    for where, subfolders, files in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [
-            Path(where, name)
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
-        ]
-    if not found:
-        raise FileNotFoundError(
-            f"The folder {folder} holds no image; files ending in "
-            f"{', '.join(sorted(EXTENSIONS))} are looked for, in subfolders too."
-        )
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    if not os.path.isdir(folder):
+        problem = "is a file" if os.path.exists(folder) else "does not exist"
+        raise FileNotFoundError(f"The folder {printable(folder)} {problem}; give one of photos.")
+    found: list[Path] = []
+    rest: dict[str, list[Path]] = defaultdict(list)
+    seen, folders, links = set(), [folder], list[Path]()  # links come last: real names are better
+    while folders or links:
+        where = folders.pop() if folders else links.pop(0)
+        try:
+            with os.scandir(where) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            rest["folders that cannot be opened"].append(where)
+            continue
+        if (real := os.path.realpath(where)) in seen:
+            rest["folders linked again"].append(where)
+            continue
+        seen.add(real)
+        for entry in inside:
+            path, link = where / entry.name, entry.is_symlink()
+            if entry.name in THUMBNAILS or entry.name.startswith("."):
+                kind = rest["thumbnails" if entry.name in THUMBNAILS else "hidden"]
+            elif os.path.isdir(path) if link else entry.is_dir():
+                loop = link and Path(real).is_relative_to(os.path.realpath(path))
+                kind = rest["folders linked again"] if loop else links if link else folders
+            elif path.suffix.lower() not in EXTENSIONS:
+                kind = rest[path.suffix.lower() or "without extension"]
+            else:
+                regular = os.path.isfile(path) if link else entry.is_file()
+                kind = found if regular else rest["not regular files"]
+            kind.append(path)
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix()), dict(rest)
 
 
 def pixel_box(box: Sequence[float], shape: Sequence[int]) -> tuple[int, int, int, int]:
     """Check a box against its picture and round it to whole pixels.
 
-    A box is its left, top, right and bottom edge ``(x1, y1, x2, y2)`` in pixels, the origin at the
-    top left corner. It may overlap the picture's edge by one pixel of rounding and is then clipped.
-    ``picture[y1:y2, x1:x2]`` is what the returned box holds; of ``shape``, height and width come
-    first.
+    A box is ``(x1, y1, x2, y2)`` in pixels from the top left corner; the one returned holds
+    ``picture[y1:y2, x1:x2]``. It may overlap the edge by one pixel of rounding and is then clipped.
 
-    Raises ValueError if the box is not four finite numbers, is upside down, reaches outside the
-    picture, or is less than 4 pixels wide or high.
+    Raises ValueError if it is not four finite numbers, is upside down, reaches outside the picture,
+    or is less than 4 pixels wide or high.
 
     Examples
     --------
@@ -175,28 +191,22 @@ def pixel_box(box: Sequence[float], shape: Sequence[int]) -> tuple[int, int, int
     (10, 0, 31, 48)
     """
     height, width = shape[:2]
+    shown = f"The box ({', '.join(f'{value:g}' for value in box)})"
     if len(box) != 4 or not np.isfinite(np.asarray(box, dtype=float)).all():
-        raise ValueError(
-            f"The box {_show(box)} must be four finite numbers: x1 y1 x2 y2, in pixels."
-        )
+        raise ValueError(f"{shown} must be four finite numbers: x1 y1 x2 y2, in pixels.")
     x1, y1, x2, y2 = (float(value) for value in box)
     if x2 <= x1 or y2 <= y1:
-        raise ValueError(
-            f"The box {_show(box)} is upside down or empty; give x1 y1 x2 y2 with x1 < x2 and "
-            "y1 < y2, in pixels from the top left corner."
-        )
+        raise ValueError(f"{shown} is upside down or empty; give x1 < x2 and y1 < y2.")
     if min(x1, y1) < -BOX_SLACK or x2 > width + BOX_SLACK or y2 > height + BOX_SLACK:
         raise ValueError(
-            f"The box {_show(box)} reaches outside the picture, which is {width} pixels wide and "
-            f"{height} high; give x from 0 to {width} and y from 0 to {height}."
+            f"{shown} reaches outside the picture, which is {width} pixels wide and {height} high; "
+            f"give x from 0 to {width} and y from 0 to {height}."
         )
     left, right = (min(max(round(x), 0), width) for x in (x1, x2))
     top, bottom = (min(max(round(y), 0), height) for y in (y1, y2))
     if right - left < MIN_BOX_SIDE or bottom - top < MIN_BOX_SIDE:
-        raise ValueError(
-            f"The box {_show(box)} holds {right - left} x {bottom - top} pixels; "
-            f"give one of at least {MIN_BOX_SIDE} x {MIN_BOX_SIDE}."
-        )
+        least = f"give one of at least {MIN_BOX_SIDE} x {MIN_BOX_SIDE}"
+        raise ValueError(f"{shown} holds {right - left} x {bottom - top} pixels; {least}.")
     return left, top, right, bottom
 
 
@@ -212,53 +222,229 @@ def crop(image: Picture, box: Sequence[float]) -> Picture:
     return image[y1:y2, x1:x2].copy()
 
 
-def _open(path: Path, max_pixels: int) -> Image.Image:
-    """Open a file's header and check its size, or say in one sentence what is wrong."""
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}; give the path of a photo.")
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder; give the path of a photo.")
-    if not path.is_file():
-        raise ImageError(f"{path} is a pipe or a device; give the path of a photo.")
+def printable(path: str | Path) -> str:
+    """A path on one line: controls, marks of direction and bytes that are no UTF-8 are escaped."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(path))
+
+
+class _File(io.BufferedReader):
+    """A file that is given up after so many readings: junk has no other end."""
+
+    readings = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.readings += 1
+        if self.readings > MAX_READINGS:
+            raise ImageError("has a header that does not end.")
+        return super().read(size)
+
+
+def _through(path: Path, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
+    """What ``use`` makes of the opened file, or one sentence that says what is wrong."""
+    name = printable(path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"There is no file {name}; give the path of a photo.")
     try:
-        image = Image.open(path, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise ImageError(_too_large(f"{path} has far too many pixels", max_pixels)) from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{path} is not an image that can be read; {', '.join(FORMATS)} files can."
-        ) from error
-    except Exception as error:  # a parser may raise anything on a broken header
-        raise ImageError(f"{path} cannot be opened as an image ({error}).") from error
+        if not os.path.isfile(path):
+            kind = "folder" if os.path.isdir(path) else "pipe or a device"
+            raise ImageError(f"is a {kind}; give the path of a photo.")
+        if (size := os.path.getsize(path)) > MAX_BYTES:
+            raise ImageError(_too_large(f"has {size / 1e6:.0f} million bytes", MAX_BYTES))
+        with warnings.catch_warnings(), _File(io.FileIO(path)) as file:
+            warnings.simplefilter("ignore")  # Pillow's own remarks: our checks say it
+            return _without_extras(file, lambda source: use(_open(source, max_pixels)))
+    except Exception as error:  # a decoder may raise anything on a broken file
+        if isinstance(error, ImageError):
+            problem = str(error)
+        elif isinstance(error, UnidentifiedImageError):
+            problem = f"is not an image that can be read; {', '.join(FORMATS)} files can."
+        elif isinstance(error, Image.DecompressionBombError):
+            problem = _too_large("has far too many pixels", max_pixels)
+        else:
+            locked = isinstance(error, PermissionError)
+            problem = f"{'cannot be opened' if locked else 'is truncated or damaged'} ({error})."
+        raise ImageError(f"{name} {problem}") from error
+
+
+def _without_extras(file: IO[bytes], read: Callable[[IO[bytes]], T]) -> T:
+    """Read a file; if Pillow stumbles (over texts of 1 MB, say), with ever less of the extras."""
+    try:
+        return read(file)
+    except Exception as error:
+        if type(error) not in (ImageError, OSError):  # neither refused by us nor cut short
+            file.seek(0)
+            data = file.read()
+            for kept in range(len(EXTRAS), 2, -2) if data.startswith((JPEG, PNG)) else ():
+                before, data = data, _drop(data, EXTRAS[:kept])
+                if data != before:
+                    with suppress(Exception):
+                        return read(io.BytesIO(data))
+        raise
+
+
+def _drop(data: bytes, kept: Sequence[bytes]) -> bytes:
+    """A JPEG or PNG file without what stands beside the pixels, but for some kinds."""
+    png = data.startswith(PNG)
+    at, view = 8 if png else 2, memoryview(data)
+    parts = [view[:at]]
+    while at < len(data):
+        if png:
+            size, kind = 12 + int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+            extra, last = kind[:1].islower(), not kind.isalpha()
+        else:
+            size, kind = 2 + int.from_bytes(data[at + 2 : at + 4]), data[at : at + 2]
+            extra = b"\xff\xe0" <= kind <= b"\xff\xef" or kind == b"\xff\xfe"
+            last = kind == b"\xff\xda" or kind[0] != 0xFF  # pixels, or junk
+        end = len(data) if last else at + size
+        if not extra or kind in kept:
+            parts.append(view[at:end])
+        at = end
+    return b"".join(parts)
+
+
+def _open(file: IO[bytes], max_pixels: int) -> ImageFile.ImageFile:
+    """Open a file's header and check its size."""
+    head = file.read(64)
+    file.seek(0)
+    image: ImageFile.ImageFile
+    if head.startswith(JPEG):
+        image = JpegImageFile(file)  # `Image.open` refuses large ones
+    elif head[4:8] == b"ftyp" and head[8:12] in HEIC and b"avif" not in head:
+        try:
+            from pillow_heif import HeifImageFile
+        except ImportError as error:
+            raise ImageError("is HEIC, which takes an extra: pip install indiret[heic].") from error
+        image = HeifImageFile(file)
+    else:
+        image = Image.open(file, formats=FORMATS)
     width, height = image.size
-    problem, size = None, f"{path} is {width} x {height} pixels"
+    size = f"is {width} x {height} pixels"
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{size}; each side must have at least {MIN_SIDE}.")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(f"{size}; one side may be at most {MAX_ASPECT} times the other.")
+    kind = "progressive" if "progressive" in image.info else str(image.format)
+    if width * height > (most := int(max_pixels * TIMES.get(kind, 1))):
+        raise ImageError(_too_large(size, most))
     if width * height > max_pixels:
-        problem = _too_large(size, max_pixels)
-    elif min(width, height) < MIN_SIDE:
-        problem = f"{size}; each side must have at least {MIN_SIDE}."
-    elif max(width, height) > MAX_ASPECT * min(width, height):
-        problem = f"{size}; one side may be at most {MAX_ASPECT} times the other."
-    if problem:
-        image.close()
-        raise ImageError(problem)
+        image.draft("", (width // 2, height // 2))
+    if image.format == "PPM" and image.tile[0][0] in ("ppm", "ppm_plain"):
+        codec, *_, depth = image.tile[0]
+        numbers = codec == "ppm_plain", depth[-1] if isinstance(depth, tuple) else 1
+        image.tile = [image.tile[0]._replace(codec_name="pnm_numbers", args=numbers)]
     return image
 
 
-def _too_large(size: str, max_pixels: int) -> str:
-    return f"{size}; at most {max_pixels / 1e6:g} million are read, so make it smaller."
+def _too_large(size: str, limit: int) -> str:
+    return f"{size}; at most {limit / 1e6:g} million are read, so make it smaller."
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB: 16 bits scaled by 1/257, transparency laid on white."""
+class _PnmNumbers(ImageFile.PyDecoder):
+    """The numbers of a PNM file by numpy: Pillow takes them one by one, minutes for a photo."""
+
+    _pulls_fd = True
+
+    def decode(self, buffer: Any) -> tuple[int, int]:
+        (text, most), file = self.args, self.fd
+        assert file is not None
+        count = self.state.xsize * self.state.ysize * Image.getmodebands(self.mode)
+        if not text:
+            kind = np.dtype("u1" if most < 256 else ">u2")
+            values = np.frombuffer(file.read(count * kind.itemsize), kind)
+        elif len(data := file.read(MAX_TEXT + 1)) > MAX_TEXT:
+            raise ImageError(_too_large("writes its numbers as text, in many bytes", MAX_TEXT))
+        else:
+            if 0 < data.count(b"#") < 1000:
+                data = re.sub(rb"#[^\r\n]*", b"", data)
+            if self.mode == "1":  # no space is needed between digits
+                data = data.translate(None, b" \t\r\n\v\f")[:count].replace(b"", b" ")
+            values = np.fromstring(data, np.int64, count, sep=" ")
+        if values.size < count:
+            raise OSError("image file is truncated")
+        scale, mode = {"1": (255, "1;8"), "I": (65535, "I;32")}.get(self.mode, (255, self.mode))
+        table = np.rint(np.arange(most + 1) * (scale / most)).astype("<i4" if scale > 255 else "u1")
+        table = table[::-1] if self.mode == "1" else table  # one is black
+        parts = (values[at : at + 2**20] for at in range(0, count, 2**20))
+        self.set_as_raw(
+            b"".join(np.take(table, part, mode="clip").tobytes() for part in parts), mode
+        )
+        return -1, 0
+
+
+Image.register_decoder("pnm_numbers", _PnmNumbers)
+
+
+def _orientation(image: Image.Image, tags: Any) -> int:
+    """What EXIF or XMP tells, 1 to 8; trouble with either is no damage."""
+    if image.format == "PNG":
+        image.load()  # they may stand behind the pixels
+    with suppress(Exception):
+        told = tags.get(ORIENTATION) or image.getexif().get(ORIENTATION)
+        return told if told in TURNS else 1
+    return 1
+
+
+def _size(image: Image.Image) -> tuple[int, int]:
+    """Height and width, upright."""
+    tags = getattr(image, "tag_v2", {})  # Pillow turns a TIFF's size by EXIF, but not by XMP
+    sideways = _orientation(image, tags) >= 5
+    width, height = (tags[WIDTH], tags[HEIGHT]) if tags else image.size
+    return (width, height) if sideways else (height, width)
+
+
+def _pixels(image: Image.Image) -> Picture:
+    """Decode a picture: upright, 8 bits, sRGB."""
+    tags = getattr(image, "tag_v2", {})
+    turn = TURNS.get(_orientation(image, tags))
+    image.getexif = Image.Exif  # type: ignore[method-assign]  # or a TIFF turns by itself
+    image.load()
+    if image.mode in UNREADABLE_MODES:
+        raise ImageError(f"has the colour mode {image.mode}; save it as RGB, or as 16-bit grey.")
+    image = image if turn is None else image.transpose(turn)
     if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image, dtype=np.float64), 0, 65535) / 257
-        return Image.fromarray(np.rint(grey).astype(np.uint8)).convert("RGB")
+        grey = _eight_bits(np.asarray(image), signed=2 in tags.get(SIGNS, ()))
+        return np.repeat((255 - grey if tags.get(PHOTOMETRIC) == 0 else grey)[..., None], 3, axis=2)
+    profile = image.info.get("icc_profile")
     if image.has_transparency_data:
-        opaque = Image.new("RGBA", image.size, "white")
-        opaque.alpha_composite(image.convert("RGBA"))
-        return opaque.convert("RGB")
-    return image.convert("RGB")
+        image = _on_white(image, ignored=tags and EXTRA_BANDS not in tags)  # infrared, say
+    elif image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    if change := _to_srgb(profile, image.mode) if profile else None:
+        image = change.apply(image)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
-def _show(box: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in box) + ")"
+def _eight_bits(values: NDArray[Any], signed: bool) -> Picture:
+    """Integers as 8 bits, by the even number of bits they use: 12 of 16 if none is over 4095."""
+    if values.dtype == np.int32 and not signed:
+        values = values.view(np.uint32)
+    low = min(int(values.min()), 0)
+    bits = (int(values.max()) - low).bit_length()
+    scaled = np.subtract(values, low, dtype=np.float32)
+    scaled *= 255 / (2 ** max(8, bits + bits % 2) - 1)
+    return np.rint(scaled, out=scaled).astype(np.uint8)
+
+
+def _on_white(image: Image.Image, ignored: Any) -> Image.Image:
+    """A transparent picture laid on white, unless that is ignored or all of it is transparent."""
+    image = image if image.mode == "RGBA" else image.convert("RGBA")
+    alpha = image.getchannel("A")
+    if ignored or alpha.getextrema() in ((0, 0), (255, 255)):
+        return image.convert("RGB")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=alpha)
+    return white
+
+
+@lru_cache(maxsize=16)
+def _to_srgb(profile: bytes, mode: str) -> Any:
+    """What changes a profile's colours to sRGB; None if they are, or it is broken, or of others."""
+    from PIL import ImageCms
+
+    with suppress(Exception):
+        colours = ImageCms.getOpenProfile(io.BytesIO(profile))
+        change = ImageCms.buildTransform(colours, ImageCms.createProfile("sRGB"), mode, "RGB")
+        grid = 51 * np.indices((6, 6, 6), np.uint8).reshape(3, 36, 6).transpose(1, 2, 0)
+        off = np.abs(change.apply(Image.fromarray(grid)) - grid.astype(int)) if mode == "RGB" else 9
+        return change if np.max(off) > 2 else None
+    return None

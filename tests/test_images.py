@@ -44,24 +44,19 @@ def test_lossless_formats_are_read_exactly(tmp_path, noise, extension):
     assert picture.dtype == np.uint8 and picture.flags.c_contiguous and picture.flags.writeable
 
 
+def stored(a, orientation):
+    """What a camera in that orientation stores; the eight cases of the EXIF standard."""
+    mirrored = a[:, ::-1] if orientation in (2, 4, 5, 7) else a
+    return np.rot90(mirrored, {3: 2, 4: 2, 5: 1, 6: 1, 7: -1, 8: -1}.get(orientation, 0))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("extension", ["png", "tif", "jpg"])
 def test_exif_orientation_turns_the_picture_upright(tmp_path, colours, orientation, extension):
-    # What a camera in that orientation stores; the eight cases of the EXIF standard.
-    stored = {
-        1: lambda a: a,
-        2: lambda a: a[:, ::-1],
-        3: lambda a: a[::-1, ::-1],
-        4: lambda a: a[::-1],
-        5: lambda a: a.transpose(1, 0, 2),
-        6: lambda a: np.rot90(a, 1),
-        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
-        8: lambda a: np.rot90(a, -1),
-    }
+    path = tmp_path / f"a.{extension}"
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / f"a.{extension}"
-    Image.fromarray(np.ascontiguousarray(stored[orientation](colours))).save(path, exif=exif)
+    Image.fromarray(np.ascontiguousarray(stored(colours, orientation))).save(path, exif=exif)
     picture = read_image(path)
     assert picture.shape == colours.shape
     difference = np.abs(picture.astype(int) - colours)
@@ -84,20 +79,18 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path, extension):
     assert picture.min() == 0 and picture.max() == 255
 
 
+def chunk(kind, data):
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def test_sixteen_bit_colour(tmp_path):
     """Pillow cannot write 16-bit RGB, so the PNG is put together by hand."""
     values = np.random.default_rng(1).integers(0, 65536, (16, 20, 3), dtype=np.uint16)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-
-    def chunk(kind, data):
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", 20, 16, 16, 2, 0, 0, 0)
-    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
-    (tmp_path / "a.png").write_bytes(png)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20, 16, 16, 2, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + body)
     assert np.abs(read_image(tmp_path / "a.png") - values / 257).max() <= 1
 
 
@@ -122,29 +115,22 @@ def test_palette_grey_and_one_bit_become_rgb(tmp_path, colours):
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
 def test_transparent_pixels_are_laid_on_white(tmp_path, mode):
     path = tmp_path / "a.png"
+    pixels = np.zeros((20, 20, 3 if mode == "P" else len(mode)), np.uint8)
     if mode in ("RGBA", "LA"):
-        pixels = np.zeros((20, 20, len(mode)), np.uint8)
         pixels[10:, :, -1] = 255
-        Image.fromarray(pixels, mode).save(path)
-    else:  # one colour is said to be transparent: 9, 9, 9
-        picture = Image.new("RGB", (20, 20))
-        picture.paste((9, 9, 9), (0, 0, 20, 10))
-        if mode == "P":
-            picture = picture.quantize(2)
-            key = picture.getpixel((0, 0))
-        else:
-            key = (9, 9, 9)
-        picture.save(path, transparency=key)
+        Image.fromarray(pixels).save(path)
+    else:  # one colour is said to be transparent
+        pixels[:10] = 9
+        picture = Image.fromarray(pixels)
+        picture = picture.quantize(2) if mode == "P" else picture
+        picture.save(path, transparency=picture.getpixel((0, 0)))
     picture = read_image(path)
     assert (picture[:10] == 255).all() and (picture[10:] == 0).all()
 
 
-def test_half_transparent_is_half_white(tmp_path):
+def test_half_transparent_is_half_white_and_an_animation_its_first_frame(tmp_path):
     Image.new("RGBA", (20, 20), (0, 0, 0, 128)).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png")[0, 0].tolist() == [127, 127, 127]
-
-
-def test_the_first_frame_of_an_animation(tmp_path):
     first, *others = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue", "lime")]
     first.save(tmp_path / "a.gif", save_all=True, append_images=others, duration=50)
     assert read_image(tmp_path / "a.gif")[3, 3].tolist() == [255, 0, 0]
@@ -159,23 +145,8 @@ def test_truncated_files(tmp_path, noise, extension, kept):
     path.write_bytes(whole[: int(kept * len(whole)) if kept < 1 else kept])
     with pytest.raises(ImageError, match=r"cut\."):
         read_image(path)
-
-
-@settings(deadline=None)
-@given(start=st.integers(0, 3000), junk=st.binary(min_size=1, max_size=40))
-def test_damaged_files_never_end_in_another_error(tmp_path_factory, start, junk):
-    path = tmp_path_factory.getbasetemp() / "damaged.jpg"
-    if not path.exists():
-        values = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(values).save(path)
-    good = path.read_bytes()
-    (hurt := path.with_name("hurt.jpg")).write_bytes(good[:start] + junk + good[start + 5 :])
-    try:
-        picture = read_image(hurt)
-    except ImageError as error:
-        assert "hurt.jpg" in str(error)
-    else:
-        assert picture.ndim == 3 and picture.shape[2] == 3
+    if kept == 0.95 and extension not in ("tif", "webp"):  # their headers look at the end
+        check_image(path)
 
 
 @pytest.mark.parametrize(
@@ -209,18 +180,12 @@ def test_too_small_or_too_long(tmp_path, width, height, words):
             reader(tmp_path / "odd.png")
 
 
-@pytest.mark.parametrize("side", [8000, 10_000, 30_000])
+@pytest.mark.parametrize("side", [8_100, 10_000, 30_000])
 def test_bombs_are_refused_before_they_are_decoded(tmp_path, side):
     """One bit a pixel, so that the file itself is small; none of Pillow's warnings get out."""
     Image.new("1", (side, side)).save(tmp_path / "bomb.png")
-    with pytest.raises(ImageError, match=r"bomb\.png.*at most 60 million"):
+    with pytest.raises(ImageError, match=r"bomb\.png.*at most 64 million"):
         read_image(tmp_path / "bomb.png")
-
-
-def test_the_header_alone_is_checked(tmp_path, noise):
-    Image.fromarray(noise).save(tmp_path / "a.jpg")
-    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:700])
-    check_image(tmp_path / "a.jpg")
 
 
 def test_the_limits_themselves_are_read(tmp_path):
@@ -234,10 +199,9 @@ def test_modes_without_a_fixed_range_are_named(tmp_path):
     Image.new("F", (20, 20), 0.5).save(tmp_path / "f.tif")
     with pytest.raises(ImageError, match="colour mode F"):
         read_image(tmp_path / "f.tif")
-    profile = ImageCms.buildTransform(
-        ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
-    )
-    ImageCms.applyTransform(Image.new("RGB", (20, 20)), profile).save(tmp_path / "lab.tif")
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    lab = ImageCms.profileToProfile(Image.new("RGB", (20, 20)), *profiles, outputMode="LAB")
+    lab.save(tmp_path / "lab.tif")
     with pytest.raises(ImageError, match="colour mode LAB"):
         read_image(tmp_path / "lab.tif")
 
@@ -252,10 +216,8 @@ def test_find_images_is_recursive_sorted_and_skips_the_hidden(tmp_path):
 
 
 def test_find_images_names_what_is_wrong(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no image"):
-        find_images(tmp_path)
-    (tmp_path / "a.jpg").touch()
-    for name, words in (("none", "does not exist"), ("a.jpg", "is a file")):
+    (tmp_path / "a.txt").touch()
+    for name, words in (("", "no image"), ("none", "does not exist"), ("a.txt", "is a file")):
         with pytest.raises(FileNotFoundError, match=words):
             find_images(tmp_path / name)
 
@@ -267,10 +229,7 @@ def test_crop_holds_the_pixels_of_the_box(x, y, width, height):
     picture = np.arange(48 * 64 * 3).reshape(48, 64, 3)
     cut = crop(picture, (x, y, right, bottom))
     np.testing.assert_array_equal(cut, picture[y:bottom, x:right])
-
-
-def test_crop_clips_one_pixel_of_rounding():
-    assert crop(np.zeros((48, 64, 3), np.uint8), (-1, -0.3, 65, 48.9)).shape == (48, 64, 3)
+    assert crop(picture, (-1, -0.3, 65, 48.9)).shape == (48, 64, 3)  # one pixel of rounding
 
 
 @pytest.mark.parametrize(

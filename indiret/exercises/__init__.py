@@ -4,19 +4,9 @@ Chapter: all.
 """
 
 from indiret.exercises import method, planes, practice  # they register their checks
-from indiret.exercises.checks import (
-    CHECKS,
-    Answer,
-    CheckResult,
-    Guess,
-    Hint,
-    check,
-    exercise,
-    expect,
-    guess,
-)
+from indiret.exercises.checks import CHECKS, CheckResult, Hint, check, exercise, expect, guess
 
 __all__ = [
-    "CHECKS", "Answer", "CheckResult", "Guess", "Hint", "check", "exercise", "expect", "guess",
-    "method", "planes", "practice",
+    "CHECKS", "CheckResult", "Hint", "check", "exercise", "expect", "guess", "method", "planes",
+    "practice",
 ]  # fmt: skip

@@ -19,8 +19,14 @@ Answer = Any  # a number or a function, as the exercise asks for
 
 
 @dataclass(frozen=True)
-class Guess:
-    """A question with its answer folded away, in a live notebook as in a page without a server."""
+class guess:  # a chapter calls it as a function
+    """A prediction, asked in plain text; a click opens the answer, which the cell computes.
+
+    Examples
+    --------
+    >>> guess("How many patches?", 14 * 14)
+    How many patches? (Guess first; the answer is in .answer.)
+    """
 
     question: str
     answer: object
@@ -34,17 +40,6 @@ class Guess:
             f'<details class="guess"><summary><strong>Guess first:</strong> {question}</summary>'
             f"<p>{answer}</p></details>"
         )
-
-
-def guess(question: str, answer: object) -> Guess:
-    """Ask for a prediction, in plain text; a click on it opens the answer, which the cell computes.
-
-    Examples
-    --------
-    >>> guess("How many patches?", 14 * 14)
-    How many patches? (Guess first; the answer is in .answer.)
-    """
-    return Guess(question, answer)
 
 
 class Hint(Exception):
@@ -99,9 +94,13 @@ def check(name: str, answer: Answer) -> CheckResult:
 
 
 def expect(found: Answer, wanted: object, hint: str) -> None:
-    """Raise the hint unless both are the same numbers, of one shape, up to rounding."""
+    """Raise the hint unless both are the same words, or numbers of one shape up to rounding."""
     if found is None or found is ...:
         raise Hint("There is no answer yet: replace the `...`.")
+    if isinstance(wanted, str):
+        if found != wanted:
+            raise Hint(f"{hint} (Yours: {found}.)")
+        return
     have, want = (torch.as_tensor(value).to(torch.float64) for value in (found, wanted))
     if have.shape != want.shape:
         raise Hint(f"{hint} (Your shape is {tuple(have.shape)}, not {tuple(want.shape)}.)")

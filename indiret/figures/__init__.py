@@ -4,23 +4,20 @@ Every drawing function returns a matplotlib ``Figure`` that is closed for pyplot
 of a notebook cell it is shown once, and nothing is left open.
 """
 
-from indiret.figures.comparison import (
-    RankedPicture,
-    cascade_curve,
-    ranked_lists,
-    reported_and_measured,
-)
 from indiret.figures.diagrams import (
     bars,
+    cascade_curve,
     curves,
     heat_table,
     histograms,
     interval_rows,
     matrices,
     plane_fit,
+    reported_and_measured,
     trajectories,
 )
 from indiret.figures.pictures import (
+    RankedPicture,
     draw_evidence_pairs,
     evidence_columns,
     jpeg,
@@ -30,6 +27,7 @@ from indiret.figures.pictures import (
     patch_mosaic,
     patch_responses,
     plain_array,
+    ranked_lists,
     ranked_strip,
     shrink_picture,
 )

@@ -5,7 +5,8 @@ Chapter: all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,9 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from indiret.experiments.comparison import CASCADE, Published
 from indiret.figures.style import BAD, INK, subplots
 
 _PANELS = 3  # in a row
+_CASCADES = {0: "vote alone", 0.25: "network on a quarter of those", 0.5: "on half", 1: "on all"}
 
 
 def heat_table(
@@ -26,9 +29,7 @@ def heat_table(
     form: str = "z.2f",
     limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """A table whose cells are coloured by their number, from white to blue between the limits.
-
-    Without limits each row is coloured from its own least number to its largest.
+    """A table whose cells are coloured by their number, between the limits or those of their row.
 
     Examples
     --------
@@ -78,8 +79,7 @@ def bars(values: Mapping[str, float], label: str, chance: float | None = None) -
 def plane_fit(points: ArrayLike, fitted: ArrayLike | None = None) -> Figure:
     """Matching patch pairs, (N, 4) of (i, j, k, l): i over k, j over l, the more the larger.
 
-    ``fitted`` is (3, 2): the target row and column of a query patch are (k, l, 1) @ fitted, drawn
-    as a line through the points' mean.
+    ``fitted``, (3, 2), gives (i, j) = (k, l, 1) @ fitted, drawn as a line through the points' mean.
 
     Examples
     --------
@@ -147,23 +147,73 @@ def matrices(pictures: Mapping[str, ArrayLike], label: str) -> Figure:
 def interval_rows(
     rows: Mapping[str, tuple[float, float, float]], label: str, zero: bool = False
 ) -> Figure:
-    """Means and their intervals, (mean, low, high) by name, one a row, first on top.
-
-    ``zero`` draws a line at zero, for differences.
+    """Means and intervals, (mean, low, high) by name, first on top; ``zero`` draws a line there.
 
     Examples
     --------
     >>> interval_rows({"Base": (0.5, 0.4, 0.6)}, "mAP").axes[0].get_xlabel()
     'mAP'
     """
-    height, values = np.arange(len(rows))[::-1], np.array(list(rows.values()))
     with subplots(figsize=(8, 0.8 + 0.27 * len(rows))) as (figure, ((ax,),)):
-        ax.hlines(height, values[:, 1], values[:, 2], color=INK, linewidth=1.4)
-        ax.plot(values[:, 0], height, "o", markersize=6)
+        _intervals(ax, rows)
         if zero:
             ax.axvline(0, color=BAD, linewidth=1, linestyle="--")
-        ax.set_yticks(height, list(rows))
         ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
+    return figure
+
+
+def reported_and_measured(
+    published: Iterable[Published], measured: Mapping[str, tuple[float, float, float]]
+) -> Figure:
+    """Figure 5, honestly: what papers report on the left, what was measured here on the right.
+
+    They stand apart, since reported figures come from another database, other training photos, and
+    sometimes another crop of the query. ``measured`` is (mAP, low, high) by method. ValueError if
+    the published figures are not of exactly one data set.
+
+    Examples
+    --------
+    >>> from indiret.experiments.comparison import read_published
+    >>> rows = [row for row in read_published() if row.dataset == "oxford5k"]
+    >>> figure = reported_and_measured(rows, {"base": (0.5, 0.4, 0.6)})
+    >>> [ax.get_title() for ax in figure.axes]
+    ['reported by papers, oxford5k', 'measured here']
+    """
+    rows = sorted(published, key=lambda row: (row.family, row.mAP))
+    datasets = {row.dataset for row in rows}
+    if len(datasets) != 1:
+        raise ValueError(f"Give the figures of one data set; these are of {sorted(datasets)}.")
+    size = 11, 0.9 + 0.24 * max(len(rows), len(measured))
+    with subplots(1, 2, figsize=size, sharex=True) as (figure, ((left, right),)):
+        for family in dict.fromkeys(row.family for row in rows):
+            places = [at for at, row in enumerate(rows) if row.family == family]
+            left.plot([rows[at].mAP for at in places], places, "D", mfc="none", label=family)
+        left.set_yticks(range(len(rows)), [row.method for row in rows])
+        left.legend(loc="upper center", bbox_to_anchor=(0.3, -0.08), ncols=2)
+        left.set(xlabel="mAP", title=f"reported by papers, {datasets.pop()}")
+        _intervals(right, measured)
+        right.set(xlabel="mAP, 95 % interval", title="measured here", xlim=(0, 1))
+    return figure
+
+
+def cascade_curve() -> Figure:
+    """mAP over cost, as ``tools.ablate_planes`` measured it: how many photos are looked at.
+
+    Examples
+    --------
+    >>> cascade_curve().axes[0].get_xlabel()
+    'milliseconds a pair, of all pairs'
+    """
+    points = json.loads(CASCADE.read_text(encoding="utf-8"))["points"]
+    with subplots(figsize=(7, 3.2)) as (figure, ((ax,),)):
+        for part, name in _CASCADES.items():
+            line = [one for one in points if np.isclose(one["judged"], part * one["voted"])]
+            ax.plot([p["ms"] for p in line], [p["toytown"] for p in line], marker="o", label=name)
+            for one in line if part == 0 else ():
+                at = one["ms"], one["toytown"]
+                ax.annotate(f"{one['voted']:.0%}", at, (7, -4), textcoords="offset points")
+        ax.set(xlabel="milliseconds a pair, of all pairs", ylabel="mAP")
+        ax.legend()
     return figure
 
 
@@ -197,8 +247,8 @@ def curves(
 ) -> Figure:
     """Lines with their intervals as bands, a panel for each thing that is varied.
 
-    ``panels`` hold (N, 3) by panel and line: mean, low and high at each of the N ``places`` along
-    the panel's axis, which ``labels`` describe. What the lines show, ``height``, is in 0 … 1.
+    ``panels`` hold (N, 3) by panel and line: mean, low and high, in 0 … 1, at the panel's N
+    ``places``; ``labels`` and ``height`` name its axes.
 
     Examples
     --------
@@ -219,6 +269,14 @@ def curves(
         names = axes[0].get_legend_handles_labels()
         figure.legend(*names, loc="outside upper center", ncols=len(names[1]))
     return figure
+
+
+def _intervals(ax: Axes, rows: Mapping[str, tuple[float, float, float]]) -> None:
+    """Draw (mean, low, high) by name as dots on lines, first on top."""
+    height, values = np.arange(len(rows))[::-1], np.array(list(rows.values()))
+    ax.hlines(height, values[:, 1], values[:, 2], color=INK, linewidth=1.4)
+    ax.plot(values[:, 0], height, "o")
+    ax.set_yticks(height, list(rows))
 
 
 @contextmanager

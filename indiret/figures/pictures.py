@@ -1,4 +1,4 @@
-"""Pictures under evidence, ranked lists, patches and matched pairs.
+"""Pictures under evidence, ranked lists (Figures 3 and 4), patches and matched pairs.
 
 All pictures are (H, W, 3) uint8 RGB, as they were compared: the query is cropped to its box.
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -58,8 +59,7 @@ def plain_array(values: ArrayLike | Tensor) -> NDArray[np.float64]:
 def overlay(picture: Picture, evidence_map: ArrayLike | Tensor) -> Picture:
     """Lay an evidence map over a picture: warm where it is strong, a grey photo where it is zero.
 
-    The map, (m, n) ≥ 0 of any scale, is P over the target or Q over the query (Eq. 4). It is
-    upsampled to the picture and divided by its maximum.
+    The map, (m, n) ≥ 0 of any scale, is P over the target or Q over the query (Eq. 4).
 
     Examples
     --------
@@ -96,9 +96,8 @@ def ranked_strip(
 ) -> Figure:
     """A query and, to its right, its ranked list, best first.
 
-    ``captions`` are a line under each hit, such as its score; its rank if left out. Where
-    ``relevant`` says so a hit is framed green and ticked, or red and crossed (None: no frame).
-    ValueError if there is no hit, or captions or judgements are not one for each.
+    ``captions`` are ranks if left out; ``relevant`` frames a hit green or red. ValueError if there
+    is no hit, or not one caption and judgement for each.
 
     Examples
     --------
@@ -109,14 +108,47 @@ def ranked_strip(
     captions = captions or [f"{rank}" for rank in range(1, len(hits) + 1)]
     relevant = relevant or [None] * len(hits)
     if not hits or len(captions) != len(hits) or len(relevant) != len(hits):
-        raise ValueError(
-            f"there are {len(hits)} hits, {len(captions)} captions and {len(relevant)} judgements; "
-            "give at least one hit, and one of each for it."
-        )
+        told = f"{len(hits)} hits, {len(captions)} captions and {len(relevant)} judgements"
+        raise ValueError(f"Give one of each, for at least one hit; there are {told}.")
     with _row([query, *hits], width=11, height=4.6, first=1.25) as (figure, axes):
         show_picture(axes[0], query, "query")
         for ax, hit, caption, right in zip(axes[1:], hits, captions, relevant, strict=True):
             show_picture(ax, hit, caption, right)
+    return figure
+
+
+class RankedPicture(NamedTuple):
+    """One place of a ranked list: the picture, its evidence map or None, and if it is relevant."""
+
+    picture: Picture
+    evidence: ArrayLike | None
+    relevant: bool
+
+
+def ranked_lists(query: Picture, lists: Mapping[str, Sequence[RankedPicture]]) -> Figure:
+    """Figures 3 and 4: one query, and the first answers of several methods under their evidence.
+
+    ``lists`` holds as many answers of each method, by its name, best first. ValueError if they
+    differ in length, or are empty.
+
+    Examples
+    --------
+    >>> grey = np.full((30, 40, 3), 128, dtype=np.uint8)
+    >>> len(ranked_lists(grey, {"gem": [RankedPicture(grey, np.eye(3), True)] * 2}).axes)
+    3
+    """
+    lengths = {len(listed) for listed in lists.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(f"Give lists of one length, at least 1; these have {sorted(lengths)}.")
+    shares = [1.3, *[1] * lengths.pop()]
+    size = 11, 0.5 + 1.5 * len(lists)
+    with subplots(len(lists), len(shares), figsize=size, width_ratios=shares) as (figure, axes):
+        show_picture(figure.add_subplot(axes[0, 0].get_gridspec()[:, 0]), query, "query")
+        for (blank, *row), (name, listed) in zip(axes, lists.items(), strict=True):
+            blank.remove()
+            for rank, (ax, one) in enumerate(zip(row, listed, strict=True), start=1):
+                shown = one.picture if one.evidence is None else overlay(one.picture, one.evidence)
+                show_picture(ax, shown, f"{rank}" if rank > 1 else f"{name}   1", one.relevant)
     return figure
 
 
@@ -129,7 +161,7 @@ def draw_evidence_pairs(
 ) -> Figure:
     """The query under its map, the target under its map, and the strongest patch pairs as lines.
 
-    The ``k`` strongest of ``evidence.matches`` are joined; the stronger, the thicker the line.
+    The ``k`` strongest are joined; the stronger, the thicker the line.
 
     Examples
     --------
@@ -144,24 +176,18 @@ def draw_evidence_pairs(
         show_picture(axes[0], overlay(query, evidence.query_map), titles[0])
         show_picture(axes[1], overlay(target, evidence.target_map), titles[1])
         frames = axes[0].transData, axes[1].transData
-        lines, dots = [], []
         for match in reversed(matches):
             ends = (
                 patch_centre(match.k, match.l, evidence.query_map.shape, query.shape),
                 patch_centre(match.i, match.j, evidence.target_map.shape, target.shape),
             )
-            strength = match.value / matches[0].value
-            lines += [
-                ConnectionPatch(*ends, *frames, color=colour, linewidth=width + 1.4 * strength)
-                for colour, width in ((INK, 2.0), (LINE, 0.6))
-            ]
-            dots += [
-                Line2D([x], [y], marker="o", color=LINE, mec=INK, ms=4.5, transform=ax.transData)
-                for ax, (x, y) in zip(axes, ends, strict=True)
-            ]
-        for artist in (*lines, *dots):  # dots on top, and neither moves the pictures
-            artist.set_in_layout(False)
-            figure.add_artist(artist)
+            thick = 1.4 * match.value / matches[0].value
+            for colour, width in ((INK, 2.0 + thick), (LINE, 0.6 + thick)):
+                line = ConnectionPatch(*ends, *frames, color=colour, linewidth=width)
+                figure.add_artist(line).set_in_layout(False)  # or it would move the pictures
+            for frame, (x, y) in zip(frames, ends, strict=True):
+                dot = Line2D([x], [y], marker="o", color=LINE, mec=INK, ms=4.5, transform=frame)
+                figure.add_artist(dot).set_in_layout(False)
     return figure
 
 
@@ -180,8 +206,7 @@ def patch_mosaic(picture: Picture, patches: ArrayLike) -> Figure:
     m, n, values = cells.shape
     size = round((values / 3) ** 0.5)
     gap = max(1, size // 4)
-    apart = np.empty((m, n, size + gap, size + gap, 3))
-    apart[:] = to_rgb(BACKGROUND)
+    apart = np.full((m, n, size + gap, size + gap, 3), to_rgb(BACKGROUND))
     apart[:, :, :size, :size] = cells.reshape(m, n, size, size, 3)
     sheet = (255 * apart.swapaxes(1, 2).reshape(m * (size + gap), n * (size + gap), 3)).astype("u1")
     with _row([picture, sheet], width=9, height=4) as (figure, axes):
@@ -200,9 +225,8 @@ def patch_responses(
 ) -> Figure:
     """One patch of the query, and how alike it is to each patch of the target.
 
-    ``patch`` is (k, l) on ``query_grid`` (m', n'); ``maps`` by title are the slices T[:, :, k, l],
-    in which what is above the median is coloured, and the largest value has a ring; ``partner``,
-    (i, j), is the target patch that truly shows the same, framed in green.
+    ``patch`` is (k, l) on ``query_grid`` (m', n'); ``maps`` by title are slices T[:, :, k, l], warm
+    above their median, a ring at the best; ``partner`` (i, j) shows the same and is framed green.
 
     Examples
     --------

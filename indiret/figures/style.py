@@ -1,4 +1,4 @@
-"""One style for all figures: colours, a canvas that is closed for pyplot, pictures with frames.
+"""One style for all figures: colours, axes, pictures with frames.
 
 Chapter: all.
 """
@@ -20,22 +20,16 @@ INK = "#22252b"
 BACKGROUND = "#fbfaf7"  # figures bring their own, so they need no second, dark version
 GOOD, BAD, LINE = "#1b8a5a", "#b3402e", "#ffb000"
 STYLE: Any = {
-    "figure.facecolor": BACKGROUND,
-    "axes.facecolor": BACKGROUND,
-    "savefig.facecolor": BACKGROUND,
+    **{f"{part}.facecolor": BACKGROUND for part in ("figure", "axes", "savefig")},
+    **{f"{part}color": INK for part in ("text.", "axes.edge", "axes.label", "xtick.", "ytick.")},
     "figure.dpi": 110,
     "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
     "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#dcd8cf",
-    "xtick.color": INK,
-    "ytick.color": INK,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     # Okabe and Ito's colours, told apart by colour-blind readers too.
@@ -49,22 +43,18 @@ STYLE: Any = {
 def subplots(
     rows: int = 1, columns: int = 1, style: Any = None, **options: Any
 ) -> Iterator[tuple[Figure, Any]]:
-    """A figure and its (rows, columns) array of axes in the style, closed for pyplot at the end.
+    """A figure, closed for pyplot, and its (rows, columns) array of axes, to be drawn in the style.
 
     Examples
     --------
     >>> with subplots(1, 2) as (figure, axes):
     ...     axes.shape, plt.get_fignums()
-    ((1, 2), [1])
-    >>> plt.get_fignums()
-    []
+    ((1, 2), [])
     """
     with plt.rc_context({**STYLE, **(style or {})}):
         figure, axes = plt.subplots(rows, columns, squeeze=False, layout="constrained", **options)
-        try:
-            yield figure, axes
-        finally:
-            plt.close(figure)
+        plt.close(figure)
+        yield figure, axes
 
 
 def show_picture(ax: Axes, picture: Picture, title: str, relevant: bool | None = None) -> None:
@@ -75,5 +65,4 @@ def show_picture(ax: Axes, picture: Picture, title: str, relevant: bool | None =
     if relevant is not None:
         colour, (height, width) = GOOD if relevant else BAD, picture.shape[:2]
         ax.title.set_color(colour)
-        frame = Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3)
-        ax.add_patch(frame)
+        ax.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, ec=colour, lw=3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from indiret.experiments.comparison import read_published
 from indiret.figures import diagrams
 
 
@@ -51,19 +52,16 @@ def test_histograms_give_each_sample_its_own_total():
 
 
 def test_views_share_one_scale():
-    figure = diagrams.matrices(
-        {"low": np.zeros((3, 4)), "high": np.full((3, 4), 7.0)}, "similarity"
-    )
+    figure = diagrams.matrices({"low": np.zeros((3, 4)), "high": np.full((3, 4), 7.0)}, "alike")
     low, high = (ax.images[0] for ax in figure.axes[:2])
     assert low.get_clim() == high.get_clim()
-    assert figure.axes[-1].get_ylabel() == "similarity"
+    assert figure.axes[-1].get_ylabel() == "alike"
 
 
 def test_curves_draw_means_in_bands_panel_by_panel():
     line = [(1.0, 0.9, 1.0), (0.5, 0.2, 0.6)]
     panels = {"scale": {"base": line, "planes": line}, "light": {"base": line}}
-    places = {"scale": [1, 2], "light": [0, 4]}
-    labels = {"scale": "times smaller", "light": "stops darker"}
+    places, labels = {"scale": [1, 2], "light": [0, 4]}, {"scale": "times", "light": "stops"}
     figure = diagrams.curves(panels, places, labels, "found")
     scale, light = figure.axes
     assert [drawn.get_label() for drawn in scale.lines] == ["base", "planes"]
@@ -79,3 +77,17 @@ def test_trajectories_leave_out_steps_without_a_value():
     loss, validation = diagrams.trajectories({"run": log}, ["loss", "validation_map"]).axes
     assert loss.lines[0].get_xdata().tolist() == [1, 2]
     assert validation.lines[0].get_xdata().tolist() == [2]
+
+
+def test_reported_and_measured_stand_apart():
+    rows = [row for row in read_published() if row.dataset == "paris6k"]
+    left, right = diagrams.reported_and_measured(
+        rows, {"a": (0.5, 0.4, 0.6), "b": (0.3, 0.2, 0.4)}
+    ).axes
+    drawn = sorted(value for line in left.lines for value in line.get_xdata())
+    assert drawn == sorted(row.mAP for row in rows)
+    assert [label.get_text() for label in right.get_yticklabels()] == ["a", "b"]
+    assert right.lines[0].get_xydata().tolist() == [[0.5, 1], [0.3, 0]]
+    assert left.get_xlim() == right.get_xlim() == (0, 1)
+    with pytest.raises(ValueError, match="figures of one data set"):
+        diagrams.reported_and_measured(read_published(), {"a": (0.5, 0.4, 0.6)})

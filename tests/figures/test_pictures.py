@@ -13,16 +13,8 @@ from indiret.evidence import Evidence
 @pytest.fixture
 def pictures():
     rng = np.random.default_rng(0)
-    return [
-        rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        for height, width in [(90, 120), (120, 80), (60, 160)]
-    ]
-
-
-def one_pair(i, j, k, l):
-    pairs = torch.zeros(4, 5, 6, 3)
-    pairs[i, j, k, l] = 2.0
-    return Evidence(1.0, pairs)
+    shapes = (90, 120, 3), (120, 80, 3), (60, 160, 3)
+    return [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
 
 
 def test_overlay_is_warm_only_where_the_map_is_strong(pictures):
@@ -46,24 +38,21 @@ def test_overlay_knows_no_scale_and_a_constant_map_is_finite(pictures):
 
 def test_lines_join_the_centres_of_the_matched_patches(pictures):
     query, target, _ = pictures
-    figure = figures.draw_evidence_pairs(query, target, one_pair(i=3, j=1, k=2, l=0))
+    pairs = torch.zeros(4, 5, 6, 3)
+    assert figures.draw_evidence_pairs(query, target, Evidence(-3.0, pairs)).artists == []
+    pairs[3, 1, 2, 0] = 2.0
+    figure = figures.draw_evidence_pairs(query, target, Evidence(1.0, pairs))
     line = next(artist for artist in figure.artists if isinstance(artist, ConnectionPatch))
     assert line.xy1 == pytest.approx((120 / 6, 90 * 2.5 / 6))
     assert line.xy2 == pytest.approx((80 * 1.5 / 5, 120 * 3.5 / 4))
 
 
-def test_no_evidence_draws_no_line(pictures):
-    figure = figures.draw_evidence_pairs(*pictures[:2], Evidence(-3.0, torch.zeros(4, 4, 4, 4)))
-    assert figure.artists == []
-
-
 def test_ranked_strip_says_right_and_wrong_in_words_too(pictures):
     figure = figures.ranked_strip(pictures[0], pictures, ["a", "b", "c"], [True, False, None])
     assert [ax.get_title() for ax in figure.axes] == ["query", "a ✓", "b ✗", "c"]
-    with pytest.raises(ValueError, match="3 hits, 1 captions"):
-        figures.ranked_strip(pictures[0], pictures, ["a"])
-    with pytest.raises(ValueError, match="0 hits"):
-        figures.ranked_strip(pictures[0], [])
+    for hits, captions, words in ((pictures, ["a"], "3 hits, 1 captions"), ([], None, "0 hits")):
+        with pytest.raises(ValueError, match=words):
+            figures.ranked_strip(pictures[0], hits, captions)
 
 
 def test_figures_can_be_saved(pictures, tmp_path):
@@ -112,3 +101,18 @@ def test_a_response_marks_the_patch_its_partner_and_the_best(pictures):
     assert (partner.get_x(), partner.get_y()) == pytest.approx((4 * 80 / 5 - 0.5, 120 / 4 - 0.5))
     (ring, _) = answered.lines
     assert ring.get_xydata()[0] == pytest.approx((80 * 1.5 / 5, 120 * 3.5 / 4))
+
+
+def test_ranked_lists_frame_right_and_wrong_answers(pictures):
+    asked, *_ = pictures
+    right, wrong = (figures.RankedPicture(asked, None, relevant) for relevant in (True, False))
+    lists = {"gem": [right._replace(evidence=np.eye(3)), wrong], "sift": [wrong, right]}
+    axes = figures.ranked_lists(asked, lists).axes
+    titles = [ax.get_title() for ax in axes]
+    assert titles == ["gem   1 ✓", "2 ✗", "sift   1 ✗", "2 ✓", "query"]
+    assert [len(ax.patches) for ax in axes] == [1, 1, 1, 1, 0]
+    assert not np.array_equal(axes[0].images[0].get_array(), asked)
+    np.testing.assert_array_equal(axes[1].images[0].get_array(), asked)
+    for refused in ({}, {"a": []}, {"a": lists["gem"], "b": lists["gem"][:1]}):
+        with pytest.raises(ValueError, match="lists of one length"):
+            figures.ranked_lists(asked, refused)
