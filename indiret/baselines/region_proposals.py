@@ -100,7 +100,8 @@ def propose_regions(
     try:
         for name, queries in wanted:
             try:
-                photo = file.photo(name, image_size(dataset.path(name)))
+                shape, file_name = image_size(dataset.path(name)), dataset.file_name(name)
+                photo = file.photo(name, shape, file_name)
                 if photo.tried or photo.regions or photo.nothing:
                     continue
                 photo.regions += _found(sift, dataset, name, queries, encoded)

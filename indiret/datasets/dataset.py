@@ -4,6 +4,7 @@ Chapter: *Ranking and honest evaluation*.
 """
 
 import hashlib
+import io
 import os
 from collections import Counter
 from collections.abc import Mapping, Set
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from indiret.datasets.files import MAX_MASK, read_bytes
+from indiret.datasets.names import NameIndex
 from indiret.datasets.regions import Region, check_shape, read_regions, region_mask
 from indiret.datasets.toytown import Geometry, read_geometry
 from indiret.images import Box, Picture, image_size, pixel_box, read_image
@@ -97,11 +100,10 @@ class RetrievalDataset:
             known = self.regions.get(name, ())
             chosen = [one for one in known if landmark is None or one.landmark in ("", landmark)]
             return region_mask(chosen, image_size(path)) if chosen else None
-        mask = self.root / "masks" / f"{name}.png"
-        if mask.is_file():
-            with Image.open(mask) as image:
-                return np.asarray(image.convert("1"), dtype=bool)
         shape = image_size(path)
+        mask = self.root / "masks" / f"{name}.png"
+        if mask.exists():
+            return _read_mask(mask, shape)
         asked = [query.box for query in self.queries if query.image == name and query.box]
         boxes = [Region.from_box(pixel_box(box, shape)) for box in asked]
         return region_mask(boxes, shape) if boxes else None
@@ -111,6 +113,31 @@ class RetrievalDataset:
         self.path(name)
         archive = self.root / "geometry.npz"
         return read_geometry(archive, name) if archive.is_file() else None
+
+    def file_name(self, name: str) -> str:
+        """The photo's name for other programs: with the extension of its file."""
+        extension = self.path(name).suffix
+        return name if name.endswith(extension) else name + extension
+
+    def without(self, broken: Mapping[str, str]) -> "RetrievalDataset":
+        """The data set as if these photos had never been there; ``skipped`` says why they are not.
+
+        Queries whose photo is among them, or that have no answer left, are left out, too: a photo
+        that breaks while it is read counts like one that was broken before.
+        """
+        images = {name: path for name, path in self.images.items() if name not in broken}
+        skipped, queries = [*self.skipped, *broken.items()], []
+        for query in (query.among(images.keys()) for query in self.queries):
+            if query.image in broken or query.image not in self.query_images:
+                skipped.append((query.name, f"its photo {query.image} is absent or broken"))
+            elif not query.positives:
+                skipped.append((query.name, "none of its positives is there"))
+            else:
+                queries.append(query)
+        photos = {query.image: self.query_images[query.image] for query in queries}
+        return replace(
+            self, images=images, queries=tuple(queries), query_images=photos, skipped=tuple(skipped)
+        )
 
     def manifest_hash(self) -> str:
         """A SHA-256 that tells which data a result was made with.
@@ -151,6 +178,26 @@ class RetrievalDataset:
             "regions": sorted((self.regions or {}).items()) or [_hash_file(one) for one in masks],
         }
         return {kind: _hash(repr(what)) for kind, what in contents.items()}
+
+
+def _read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask of any usual encoding: 0 and 1, 0 and 255, boolean, 16 bits, colours, a palette."""
+    try:
+        with Image.open(io.BytesIO(read_bytes(path, MAX_MASK)), formats=("PNG",)) as image:
+            if (image.height, image.width) != shape:
+                raise ValueError(f"it has {image.width} x {image.height}")
+            values = plain = np.asarray(image)  # of a palette, its indices
+            palette = image.mode == "P"
+            if palette or plain.ndim == 3:
+                *colours, alpha = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
+                values = np.max(colours, axis=0) * (alpha > 0)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no mask of {shape[1]} x {shape[0]} pixels ({error})."
+        ) from error
+    if palette:
+        return plain > 0 if values.all() else values > 0
+    return values > (values.max() // 2 if values.max() > 127 else 0)
 
 
 def _hash(text: str) -> str:
@@ -224,22 +271,48 @@ def use_regions(
     """
     path = Path(path)
     states = {"accepted", "open"} if unreviewed else {"accepted"}
+    index = NameIndex({**dataset.images, **dataset.query_images})
     regions: dict[str, tuple[Region, ...]] = {}
-    left = 0
+    written: dict[str, str] = {}  # of the photos that were found
+    absent, skipped, waiting = [], [], 0
     for given, photo in read_regions(path).items():
-        name = given if given in dataset.images else Path(given).stem
-        if name not in dataset.images and name not in dataset.query_images:
-            continue
+        skipped += [(given, words) for words in photo.left_out]
+        match index.match(given, anywhere=True):
+            case (name,):
+                pass
+            case ():
+                absent.append(given)
+                continue
+            case several:
+                skipped.append((given, f"named in {path}, but it may be {' or '.join(several)}"))
+                continue
+        if name in written:
+            raise ValueError(
+                f"{path} names {written[name]!r} and {given!r}, but both would be the photo "
+                f"{name!r} of {dataset.name}; keep one of them."
+            )
+        written[name] = given
         check_shape(path, name, photo, image_size(dataset.path(name)))
-        left += sum(region.state == "open" for region in photo.regions)
-        try:
-            chosen = [one.within(photo.shape) for one in photo.regions if one.state in states]
-        except ValueError as error:
-            raise ValueError(f"{path}, photo {given}: {error}") from error
+        waiting += sum(region.state == "open" for region in photo.regions)
+        chosen = []
+        for region in photo.regions:
+            if region.state in states:
+                try:
+                    chosen.append(region.within(photo.shape))
+                except ValueError as error:
+                    skipped.append((given, str(error)))
         if chosen:
-            regions[name] = (*regions.get(name, ()), *chosen)
+            regions[name] = tuple(chosen)
+    if absent:
+        skipped.append(
+            (
+                path.name,
+                f"{len(absent)} photos of it are not in {dataset.name}: {absent[0]!r} for one",
+            )
+        )
     if not regions:
-        remedy = f"; {left} proposals in it wait to be accepted" if left else ""
+        remedy = f"; {waiting} proposals in it wait to be accepted" if waiting else ""
+        remedy += "".join(f"; {name}: {words.rstrip('.')}" for name, words in skipped[:1])
         raise ValueError(f"{path} has no region for a photo of {dataset.name}{remedy}.")
     origins = Counter(
         "sift, unreviewed" if region.state == "open" else region.origin
@@ -248,4 +321,6 @@ def use_regions(
     counts = ", ".join(f"{number} {origin}" for origin, number in sorted(origins.items()))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     used = f"{path.name} (SHA-256 {digest[:16]}): {len(regions)} photos; regions: {counts}"
-    return replace(dataset, regions=regions, regions_used=used)
+    return replace(
+        dataset, regions=regions, regions_used=used, skipped=(*dataset.skipped, *skipped)
+    )

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import http.client
 import shutil
+import sys
 import tarfile
 import time
 import urllib.error
@@ -20,23 +21,28 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from indiret.datasets.dataset import RetrievalDataset
+from indiret.datasets.files import MAX_DOWNLOAD, MAX_MEMBER, MAX_MEMBERS, MAX_RATIO, MAX_UNPACKED
 from indiret.datasets.groundtruth import BENCHMARKS
 from indiret.datasets.loaders import load_dataset
 from indiret.datasets.regions import write_whole
 from indiret.images import ImageError, read_image
 
 TIMEOUT = 60  # seconds without a byte, after which a connection counts as broken
+SLOWEST = 1000  # bytes a second; a connection that brings less for that long is broken, too
 ATTEMPTS = 5  # connections in a row that bring nothing before we give up
 PAUSE = 2.0  # seconds before the second of them; then doubled each time
 CHUNK = 1 << 20
-MAX_DOWNLOAD = 8 * 10**9  # bytes; the largest archive has 1.9e9
-MAX_FILE = 32 * 2**20  # one file of an archive: the largest photo has 1 MB
-MAX_FILES = 20_000
-MAX_UNPACKED = 8 * 10**9
 FREE = 10**9  # bytes to be left on the disk
+# What tarfile and gzip raise on a broken archive; RecursionError: a header upon a header upon ...
+BROKEN = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RecursionError)
+
+
+class ArchiveError(ValueError):
+    """An archive that is broken or hostile; fetched anew, it may be whole."""
 
 
 class Source(NamedTuple):
@@ -122,18 +128,35 @@ def fetch_dataset(name: str, root: Path) -> None:
     Raises ValueError if a file or an archive is not what it should be, and OSError if the server
     cannot be reached or the disk is full: called again, it goes on.
     """
-    for source in _sources(name):
-        kept = root / "downloads" / source.file
-        done = kept.with_name(source.file + ".done")
-        if done.exists():
-            continue
-        if not kept.exists():
-            download(source, kept)
-        if source.suffix:
-            unpack(kept, root / source.into, source.suffix)
-        else:
-            _put(kept, root / source.into / source.file)
-        done.touch()
+    sources, downloads = _sources(name), root / "downloads"
+    downloads.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(downloads / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{root} is being filled by somebody else; waiting.", file=sys.stderr)
+    with lock:
+        for source in sources:
+            _fetch(source, root, downloads / source.file)
+
+
+def _fetch(source: Source, root: Path, kept: Path) -> None:
+    done, target = kept.with_name(source.file + ".done"), root / source.into
+    if not source.suffix:
+        target /= source.file
+    if done.exists() and target.exists():
+        return
+    if not kept.exists():
+        download(source, kept)
+    if not source.suffix:
+        _put(kept, target)
+    else:
+        try:
+            unpack(kept, target, source.suffix)
+        except ArchiveError as error:
+            kept.unlink()
+            raise ArchiveError(f"{error} It was removed; call again to fetch it anew.") from error
+    done.touch()
 
 
 def download(source: Source, target: Path) -> None:
@@ -170,18 +193,19 @@ def _receive_all(source: Source, part: Path) -> None:
                     bar.update(size)
                 break
             except urllib.error.HTTPError as error:
+                error.close()
                 if error.code == 416:  # nothing follows: the part is whole, or of another file
                     if error.headers.get("Content-Range", "").endswith(f"/{before}"):
                         break
                     part.unlink(missing_ok=True)
                 elif error.code < 500 and error.code not in (408, 429):
-                    answer = f"{error.code} {error.reason}"
+                    answer = " ".join(f"{error.code} {error.reason}".split())
                     raise OSError(f"{source.url}: the server says {answer}.") from error
                 problem = str(error)
             except (OSError, http.client.HTTPException) as error:
                 problem = str(error) or type(error).__name__
             came = part.stat().st_size if part.exists() else 0
-            failures = 0 if came > before else failures + 1
+            failures = 0 if came - before > SLOWEST * TIMEOUT else failures + 1
             if failures == ATTEMPTS:
                 raise OSError(
                     f"{source.url} could not be fetched ({problem}); the {came:,} bytes that came "
@@ -207,8 +231,13 @@ def _receive(source: Source, part: Path, have: int) -> Iterator[int]:
                 "expected; the file may have been replaced."
             )
         with open(part, "ab" if have else "wb") as file:
+            since, before = time.monotonic(), have
             while chunk := response.read1(CHUNK):  # not read: it loses what came before a stall
                 have += len(chunk)
+                if (now := time.monotonic()) > since + TIMEOUT:
+                    if have - before < SLOWEST * TIMEOUT:
+                        raise ConnectionError(f"it brings less than {SLOWEST} bytes a second")
+                    since, before = now, have
                 if have > limit:
                     file.close()
                     part.unlink()
@@ -220,11 +249,17 @@ def _receive(source: Source, part: Path, have: int) -> Iterator[int]:
 
 
 class _CarefulGzip(gzip.GzipFile):
-    """Never more than `MAX_FILE` bytes at once, whatever an archive's headers ask for."""
+    """Never more than `MAX_MEMBER` bytes at once or `MAX_RATIO` times the archive in all."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._most = MAX_RATIO * path.stat().st_size + MAX_MEMBER
 
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= MAX_FILE:
+        if size is None or not 0 <= size <= MAX_MEMBER:
             raise ValueError(f"it asks for {size} bytes at once")
+        if self.tell() > self._most:
+            raise ValueError(f"it unpacks to more than {MAX_RATIO} times its size")
         return super().read(size)
 
 
@@ -232,22 +267,23 @@ def unpack(archive: Path, folder: Path, suffix: str) -> None:
     """Put the files of a ``.tgz`` into a folder, side by side, once all of them are checked.
 
     Only the contents of files with this suffix are taken; folders, rights and owners are our own.
-    Raises ValueError, and puts nothing in place, if the archive is broken, holds a link or a
-    device, a name that leads outside, one name twice, or too many or too large files.
+    Raises ArchiveError, and puts nothing in place, if it is broken, holds a link or a device, a
+    name that leads outside, one name twice, or too many or too large files.
     """
     staging = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        with _CarefulGzip(archive) as stream:
-            with tarfile.open(fileobj=stream, mode="r:") as members:
-                _stage(members, staging, suffix)
-            while stream.read(CHUNK):  # to the end, where gzip compares its CRC
-                pass
+        try:
+            with _CarefulGzip(archive) as stream:
+                with tarfile.open(fileobj=stream, mode="r:") as members:
+                    _stage(members, staging, suffix)
+                while stream.read(CHUNK):  # to the end, where gzip compares its CRC
+                    pass
+        except (*BROKEN, ValueError) as error:
+            raise ArchiveError(f"{archive} was not unpacked: {error}.") from error
         for path in sorted(staging.iterdir()):
             _put(path, folder / path.name)
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
-        raise ValueError(f"{archive} was not unpacked: {error}.") from error
     finally:
         shutil.rmtree(staging)
 
@@ -259,7 +295,7 @@ def _stage(members: tarfile.TarFile, staging: Path, suffix: str) -> None:
         total += member.size
         if path.is_absolute() or ".." in path.parts or "\\" in member.name:
             raise ValueError(f"the name {member.name!r} in it leads outside")
-        if number >= MAX_FILES or total > MAX_UNPACKED or member.size > MAX_FILE:
+        if number >= MAX_MEMBERS or total > MAX_UNPACKED or member.size > MAX_MEMBER:
             raise ValueError(f"at {member.name!r} it holds too many or too large files")
         if member.isdir():
             continue
@@ -281,7 +317,7 @@ def _put(path: Path, target: Path) -> None:
     if not target.exists():
         path.rename(target)
     elif not filecmp.cmp(path, target, shallow=False):
-        raise ValueError(f"{target} is there already with other content; move it away")
+        raise ValueError(f"{target} is there already with other content; move it away.")
 
 
 class Verification(NamedTuple):

@@ -28,12 +28,15 @@ MAX_ARRAY = (
 MAX_PICKLE = 4_000_000  # bytes: the largest of the benchmarks' has 0.3 million
 MAX_OPCODES = 500_000  # of a pickle: the benchmarks' largest has 39,151
 MAX_INTEGER = 2**53  # in a pickle; larger ones can be made to collide in a dict by the thousand
+MAX_MASK = 64_000_000  # bytes of a mask; its pixels are those of its photo
 MAX_CORNERS = 500  # of one polygon
 MAX_DOWNLOAD = 8 * 10**9  # bytes; the largest archive has 1.9e9
 MAX_MEMBER = 32 * 2**20  # bytes of one file of an archive: the largest photo has 1 MB
 MAX_MEMBERS = 20_000  # of an archive: the benchmarks' have 6,400
 MAX_UNPACKED = 8 * 10**9  # bytes of all of them
-MAX_PADDING = 2**20  # bytes after an archive's end: tar itself fills up to 10 kB
+MAX_RATIO = (
+    20  # of all that an archive unpacks to its own size: photos do not shrink, texts 5 times
+)
 
 _T = TypeVar("_T")
 
@@ -82,10 +85,12 @@ def read_text(path: str | os.PathLike[str], limit: int = MAX_TEXT, errors: str =
     return text
 
 
-def read_json(path: str | os.PathLike[str], kind: type[_T], limit: int = MAX_JSON) -> _T:
+def read_json(
+    path: str | os.PathLike[str], kind: type[_T], what: str = "file", limit: int = MAX_JSON
+) -> _T:
     """A JSON file as the type it should have, for pydantic to check: a model, a dataclass, a dict.
 
-    Raises as `read_text`, and ValueError with the first fault if the contents are of another kind.
+    Raises as `read_text`, and ValueError if it is not ``what`` it should be, with the first fault.
 
     Examples
     --------
@@ -94,7 +99,7 @@ def read_json(path: str | os.PathLike[str], kind: type[_T], limit: int = MAX_JSO
     >>> size = path.write_text('{"mill": ["80", 1e400]}')
     >>> read_json(path, dict[str, list[int]])
     Traceback (most recent call last):
-    ValueError: .../sizes.json cannot be read at mill.1: input should be a finite number (inf).
+    ValueError: ... is not a file that can be read: at mill.1 input should be a finite number (inf).
     """
     from pydantic import TypeAdapter, ValidationError  # here: it takes as long as the library
 
@@ -106,7 +111,9 @@ def read_json(path: str | os.PathLike[str], kind: type[_T], limit: int = MAX_JSO
         place = ".".join(map(str, fault["loc"])) or "its top"
         words = fault["msg"][0].lower() + fault["msg"][1:]
         given = reprlib.repr(fault["input"])
-        raise ValueError(f"{path} cannot be read at {place}: {words} ({given}).") from error
+        raise ValueError(
+            f"{path} is not a {what} that can be read: at {place} {words} ({given})."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a json file ({error}).") from error
 

@@ -4,15 +4,17 @@ Chapter: *Reproducing the tables*.
 """
 
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from indiret.datasets.dataset import Query
+from indiret.datasets.files import read_text
+from indiret.datasets.names import OFFICIAL_PREFIX
 from indiret.datasets.pickles import read_plain_pickle
 
 ANSWER_KINDS = ("good", "ok", "junk")
-OFFICIAL_PREFIX = "oxc1_"  # the benchmark's query files write it before each image's name
 OFFICIAL_LAYOUT = (
     "images/*.jpg and groundtruth/<landmark>_<number>_{query,good,ok,junk}.txt, as the Oxford "
     "benchmark has them"
@@ -62,15 +64,15 @@ BENCHMARKS = {
 def read_query(path: Path) -> Query:
     """Read ``<landmark>_<number>_query.txt`` and the three lists beside it.
 
-    The query's line is ``image x1 y1 x2 y2``, a list has one image a line. Raises FileNotFoundError
-    if a list is missing, and ValueError if a file is not of this form, or lists an image as more
-    than one of good, ok, junk.
+    The query's line is ``image x1 y1 x2 y2``, a list has one image a line; names come back as they
+    are written (`indiret.datasets.names`). Raises FileNotFoundError if a list is missing, and
+    ValueError if a file is not of this form.
     """
     name = path.name.removesuffix("_query.txt")
     landmark, _, number = name.rpartition("_")
     if not landmark or not number.isdecimal():
         raise ValueError(f"{path} must be named <landmark>_<number>_query.txt.")
-    words = _read_text(path).split()
+    words = read_text(path, errors="surrogateescape").split()
     try:
         image, *edges = words
         x1, y1, x2, y2 = map(float, edges)
@@ -79,16 +81,25 @@ def read_query(path: Path) -> Query:
             f"{path} must hold one line, an image's name and its box: name x1 y1 x2 y2; it holds "
             f"{' '.join(words)[:100]!r}."
         ) from error
-    good, ok, junk = (
-        frozenset(_read_names(path.with_name(f"{name}_{kind}.txt"))) for kind in ANSWER_KINDS
-    )
+    lists = [_read_names(path.with_name(f"{name}_{kind}.txt")) for kind in ANSWER_KINDS]
+    image = image.removeprefix(OFFICIAL_PREFIX)
+    return Query(name, image, (x1, y1, x2, y2), landmark, *lists)
+
+
+def rename(query: Query, names: Mapping[str, str], place: Path) -> Query:
+    """The query with the photos' own names for those that were written.
+
+    Raises ValueError if a photo is then more than one of good, ok, junk.
+    """
+    lists = (query.good, query.ok, query.junk)
+    good, ok, junk = (frozenset(names.get(name, name) for name in written) for written in lists)
     if twice := (good & ok) | (good & junk) | (ok & junk):
         raise ValueError(
-            f"The ground truth of {name} in {path.parent} lists {min(twice)} as more than one of "
+            f"The ground truth of {query.name} in {place} lists {min(twice)} as more than one of "
             f"{', '.join(ANSWER_KINDS)}; keep one."
         )
-    image = image.removeprefix(OFFICIAL_PREFIX)
-    return Query(name, image, (x1, y1, x2, y2), landmark, good, ok, junk)
+    image = names.get(query.image, query.image)
+    return replace(query, image=image, good=good, ok=ok, junk=junk)
 
 
 def read_pickled(path: Path, name: str) -> tuple[list[str], list[Query]]:
@@ -137,6 +148,8 @@ def _pickled_query(
     name: str, photo: str, landmark: str, truth: Any, images: list[str], kinds: Sequence[str]
 ) -> Query:
     x1, y1, x2, y2 = map(float, truth["bbx"])
+    if sum(len(truth[kind]) for kind in kinds) > len(images):  # one long list may stand there often
+        raise ValueError("a place stands there twice")
     places = [place for kind in kinds for place in truth[kind]]
     for place in places:
         if type(place) is not int or not 0 <= place < len(images):
@@ -147,20 +160,14 @@ def _pickled_query(
     return Query(name, photo, (x1, y1, x2, y2), landmark, good, frozenset().union(*hard), junk)
 
 
-def _read_names(path: Path) -> list[str]:
-    if not path.is_file():
+def _read_names(path: Path) -> frozenset[str]:
+    if not path.exists():
         raise FileNotFoundError(
             f"There is no file {path}; each query needs {OFFICIAL_LAYOUT} (they may be empty)."
         )
-    names = [line.strip() for line in _read_text(path).splitlines() if line.strip()]
+    lines = read_text(path, errors="surrogateescape").splitlines()
+    names = [line.strip() for line in lines if line.strip()]
     for name in names:
         if len(name.split()) > 1:
             raise ValueError(f"{path} must hold one image name a line, not {name[:100]!r}.")
-    return names
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file in UTF-8.") from error
+    return frozenset(names)

@@ -6,9 +6,8 @@ query and reference folders, a plain folder of photos, and pairs with clicked po
 Chapter: *Reproducing the tables*.
 """
 
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,13 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indiret.datasets.dataset import Query, RetrievalDataset
+from indiret.datasets.files import read_json, read_text
 from indiret.datasets.groundtruth import (
     BENCHMARKS,
     OFFICIAL_LAYOUT,
     Benchmark,
     read_pickled,
     read_query,
+    rename,
 )
+from indiret.datasets.names import NameIndex
 from indiret.datasets.toytown import SPLITS, TOYTOWN
 from indiret.images import ImageError, check_image, find_images, image_size, pixel_box
 
@@ -82,6 +84,16 @@ class ClickedPair:
     target_points: NDArray[np.float64]  # the same points of the scene, row by row
 
 
+@dataclass(frozen=True)
+class _Size:
+    orig: tuple[int, int]  # width and height
+
+
+@dataclass(frozen=True)
+class _SceneSizes:
+    images: dict[str, _Size]
+
+
 def load_clicked_pairs(root: str | os.PathLike[str]) -> list[ClickedPair]:
     """Read scenes in the layout of WxBS: ``GROUP/SCENE/{01,02}.jpg`` and ``corrs.txt``.
 
@@ -94,28 +106,34 @@ def load_clicked_pairs(root: str | os.PathLike[str]) -> list[ClickedPair]:
         expected = f"expected are {folder}/GROUP/SCENE with 01.jpg, 02.jpg and corrs.txt."
         raise FileNotFoundError(f"{folder} holds no scene; {expected}")
     sizes_file = folder / "sizes.json"
-    sizes = json.loads(sizes_file.read_text()) if sizes_file.is_file() else {}
+    sizes = read_json(sizes_file, dict[str, _SceneSizes]) if sizes_file.exists() else {}
     pairs = []
     for file in files:
         name = _below(folder, file.parent)
         try:
-            points = np.loadtxt(file, ndmin=2)[:, :4].reshape(-1, 2, 2)
+            lines = [line.split()[:4] for line in read_text(file).splitlines() if line.strip()]
+            points = np.array(lines, dtype=float).reshape(len(lines), 2, 2)
+            if not np.isfinite(points).all():
+                raise ValueError("a number is not finite")
         except ValueError as error:
-            raise ValueError(f"{file} does not hold x1 y1 x2 y2 in each line: {error}") from error
+            words = " ".join(str(error)[:100].split())
+            raise ValueError(f"{file} does not hold x1 y1 x2 y2 in each line: {words}.") from error
         photos = file.with_name("01.jpg"), file.with_name("02.jpg")
-        known = sizes.get(name, {}).get("images", {})
         clicked = []
         for side, photo in enumerate(photos):
             height, width = image_size(photo)
-            original = known.get(photo.name, {}).get("orig", (width, height))
+            known = sizes[name].images.get(photo.name) if name in sizes else None
+            original = known.orig if known else (width, height)
+            if min(original) < 1:
+                raise ValueError(f"{sizes_file} gives {photo} the size {original}.")
             clicked.append(points[:, side] * (np.array([width, height]) / original))
         pairs.append(ClickedPair(name, *photos, *clicked))
     return pairs
 
 
 def _load_folder(name: str, root: Path) -> RetrievalDataset:
-    images, skipped = _readable({_below(root, path): path for path in find_images(root)}, root)
-    return RetrievalDataset(name, root, images, (), {}, skipped)
+    images = {_below(root, path): path for path in find_images(root)}
+    return _readable(RetrievalDataset(name, root, images, (), {}), images)
 
 
 def _load_pairs(name: str, root: Path) -> RetrievalDataset:
@@ -132,20 +150,18 @@ def _load_pairs(name: str, root: Path) -> RetrievalDataset:
             for path in find_images(group / side):
                 key = _below(root, group / path.relative_to(group / side).with_suffix(""))
                 _add_once(found, key, path)
-    photos, references = (
-        {key: _below(root, path) for key, path in found.items()} for found in sides.values()
-    )
-    images, skipped = _readable({name: root / name for name in references.values()}, root)
-    query_images, skipped_queries = _readable({name: root / name for name in photos.values()})
-    skipped += skipped_queries
+    references = sides["Reference"]
+    index = NameIndex(references)
+    photos: dict[str, Path] = {}
     queries = []
-    for key, image in photos.items():
-        answer = references.get(key, "")
-        if image in query_images and answer in images:
-            queries.append(Query(key, image, None, key, frozenset({answer})))
-        elif query_images.pop(image, None):
-            skipped += ((image, "no reference that can be read has the same file name"),)
-    return RetrievalDataset(name, root, images, tuple(queries), query_images, skipped)
+    for key, path in sides["Query"].items():
+        answers = [_below(root, references[answer]) for answer in index.match(key)]
+        if len(answers) > 1:
+            raise ValueError(f"The reference of {path} may be {' or '.join(answers)}; rename one.")
+        photos[_below(root, path)] = path
+        queries.append(Query(key, _below(root, path), None, key, frozenset(answers)))
+    images = {_below(root, path): path for path in references.values()}
+    return _readable(RetrievalDataset(name, root, images, tuple(queries), photos), images | photos)
 
 
 def _load_official(name: str, root: Path) -> RetrievalDataset:
@@ -163,45 +179,46 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
     photos: dict[str, Path] = {}
     for path in find_images(folder):
         _add_once(photos, path.stem, path)
-    corrupt = photos.keys() & benchmark.corrupt
-    images, skipped = _readable({key: photos[key] for key in sorted(photos.keys() - corrupt)})
-    skipped += tuple((image, "corrupt in the published archive") for image in sorted(corrupt))
+    index = NameIndex(photos)
     if truth.is_dir():
         files = sorted(path for path in truth.glob("*_query.txt") if path.name[0] != ".")
         listed = [read_query(path) for path in files]
-        mentioned = set().union(*({q.image} | q.positives | q.junk for q in listed))
-        database = images
+        named: Iterable[str] = photos
     else:
         named, listed = read_pickled(truth, name)
-        mentioned = {*named, *(query.image for query in listed)}
-        database = {key: images[key] for key in sorted(images.keys() & set(named))}
-        unnamed = sorted(images.keys() - mentioned)
-        skipped += tuple((image, f"not named in {truth}") for image in unnamed)
-    absent = sorted(mentioned - photos.keys())
-    skipped += tuple((image, f"named in {truth} but not in {folder}") for image in absent)
-    queries = []
-    for query in (query.among(database.keys()) for query in listed):
-        if query.image not in images:
-            skipped += ((query.name, f"its photo {query.image} is absent or broken"),)
-        elif not query.positives:
-            skipped += ((query.name, "none of its positives is there"),)
-        else:
-            queries.append(query)
-    if not queries:
+    asked = [{query.image, *query.positives, *query.junk} for query in listed]
+    written = {one: index.match(one, anywhere=True) for one in sorted(set().union(named, *asked))}
+    known = {one: found[0] for one, found in written.items() if len(found) == 1}
+    corrupt = photos.keys() & benchmark.corrupt
+    left_out = _broken({key: photos[key] for key in sorted(photos.keys() - corrupt)})
+    left_out |= dict.fromkeys(sorted(corrupt), "corrupt in the published archive")
+    unnamed = photos.keys() - corrupt - set(known.values())
+    left_out |= dict.fromkeys(sorted(unnamed), f"not named in {truth}")
+    for one in sorted(written.keys() - known.keys()):
+        several = " and ".join(repr(name) for name in written[one])
+        left_out[one] = f"named in {truth} but not in {folder}"
+        if several:
+            left_out[one] = f"named in {truth}, but it may be {several} in {folder}"
+    database = {known[one] for one in named if one in known}
+    found = RetrievalDataset(
+        name,
+        root,
+        {key: photos[key] for key in sorted(database)},
+        tuple(rename(query, known, truth) for query in listed),
+        photos,
+        revisited=benchmark.revisited,
+    ).without(left_out)
+    if not found.queries:
         raise FileNotFoundError(
             f"None of the {len(listed)} queries in {truth} has its photo and an answer among the "
-            f"{len(database)} images in {folder}; {expected}"
+            f"{len(found.images)} images in {folder}; {expected}"
         )
-    for query in queries:
+    for query in found.queries:
         try:
-            pixel_box(query.box or (), image_size(images[query.image]))
+            pixel_box(query.box or (), image_size(photos[query.image]))
         except ValueError as error:
             form = "{}/{}_query.txt: {}" if truth.is_dir() else "{}, query {}: {}"
             raise ValueError(form.format(truth, query.name, error)) from error
-    query_images = {query.image: images[query.image] for query in queries}
-    found = RetrievalDataset(
-        name, root, database, tuple(queries), query_images, skipped, benchmark.revisited
-    )
     masks = (root / "masks").is_dir()
     return replace(found, regions_used="the data set's own masks") if masks else found
 
@@ -214,21 +231,25 @@ def _find(places: Sequence[Path], expected: str) -> Path:
     raise FileNotFoundError(f"There is no {kind} {places[0]}; {expected}")
 
 
-def _readable(
-    photos: Mapping[str, Path], root: Path | None = None
-) -> tuple[dict[str, Path], tuple[tuple[str, str], ...]]:
-    """Split photos by what their headers say; with ``root``, one at least must be readable."""
-    images = dict(photos)
-    skipped = []
+def _broken(photos: Mapping[str, Path]) -> dict[str, str]:
+    """What is wrong with those photos whose headers cannot be read."""
+    broken = {}
     for name, path in photos.items():
         try:
             check_image(path)
         except (ImageError, OSError) as error:  # OSError: a link to nowhere
-            skipped.append((name, str(error)))
-            del images[name]
-    if root and not images:
-        raise FileNotFoundError(f"None of the {len(skipped)} images in {root} can be read.")
-    return images, tuple(skipped)
+            broken[name] = str(error)
+    return broken
+
+
+def _readable(dataset: RetrievalDataset, photos: Mapping[str, Path]) -> RetrievalDataset:
+    """The data set without those of its photos that cannot be read; one at least must be left."""
+    found = dataset.without(_broken(photos))
+    if not found.images:
+        raise FileNotFoundError(
+            f"None of the {len(dataset.images)} images in {dataset.root} can be read."
+        )
+    return found
 
 
 def _add_once(found: dict[str, Path], name: str, path: Path) -> None:

@@ -10,10 +10,12 @@ Chapter: *Reproducing the tables*.
 import io
 import pickle
 import pickletools
+import reprlib
 from pathlib import Path
 from typing import Any, NoReturn
 
-MAX_BYTES = 4_000_000  # the largest of the benchmarks' pickles has 0.3 million
+from indiret.datasets.files import MAX_INTEGER, MAX_OPCODES, MAX_PICKLE, read_bytes
+
 # No tuples: a dict hashes its keys, and the hash of a deeply nested tuple overflows the stack.
 PLAIN_OPCODES = frozenset(
     "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT "
@@ -42,11 +44,7 @@ def read_plain_pickle(path: Path) -> Any:
     Traceback (most recent call last):
     ValueError: ... holds more than plain data (STACK_GLOBAL: a function, a class, ...
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(
-            f"{path} has {path.stat().st_size} bytes; a ground truth has at most {MAX_BYTES}."
-        )
-    data = path.read_bytes()
+    data = read_bytes(path, MAX_PICKLE)
     try:
         refused = _refused_opcode(data)
         if refused is None:
@@ -65,9 +63,13 @@ def _refused_opcode(data: bytes) -> str | None:
     for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name not in PLAIN_OPCODES:
             return opcode.name
-        if opcode.name.endswith("PUT") and int(argument or 0) > number:
-            # pickle would set memory aside for as many values
-            raise ValueError(f"it numbers value {number} as {argument}")
+        if number == MAX_OPCODES:
+            raise ValueError(f"it holds more than {MAX_OPCODES:,} values")
+        if isinstance(argument, int):
+            # pickle sets memory aside for as many values as one is numbered; of large integers,
+            # thousands can have one hash, and a dict of them takes hours
+            if abs(argument) > (number if opcode.name.endswith("PUT") else MAX_INTEGER):
+                raise ValueError(f"it holds {reprlib.repr(argument)} as value {number}")
     return None
 
 

@@ -14,18 +14,18 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain, pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indiret.images import MIN_BOX_SIDE
+from indiret.datasets.files import MAX_CORNERS, MIN_BOX_SIDE, read_json
 
 ORIGINS = ("drawn", "query", "sift")  # by a person, the box of a query, projected
 STATES = ("accepted", "open", "rejected")  # open: nobody has looked at it yet
-MOST_CORNERS = 500
-MOST_BYTES = 200_000_000  # of a file: a thousand bytes a region leaves room for 200,000
 MAKER = "indiret"
 NAMELESS = "region"  # COCO wants a category, and a plain folder has no landmarks
 
@@ -61,17 +61,20 @@ class Region:
     inliers: int | None = None  # how many matches speak for a proposal
 
     def __post_init__(self) -> None:
-        corners = np.array(self.points, dtype=float)
-        if corners.ndim != 2 or corners.shape[1] != 2 or not np.isfinite(corners).all():
+        try:
+            points = tuple((float(x), float(y)) for x, y in self.points)
+        except (TypeError, ValueError):
+            points = ((float("nan"), 0.0),)
+        if not all(map(isfinite, chain.from_iterable(points))):
             raise ValueError("the corners of a region must be pairs of finite numbers, x and y.")
-        if not 3 <= len(corners) <= MOST_CORNERS:
+        if not 3 <= len(points) <= MAX_CORNERS:
             raise ValueError(
-                f"a region has {len(corners)} corners; give 3 to {MOST_CORNERS}, or a box."
+                f"a region has {len(points)} corners; give 3 to {MAX_CORNERS}, or a box."
             )
         for value, known in ((self.origin, ORIGINS), (self.state, STATES)):
             if value not in known:
                 raise ValueError(f"{value!r} is not known; choose one of {', '.join(known)}.")
-        object.__setattr__(self, "points", tuple(map(tuple, corners.tolist())))
+        object.__setattr__(self, "points", points)
 
     @classmethod
     def from_box(cls, box: Sequence[float], **others: Any) -> Region:
@@ -87,26 +90,61 @@ class Region:
 
     @property
     def area(self) -> float:
-        """Square pixels inside the outline, which must not cross itself."""
-        x, y = np.array(self.points).T
-        return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+        """Square pixels inside; where the outline goes round twice is outside.
+
+        Between two heights at which edges end or cross, what is inside are trapezoids.
+        """
+        start = np.array(self.points)
+        step = np.roll(start, -1, axis=0) - start
+        away = start[None] - start[:, None]  # [i, j] from the start of edge i to that of edge j
+        across = step[:, None, 0] * step[None, :, 1] - step[:, None, 1] * step[None, :, 0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            along = (away[..., 0] * step[None, :, 1] - away[..., 1] * step[None, :, 0]) / across
+        i, j = np.nonzero((along > 0) & (along < 1) & (along.T > 0) & (along.T < 1))
+        heights = np.unique([*start[:, 1], *(start[i, 1] + along[i, j] * step[i, 1])])
+        total = 0.0
+        for low, high in pairwise(heights.tolist()):
+            middle = (low + high) / 2
+            met = (start[:, 1] <= middle) != (start[:, 1] + step[:, 1] <= middle)
+            x = start[met, 0] + (middle - start[met, 1]) / step[met, 1] * step[met, 0]
+            x.sort()
+            total += (high - low) * float((x[1::2] - x[::2]).sum())
+        return total
 
     def within(self, shape: Sequence[int]) -> Region:
-        """The region with its corners moved into a picture of this shape, height first.
+        """The part of the region that is in a picture of this shape, height first.
 
-        Raises ValueError if less than 4 × 4 pixels of it are in the picture.
+        Raises ValueError if it is less than 4 pixels wide or high.
         """
-        height, width = shape[:2]
-        corners = np.clip(np.array(self.points), 0, (width, height))
-        clipped = replace(self, points=tuple(map(tuple, corners.tolist())))
-        x1, y1, x2, y2 = clipped.box
-        if min(x2 - x1, y2 - y1) < MIN_BOX_SIDE or clipped.area < MIN_BOX_SIDE**2 / 2:
+        (height, width), points = shape[:2], self.points
+        left, top, right, bottom = self.box
+        if left < 0 or right > width:
+            points = _cut(_cut(points, 0, 0, 1), 0, width, -1)
+        if top < 0 or bottom > height:
+            points = _cut(_cut(points, 1, 0, 1), 1, height, -1)
+        x, y = zip(*points or ((0.0, 0.0),), strict=True)
+        if min(max(x) - min(x), max(y) - min(y)) < MIN_BOX_SIDE:
             raise ValueError(
-                f"only {x2 - x1:.0f} x {y2 - y1:.0f} pixels of a region lie in the picture, which "
-                f"is {width} pixels wide and {height} high; {MIN_BOX_SIDE} x {MIN_BOX_SIDE} is "
-                "the least."
+                f"only {max(x) - min(x):.0f} x {max(y) - min(y):.0f} pixels of a region lie in "
+                f"the picture, which is {width} pixels wide and {height} high; {MIN_BOX_SIDE} x "
+                f"{MIN_BOX_SIDE} is the least."
             )
-        return clipped
+        return self if points is self.points else replace(self, points=points)
+
+
+def _cut(points: Outline, axis: int, edge: float, side: int) -> Outline:
+    """What of an outline lies on one side of a straight edge (Sutherland and Hodgman)."""
+    kept = []
+    for one, other in zip(points, points[1:] + points[:1], strict=True):
+        inside = side * (one[axis] - edge) >= 0
+        if inside:
+            kept.append(one)
+        if inside != (side * (other[axis] - edge) >= 0):
+            share = (edge - one[axis]) / (other[axis] - one[axis])
+            crossing = [a + share * (b - a) for a, b in zip(one, other, strict=True)]
+            crossing[axis] = edge
+            kept.append((crossing[0], crossing[1]))
+    return tuple(kept)
 
 
 @dataclass
@@ -117,6 +155,8 @@ class PhotoRegions:
     regions: list[Region] = field(default_factory=list)
     nothing: bool = False  # somebody looked and there is nothing to mark
     tried: bool = False  # proposals were looked for
+    file: str = field(default="", compare=False)  # the photo's name for other programs
+    left_out: list[str] = field(default_factory=list)  # why, of annotations that are no region
 
     @property
     def done(self) -> bool:
@@ -141,85 +181,104 @@ def region_mask(regions: Iterable[Region], shape: Sequence[int]) -> NDArray[np.b
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     mask = np.zeros((height, width), dtype=bool)
     for region in regions:
-        inside = np.zeros_like(mask)
         corners = np.array(region.points)
+        columns = slice(*np.searchsorted(x, (corners[:, 0].min(), corners[:, 0].max())))
+        inside = np.zeros_like(mask[:, columns])
         for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-            rows = np.flatnonzero((y1 <= y) != (y2 <= y))  # that this edge crosses
-            if len(rows):
-                crossing = x1 + (y[rows] - y1) / (y2 - y1) * (x2 - x1)
-                inside[rows] ^= x >= crossing[:, None]
-        mask |= inside
+            rows = slice(*np.searchsorted(y, sorted((y1, y2))))  # that this edge crosses
+            crossing = x1 + (y[rows] - y1) / ((y2 - y1) or 1) * (x2 - x1)
+            inside[rows] ^= x[columns] >= crossing[:, None]
+        mask[:, columns] |= inside
     return mask
+
+
+@dataclass
+class _Category:
+    id: int | str
+    name: str
+
+
+@dataclass
+class _Photo:
+    id: int | str
+    file_name: str
+    height: int
+    width: int
+    name: str | None = None  # as the data set names it, of this program
+    nothing: bool = False
+    tried: bool = False
+
+
+@dataclass
+class _Annotation:
+    image_id: int | str
+    category_id: int | str
+    bbox: list[float] | None = None
+    segmentation: list[list[float]] | dict[str, Any] | None = None
+    origin: str = "drawn"
+    state: str = "accepted"
+    inliers: int | None = None
+
+
+@dataclass
+class _Coco:
+    images: list[_Photo]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+    info: Any = None
 
 
 def read_regions(path: str | os.PathLike[str]) -> dict[str, PhotoRegions]:
     """Read a COCO json file of boxes and polygons, of this program or of another.
 
     What comes back goes by the photo's name: as the data set names it where the file says so, else
-    its file name. A region that does not say otherwise counts as drawn and accepted.
+    its file name. A region that does not say otherwise counts as drawn and accepted. An annotation
+    that is no region, such as a run-length mask, is named in ``left_out``.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}; give a COCO json file of regions.")
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path} has more than {MOST_BYTES // 10**6} MB; that is no region file.")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a json file ({error}).") from error
-    kinds = ("images", "annotations", "categories")
-    if not isinstance(data, dict) or not all(isinstance(data.get(kind), list) for kind in kinds):
-        raise ValueError(
-            f"{path} is not a region file: COCO json holds the lists images, annotations and "
-            "categories."
-        )
+    return _photos(Path(path), read_json(path, _Coco, "region file"))
+
+
+def _photos(path: Path, data: _Coco) -> dict[str, PhotoRegions]:
+    landmarks = {entry.id: entry.name for entry in data.categories}
     photos: dict[str, PhotoRegions] = {}
-    names: dict[int, str] = {}
-    entry: Any = None
-    try:
-        landmarks = {entry["id"]: str(entry["name"]) for entry in data["categories"]}
-        for entry in data["images"]:
-            name = str(entry.get("name", entry["file_name"]))
-            if name in photos or entry["id"] in names:
-                raise ValueError(f"the photo {name!r} stands there twice")
-            height, width = int(entry["height"]), int(entry["width"])
-            if min(height, width) < 1:
-                raise ValueError(f"the photo {name!r} is {width} x {height} pixels")
-            nothing, tried = (entry.get(key) is True for key in ("nothing", "tried"))
-            names[entry["id"]] = name
-            photos[name] = PhotoRegions((height, width), [], nothing, tried)
-        for entry in data["annotations"]:
-            photo = photos[names[entry["image_id"]]]
-            landmark = landmarks[entry["category_id"]]
-            photo.regions.append(_region(entry, "" if landmark == NAMELESS else landmark))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        problem = str(error).strip(".") + " is missing or unknown" * isinstance(error, KeyError)
-        raise ValueError(
-            f"{path} is not a region file that can be read: {problem}, in {str(entry)[:120]}."
-        ) from error
+    names: dict[int | str, str] = {}
+    for image in data.images:
+        name = image.name or image.file_name
+        if name in photos or image.id in names:
+            raise ValueError(f"{path}: the photo {name!r} stands there twice.")
+        if min(image.height, image.width) < 1:
+            raise ValueError(f"{path}: {name!r} is {image.width} x {image.height} pixels.")
+        names[image.id], shape = name, (image.height, image.width)
+        photos[name] = PhotoRegions(shape, [], image.nothing, image.tried, image.file_name)
+    for number, entry in enumerate(data.annotations):
+        if entry.image_id not in names or entry.category_id not in landmarks:
+            raise ValueError(f"{path}: image_id or category_id of annotation {number} is unknown.")
+        photo, landmark = photos[names[entry.image_id]], landmarks[entry.category_id]
+        try:
+            photo.regions += _regions(entry, "" if landmark == NAMELESS else landmark)
+        except ValueError as error:
+            photo.left_out.append(f"annotation {number}: {error}")
     return photos
 
 
-def _region(entry: Mapping[str, Any], landmark: str) -> Region:
-    """A region of a COCO annotation; the first polygon of several, no run-length masks."""
-    outline = entry.get("segmentation") or []
-    if isinstance(outline, dict):
+def _regions(entry: _Annotation, landmark: str) -> list[Region]:
+    """The regions of a COCO annotation, one a polygon."""
+    if isinstance(entry.segmentation, dict):
         raise ValueError("its segmentation is a run-length mask; boxes and polygons can be read")
-    others = {
-        "landmark": landmark,
-        "origin": entry.get("origin", "drawn"),
-        "state": entry.get("state", "accepted"),
-        "inliers": int(entry["inliers"]) if entry.get("inliers") is not None else None,
-    }
-    if len(outline) > 1:
-        raise ValueError("its segmentation has several polygons; give each a region of its own")
-    if outline:
-        flat = [float(value) for value in outline[0]]
-        return Region(tuple(zip(flat[::2], flat[1::2], strict=True)), **others)
-    x, y, width, height = map(float, entry["bbox"])
+    own = (landmark, entry.origin, entry.state, entry.inliers)
+    if any(len(flat) % 2 for flat in entry.segmentation or ()):
+        raise ValueError("a polygon of it has an odd number of coordinates")
+    if entry.segmentation:
+        return [
+            Region(tuple(zip(flat[::2], flat[1::2], strict=True)), *own)
+            for flat in entry.segmentation
+        ]
+    if entry.bbox is None or len(entry.bbox) != 4:
+        raise ValueError("it has neither a polygon nor a box of four numbers")
+    x, y, width, height = entry.bbox
     if width <= 0 or height <= 0:
         raise ValueError(f"its box is {width:g} x {height:g} pixels")
-    return Region.from_box((x, y, x + width, y + height), **others)
+    return [Region(((x, y), (x + width, y), (x + width, y + height), (x, y + height)), *own)]
 
 
 def write_regions(path: str | os.PathLike[str], photos: Mapping[str, PhotoRegions]) -> None:
@@ -230,8 +289,9 @@ def write_regions(path: str | os.PathLike[str], photos: Mapping[str, PhotoRegion
     annotations: list[dict[str, Any]] = []
     for number, (name, photo) in enumerate(photos.items(), start=1):
         height, width = photo.shape
-        entry = {"id": number, "file_name": name, "name": name, "width": width, "height": height}
-        images.append(entry | {"nothing": photo.nothing, "tried": photo.tried})
+        entry = {"id": number, "file_name": photo.file or name, "name": name}
+        entry |= {"width": width, "height": height, "nothing": photo.nothing}
+        images.append(entry | {"tried": photo.tried})
         for region in photo.regions:
             x1, y1, x2, y2 = region.box
             place = {
@@ -266,20 +326,25 @@ class RegionFile:
         self.path = Path(path)
         self.photos: dict[str, PhotoRegions] = {}
         if self.path.exists():
-            self.photos = read_regions(self.path)
-            made_by = json.loads(self.path.read_text(encoding="utf-8")).get("info")
-            if not isinstance(made_by, dict) or made_by.get("made_by") != MAKER:
+            data = read_json(self.path, _Coco, "region file")
+            self.photos = _photos(self.path, data)
+            lost = [words for photo in self.photos.values() for words in photo.left_out]
+            if lost or not isinstance(data.info, dict) or data.info.get("made_by") != MAKER:
                 raise ValueError(
                     f"{self.path} was made by another program, and saving would lose what else it "
-                    "holds; give the name of a new file."
+                    f"holds{f' ({lost[0]})' if lost else ''}; give the name of a new file."
                 )
         self._seen = self._digest()
 
-    def photo(self, name: str, shape: Sequence[int]) -> PhotoRegions:
-        """The entry of a photo, made where it is missing; checked by `check_shape`."""
+    def photo(self, name: str, shape: Sequence[int], file: str = "") -> PhotoRegions:
+        """The entry of a photo, made where it is missing; checked by `check_shape`.
+
+        ``file`` is the photo's name for other programs, `RetrievalDataset.file_name`.
+        """
         height, width = shape[:2]
         known = self.photos.setdefault(name, PhotoRegions((height, width)))
         check_shape(self.path, name, known, (height, width))
+        known.file = file or known.file
         return known
 
     def save(self) -> None:

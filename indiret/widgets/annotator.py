@@ -102,7 +102,8 @@ class Annotator(PageWidget):
             raise ValueError(f"{len(regions)} regions are too many; {_MOST_REGIONS} is the most.")
         shape = self._shape(self._names[number])
         clipped = [region.within(shape) for region in regions]
-        photo = self._file.photo(self._names[number], shape)
+        name = self._names[number]
+        photo = self._file.photo(name, shape, self._dataset.file_name(name))
         before = photo.regions, photo.nothing
         photo.regions, photo.nothing = clipped, nothing
         try:

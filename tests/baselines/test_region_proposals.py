@@ -143,7 +143,8 @@ def test_it_goes_on_where_it_was_killed_and_leaves_what_was_decided(town, tmp_pa
     ]
     assert {name: photos[name] for name in kept} == kept
     decided = next(name for name, photo in photos.items() if not photo.done)
-    photos[decided] = PhotoRegions(photos[decided].shape, nothing=True)  # by a person, untried
+    before = photos[decided]  # by a person, untried
+    photos[decided] = PhotoRegions(before.shape, nothing=True, file=before.file)
     write_regions(path, photos)
     before = path.read_bytes()
     count = len(tried)

@@ -55,9 +55,9 @@ def test_texts_that_are_none(tmp_path):
         (b"{", "is not a json file"),
         (b"[" * 100_000, "is not a json file"),
         (b"9" * 10_000, "is not a json file"),
-        (b"[1]", "at its top: input should be a valid dictionary"),
-        (b'{"a": [1, 1e400]}', r"at a\.1: input should be a finite number \(inf\)"),
-        (b'{"a": [' + b"[1], " * 10**5 + b"1]}", r"at a\.0: input should be a valid integer"),
+        (b"[1]", "at its top input should be a valid dictionary"),
+        (b'{"a": [1, 1e400]}', r"at a\.1 input should be a finite number \(inf\)"),
+        (b'{"a": [' + b"[1], " * 10**5 + b"1]}", r"at a\.0 input should be a valid integer"),
     ],
 )
 def test_json_of_another_kind_names_its_first_fault(tmp_path, data, words):

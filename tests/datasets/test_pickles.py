@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indiret.datasets import pickles
-from indiret.datasets.pickles import MAX_BYTES, read_plain_pickle
+from indiret.datasets.files import MAX_INTEGER, MAX_PICKLE
+from indiret.datasets.pickles import read_plain_pickle
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
+INTEGERS = st.integers(-MAX_INTEGER, MAX_INTEGER)
+SCALARS = st.none() | st.booleans() | INTEGERS | st.text() | st.floats(allow_nan=False)
 PLAIN = st.recursive(
     SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=40
 )
@@ -120,6 +122,12 @@ def test_hostile_opcodes(tmp_path, monkeypatch, extension, name):
         b"\x80\x02\x8b\xff\xff\xff\x7f\x01.",  # a number of 2 GB
         b"\x80\x04\x95" + b"\xff" * 8 + b"N.",  # a frame of 16 million TB
         b"I" + b"9" * 1_000_000 + b"\n.",  # minutes, were it read as decimals
+        pickle.dumps({k * (2**61 - 1): None for k in range(2000)}),  # keys of one hash
+        pickle.dumps({float(k * (2**61 - 1)): k << 60 for k in range(2000)}),
+        b"]" * 2_000_000 + b"a" * 1_999_999 + b".",
+        b"}" * 2_000_000 + b".",
+        b"(" * 2_000_000 + b".",
+        pickle.dumps([[n] for n in range(300_000)], 2),
     ],
 )
 def test_broken_pickles_and_memory_bombs(tmp_path, data):
@@ -142,6 +150,6 @@ def test_deep_lists_and_lists_in_themselves_do_no_harm_and_large_files_are_refus
     own = read_plain_pickle(path)
     assert own[0] is own
     with open(path, "wb") as file:
-        file.truncate(MAX_BYTES + 1)
-    with pytest.raises(ValueError, match="has 4000001 bytes"):
+        file.truncate(MAX_PICKLE + 1)
+    with pytest.raises(ValueError, match="has 4,000,001 bytes"):
         read_plain_pickle(path)
