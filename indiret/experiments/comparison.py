@@ -17,8 +17,9 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, TypeAdapter
 
 from indiret.baselines.descriptors import AGAIN, rerank_option
+from indiret.datasets.files import read_json
 from indiret.evaluation import Interval
-from indiret.experiments.records import DATA, markdown_table, show_interval
+from indiret.experiments.records import DATA, StoredResult, markdown_table, show_interval
 
 PUBLISHED = DATA / "published.csv"
 STORED_COMPARISON = DATA / "comparison"
@@ -75,12 +76,8 @@ def read_results(folder: Path = STORED_COMPARISON, dataset: str | None = None) -
     """
     results = []
     for path in sorted(folder.glob("*.json")):
-        try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-            known = isinstance(result["method"], str) and isinstance(result["mAP"], float)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no result of `indiret compare` ({error!r}).") from error
-        if known and dataset in (None, result["dataset"]):
+        result: Any = read_json(path, StoredResult)
+        if dataset in (None, result["dataset"]):
             results.append(result)
     if not results:
         raise FileNotFoundError(

@@ -8,8 +8,10 @@ import json
 import os
 import platform
 import re
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from indiret.baselines.maps import empty_cache
-from indiret.checkpoints import write_json
+from indiret.checkpoints import WEIGHTS, file_name, write_json
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import (
     SETUPS,
@@ -29,8 +31,16 @@ from indiret.evaluation import (
     select_setup,
 )
 from indiret.experiments.evidence_protocol import measure_evidence
-from indiret.experiments.records import Values
+from indiret.experiments.records import (
+    DEPENDS,
+    StoredResult,
+    Values,
+    read_kept,
+    set_aside,
+    what_changed,
+)
 from indiret.experiments.runner import Keyed, run_all
+from indiret.images import ImageError
 from indiret.retrieval import Hit, IndexedDatabase, Retriever, build_retriever, index_database, rank
 
 TIMED = 8  # queries whose time is taken
@@ -47,9 +57,11 @@ def evaluate(name: str, dataset: RetrievalDataset, evidence: bool = True) -> dic
     - ``revisited``, of a revisited benchmark, whose other figures are those of the medium setup;
     - ``ms_per_query`` and ``ms_per_pair`` of processor time, ``mb_per_image`` that is kept;
     - ``evidence`` (None if left out) and the ``regions`` of interest that it was measured on;
-    - ``skipped`` pictures and ``provenance``.
+    - ``skipped`` pictures and queries with the reasons, ``left_out`` (how many of how many) and
+      ``provenance``.
 
-    Raises ValueError if the method is unknown or the data set has no queries.
+    A photo that turns out broken counts as if it had never been there. Raises ValueError if the
+    method is unknown or the data set has no queries.
     """
     if not dataset.queries:
         raise ValueError(
@@ -58,6 +70,7 @@ def evaluate(name: str, dataset: RetrievalDataset, evidence: bool = True) -> dic
     method = build_retriever(name)
     began = time.monotonic()
     database = index_database(method, dataset)
+    listed, (dataset, broken) = dataset, leave_out_broken(dataset, method, database.skipped)
     hits = rank(method, dataset.queries, dataset, database)
     milliseconds = 1000 * query_time(method, dataset, database)
     results = {
@@ -69,13 +82,43 @@ def evaluate(name: str, dataset: RetrievalDataset, evidence: bool = True) -> dic
         "ms_per_query": milliseconds,
         "ms_per_pair": milliseconds / len(database.features),
         "mb_per_image": mean(map(kept_bytes, database.features.values())) / 1e6,
-        "skipped": database.skipped,
+        "skipped": broken,
+        "left_out": {
+            "photos": [len(database.skipped), len(listed.images)],
+            "queries": [len(listed.queries) - len(dataset.queries), len(listed.queries)],
+        },
         "regions": dataset.regions_used,
     }
     if method.evidence_kinds or not evidence:
         results["evidence"] = measure_evidence(method, dataset, database) if evidence else None
-    results["provenance"] = provenance(dataset) | {"seconds": time.monotonic() - began}
+    results["provenance"] = provenance(listed, name) | {"seconds": time.monotonic() - began}
     return results
+
+
+def leave_out_broken(
+    dataset: RetrievalDataset, method: Retriever, broken: Mapping[str, str] | None = None
+) -> tuple[RetrievalDataset, dict[str, str]]:
+    """The data set without photos that are broken, and without queries of which nothing is left.
+
+    Also what was left out, and why. As long as nobody knows what is ``broken``, each query's photo
+    is read. Raises ValueError if no query is left.
+    """
+    reasons = dict(broken or {})
+    images = {name: path for name, path in dataset.images.items() if name not in reasons}
+    queries, known = list[Query](), () if broken is None else images
+    for query in (query.among(images.keys()) for query in dataset.queries):
+        try:
+            if query.image not in known and method.precomputed is None:
+                dataset.read_query(query)
+            if query.positives:
+                queries.append(query)
+            else:
+                reasons[query.name] = "none of its positives can be read"
+        except (ImageError, OSError) as error:
+            reasons[query.name] = str(error)
+    if dataset.queries and not queries:
+        raise ValueError(f"no query of {dataset.name!r} can be measured: {reasons[query.name]}")
+    return replace(dataset, images=images, queries=tuple(queries)), reasons
 
 
 def compare(
@@ -83,28 +126,33 @@ def compare(
 ) -> list[dict[str, Any]]:
     """`evaluate` several methods, a json file each; what an earlier run finished is not done again.
 
-    A file made from other data or regions or by another commit is made anew. The results are in the
-    order of the names.
+    What is broken, or was made from other data or weights or by another commit, is made anew, and
+    what has changed is said. The results are in the order of the names.
     """
-    here = provenance(dataset)
 
     def path(one: Keyed) -> Path:
         return out / f"{one.key}.json"
 
-    def done(one: Keyed, out: Path) -> bool:
-        found = json.loads(path(one).read_text()) if path(one).is_file() else {}
-        made = found.get("provenance", {})
-        of_these = found.get("method") == one.value and found.get("regions") == dataset.regions_used
-        of_these &= not evidence or found.get("evidence", {}) is not None
-        return of_these and all(made.get(key) == here[key] for key in ("commit", "data_manifest"))
+    def other(one: Keyed) -> str | None:
+        """What a stored result is not of; None if there is none that can be read."""
+        if (found := read_kept(path(one), StoredResult)) is None:
+            return None
+        here = provenance(dataset, one.value)
+        here = {name: here[name] for name in ("commit", *DEPENDS)} | {"method": one.value}
+        lacks = evidence and found.get("evidence", {}) is None
+        return what_changed(found | found["provenance"], here) or "evidence" * lacks
 
     def do(one: Keyed, out: Path) -> None:
+        if changed := other(one):
+            print(f"{one.value} is measured anew: what differs is {changed}.", file=sys.stderr)
+        elif changed is None:
+            set_aside(path(one))
         write_json(path(one), evaluate(one.value, dataset, evidence))
 
     compared = [
         Keyed(re.sub(r"[^A-Za-z0-9.@+-]+", "_", f"{dataset.name} {name}"), name) for name in names
     ]
-    run_all(compared, out, do, done, "comparing", unit="method")
+    run_all(compared, out, do, lambda one, out: other(one) == "", "comparing", unit="method")
     return [json.loads(path(one).read_text()) for one in compared]
 
 
@@ -163,17 +211,31 @@ def kept_bytes(features: Any) -> int:
     return sum(map(kept_bytes, features)) if isinstance(features, tuple) else 0
 
 
-def provenance(dataset: RetrievalDataset) -> dict[str, str]:
-    """Where a result came from: code, data, versions and machine."""
+def provenance(dataset: RetrievalDataset, method: str = "") -> dict[str, str]:
+    """Where a result came from: code, data, a method's own files, versions and machine."""
     pins = Path(__file__).parents[2] / "constraints.txt"  # not there outside a checkout
     return {
         "commit": _commit(),
         "lock": hashlib.sha256(pins.read_bytes()).hexdigest() if pins.is_file() else "unknown",
         "data_manifest": dataset.manifest_hash(),
+        **dataset.fingerprint(),
+        "weights": _hash_files(method),
         "python": platform.python_version(),
         **{package: version(package) for package in ("indiret", "torch", "numpy", "pillow")},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def _hash_files(method: str) -> str:
+    """A hash of the files that a method's name names: weights, shipped or not, or features."""
+    digest = hashlib.sha256()
+    for name in method.split(","):
+        shipped = WEIGHTS / file_name(name)
+        path = shipped if shipped.is_file() else Path(name)
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _commit() -> str:

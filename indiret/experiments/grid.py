@@ -6,21 +6,37 @@ Chapter: *Reproducing the tables*.
 """
 
 import itertools
+import math
 import tomllib
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 
+from indiret.datasets.files import read_text
 from indiret.distributed import ProcessGroup
+from indiret.experiments.evaluator import provenance
 from indiret.experiments.reproduction import RunConfig, finished, run
-from indiret.experiments.runner import cluster, in_turn, run_missing
+from indiret.experiments.runner import Keyed, cluster, in_turn, run_missing
 from indiret.experiments.runner import processes as worker_processes
 from indiret.training import ALONE
 
+MOST_RUNS = 10_000  # of one grid
 _NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "reproduce.ipynb"
+
+
+_Values = Annotated[list[Any], Field(min_length=1)]
+
+
+class _Grid(BaseModel, extra="forbid"):
+    """The form of the file."""
+
+    run: dict[str, Any] = {}
+    grid: Annotated[list[dict[str, _Values]], Field(min_length=1)] = [{}]
 
 
 def read_grid(path: Path) -> list[RunConfig]:
@@ -38,33 +54,44 @@ def read_grid(path: Path) -> list[RunConfig]:
     >>> [(config.by, config.fold) for config in read_grid(file)]
     [('query', 0), ('query', 1), ('landmark', 0), ('landmark', 1)]
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}; give a grid of runs as TOML.")
+    text = read_text(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no TOML file: {error}.") from error
     try:
-        return _combinations(table)
+        return _combinations(_Grid(**table))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ValueError(
+            f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}; a grid has one [run] and "
+            "one or more [[grid]] of lists, and nothing else."
+        ) from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _combinations(table: dict[str, Any]) -> list[RunConfig]:
-    fixed, grids = table.pop("run", {}), table.pop("grid", [{}])
-    if table or not isinstance(fixed, dict) or not isinstance(grids, list) or not grids:
-        raise ValueError("a grid has one [run] and one or more [[grid]], and nothing else.")
-    found: dict[RunConfig, None] = {}
-    for grid in grids:
-        for name, values in grid.items():
-            if not isinstance(values, list) or not values:
-                raise ValueError(f"{name} = {values!r} in [[grid]] is not a list of values.")
-        for values in itertools.product(*grid.values()):
-            settings = fixed | dict(zip(grid, values, strict=True))
-            first = RunConfig.from_dict(settings)
-            numbers = [first.fold] if "fold" in settings else range(first.folds)
-            found |= {RunConfig.from_dict(settings | {"fold": n}): None for n in numbers}
-    return list(found)
+def _combinations(table: _Grid) -> list[RunConfig]:
+    settings: list[dict[str, Any]] = []
+    for grid in table.grid:
+        _check_number(math.prod(map(len, grid.values())))
+        products = itertools.product(*grid.values())
+        settings += [table.run | dict(zip(grid, values, strict=True)) for values in products]
+    parts = [
+        (first, [first.fold] if "fold" in one else range(first.folds))
+        for one in settings
+        for first in [RunConfig.from_dict(one)]
+    ]
+    _check_number(sum(len(numbers) for _, numbers in parts))
+    return list({replace(one, fold=n): None for one, numbers in parts for n in numbers})
+
+
+def _check_number(runs: int) -> None:
+    if runs > MOST_RUNS:
+        raise ValueError(
+            f"these are {runs:,} runs or more; at most {MOST_RUNS:,} are done at once, so give "
+            "fewer values, or a fold."
+        )
 
 
 def run_grid(
@@ -86,8 +113,22 @@ def run_grid(
     notebook = _notebook() if notebooks else None
     execute = in_turn if processes == 1 else worker_processes(processes)
     execute = cluster(scheduler, processes) if scheduler else execute
-    do, done = partial(do_run, notebook=notebook), partial(is_done, notebook=notebook)
-    return run_missing(configs, out, do, done, execute)
+    done = partial(is_done, notebook=notebook, origins=_origins(configs))
+    work = [Keyed(config.key, config.placed) for config in configs]
+    return run_missing(work, out, partial(do_run, notebook=notebook), done, execute)
+
+
+def _origins(configs: Sequence[RunConfig]) -> dict[str, dict[str, str]]:
+    """Where results would come from, by key; without those whose data cannot be read."""
+
+    @cache
+    def origin(dataset: str, root: str, regions: str, method: str) -> dict[str, str]:
+        try:
+            return provenance(RunConfig(dataset, root, regions).load(), method)
+        except (OSError, ValueError):
+            return {}
+
+    return {c.key: origin(c.dataset, c.root, c.regions, c.method) for c in configs}
 
 
 def run_together(
@@ -96,7 +137,7 @@ def run_together(
     """All runs one by one, each trained by all processes of a group that ``torchrun`` started."""
     notebook = _notebook() if notebooks else None
     for config in configs:
-        do_run(config, out, notebook, group)
+        do_run(Keyed(config.key, config.placed), out, notebook, group)
 
 
 def _notebook() -> Path:
@@ -108,21 +149,24 @@ def _notebook() -> Path:
     return _NOTEBOOK
 
 
-def is_done(config: RunConfig, out: Path, notebook: Path | None = None) -> bool:
-    """Whether a run's results are there, and its notebook if one is asked for."""
-    if notebook and not (out / config.key / notebook.name).is_file():
+def is_done(
+    one: Keyed, out: Path, notebook: Path | None = None, origins: Mapping[str, Any] | None = None
+) -> bool:
+    """Whether a run's results on these data are there, and its notebook if one is asked for."""
+    if notebook and not (out / one.key / notebook.name).is_file():
         return False
-    return finished(config, out / config.key) is not None
+    origin = (origins or {}).get(one.key)
+    return bool(origin and finished(one.value, out / one.key, origin))
 
 
 def do_run(
-    config: RunConfig, out: Path, notebook: Path | None = None, group: ProcessGroup = ALONE
+    one: Keyed, out: Path, notebook: Path | None = None, group: ProcessGroup = ALONE
 ) -> None:
     """One run, and a copy of the notebook, which takes up the results where they are."""
-    folder, threads = out / config.key, torch.get_num_threads()
+    folder, threads = out / one.key, torch.get_num_threads()
     torch.set_num_threads(1)  # processes share the processors, and sums come out alike everywhere
     try:
-        run(config, folder, group)
+        run(one.value, folder, group)
     finally:
         torch.set_num_threads(threads)
     if notebook and group.first and not (folder / notebook.name).is_file():
@@ -130,5 +174,6 @@ def do_run(
 
         options = {"kernel_name": "python3", "cwd": str(folder), "progress_bar": False}
         unfinished = folder / f"unfinished-{notebook.name}"
-        papermill.execute_notebook(notebook, unfinished, config.plain | {"out": "."}, **options)
+        names = (str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, unfinished))
+        papermill.execute_notebook(*names, one.value.plain | {"out": "."}, **options)
         unfinished.replace(folder / notebook.name)

@@ -7,20 +7,60 @@ Chapter: *Ranking and honest evaluation*.
 """
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ConfigDict, FiniteFloat, TypeAdapter
+from typing_extensions import TypedDict
 
 from indiret.checkpoints import write_atomically
+from indiret.datasets.files import MAX_JSON, read_json, read_text
 from indiret.evaluation import TITLES, Interval, nested_bootstrap
 
 DATA = Path(__file__).parents[1] / "data"  # where results lie that the book reports
 Values = dict[tuple[str, str, int], float]  # by landmark, query and seed
 Row = dict[str, Any]  # of the table
 Record = dict[str, Any]  # of a summary, or of several measures
+# What a result depends on beside its settings, each as a hash in its provenance.
+DEPENDS = ("ground truth", "photos", "regions", "weights")
+
+
+class _Kept(TypedDict):
+    """What a row must have that we read back."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    measure: str
+    value: FiniteFloat
+
+
+class StoredResult(TypedDict):
+    """What a method's result must have that we read back; see `indiret.experiments.evaluate`."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    dataset: str
+    method: str
+    mAP: FiniteFloat
+    mAP_ci: list[FiniteFloat]
+    ms_per_query: FiniteFloat
+    mb_per_image: FiniteFloat
+    provenance: dict[str, Any]
+
+
+class StoredRun(TypedDict):
+    """What a run's results must have; see `indiret.experiments.reproduction.run`."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    config: Record
+    identity: Record
+    fold: dict[str, int]
+    records: list[Record]
+    log: list[dict[str, FiniteFloat]]
+    skipped: dict[str, str]
+    provenance: Record
 
 
 def long_rows(measures: Mapping[str, Any], **place: Any) -> list[Row]:
@@ -35,6 +75,36 @@ def long_rows(measures: Mapping[str, Any], **place: Any) -> list[Row]:
     return [place | {"measure": name, "value": value} for name, value in measures.items()]
 
 
+def read_kept(path: Path, kind: Any = Record) -> Any:
+    """What we wrote as json, checked by pydantic; None if it is missing, cut or of another shape.
+
+    Whoever asks makes it again, once `set_aside` has taken what is broken out of the way.
+    """
+    try:
+        found = read_json(path, kind)
+        json.dumps(found, allow_nan=False)
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def set_aside(path: Path) -> None:
+    """Give what cannot be read another name, if anything is there."""
+    if path.exists():
+        path.rename(path.with_name(f"{path.name}.broken-{time.time_ns()}"))
+
+
+def what_changed(made: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """The names under which something else was written down than is here; empty if all agree.
+
+    Examples
+    --------
+    >>> what_changed({"photos": "1f", "seed": 0}, {"photos": "2e", "regions": "", "seed": 0})
+    'photos, regions'
+    """
+    return ", ".join(name for name in here if name not in made or made[name] != here[name])
+
+
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write json lines whole or not at all, with the folders above them."""
     text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
@@ -43,8 +113,21 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read_rows(paths: Iterable[Path]) -> pd.DataFrame:
-    """The table of all files, in their order; what a row has not is NaN."""
-    return pd.DataFrame([json.loads(line) for p in paths for line in p.read_text().splitlines()])
+    """The table of all files, in their order; what a row has not is NaN.
+
+    Raises ValueError if a file is empty, cut, or of no rows.
+    """
+    rows: list[_Kept] = []
+    for path in paths:
+        text = read_text(path, MAX_JSON)
+        try:
+            found = TypeAdapter(list[_Kept]).validate_json(f"[{','.join(text.splitlines())}]")
+        except ValueError as error:
+            raise ValueError(f"{path} holds no rows of an experiment.") from error
+        if not found or text[-1] != "\n":
+            raise ValueError(f"{path} is cut; delete it and start the same command again.")
+        rows += found
+    return pd.DataFrame(rows)
 
 
 def plain_settings(config: Any) -> Record:

@@ -8,28 +8,38 @@ Chapter: *Reproducing the tables*.
 
 import hashlib
 import json
+import os
+import reprlib
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 import torch
 from filelock import FileLock
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from indiret.architectures import NORMS, attention_names
-from indiret.checkpoints import load_network, save_network, write_json
+from indiret.checkpoints import load_network, load_tensors, read_metadata, save_network, write_json
 from indiret.datasets import LOADERS, RetrievalDataset, load_dataset, use_regions
 from indiret.distributed import ProcessGroup, local_device
 from indiret.evaluation import Fold, folds, held_out_images, iou_ceilings, training_data
 from indiret.evidence import DEFAULT_KIND
-from indiret.experiments.evaluator import provenance
+from indiret.experiments.evaluator import leave_out_broken, provenance
 from indiret.experiments.query_evaluator import Change, QueryEvaluator, precisions, spread_pairs
-from indiret.experiments.records import Record, check_least, plain_settings
+from indiret.experiments.records import (
+    DEPENDS,
+    Record,
+    StoredRun,
+    plain_settings,
+    read_kept,
+    set_aside,
+    what_changed,
+)
 from indiret.feedback import FeedbackConfig
 from indiret.metrics import find_metrics
 from indiret.network import CONFIGS, IndicativeNetwork, NetworkConfig, find_config
@@ -37,6 +47,9 @@ from indiret.patches import check_choice
 from indiret.retrieval import NetworkRetriever, Retriever, build_retriever, rank_in_blocks
 from indiret.training import ALONE, PAPER_RECIPE, TrainingConfig, fit
 
+RESULTS, BEGUN = "results.json", "run.json"
+NETWORK, CHECKPOINT = "network.safetensors", "checkpoint.safetensors"
+_Number = Annotated[int, Field(ge=0, lt=2**31)]
 LITERAL = "gradcam (Eq. 3, literal)"
 TRAINED = "network"
 # Chosen on Toytown validation, the best of each pool (book/decisions/0012).
@@ -63,7 +76,7 @@ class RunConfig:
     'toytown-query-fold3of10-none-seed0-...'
     >>> RunConfig(folds=1)
     Traceback (most recent call last):
-    ValueError: folds=1 is not at least 2.
+    ValueError: folds=1: Input should be greater than or equal to 2.
     """
 
     dataset: str = "toytown"  # as indiret.load_dataset takes it
@@ -76,22 +89,23 @@ class RunConfig:
     metrics: tuple[str, ...] = ()  # views of the tensor; empty for the network's own
     feedback: tuple[str, ...] = ()  # second rounds: "mean", "max"
     by: str = "landmark"  # how queries are parted into folds; or "query"
-    folds: int = 10
-    fold: int = 0  # the one whose queries are the test
-    seed: int = 0  # of weights and pairs; the folds are the same for all
+    folds: Annotated[int, Field(ge=2, lt=2**31)] = 10
+    fold: _Number = 0  # the one whose queries are the test
+    seed: _Number = 0  # of weights and pairs; the folds are the same for all
     device: str = "cpu"  # as torch names it
-    steps: int = 0  # batches to learn from; 0 for 800 in the fast setting, 5000 in the full one
+    steps: _Number = 0  # batches to learn from; 0 for 800 in the fast setting, 5000 in the full one
     fast: bool = True  # coarse grids and few steps, or everything
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
+        for name, check in _checks().items():
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, value := tuple(value))
             try:
-                TypeAdapter(kind).validate_python(value, strict=True)
+                check.validate_python(value, strict=True)
             except ValidationError as error:
-                raise ValueError(f"{name}={value!r}: {error.errors()[0]['msg']}.") from error
+                given = reprlib.repr(value)
+                raise ValueError(f"{name}={given}: {error.errors()[0]['msg']}.") from error
         for name, known in {
             "dataset": LOADERS, "network": CONFIGS, "attention": attention_names(), "norm": NORMS,
             "by": ("query", "landmark"),
@@ -101,7 +115,6 @@ class RunConfig:
             check_choice("feedback", kind, FEEDBACK)
         if self.metrics:
             find_metrics(self.metrics)
-        check_least(self, folds=2, fold=0, seed=0, steps=0)
         if self.fold >= self.folds:
             raise ValueError(f"fold={self.fold} is not below folds={self.folds}; the first is 0.")
         if self.method != TRAINED and self.feedback:
@@ -133,6 +146,14 @@ class RunConfig:
         return f"{place}-{variant}-seed{self.seed}-{digest}"
 
     @property
+    def placed(self) -> "RunConfig":
+        """The same run for a process in another folder: relative paths are made absolute."""
+        names = ("root", "regions", "method")
+        given = {name: value for name in names if (value := getattr(self, name))}
+        found = {name: os.path.abspath(v) for name, v in given.items() if os.path.exists(v)}
+        return replace(self, **found)
+
+    @property
     def shape(self) -> NetworkConfig:
         """The network that is trained."""
         changes = (COARSE if self.fast else {}) | {"attention": self.attention, "norm": self.norm}
@@ -159,6 +180,13 @@ class RunConfig:
         return folds(dataset.queries, self.by, self.folds, validation=VALIDATION)[self.fold]
 
 
+@cache
+def _checks() -> dict[str, TypeAdapter]:
+    """What checks the type and range of each setting."""
+    kinds = get_type_hints(RunConfig, include_extras=True)
+    return {name: TypeAdapter(kind) for name, kind in kinds.items()}
+
+
 def run(config: RunConfig, folder: Path, group: ProcessGroup = ALONE) -> dict[str, Any]:
     """Do a run, or go on with it, or return what it found if it is finished.
 
@@ -166,33 +194,76 @@ def run(config: RunConfig, folder: Path, group: ProcessGroup = ALONE) -> dict[st
     measures and writes. ``folder/results.json`` has, and the result is, ``config``, ``fold``
     (counts), ``records`` (of each test query and round: average precisions, and measures of
     evidence where there are regions of interest), ``log`` of the training, ``skipped``,
-    ``regions`` (where they come from) and ``provenance``.
-    Raises ValueError if the data set has too few queries for the folds.
+    ``regions`` (where they come from) and ``provenance``. Raises ValueError if the data set has too
+    few queries for the folds, or the folder is of a run with other settings, data or weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock") if group.first else nullcontext():
-        found = finished(config, folder) if group.first else None
+        dataset = config.load()
+        origin = provenance(dataset, config.method)  # before anything is edited meanwhile
+        found = _claim(folder, identity(config, origin)) if group.first else None
         (done,) = group.broadcast(found is not None)
-        return (found or {}) if done else _run(config, folder, group)
+        return (found or {}) if done else _run(config, dataset, origin, folder, group)
 
 
-def finished(config: RunConfig, folder: Path) -> dict[str, Any] | None:
-    """The results in a folder, if they are there and of this run."""
+def identity(config: RunConfig, origin: Mapping[str, str]) -> Record:
+    """What a run's results depend on: settings, and hashes of data and weights; not where they lie.
+
+    Whatever it writes carries this, and is taken up only by a run of which it is the same.
+    """
+    settings = {k: v for k, v in config.plain.items() if k not in ("root", "regions", "method")}
+    return settings | {"method": Path(config.method).name} | {k: origin[k] for k in DEPENDS}
+
+
+def finished(config: RunConfig, folder: Path, origin: Mapping[str, str]) -> Record | None:
+    """The results in a folder, if they are there and of this run on these data."""
+    found = read_kept(folder / RESULTS, StoredRun)
+    return None if what_changed(found or {}, {"identity": identity(config, origin)}) else found
+
+
+def _claim(folder: Path, own: Record) -> Record | None:
+    """The results in a folder, if they are there; ValueError if it is another run's.
+
+    What is broken is set aside, and so is a checkpoint of which nobody can tell any more.
+    """
+    results, begun = read_kept(folder / RESULTS, StoredRun), read_kept(folder / BEGUN)
+    trained = _trained(folder)
+    for made in (begun, trained and trained[1]["identity"], results and results["identity"]):
+        if made and (other := what_changed(made, own)):
+            raise ValueError(
+                f"{folder} holds a run that differs in {other}; delete it, or name another folder."
+            )
+    progress = None
+    with suppress(OSError, ValueError):
+        progress = begun and load_tensors(folder / CHECKPOINT)
+    found = {RESULTS: results, BEGUN: begun, NETWORK: trained, CHECKPOINT: progress}
+    for name in (name for name, kept in found.items() if not kept):
+        set_aside(folder / name)
+    write_json(folder / BEGUN, own)
+    return results
+
+
+def _trained(folder: Path) -> tuple[IndicativeNetwork, Record] | None:
+    """The network of a run with its identity and log, if it is there and whole."""
     try:
-        found: dict[str, Any] = json.loads((folder / "results.json").read_text())
-    except (OSError, ValueError):
+        made = json.loads(read_metadata(folder / NETWORK)["run"])
+        return load_network(folder / NETWORK), made
+    except (OSError, ValueError, KeyError):
         return None
-    return found if isinstance(found, dict) and found.get("config") == config.plain else None
 
 
-def _run(config: RunConfig, folder: Path, group: ProcessGroup) -> dict[str, Any]:
+def _run(
+    config: RunConfig,
+    dataset: RetrievalDataset,
+    origin: Record,
+    folder: Path,
+    group: ProcessGroup,
+) -> Record:
     began, used = time.monotonic(), time.process_time()
-    dataset = config.load()
-    origin: dict[str, Any] = dict(provenance(dataset))  # before anything is edited meanwhile
-    fold = config.part(dataset)
+    fold, own = config.part(dataset), identity(config, origin)
     log: list[dict[str, float]] = []
     if config.method == TRAINED:
-        network, log = train_in_fold(config, dataset, fold, folder, group)
+        network, log = train_in_fold(config, dataset, fold, folder, own, group)
         method: Retriever = NetworkRetriever(network)
     else:
         method = build_retriever(config.method)
@@ -207,8 +278,9 @@ def _run(config: RunConfig, folder: Path, group: ProcessGroup) -> dict[str, Any]
         "seconds": round(time.monotonic() - began, 2),
         "processor_seconds": round(time.process_time() - used, 2),
     }
-    results: dict[str, Any] = {
+    results: Record = {
         "config": config.plain,
+        "identity": own,
         "fold": {part: len(queries) for part, queries in fold._asdict().items()},
         "records": records,
         "log": log,
@@ -216,7 +288,7 @@ def _run(config: RunConfig, folder: Path, group: ProcessGroup) -> dict[str, Any]
         "regions": dataset.regions_used,
         "provenance": origin,
     }
-    write_json(folder / "results.json", results)
+    write_json(folder / RESULTS, results)
     group.barrier()
     return results
 
@@ -226,22 +298,21 @@ def train_in_fold(
     dataset: RetrievalDataset,
     fold: Fold,
     folder: Path,
+    own: Record,
     group: ProcessGroup = ALONE,
 ) -> tuple[IndicativeNetwork, list[dict[str, float]]]:
     """The network of a fold, from its file if it is trained, and the log of its training."""
-    weights, log_file = folder / "network.safetensors", folder / "log.json"
     device = local_device(config.device)
-    if weights.is_file() and log_file.is_file():
-        trained = load_network(weights)
+    if trained := _trained(folder):
         group.barrier()
-        return trained.to(device), json.loads(log_file.read_text())
+        return trained[0].to(device), trained[1]["log"]
     data = training_data(dataset, fold, config.by), validation_data(config, dataset, fold)
     network, log = fit(
         config.shape, *data, config.recipe, folder, device, by=config.by, group=group
     )
     if group.first:
-        write_json(log_file, log)
-        save_network(network, weights)
+        made = json.dumps({"identity": own, "log": log})
+        save_network(network, folder / NETWORK, {"run": made})
     group.barrier()
     return network, log
 
@@ -258,11 +329,8 @@ def validation_data(config: RunConfig, dataset: RetrievalDataset, fold: Fold) ->
         others = [name for name in names if name not in answers]
         names = sorted(answers) + others[:: max(1, len(others) // FAST_LOOK)]
     images = {name: dataset.images[name] for name in sorted(names)}
-    queries = []
-    for query in fold.validation:
-        good, ok, junk = (found & images.keys() for found in (query.good, query.ok, query.junk))
-        if (good | ok) - {query.image}:
-            queries.append(replace(query, good=good, ok=ok, junk=junk))
+    queries = [query.among(images.keys()) for query in fold.validation]
+    queries = [query for query in queries if query.positives - {query.image}]
     if not queries:
         raise ValueError(f"no validation query of fold {config.fold} has an answer but itself.")
     asked_with = {query.image: dataset.path(query.image) for query in queries}
@@ -273,11 +341,12 @@ def measure_run(
     config: RunConfig, method: Retriever, dataset: RetrievalDataset, fold: Fold
 ) -> tuple[list[Record], dict[str, str]]:
     """Rank the test queries against the whole database, in every round, and explain answers."""
-    lists, skipped = rank_in_blocks(method, fold.test, dataset)
-    ranked = {hit.name for hit in next(iter(lists.values()))}
+    asked, broken = leave_out_broken(replace(dataset, queries=fold.test), method)
+    lists, skipped = rank_in_blocks(method, asked.queries, dataset)
+    asked, without = leave_out_broken(asked, method, skipped)
     network, records = method.tensor_network, list[Record]()
-    pairs = spread_pairs(replace(dataset, queries=fold.test), ranked) if network else {}
-    for query in fold.test:
+    pairs = spread_pairs(asked, asked.images) if network else {}
+    for query in asked.queries:
         names = [hit.name for hit in lists[query.name]]
         rows = {"none": precisions(names, query)}
         if network:
@@ -292,7 +361,7 @@ def measure_run(
         place: Record = {"query": query.name, "landmark": query.landmark, "seed": config.seed}
         place["variant"] = config.variant
         records += [place | {"scheme": kind} | row for kind, row in rows.items()]
-    return records, skipped
+    return records, broken | without
 
 
 def evidence_measures(

@@ -13,6 +13,7 @@ Chapter: *Reproducing the tables*.
 import json
 import multiprocessing
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,15 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from indiret.checkpoints import write_json
-from indiret.experiments.records import Row, read_rows, write_rows
+from indiret.experiments.records import (
+    DEPENDS,
+    Row,
+    read_kept,
+    read_rows,
+    set_aside,
+    what_changed,
+    write_rows,
+)
 
 FAILURE = "failure.txt"
 TRIES = 3  # rounds of workers after some were killed
@@ -61,25 +70,41 @@ class Work(NamedTuple):
         """Why a config is not done, in a line."""
         if self.failure(config).is_file():
             return self.failure(config).read_text().partition("\n")[0]
-        return "its process was killed, or another is at it; start the command again."
+        return "its process was killed, or the disk is full; start the command again."
 
-    def attempt(self, config: Any) -> None:
-        """Do one config; what went wrong is written down, so that it does not stop the others."""
+    def attempt(self, config: Any, patient: bool = True) -> None:
+        """Do one config, when nobody is at it; what went wrong is written down.
+
+        So it does not stop the others. Who is not ``patient`` leaves what somebody is at.
+        """
+        (self.out / ".locks").mkdir(exist_ok=True)
+        lock = FileLock(self.out / ".locks" / config.key.replace("/", "_"))
         try:
-            self.do(config, self.out)
+            with lock.acquire(timeout=-1 if patient else 0):
+                if self.left([config]):
+                    self.do(config, self.out)
+        except Timeout:
+            return
         except Exception as error:
-            self.failure(config).parent.mkdir(exist_ok=True)
-            self.failure(config).write_text(f"{error}\n\n{traceback.format_exc()}")
+            reason = f"{error or type(error).__name__}\n\n{traceback.format_exc()}"
+            try:
+                self.failure(config).parent.mkdir(exist_ok=True)
+                self.failure(config).write_text(reason)
+            except OSError as full:
+                print(f"{self.failure(config)}: {full.strerror}: {error}", file=sys.stderr)
 
 
 Executor = Callable[[Work, Sequence[Any], tqdm], None]
 
 
 def in_turn(work: Work, left: Sequence[Any], bar: tqdm) -> None:
-    """One config after the other, in this process."""
+    """One config after the other, in this process; last what another command is at."""
     for config in left:
-        work.attempt(config)
+        work.attempt(config, patient=False)
         bar.update()
+    for config in work.left(left):
+        print(f"{config.key}: another command is at it; waiting for it.", file=sys.stderr)
+        work.attempt(config)
 
 
 def run_missing(
@@ -145,9 +170,16 @@ def collect_rows(
         return out / f"{config.key}.jsonl"
 
     def do(config: Any, out: Path) -> None:
+        set_aside(path(config))
         write_rows(path(config), rows(config))
 
-    run_all(configs, out, do, lambda config, out: path(config).exists(), name)
+    def done(config: Any, out: Path) -> bool:
+        try:
+            return not read_rows([path(config)]).empty
+        except (OSError, ValueError):  # missing or broken
+            return False
+
+    run_all(configs, out, do, done, name)
     return read_rows(map(path, configs))
 
 
@@ -156,15 +188,21 @@ def keep_settings(
 ) -> dict[str, str]:
     """Write down what a folder's results are of, or make sure that they are of the same.
 
-    Returns the provenance of the first start. Raises ValueError if they are of other settings.
+    Returns the provenance of the first start. Raises ValueError if they are of other settings, data
+    or weights, which it names. A folder of which nobody can tell any more is set aside.
     """
-    plain = json.loads(json.dumps(settings))
-    if not path.exists():
-        write_json(path, {"settings": plain, "provenance": dict(provenance or {})})
-    kept = json.loads(path.read_text())
-    if kept.get("settings") != plain:
+    now = {"settings": json.loads(json.dumps(settings)), "provenance": dict(provenance or {})}
+    kept = read_kept(path, dict[str, dict[str, Any]])
+    if kept is None or kept.keys() != now.keys():
+        if path.exists():
+            set_aside(path.parent)
+        write_json(path, kept := now)
+    depends = {name: value for name, value in now["provenance"].items() if name in DEPENDS}
+    other = what_changed(kept["settings"], now["settings"])
+    if other := ", ".join(filter(None, (other, what_changed(kept["provenance"], depends)))):
         raise ValueError(
-            f"{path.parent} holds another {path.stem}: other settings or data; name another folder."
+            f"{path.parent} holds another {path.stem}: what differs is {other}; delete it, or name "
+            "another folder."
         )
     return dict(kept["provenance"])
 
@@ -195,15 +233,9 @@ def _by_processes(n: int, work: Work, left: Sequence[Any], bar: tqdm) -> None:
 def _take_part(work: Work, configs: Sequence[Any]) -> None:
     """A worker: whatever nobody is at, then what others were at, in case they died."""
     die_with_parent()
-    for config in configs:
-        folder = work.out / config.key
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(folder / ".worker", timeout=0):
-                for missing in work.left([config]):
-                    work.attempt(missing)
-        except Timeout:
-            continue
+    for patient in (False, True):
+        for config in configs:
+            work.attempt(config, patient)
 
 
 def die_with_parent() -> None:

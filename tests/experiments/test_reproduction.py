@@ -2,16 +2,22 @@
 
 import ast
 import json
+import re
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from indiret.datasets import PhotoRegions, Region, write_regions
+from indiret.checkpoints import WEIGHTS
+from indiret.datasets import PhotoRegions, Region, load_dataset, write_regions
 from indiret.evaluation import average_precision, check_fold, training_data
 from indiret.experiments import reproduction as runs
-from indiret.experiments.reproduction import RunConfig, finished, run, validation_data
+from indiret.experiments.evaluator import evaluate, provenance
+from indiret.experiments.grid import run_grid
+from indiret.experiments.records import what_changed
+from indiret.experiments.reproduction import RunConfig, identity, run, validation_data
 from indiret.images import image_size
 from indiret.retrieval import build_retriever, rank
 from tests.tiny_town import make_tiny_town
@@ -67,7 +73,7 @@ def test_the_notebook_declares_exactly_the_settings():
         (assigned,) = ast.parse(line).body
         values[assigned.target.id] = ast.literal_eval(assigned.value)
         assert "  # " in line
-    assert values.pop("out") == "runs/one"
+    assert values.pop("out") == ""
     assert list(values) == [field.name for field in fields(RunConfig)]
     assert RunConfig.from_dict(values) == RunConfig()
 
@@ -107,16 +113,114 @@ def test_a_run_measures_its_fold_and_is_not_done_twice(town, tmp_path, monkeypat
     assert run(config, tmp_path / "one") == results
 
 
-def test_results_that_are_broken_or_of_another_run_do_not_count(town, tmp_path):
+@pytest.fixture
+def copy(town, tmp_path):
+    """A town of which a test may change the files."""
+    shutil.copytree(town.root, tmp_path / "copy")
+    return load_dataset("oxford5k", tmp_path / "copy")
+
+
+def change_truth(town):
+    for path in (town.root / "groundtruth").glob("*_good.txt"):
+        path.write_text("\n".join(path.read_text().split()[:2]) + "\n")
+
+
+def change_photo(town):
+    path = town.images[max(town.images)]
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"seed": 1}, "seed"), ({"fold": 1, "attention": "har"}, "attention, fold")],
+)
+def test_a_folder_of_another_run_is_refused(town, tmp_path, changes, words):
+    run(config_of(town), tmp_path)
+    (tmp_path / "results.json").unlink()
+    for lost in ("run.json", "network.safetensors"):  # what is left tells whose it is
+        with pytest.raises(ValueError, match=f"{tmp_path} holds a run that differs in {words}"):
+            run(config_of(town, **changes), tmp_path)
+        (tmp_path / lost).unlink()
+
+
+@pytest.mark.parametrize("change", [change_truth, change_photo])
+def test_results_of_data_that_changed_are_not_finished(copy, tmp_path, change):
+    what = {change_truth: "ground truth", change_photo: "photos"}[change]
+    config = config_of(copy, method="thumbnail")
+    assert run_grid([config], tmp_path / "out", notebooks=False) == {}
+    change(copy)
+    (reason,) = run_grid([config], tmp_path / "out", notebooks=False).values()
+    assert f"holds a run that differs in {what};" in reason
+
+
+def test_results_of_weights_that_changed_are_not_finished(town, tmp_path):
+    weights = tmp_path / "own.safetensors"
+    weights.write_bytes((WEIGHTS / "planes.safetensors").read_bytes())
     config = config_of(town, method="thumbnail")
-    results = run(config, tmp_path)
-    assert finished(config, tmp_path) == results
-    assert finished(replace(config, seed=1), tmp_path) is None
-    whole = (tmp_path / "results.json").read_text()
-    for broken in (whole[: len(whole) // 2], "", "[]", "null"):
-        (tmp_path / "results.json").write_text(broken)
-        assert finished(config, tmp_path) is None
-    assert run(config, tmp_path)["records"] == results["records"]
+    made = provenance(town, f"thumbnail,{weights}")
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert what_changed(made, provenance(town, f"thumbnail,{weights}")) == "weights"
+    assert identity(config, made)["weights"] == made["weights"]
+
+
+def folder_of(path):
+    path.unlink()
+    path.mkdir()
+    (path / "note").touch()
+
+
+DAMAGES = (
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    lambda path: path.write_text("[]"),
+    lambda path: path.write_text(re.sub(r"\b0\.\d+", "NaN", path.read_text())),
+    folder_of,
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_broken_is_made_again(town, tmp_path, damage):
+    config = config_of(town, method="thumbnail")
+    records = run(config, tmp_path)["records"]
+    for name in ("results.json", "run.json"):
+        damage(tmp_path / name)
+        assert run(config, tmp_path)["records"] == records
+    assert len(list(tmp_path.glob("*.broken-*"))) in (1, 2)  # there is no number in run.json
+
+
+@pytest.mark.parametrize("damage", DAMAGES[:2])
+@pytest.mark.parametrize("name", ["network.safetensors", "checkpoint.safetensors"])
+def test_a_training_that_is_broken_is_made_again(town, tmp_path, damage, name):
+    config = config_of(town, steps=2)
+    records = run(config, tmp_path)["records"]
+    (tmp_path / "results.json").unlink()
+    damage(tmp_path / name)
+    if name.startswith("checkpoint"):
+        (tmp_path / "network.safetensors").unlink()
+    assert run(config, tmp_path)["records"] == records
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_photo_that_breaks_late_counts_like_one_that_breaks_early(copy, tmp_path, asks):
+    """As a positive and as the photo of a query; with `evaluate` and in a run of one fold."""
+    query = copy.queries[1]
+    name = query.image if asks else min(query.positives - {query.image})
+    whole, found = copy.path(name).read_bytes(), []
+    for broken in (whole[: len(whole) // 2], b"\0" * 200 + whole[200:]):
+        copy.path(name).write_bytes(broken)
+        town = load_dataset("oxford5k", copy.root)
+        found.append(evaluate("thumbnail", town)["AP"])
+    assert found[0] == found[1] and (query.name in found[0]) != asks
+    copy.path(name).write_bytes(whole[: len(whole) // 2])
+    results = evaluate("thumbnail", load_dataset("oxford5k", copy.root))
+    queries, photos = len(copy.queries), len(copy.images)
+    assert results["left_out"] == {"photos": [1, photos], "queries": [int(asks), queries]}
+    assert name in results["skipped"]
+    configs = [config_of(copy, method="thumbnail", fold=fold) for fold in range(3)]
+    rows = [row for one in configs for row in run(one, tmp_path / one.key)["records"]]
+    assert {row["query"]: row["mAP"] for row in rows} == pytest.approx(found[0])
 
 
 def test_measures_are_those_of_the_whole_list(town, tmp_path):
