@@ -13,8 +13,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
+from papermill.cli import papermill
 from PIL import Image
 
+from indiret.checkpoints import WEIGHTS
 from tools import run_notebooks, set_up_cell
 from tools.run_notebooks import chapter_key, check_parameters, is_a, library_key, main
 
@@ -23,6 +26,7 @@ CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 # The tour runs through without a stop, and what starts with 9 is reference.
 LESSONS = [chapter for chapter in CHAPTERS if "02" < chapter.name < "9"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+HIDDEN = ("set-up", "parameters-check")
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -47,13 +51,18 @@ def write_notebook(path: Path, **cells: str) -> Path:
     return path
 
 
-def test_chapters_run_with_the_parameters_given_and_name_the_cell_that_fails(tmp_path, capsys):
+def test_chapters_run_where_the_caller_stands_and_name_the_cell_that_fails(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     cell, drawn = "top: int = 3  # how many", "from PIL import Image\nImage.new('RGB', (5, 4))"
-    cells = {"show": "print(top + 1)", "drawn": drawn}
-    good = write_notebook(tmp_path / "ok.ipynb", parameters=cell, **cells)
+    cells = {"show": "print(top + 1); open('note', 'w').close()", "drawn": drawn}
+    (tmp_path / "{top} 50%s").mkdir()
+    good = write_notebook(Path("{top} 50%s/ok.ipynb"), parameters=cell, **cells)
     bad = write_notebook(tmp_path / "bad.ipynb", parameters=cell, broken="top / 0", never="x")
-    out = tmp_path / "out"
+    out = Path("out {of} 100%")
     assert main([str(good), str(bad), "--out", str(out), "-p", "top", "41"]) == 1
+    assert Path("note").is_file()
     assert read_cells(out / "ok.ipynb")[2].outputs[0].text == "42\n"
     with Image.open(out / "pictures/ok/drawn.png") as image:
         assert image.size == (5, 4)
@@ -176,14 +185,59 @@ def test_a_notebook_is_stripped_thin_and_described(path):
 
 def test_the_quick_tour_is_short():
     cells = read_cells(CHAPTERS[0], "code")
-    lines = "\n".join(c.source for c in cells if not c.id.startswith(("exercise-", "set-up")))
+    lines = "\n".join(c.source for c in cells if not c.id.startswith(("exercise-", *HIDDEN)))
     assert len([line for line in lines.splitlines() if line.strip()]) < 40
+
+
+def set_parameters(chapter: Path, out: Path, *options: str) -> dict[str, object]:
+    """A chapter's parameters, after their check, as papermill's command line sets them."""
+    papermill.main([str(chapter), str(out), "--prepare-only", *options], standalone_mode=False)
+    values: dict[str, object] = {}
+    for cell in read_cells(out, "code"):
+        if {"parameters", "injected-parameters"} & {*cell.metadata.get("tags", [])}:
+            exec(cell.source, values)
+    names = [name for name in values if not name.startswith("__")]
+    exec(next(cell.source for cell in read_cells(out) if cell.id == "parameters-check"), values)
+    return {name: values[name] for name in names}
+
+
+def changed(value: object) -> object:
+    """Another value that the chapters take."""
+    texts = {
+        "": "",
+        "base": str(WEIGHTS / "base.safetensors"),
+        "combined": "gradcam",
+        "toytown/test": "oxford5k",
+    }
+    if isinstance(value, str):
+        return (texts | {"test": "validation", "validation": "test"})[value]
+    if isinstance(value, tuple | list):
+        return type(value)(map(changed, value)) or [1.5, 2.0, 30.0, 40.0]
+    return value / 2 if isinstance(value, float) else value - 1 if value > 1 else value + 1
+
+
+@each_chapter
+def test_every_parameter_is_set_in_each_of_papermills_ways_and_checked_at_once(chapter, tmp_path):
+    out = tmp_path / "out.ipynb"
+    defaults = set_parameters(chapter, out)
+    wanted = {name: changed(value) for name, value in defaults.items()}
+    assert {*defaults} == {*run_notebooks.declared_parameters(chapter)}
+    as_yaml = yaml.safe_dump({k: [*v] if isinstance(v, tuple) else v for k, v in wanted.items()})
+    (tmp_path / "values.yml").write_text(as_yaml)
+    spelt = [word for name, value in wanted.items() for word in ("-p", name, str(value))]
+    for options in (spelt, ["-y", as_yaml], ["-f", str(tmp_path / "values.yml")]):
+        assert set_parameters(chapter, out, *options) == wanted
+    anything = {"regions", *(["query_photo"] if "folder" in defaults else [])}
+    for name in defaults.keys() - anything:
+        for wrong in ("some", "-1", "10000000000"):
+            with pytest.raises(ValueError, match=f"the parameter {name} is .*{wrong}"):
+                set_parameters(chapter, out, "-p", name, wrong)
 
 
 @each_chapter
 def test_code_and_prose_take_turns(chapter):
     """As the page has it: neither code without prose nor prose without code."""
-    code = [cell.source for cell in read_cells(chapter, "code") if cell.id != "set-up"]
+    code = [cell.source for cell in read_cells(chapter, "code") if cell.id not in HIDDEN]
     lines = [line for source in code for line in source.splitlines() if line.strip()]
     text = "\n".join(cell.source for cell in read_cells(chapter, "markdown"))
     prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)  # without its code

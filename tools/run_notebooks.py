@@ -2,8 +2,8 @@
 
     python -m tools.run_notebooks notebooks/01_quick_tour.ipynb -p top 3
 
-Each notebook runs in a fresh kernel, in its own folder. The executed copy goes to ``--out``, every
-PNG picture of a cell to ``pictures/<notebook>/<cell id>.png`` beside it, for other pages to show.
+Each notebook runs in a fresh kernel, where the caller stands. The executed copy goes to ``--out``,
+every PNG picture of a cell to ``pictures/<notebook>/<cell id>.png`` beside it, for other pages.
 
 With ``--reuse FOLDER`` a chapter that was run before is taken from there, if nothing it depends on
 has changed (`chapter_key`). Where ``CI`` is set, every chapter is run.
@@ -37,9 +37,14 @@ class NotebookFailure(RuntimeError):
     """A cell of a chapter failed; the message names the notebook and the cell."""
 
 
+def as_typed(path: Path) -> str:
+    """A path for papermill, which would put parameters in place of braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def declared_parameters(notebook: Path) -> dict[str, str]:
     """Name and type of every value in the notebook's cell tagged ``parameters``."""
-    found = papermill.inspect_notebook(str(notebook))
+    found = papermill.inspect_notebook(as_typed(notebook))
     return {name: entry["inferred_type_name"] for name, entry in found.items()}
 
 
@@ -123,11 +128,11 @@ def run_notebook(notebook: Path, out: Path, parameters: dict[str, Any]) -> Path:
     executed = out / notebook.name
     try:
         papermill.execute_notebook(
-            str(notebook),
-            str(executed),
+            as_typed(notebook),
+            as_typed(executed),
             parameters,
             kernel_name="python3",
-            cwd=str(notebook.parent),
+            cwd=str(Path.cwd()),
             progress_bar=False,
             store_widget_state=False,  # pages hold the explorer as HTML, not twice
             extra_arguments=["--log-level=ERROR"],  # else each kernel warns that it is no server

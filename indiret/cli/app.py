@@ -6,11 +6,15 @@ A command's module is imported when the command is asked for, so that help comes
 import io
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from importlib import import_module
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
+
+from indiret.cli.progress import ProgressLines
+from indiret.images import printable
 
 COMMANDS = {  # module, where the command is NAME_command, and help by name
     "search": ("search", "Rank a folder of photos for a query photo."),
@@ -56,15 +60,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may be no text at all
+    terminal = sys.stderr.isatty()
     try:
         group = build_group(arguments[0] if arguments else "")
-        with group.make_context("indiret", arguments) as context:
-            group.invoke(context)
+        with redirect_stderr(sys.stderr if terminal else ProgressLines(sys.stderr)):
+            with group.make_context("indiret", arguments) as context:
+                group.invoke(context)
     except typer.Exit as done:  # after help
         return done.exit_code
     except (typer.TyperException, ValueError, OSError, ImportError) as error:
         is_usage = isinstance(error, typer.TyperException)
-        print(f"indiret: {_usage(error, group, arguments) if is_usage else error}", file=sys.stderr)
+        said = _usage(error, group, arguments) if is_usage else error
+        print(f"indiret: {printable(str(said))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("indiret: interrupted; what was finished is kept.", file=sys.stderr)

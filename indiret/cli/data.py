@@ -10,6 +10,7 @@ from indiret.baselines.region_proposals import mean_iou, propose_regions
 from indiret.cli import options
 from indiret.datasets import LOADERS
 from indiret.datasets.downloads import SOURCES, dataset_info, fetch_dataset, verify_dataset
+from indiret.images import printable
 
 
 def data_command(
@@ -27,7 +28,7 @@ def data_command(
     elif action == "verify":
         found = verify_dataset(name, root)
         for problem in found.problems:
-            print(problem, file=sys.stderr)
+            print(printable(problem), file=sys.stderr)
         print(f"{root}: {found.photos:,} photos, {found.queries} queries")
         if found.problems:
             raise ValueError(f"{root} is not the whole of {name}; see the lines above.")

@@ -13,6 +13,7 @@ from indiret.cli import options
 from indiret.datasets import load_clicked_pairs, load_dataset
 from indiret.distributed import destroy_process_group, init_process_group
 from indiret.experiments import ablation, audit, forecast, grid, robustness, study
+from indiret.images import printable
 
 _ADDRESS = Option(metavar="[ADDRESS]", help="Of a Dask cluster; without it, one is started here.")
 _Variants = Annotated[list[str] | None, Option(metavar="NAME ...", help="Kinds of attention.")]
@@ -36,9 +37,10 @@ def reproduce_command(
         options.check_device(device)
     if dry_run:
         costs = forecast.estimate_grid(configs, processes, seconds, not no_notebooks)
-        if json_file:
-            write_json(json_file, costs._asdict())
         print(costs)
+        if json_file:
+            with options.naming(json_file):
+                write_json(json_file, costs._asdict())
         return
     out = out or Path("runs") / config.stem
     group = init_process_group(configs[0].device)
@@ -48,7 +50,7 @@ def reproduce_command(
         return
     failed = grid.run_grid(configs, out, processes, scheduler, not no_notebooks)
     for key, reason in failed.items():
-        print(f"{key}: {reason}", file=sys.stderr)
+        print(printable(f"{key}: {reason}"), file=sys.stderr)
     if failed:
         raise ValueError(f"{len(failed)} of {len(configs)} runs are not finished; see above.")
     print(f"{len(configs)} runs are finished; `indiret report {out}` sets them beside the paper.")
@@ -61,7 +63,8 @@ def report_command(
     """Write the report's pages, and print where they are."""
     from indiret.reports import write_paper_report  # needs matplotlib
 
-    print("\n".join(map(str, write_paper_report(grid, out or grid / "report"))))
+    with options.naming(out := out or grid / "report"):
+        print("\n".join(map(str, write_paper_report(grid, out))))
 
 
 def study_command(

@@ -1,13 +1,15 @@
 """Options that several commands share, and what they mean."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Option
 
 from indiret.datasets import LOADERS, RetrievalDataset, load_dataset, use_regions
+from indiret.images import list_folder, printable
 
 Dataset = Annotated[str, Option(help=f"One of {', '.join(LOADERS)}.")]
 Root = Annotated[Path | None, Option(help="Its folder; toytown is embedded.")]
@@ -16,6 +18,7 @@ Regions = Annotated[Path | None, Option(metavar="FILE", help="Regions of interes
 Unreviewed = Annotated[bool, Option("--unreviewed", help="Take open proposals, too.")]
 Out = Annotated[Path, Option(metavar="FOLDER", help="Of all that is written.")]
 OutOrOwn = Annotated[Path | None, Option(metavar="FOLDER", help="Or one named like the input.")]
+Device = Annotated[str, Option(help="As torch names it, such as cuda.")]
 JsonFile = Annotated[Path | None, Option("--json", metavar="FILE", help="Write all figures here.")]
 Methods = Annotated[list[str] | None, Option(metavar="METHOD ...", help="See `indiret methods`.")]
 
@@ -43,8 +46,8 @@ def given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def check_device(name: str) -> None:
-    """Refuse a device that this machine has not."""
+def check_device(name: str) -> str:
+    """The device; ValueError if this machine has none of this name."""
     import torch  # here, so that help comes at once
 
     try:
@@ -53,9 +56,37 @@ def check_device(name: str) -> None:
         raise ValueError(
             f"--device {name} cannot be used on this machine; choose cpu, or cuda with a GPU."
         ) from error
+    return name
 
 
 def report_skipped(skipped: Mapping[str, str]) -> None:
     """Say which photos are left out, and why."""
     for name, reason in skipped.items():
-        print(f"skipped {name}: {reason}", file=sys.stderr)
+        print(printable(f"skipped {name}: {reason}"), file=sys.stderr)
+
+
+def report_passed_over(folder: Path, verbose: bool) -> None:
+    """Say in one line how many files of a folder are no photos, by kind, or name each."""
+    kinds = list_folder(folder)[1]
+    if verbose:
+        report_skipped({str(path): kind for kind, paths in kinds.items() for path in paths})
+    elif kinds:
+        counts = [
+            f"{len(paths)} {kind}" + f" ({paths[0].name})" * (len(paths) == 1)
+            for kind, paths in kinds.items()
+        ]
+        print(printable(f"passed over {', '.join(counts)}; --verbose names all"), file=sys.stderr)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say which file it is that cannot be written; pipes and devices would be replaced by it."""
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError("it is a pipe or a device")
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written ({error.strerror or error}); give the path of a file in a "
+            "folder with room and the right to write."
+        ) from error

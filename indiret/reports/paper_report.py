@@ -8,13 +8,16 @@ Chapter: *Reproducing the tables*.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from pandas import DataFrame
 from torch import Tensor
 
 from indiret.checkpoints import load_network, write_atomically
@@ -24,7 +27,7 @@ from indiret.experiments import claims
 from indiret.experiments.claims import PAPER_SCHEME, TABLE_ROWS, Measured, published
 from indiret.experiments.query_evaluator import HONEST
 from indiret.experiments.records import show_interval
-from indiret.experiments.reproduction import FEEDBACK, LITERAL, RunConfig
+from indiret.experiments.reproduction import FEEDBACK, LITERAL, TRAINED, RunConfig
 from indiret.feedback import feedback_weights, weight_tensor
 from indiret.figures import interval_rows, map_strip, subplots
 from indiret.images import Picture
@@ -45,7 +48,9 @@ def write_paper_report(folder: Path, out: Path) -> list[Path]:
     settings = claims.read_measured(folder)
     first = settings[0]  # by which claims are judged
     verdicts = claims.judge_claims(first)
-    origins = [run["provenance"] for measured in settings for run in measured.runs]
+    runs = [run for measured in settings for run in measured.runs]
+    configs = [RunConfig.from_dict(run["config"]) for run in runs]
+    origins = [run["provenance"] for run in runs]
     pictures = {}
     for name, figure in _figures(first).items():
         buffer = io.BytesIO()
@@ -67,6 +72,8 @@ def write_paper_report(folder: Path, out: Path) -> list[Path]:
             tables=[_table(measured) for measured in settings],
             leak=_leak(first),
             pictures=pictures,
+            settings=_settings(configs),
+            grid=_grid(configs),
             origin=_origin(origins),
             differing=[name for name in _SAME if len({one[name] for one in origins}) > 1],
         )
@@ -141,6 +148,19 @@ def _figures(measured: Measured) -> dict[str, Figure]:
                 ax.plot(THRESHOLDS, values, marker="o", label=name)
             ax.set(xlabel="threshold", ylabel="IoU", ylim=(0, None))
             ax.legend()
+    looks = DataFrame(
+        {"variant": run["config"]["attention"], **row}
+        for run in measured.runs
+        for row in run.get("log", ())
+    )
+    if not looks.empty:
+        means = looks.groupby(["step", "variant"])[["loss", "validation_map"]].mean().unstack()
+        with subplots(1, 2, figsize=(7, 3)) as (figures["learning"], (axes,)):
+            for ax, what in zip(axes, ("loss", "validation_map"), strict=True):
+                for variant, values in means[what].items():
+                    ax.plot(means.index, values, marker="o", label=variant)
+                ax.set(xlabel="step", ylabel=what.replace("_map", " mAP"))
+            axes[0].legend()
     if maps := _evidence_figure(measured):
         figures["evidence"] = maps
     theirs = published(measured.dataset)
@@ -194,15 +214,39 @@ def _evidence_maps(paths: Mapping[str, Path], query: Picture, target: Picture) -
     return maps
 
 
+def _settings(configs: Sequence[RunConfig]) -> list[list[str]]:
+    """What the runs, their training and their networks were set to, all values that occur."""
+    found: dict[str, dict[str, None]] = {}
+    for config in configs:
+        trained = config.method == TRAINED
+        more = asdict(config.recipe) | asdict(config.shape) if trained else {}
+        for name, value in (config.plain | more).items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            found.setdefault(name, {})[text] = None
+    return [[name, "; ".join(texts)] for name, texts in found.items()]
+
+
+def _grid(configs: Sequence[RunConfig]) -> str:
+    """The file from which ``indiret reproduce`` does these runs again."""
+    plain = [config.plain for config in configs]
+    same = {k: v for k, v in plain[0].items() if all(one[k] == v for one in plain)}
+    folds: dict[str, list[int]] = {}
+    for one in plain:
+        own = {k: [v] for k, v in one.items() if k not in same and k != "fold"}
+        folds.setdefault(json.dumps(own, ensure_ascii=False), []).append(one["fold"])
+    tables = [("[run]", same)]
+    tables += [("[[grid]]", json.loads(own) | {"fold": part}) for own, part in folds.items()]
+    return "\n\n".join(
+        "\n".join([head, *(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in table.items())])
+        for head, table in tables
+    )
+
+
 def _origin(origins: Sequence[Any]) -> list[list[str]]:
     rows = []
-    for name in (*_SAME, "python", "torch", "numpy", "machine", "device"):
+    for name in (*_SAME, "python", "torch", "numpy", "machine", "device", "processes"):
         rows.append([name, ", ".join(sorted({str(origin[name]) for origin in origins}))])
     hours = sum(origin["processor_seconds"] for origin in origins) / 3600
     each = mean(origin["seconds"] for origin in origins)
     rows.append(["processor", f"{hours:.2f} hours; {each:.0f} s a run"])
-    for part, name in {"processors": "joules", "GPUs": "gpu_joules"}.items():
-        joules = [origin.get(name) for origin in origins]
-        text = "not readable here" if None in joules else f"{sum(joules) / 3.6e6:.3f} kWh"
-        rows.append([f"energy of the {part}", text])
     return rows

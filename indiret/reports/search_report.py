@@ -72,7 +72,8 @@ def _draw(rank: int, query: Picture, found: ReportHit, pairs: int) -> dict[str, 
         shown = jpeg(overlay(small, evidence_map))
         symbols.append({"id": f"{side}{rank}", "width": width, "height": height, "jpeg": shown})
     layouts = [_layout(name, symbols, evidence, pairs) for name in ("wide", "tall")]
-    return found.hit._asdict() | {"symbols": symbols, "layouts": layouts}
+    values = found.hit._asdict() | {"judged": found.hit.judged}
+    return values | {"symbols": symbols, "layouts": layouts}
 
 
 def _layout(

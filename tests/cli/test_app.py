@@ -1,13 +1,17 @@
 """Help, and the sentences that a wrong command line gets."""
 
+import io
+import re
 import subprocess
 import sys
 
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
-from indiret.cli import experiments
+from indiret.cli import experiments, progress
 from indiret.cli.app import COMMANDS
+from indiret.cli.progress import ProgressLines
 from indiret.experiments import evaluator
 from tests.cli.command import refused, run
 
@@ -98,3 +102,19 @@ def test_a_missing_file_gets_a_sentence_with_a_remedy(capsys, tmp_path, monkeypa
     sentence = refused(capsys, *command)
     assert "Errno" not in sentence and ";" in sentence
     assert "absent" in sentence or command == ("reproduce", ".")
+
+
+def test_off_a_terminal_a_bar_says_a_line_now_and_then(monkeypatch):
+    told = io.StringIO()
+    stream = ProgressLines(told)
+    for every in (10**6, 0):
+        monkeypatch.setattr(progress, "EVERY", every)
+        outer = tqdm(total=2, desc="comparing", unit="method", file=stream, mininterval=0)
+        for _ in tqdm(range(3), desc="ranking", file=stream, leave=False, mininterval=0):
+            print("skipped a.jpg", file=stream)
+        outer.update()
+        outer.close()
+    lines = told.getvalue().splitlines()
+    assert lines.count("skipped a.jpg") == 6 and lines[:3] == ["skipped a.jpg"] * 3
+    assert any(re.match(r"comparing: +50% +1/2 \[.*method", line) for line in lines[3:])
+    assert not re.search(r"[\r\x1b|]", told.getvalue())

@@ -31,7 +31,7 @@ def test_reproduce_fills_a_grid_and_report_reads_it(capsys, tmp_path):
 def test_reproduce_names_what_is_wrong(capsys, tmp_path):
     config = tmp_path / "grid.toml"
     config.write_text("[run]\nepochs = 3\n")
-    assert "no setting 'epochs'" in refused(capsys, "reproduce", config)
+    assert "'epochs'" in refused(capsys, "reproduce", config)
     config.write_text('[run]\nmethod = "thumbnail"\ndevice = "tpu"\n')
     assert "--device tpu" in refused(capsys, "reproduce", config)
     config.write_text(f'[run]\nmethod = "thumbnail"\ndataset = "oxford5k"\nroot = "{tmp_path}/no"')

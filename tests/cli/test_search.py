@@ -1,13 +1,17 @@
 """The commands for a user's own photos, and what can be handed over by mistake."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from indiret.cli import main
+from indiret.cli import main, search
 from indiret.datasets import load_dataset
+from indiret.images import read_image
+from indiret.retrieval import UNJUDGED, NetworkRetriever
 from tests.cli.command import refused, run
 
 
@@ -71,13 +75,94 @@ def test_explain_looks_into_the_layers_of_a_network_that_has_them(capsys, album)
     assert "--layers=stem is of no use to --evidence combined" in useless
 
 
+def test_what_is_searched_for_is_no_hit_unless_asked_for(capsys, album, tmp_path):
+    photos, _ = album
+    query = photos / "a_0_000000.jpg"
+    search = "search", query, photos, "--method", "thumbnail", "--json"
+    status, out, err = run(capsys, *search)
+    names = [hit["name"] for hit in json.loads(out)]
+    assert status == 0 and query.name not in names and f"left out {query.name}: the query" in err
+    assert json.loads(run(capsys, *search, "--keep-query")[1])[0]["name"] == query.name
+    (tmp_path / "only.jpg").write_bytes(query.read_bytes())
+    status, _, err = run(capsys, "search", tmp_path / "only.jpg", tmp_path)
+    assert status == 2 and "no other photo" in err
+
+
+def test_a_report_that_cannot_be_written_costs_no_list(capsys, album, tmp_path):
+    photos, query = album
+    os.mkfifo(pipe := tmp_path / "pipe")
+    for command in (("search", query, photos, "--top", 2), ("explain", query, query)):
+        for page in (pipe, tmp_path):
+            status, out, err = run(capsys, *command, "--method", "base", "--html", page)
+            assert status == 2 and out and f"{page} cannot be written" in err
+    assert list(tmp_path.iterdir()) == [pipe] and pipe.is_fifo()
+    assert not list(tmp_path.parent.glob(".*.part"))
+
+
+def test_photos_that_vanish_are_named_and_the_others_found(capsys, album, tmp_path, monkeypatch):
+    """One between listing and reading, one between ranking and explaining."""
+    folder, page = tmp_path / "folder", tmp_path / "r.html"
+    shutil.copytree(album[0], folder)
+    first, *_, last = sorted(folder.glob("a_*.jpg"))
+    load, score = load_dataset, NetworkRetriever.score
+    monkeypatch.setattr(search, "load_dataset", lambda *a: (load(*a), last.unlink())[0])
+    monkeypatch.setattr(NetworkRetriever, "score", lambda *a: (first.unlink(), score(*a))[1])
+    line = "search", album[1], folder, "--method", "base", "--top", 30, "--html", page
+    status, out, err = run(capsys, *line)
+    assert status == 0 and last.name not in out and first.name in out
+    assert f"skipped {last.name}" in err and f"skipped {first.name}" in err
+    assert page.read_text().count("<article>") == out.count(".jpg") - 1
+
+
+def test_little_structure_and_what_was_not_judged_are_said(capsys, album, tmp_path, monkeypatch):
+    photos, query = album
+    monkeypatch.setattr(NetworkRetriever, "structure", lambda self, features: 0.01)
+    page = tmp_path / "page.html"
+    line = "search", query, photos, "--method", "base", "--top", 3, "--html", page
+    _, out, _ = run(capsys, *line)
+    assert out.startswith("Too little structure: 1.0% of the query's patches")
+    assert out.count("  (too little structure)") == 3
+    monkeypatch.setattr(NetworkRetriever, "score", lambda *a: UNJUDGED - np.arange(len(a[2]) + 0.0))
+    _, out, _ = run(capsys, *line)
+    assert out.count("not judged  ") == 3 and page.read_text().count("not judged") == 3
+    for hit in json.loads(run(capsys, *line, "--json")[1]):
+        assert (hit["score"], hit["probability"], hit["structure"]) == (None, None, 0.01)
+
+
+@pytest.mark.parametrize("method", ["plane-net", "base"])
+def test_search_and_explain_say_the_same_of_a_pair_that_can_be_drawn(capsys, album, method):
+    photos, query = album
+    _, out, _ = run(capsys, "search", query, photos, "--method", method, "--json")
+    for hit in json.loads(out)[::5]:
+        pair = query, photos / hit["name"]
+        found = json.loads(run(capsys, "explain", *pair, "--method", method, "--json")[1])
+        assert found["score"] == pytest.approx(hit["score"], abs=1e-5)
+        assert found["probability"] == pytest.approx(hit["probability"], abs=1e-6)
+        sizes = [list(read_image(path).shape[:2]) for path in pair]
+        assert [found["query_size"], found["target_size"]] == sizes
+        places = [(match["i"], match["j"], match["k"], match["l"]) for match in found["pairs"]]
+        assert (np.array(places) < found["target_grid"] + found["query_grid"]).all()
+
+
+def test_what_is_no_photo_is_counted_or_named(capsys, album, tmp_path):
+    for name in ("a.dng", "b.dng", "two\nlines\u202e.xcf"):
+        (tmp_path / name).touch()
+    (tmp_path / "two\nlines\u202e.jpg").write_bytes(album[1].read_bytes())
+    line = "search", album[1], tmp_path, "--method", "thumbnail"
+    status, out, err = run(capsys, *line)
+    assert status == 0 and out.endswith("two\\nlines\\u202e.jpg\n") and out.count("\n") == 1
+    assert err == "passed over 2 .dng, 1 .xcf (two\\nlines\\u202e.xcf); --verbose names all\n"
+    _, _, err = run(capsys, *line, "--verbose")
+    assert err.count("\n") == 3 and "a.dng" in err and "two\\nlines\\u202e.xcf" in err
+
+
 def test_a_link_to_nowhere_and_a_name_that_is_no_text_do_no_harm(capsysbinary, album, tmp_path):
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     odd = tmp_path / "odd\udcff.jpg"
     odd.write_bytes(album[1].read_bytes())
-    assert main(["search", str(odd), str(tmp_path)]) == 0
+    assert main(["search", str(odd), str(tmp_path), "--keep-query"]) == 0
     out, err = capsysbinary.readouterr()
-    assert b"skipped gone.jpg" in err and b"\\udcff.jpg" in out
+    assert b"gone.jpg" in err and b"\\udcff.jpg" in out
     assert main(["explain", str(odd), str(tmp_path / "no\udcff.jpg")]) == 2
     assert b"no\\udcff.jpg" in capsysbinary.readouterr().err
 

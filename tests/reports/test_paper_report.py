@@ -6,6 +6,7 @@ import pytest
 
 from indiret.checkpoints import save_network
 from indiret.experiments.claims import read_claims
+from indiret.experiments.grid import read_grid
 from indiret.experiments.reproduction import RunConfig
 from indiret.network import build_network
 from indiret.reports.paper_report import write_paper_report
@@ -13,12 +14,12 @@ from tests.reports.page import Page
 
 ORIGIN = {
     "commit": "abc", "lock": "def", "data_manifest": "123", "python": "3", "torch": "2",
-    "numpy": "2", "machine": "x", "device": "cpu", "seconds": 2.0, "processor_seconds": 3.0,
-    "joules": None,
+    "numpy": "2", "machine": "x", "device": "cpu", "processes": 1, "seconds": 2.0,
+    "processor_seconds": 3.0,
 }  # fmt: skip
 
 
-def fill(folder, configs, joules=None):
+def fill(folder, configs):
     """Results as `run` writes them, with numbers of no network."""
     for config in configs:
         records = []
@@ -34,9 +35,14 @@ def fill(folder, configs, joules=None):
                 measures |= {"mIoU, ceiling": 0.7, "mIoU, all ones": 0.3, "mIoU, combined": 0.4}
                 records.append(row | {"scheme": scheme} | measures)
         results = {"config": config.plain, "records": records}
+        if config.method == "network":
+            looks = {400: 0.3, 800: 0.4}
+            results["log"] = [
+                {"step": s, "loss": 1 - m, "validation_map": m} for s, m in looks.items()
+            ]
         results["regions"] = "drawn.json (SHA-256 12): 3 photos"
         results["fold"] = {"train": 0, "test": 3, "validation": 0}
-        results["provenance"] = ORIGIN | {"joules": joules}
+        results["provenance"] = ORIGIN
         (folder / config.key).mkdir(parents=True)
         (folder / config.key / "results.json").write_text(json.dumps(results))
 
@@ -47,20 +53,21 @@ def test_a_grid_becomes_two_pages(tmp_path):
         for by in ("query", "landmark")
         for attention, feedback in (("none", ()), ("har", ("mean", "max")))
     ]
-    fill(tmp_path / "grid", configs, joules=3.6e6)
+    fill(tmp_path / "grid", configs)
     markdown, html = write_paper_report(tmp_path / "grid", tmp_path / "out")
     text, page = markdown.read_text(), html.read_text()
     for claim in read_claims():
         assert claim["text"].split("(")[0].split("[")[0].strip() in text
     assert "| Base | the paper | 0.977 ± 0.021 |" in text
     assert "ours, folds by landmark | 0.600 (" in text and "+0.050 (+0.050 … +0.050)" in text
-    assert "energy of the processors | 4.000 kWh" in text
-    assert "energy of the GPUs | not readable here" in text
+    (tmp_path / "again.toml").write_text(text.split("```")[1].removeprefix("toml"))
+    assert {*read_grid(tmp_path / "again.toml")} == {*configs}
+    assert "| steps | 800 |" in text and "| attention | har; none |" in text
     assert "Regions of interest: drawn.json (SHA-256 12): 3 photos." in text
     tags = Page(page).tags
     assert tags.count("table") >= 4 and "script" not in tags
     assert "http" not in page.replace("http-equiv", "")
-    for picture in ("depth.png", "thresholds.png"):
+    for picture in ("depth.png", "thresholds.png", "learning.png"):
         assert f"({picture})" in text and (tmp_path / "out" / picture).stat().st_size > 5000
     assert not list((tmp_path / "out").glob("*.part"))
 
