@@ -92,6 +92,17 @@ def test_odd_exif_is_no_damage(tmp_path, colours, odd, shape):
     assert read_image(tmp_path / "a.jpg").shape[:2] == image_size(tmp_path / "a.jpg") == shape
 
 
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp", "avif"])
+def test_exif_that_is_none_is_passed_over(tmp_path, colours, extension):
+    exif = Image.Exif()
+    exif[0x10F] = "a camera"
+    Image.fromarray(colours).save(tmp_path / f"a.{extension}", exif=exif)
+    broken = (tmp_path / f"a.{extension}").read_bytes().replace(b"MM\0*", b"what")
+    (tmp_path / f"a.{extension}").write_bytes(broken)
+    assert read_image(tmp_path / f"a.{extension}").shape == (24, 32, 3)
+    assert image_size(tmp_path / f"a.{extension}") == (24, 32)
+
+
 @pytest.mark.parametrize("extension", ["png", "tif", "jpg", "webp", "avif"])
 def test_xmp_turns_a_picture_as_exif_does(tmp_path, colours, extension):
     xmp = b'<rdf:Description tiff:Orientation="6"/>'
@@ -274,14 +285,15 @@ def test_a_name_that_is_not_utf_8_or_has_a_line_break(tmp_path, noise):
         read_image(path)
 
 
-def test_sixteen_bit_colour(tmp_path):
-    """Pillow cannot write 16-bit RGB, so the PNG is put together by hand."""
-    values = np.random.default_rng(1).integers(0, 65536, (16, 20, 3), dtype=np.uint16)
+@pytest.mark.parametrize(("bits", "off"), [(16, 1), (14, 4), (12, 16)])
+def test_sixteen_bit_colour(tmp_path, bits, off):
+    """Pillow reads the upper 8 bits, and cannot write 16: the PNG is put together by hand."""
+    values = np.random.default_rng(1).integers(0, 2**bits, (16, 20, 3), dtype=np.uint16)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20, 16, 16, 2, 0, 0, 0))
     body = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + body)
-    assert np.abs(read_image(tmp_path / "a.png") - values / 257).max() <= 1
+    assert np.abs(read_image(tmp_path / "a.png") - values * (255 / (2**bits - 1))).max() <= off
 
 
 def test_cmyk_is_converted(tmp_path, colours):
