@@ -29,10 +29,10 @@ Box = tuple[float, float, float, float]
 
 MAX_PIXELS = 64_000_000  # more than a camera of 61 megapixels has; 256 MB once decoded
 # Times as many in formats whose decoders take less or more: larger JPEGs are read at half size.
-TIMES = {"JPEG": 4, "progressive": 2, "JPEG2000": 0.4}
-MAX_BYTES = 500_000_000  # of a file: so many pixels take no more in any format
+TIMES = {"JPEG": 4, "progressive": 2, "JPEG2000": 0.6}
+MAX_PHOTO = 500_000_000  # of a file: so many pixels take no more in any format
 MAX_READINGS = 1_000_000  # of pieces of a file: Pillow takes headers, comments and junk by bytes
-MAX_TEXT = 64_000_000  # bytes of a PNM file whose numbers are text
+MAX_NUMBERS = 64_000_000  # bytes of a PNM file whose numbers are text
 MIN_SIDE = 16  # fewer pixels cannot hold a grid of patches
 MAX_ASPECT = 20  # longer side over shorter: beyond, squashing to a grid leaves nothing to see
 MIN_BOX_SIDE = 4
@@ -164,7 +164,10 @@ def list_folder(folder: str | Path) -> tuple[list[Path], dict[str, list[Path]]]:
             elif path.suffix.lower() not in EXTENSIONS:
                 kind = rest[path.suffix.lower() or "without extension"]
             else:
-                regular = os.path.isfile(path) if link else entry.is_file()
+                # Where a link leads nowhere, reading will say so.
+                regular = (
+                    os.path.isfile(path) or not os.path.exists(path) if link else entry.is_file()
+                )
                 kind = found if regular else rest["not regular files"]
             kind.append(path)
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix()), dict(rest)
@@ -242,8 +245,8 @@ def _through(path: Path, max_pixels: int, use: Callable[[Image.Image], Any]) -> 
         if not os.path.isfile(path):
             kind = "folder" if os.path.isdir(path) else "pipe or a device"
             raise ImageError(f"is a {kind}; give the path of a photo.")
-        if (size := os.path.getsize(path)) > MAX_BYTES:
-            raise ImageError(_too_large(f"has {size / 1e6:.0f} million bytes", MAX_BYTES))
+        if (size := os.path.getsize(path)) > MAX_PHOTO:
+            raise ImageError(_too_large(f"has {size / 1e6:.0f} million bytes", MAX_PHOTO))
         with warnings.catch_warnings(), _File(io.FileIO(path)) as file:
             warnings.simplefilter("ignore")  # Pillow's own remarks: our checks say it
             return _without_extras(file, lambda source: use(_open(source, max_pixels)))
@@ -346,8 +349,8 @@ class _PnmNumbers(ImageFile.PyDecoder):
         if not text:
             kind = np.dtype("u1" if most < 256 else ">u2")
             values = np.frombuffer(file.read(count * kind.itemsize), kind)
-        elif len(data := file.read(MAX_TEXT + 1)) > MAX_TEXT:
-            raise ImageError(_too_large("writes its numbers as text, in many bytes", MAX_TEXT))
+        elif len(data := file.read(MAX_NUMBERS + 1)) > MAX_NUMBERS:
+            raise ImageError(_too_large("writes its numbers as text, in many bytes", MAX_NUMBERS))
         else:
             if 0 < data.count(b"#") < 1000:
                 data = re.sub(rb"#[^\r\n]*", b"", data)
