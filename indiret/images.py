@@ -311,7 +311,7 @@ def _open(file: IO[bytes], max_pixels: int) -> ImageFile.ImageFile:
         try:
             from pillow_heif import HeifImageFile
         except ImportError as error:
-            raise ImageError("is HEIC, which takes an extra: pip install indiret[heic].") from error
+            raise ImageError("is HEIC, which needs an extra: pip install indiret[heic].") from error
         image = HeifImageFile(file)
     else:
         image = Image.open(file, formats=FORMATS)
