@@ -62,8 +62,8 @@ def _extract_one(backbone: PretrainedBackbone, picture: Picture) -> bytes:
     try:
         with write_atomically(path) as part:
             part.write_bytes(sha256(name.digest() + made).digest() + made)
-    except (FileNotFoundError, IsADirectoryError):
-        pass  # the folder was deleted meanwhile, or a folder has the name: made again next time
+    except (FileNotFoundError, FileExistsError, IsADirectoryError):
+        pass  # the folder was deleted meanwhile, or is none: made again next time
     except OSError as error:
         raise OSError(
             f"The cache {path.parent} cannot be written ({error}); set INDIRET_CACHE to another "

@@ -73,7 +73,7 @@ def test_evidence_of_mutual_neighbours_is_their_pairs():
     assert pairs.shape == (5, 6, 5, 6) and pairs.min() >= 0
     same = method.explain(query, query).pairs.reshape(30, 30)
     assert (same.argmax(dim=1) == torch.arange(30)).float().mean() > 0.5
-    assert method._mutual(query, [target]).sum() == method.score(query, [target])[0]
+    assert method._mutual(query, target).sum() == method.score(query, [target])[0]
 
 
 @pytest.mark.parametrize(
