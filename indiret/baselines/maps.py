@@ -54,14 +54,16 @@ def _extract_one(backbone: PretrainedBackbone, picture: Picture) -> bytes:
         stored = read_bytes(path, MAX_ARRAY)
         if stored[:32] == sha256(name.digest() + stored[32:]).digest():
             return stored[32:]
-    file = BytesIO()
-    np.savez_compressed(file, maps=backbone.maps([picture])[0].half().numpy())
+    file, maps = BytesIO(), backbone.maps([picture])[0].half()
+    if not maps.isfinite().all():
+        raise ValueError(f"{backbone.name} gives values beyond half precision; choose another.")
+    np.savez_compressed(file, maps=maps.numpy())
     made = file.getvalue()
     try:
         with write_atomically(path) as part:
             part.write_bytes(sha256(name.digest() + made).digest() + made)
-    except (FileNotFoundError, IsADirectoryError):
-        pass  # the folder was deleted meanwhile, or a folder has the name: made again next time
+    except (FileNotFoundError, FileExistsError, IsADirectoryError):
+        pass  # the folder was deleted meanwhile, or is none: made again next time
     except OSError as error:
         raise OSError(
             f"The cache {path.parent} cannot be written ({error}); set INDIRET_CACHE to another "

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from indiret.baselines import maps
 from indiret.baselines.backbones import PretrainedBackbone
@@ -62,6 +63,12 @@ def test_the_cache_tells_weights_sizes_and_pixels_apart(cache):
     extract(toy(seed=1), picture)
     extract(toy(std=(0.5, 0.5, 0.5)), picture)
     assert len(list(cache.iterdir())) == 7
+
+
+def test_values_beyond_half_precision_are_refused():
+    bright = PretrainedBackbone("bright", nn.Conv2d(3, 1, 8, 8), std=(1e-9,) * 3)
+    with pytest.raises(ValueError, match="bright gives values beyond half precision"):
+        extract(bright, pictures(1))
 
 
 def replaced_by_a_folder(path):

