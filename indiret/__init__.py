@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from indiret.checkpoints import load_network, save_network
     from indiret.conv4d import Conv4d, PivotConv4d, resize4d
     from indiret.correlation import correlation_tensor
-    from indiret.datasets import Query, RetrievalDataset, load_dataset
+    from indiret.datasets import Query, RetrievalDataset, find_images, load_dataset
     from indiret.evaluation import average_precision, mean_average_precision
     from indiret.evidence import Evidence, explain
     from indiret.feedback import FeedbackConfig, refine_query, rerank_with_feedback
-    from indiret.images import crop, find_images, read_image
+    from indiret.images import crop, read_image
     from indiret.metrics import register_metric
     from indiret.network import build_network
     from indiret.patches import extract_patches, register_patch_source
@@ -60,11 +60,11 @@ HOMES = {  # where a name is, as above for those who only read; so `import indir
         "checkpoints": "load_network save_network",
         "conv4d": "Conv4d PivotConv4d resize4d",
         "correlation": "correlation_tensor",
-        "datasets": "Query RetrievalDataset load_dataset",
+        "datasets": "Query RetrievalDataset find_images load_dataset",
         "evaluation": "average_precision mean_average_precision",
         "evidence": "Evidence explain",
         "feedback": "FeedbackConfig refine_query rerank_with_feedback",
-        "images": "crop find_images read_image",
+        "images": "crop read_image",
         "metrics": "register_metric",
         "network": "build_network",
         "patches": "extract_patches register_patch_source",

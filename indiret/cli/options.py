@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from indiret.datasets import LOADERS, RetrievalDataset, load_dataset, use_regions
-from indiret.images import list_folder, printable
+from indiret.datasets import LOADERS, RetrievalDataset, list_folder, load_dataset, use_regions
+from indiret.images import printable
 
 Dataset = Annotated[str, Option(help=f"One of {', '.join(LOADERS)}.")]
 Root = Annotated[Path | None, Option(help="Its folder; toytown is embedded.")]

@@ -4,6 +4,7 @@ Chapters: *Ranking and honest evaluation*, *Reproducing the tables*.
 """
 
 from indiret.datasets.dataset import Query, RetrievalDataset, join_datasets, use_regions
+from indiret.datasets.folders import find_images, list_folder
 from indiret.datasets.groundtruth import BENCHMARKS, read_pickled
 from indiret.datasets.loaders import LOADERS, ClickedPair, load_clicked_pairs, load_dataset
 from indiret.datasets.regions import (
@@ -19,7 +20,7 @@ from indiret.datasets.toytown import SPLITS, TOYTOWN, Geometry
 
 __all__ = [
     "BENCHMARKS", "LOADERS", "SPLITS", "TOYTOWN", "ClickedPair", "Geometry", "PhotoRegions",
-    "Query", "Region", "RegionFile", "RetrievalDataset", "check_shape", "join_datasets",
-    "load_clicked_pairs", "load_dataset", "read_pickled", "read_regions", "region_mask",
-    "use_regions", "write_regions",
+    "Query", "Region", "RegionFile", "RetrievalDataset", "check_shape", "find_images",
+    "join_datasets", "list_folder", "load_clicked_pairs", "load_dataset", "read_pickled",
+    "read_regions", "region_mask", "use_regions", "write_regions",
 ]  # fmt: skip

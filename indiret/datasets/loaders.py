@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from indiret.datasets.dataset import Query, RetrievalDataset
 from indiret.datasets.files import read_json, read_text
+from indiret.datasets.folders import find_images
 from indiret.datasets.groundtruth import (
     BENCHMARKS,
     OFFICIAL_LAYOUT,
@@ -26,7 +27,7 @@ from indiret.datasets.groundtruth import (
 )
 from indiret.datasets.names import NameIndex
 from indiret.datasets.toytown import SPLITS, TOYTOWN
-from indiret.images import ImageError, check_image, find_images, image_size, pixel_box
+from indiret.images import ImageError, check_image, image_size, pixel_box
 
 
 def load_dataset(
