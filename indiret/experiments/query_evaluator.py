@@ -102,8 +102,6 @@ class QueryEvaluator:
     @cached_property
     def partners(self) -> list[np.ndarray | None]:
         """The exact correspondence of each pair's patches, where it is known."""
-        if not self.pairs:
-            return []
         grid = self.tensor([self.pairs[0].name]).shape[2:]
         return [pair_matches(self.dataset, self.query, pair.name, grid) for pair in self.pairs]
 

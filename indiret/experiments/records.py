@@ -54,13 +54,11 @@ class StoredRun(TypedDict):
     """What a run's results must have; see `indiret.experiments.reproduction.run`."""
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
-    config: Record
     identity: Record
     fold: dict[str, int]
     records: list[Record]
     log: list[dict[str, FiniteFloat]]
     skipped: dict[str, str]
-    provenance: Record
 
 
 def long_rows(measures: Mapping[str, Any], **place: Any) -> list[Row]:

@@ -97,7 +97,7 @@ class RunConfig:
     fast: bool = True  # coarse grids and few steps, or everything
 
     def __post_init__(self) -> None:
-        for name, check in _checks().items():
+        for name, check in _CHECKS.items():
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, value := tuple(value))
@@ -180,11 +180,9 @@ class RunConfig:
         return folds(dataset.queries, self.by, self.folds, validation=VALIDATION)[self.fold]
 
 
-@cache
-def _checks() -> dict[str, TypeAdapter]:
-    """What checks the type and range of each setting."""
-    kinds = get_type_hints(RunConfig, include_extras=True)
-    return {name: TypeAdapter(kind) for name, kind in kinds.items()}
+_CHECKS = {
+    name: TypeAdapter(kind) for name, kind in get_type_hints(RunConfig, include_extras=True).items()
+}
 
 
 def run(config: RunConfig, folder: Path, group: ProcessGroup = ALONE) -> dict[str, Any]:
@@ -207,12 +205,10 @@ def run(config: RunConfig, folder: Path, group: ProcessGroup = ALONE) -> dict[st
 
 
 def identity(config: RunConfig, origin: Mapping[str, str]) -> Record:
-    """What a run's results depend on: settings, and hashes of data and weights; not where they lie.
-
-    Whatever it writes carries this, and is taken up only by a run of which it is the same.
-    """
+    """What results depend on, and carry: settings and hashes of data and weights, not places."""
     settings = {k: v for k, v in config.plain.items() if k not in ("root", "regions", "method")}
-    return settings | {"method": Path(config.method).name} | {k: origin[k] for k in DEPENDS}
+    method = Path(config.method).name if os.path.isabs(config.method) else config.method
+    return settings | {"method": method} | {k: origin[k] for k in DEPENDS}
 
 
 def finished(config: RunConfig, folder: Path, origin: Mapping[str, str]) -> Record | None:
@@ -239,7 +235,8 @@ def _claim(folder: Path, own: Record) -> Record | None:
     found = {RESULTS: results, BEGUN: begun, NETWORK: trained, CHECKPOINT: progress}
     for name in (name for name, kept in found.items() if not kept):
         set_aside(folder / name)
-    write_json(folder / BEGUN, own)
+    if not begun:
+        write_json(folder / BEGUN, own)
     return results
 
 

@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import json
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -32,9 +31,8 @@ from indiret.evaluation import average_to_grid, point_match_accuracy, strongest_
 from indiret.evidence import DEFAULT_KIND
 from indiret.experiments import records
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.evidence_protocol import EvidencePair, spread_pairs
+from indiret.experiments.evidence_protocol import EvidencePair, read_all, spread_pairs
 from indiret.experiments.query_evaluator import (
-    GONE,
     HONEST,
     Change,
     QueryEvaluator,
@@ -149,7 +147,7 @@ def run_study(
         table = measure_networks(out / name, networks, schemes, dataset, config.explained)
         results[name] = summarise_study(table) | {"data": dataset.fingerprint()}
     if clicked:
-        results["clicked"] = match_clicked(networks, clicked)
+        results |= match_clicked(networks, clicked)
     results["logs"] = {
         f"{variant}-{seed}": json.loads(read_metadata(path)["log"])
         for (variant, seed), path in paths.items()
@@ -340,22 +338,23 @@ def summarise_study(table: DataFrame) -> dict[str, Any]:
     return {"rows": list(rows.values()), "queries": asked, "skipped": skipped}
 
 
-def match_clicked(networks: Networks, pairs: Sequence[ClickedPair]) -> list[Record]:
-    """Where each network's evidence sends clicked points: shares within one and two patches."""
-    photos = []
-    for pair in pairs:
-        try:
-            photos.append((pair, read_image(pair.query), read_image(pair.target)))
-        except GONE as error:
-            warnings.warn(f"{error} The pair {pair.name} is left out.", stacklevel=2)
+def match_clicked(networks: Networks, pairs: Sequence[ClickedPair]) -> Record:
+    """Where evidence sends clicked points: shares within one and two patches, by network.
+
+    They come back as ``clicked``; pairs whose photos are gone as ``skipped``.
+    """
+    named = {pair.name: pair for pair in pairs}
+    both = {name: (pair.query, pair.target) for name, pair in named.items()}
+    photos, gone = read_all(named, lambda name: [read_image(path) for path in both[name]])
     rows = list[Record]()
     for (variant, seed), network in networks.items():
         retriever, grid, found = NetworkRetriever(network), network.config.grid, []
-        for pair, query, target in photos:
+        for name, (query, target) in photos.items():
             encoded = retriever.encode_query(query)
             evidence = retriever.explain(encoded, retriever.encode(target)).pairs
-            guess = strongest_targets(evidence, pair.query_points, query.shape, target.shape)
-            found.append(point_match_accuracy(guess, pair.target_points, target.shape, grid))
+            points = named[name].query_points, named[name].target_points
+            guess = strongest_targets(evidence, points[0], query.shape, target.shape)
+            found.append(point_match_accuracy(guess, points[1], target.shape, grid))
         means = DataFrame(found).mean().to_dict()
         rows.append({"variant": variant, "seed": seed} | means)
-    return rows
+    return {"clicked": rows, "skipped": gone}

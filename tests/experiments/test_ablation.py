@@ -1,6 +1,7 @@
 """The table of choices, on a town of posters."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -88,6 +89,8 @@ def test_a_killed_table_goes_on(finished, towns, monkeypatch):
     assert [config for config, *_ in trained] == [SMALL["layout: pivot"]]
     with pytest.raises(ValueError, match="another ablation: what differs is steps"):
         run_ablation(out, *towns, SMALL, steps=3)
+    with pytest.raises(ValueError, match="what differs is validation"):
+        run_ablation(out, towns[0], replace(towns[1], queries=()), SMALL, steps=2)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """One factor at a time, on a town of posters and on drawn pictures."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,6 +129,9 @@ def test_a_killed_run_goes_on(finished, town, monkeypatch):
     assert [query for query, *_ in measured] == [town.queries[1]]
     with pytest.raises(ValueError, match="another robustness: what differs is others"):
         run_robustness(out, town, METHODS, others=2)
+    junk = replace(town, queries=(replace(town.queries[0], junk={"x"}), *town.queries[1:]))
+    with pytest.raises(ValueError, match="what differs is ground truth"):
+        run_robustness(out, junk, METHODS, others=3)
 
 
 def test_a_folder_is_not_taken_by_what_is_refused(town, tmp_path):

@@ -1,11 +1,14 @@
 """`indiret.experiments.runner`: runs that are killed at any moment, by processes or a cluster."""
 
+import errno
 import json
 import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,14 +16,14 @@ from types import SimpleNamespace
 import pytest
 
 from indiret.experiments import runner
-from indiret.experiments.grid import is_done, read_grid, run_grid
+from indiret.experiments.grid import read_grid, run_grid
 from indiret.experiments.records import long_rows, select_values
 from indiret.experiments.reproduction import RunConfig
-from indiret.experiments.runner import collect_rows
+from indiret.experiments.runner import collect_rows, keep_settings
+from tests.test_chaos import results
 from tests.tiny_town import make_tiny_town
 
-# What two runs of the same settings may differ in; who edits meanwhile changes the commit.
-TIMES = ("seconds", "processor_seconds", "commit")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +43,7 @@ def configs(tmp_path_factory):
 def wanted(configs, tmp_path_factory):
     out = tmp_path_factory.mktemp("unkilled")
     assert run_grid(configs, out, notebooks=False) == {}
-    return numbers(configs, out)
-
-
-def numbers(configs, out: Path) -> dict[str, dict]:
-    """All results without what the clock and the log of time say."""
-    found = {}
-    for config in configs:
-        results = json.loads((out / config.key / "results.json").read_text())
-        for part in (results["provenance"], *results["log"]):
-            for name in TIMES:
-                part.pop(name, None)
-        found[config.key] = results
-    return found
+    return results(out)
 
 
 def test_a_file_is_every_combination_of_its_lists(configs):
@@ -67,7 +58,7 @@ def test_a_file_is_every_combination_of_its_lists(configs):
         ("[run", "no TOML file"),
         ("[runs]\nfolds = 3", "one \\[run\\] and one or more"),
         ("[run]\nepochs = 3", "setting='epochs' is not known"),
-        ('[[grid]]\nby = "query"', "by = 'query' in \\[\\[grid\\]\\] is not a list"),
+        ('[[grid]]\nby = "query"', "grid.0.by: Input should be a valid list"),
         ("[run]\nfolds = 3.5", "folds=3.5: .* integer"),
     ],
 )
@@ -77,38 +68,33 @@ def test_a_wrong_file_is_named(tmp_path, text, sentence):
         read_grid(tmp_path / "wrong.toml")
 
 
-def test_kill_9_at_ten_moments_loses_nothing(configs, wanted, tmp_path):
-    """Nothing that finished is touched again, and nothing half-written is taken for finished."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["indiret.experiments.grid"])
+def test_a_grid_of_a_million_runs_says_so(tmp_path):
+    file = tmp_path / "grid.toml"
+    for text in ("[run]\nfolds = 1_000_000_000", f"[[grid]]\nseed = {list(range(1000))}\n" * 2):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=r"grid.toml: these are [\d,]+ runs or more; at most"):
+            read_grid(file)
 
-    def started():
-        process = context.Process(target=run_grid, args=(configs, tmp_path, 1, None, False))
-        process.start()
-        return process
 
-    dice, kept, killed = random.Random(0), {}, 0
-    for _ in range(10):
-        process = started()
-        process.join(dice.uniform(0.05, 0.6))
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            killed += 1
-        process.join()
-        for config in configs:
-            file = tmp_path / config.key / "results.json"
-            if file.exists():
-                json.loads(file.read_text())
-                kept.setdefault(config.key, file.stat().st_mtime_ns)
-        for key, moment in kept.items():
-            assert (tmp_path / key / "results.json").stat().st_mtime_ns == moment
-    assert killed > 5
-    process = started()
-    process.join(120)
-    assert process.exitcode == 0
-    assert numbers(configs, tmp_path) == wanted
-    for key, moment in kept.items():
-        assert (tmp_path / key / "results.json").stat().st_mtime_ns == moment
+def test_whatever_is_done_to_a_grids_file_is_refused_in_a_sentence(tmp_path):
+    """200 mutations of bytes and of values; what is still a grid has runs."""
+    whole = (ROOT / "configs/toytown_fast.toml").read_bytes()
+    odd = b"1979-05-27", b"0x" + b"f" * 9000, b"[" * 3000, b"nan", b"{a = 1}", b"1e400", b"'"
+    dice, file = random.Random(0), tmp_path / "grid.toml"
+    for _ in range(200):
+        data = bytearray(whole)
+        for _ in range(dice.randint(1, 4)):
+            at = dice.randrange(len(data))
+            if dice.random() < 0.5:
+                data[at] = dice.randrange(256)
+            else:
+                line = data.find(b"= ", at) + 2
+                data[line : data.find(b"\n", line)] = dice.choice(odd)
+        file.write_bytes(data)
+        try:
+            assert read_grid(file)
+        except ValueError as error:
+            assert str(file) in str(error) and "\n" not in str(error)[:-1]
 
 
 def test_a_grid_goes_on_when_a_worker_is_killed(configs, wanted, tmp_path, monkeypatch):
@@ -123,7 +109,7 @@ def test_a_grid_goes_on_when_a_worker_is_killed(configs, wanted, tmp_path, monke
 
     monkeypatch.setattr(runner, "wait", kill_one)
     assert run_grid(configs, tmp_path, processes=2, notebooks=False) == {}
-    assert killed and numbers(configs, tmp_path) == wanted
+    assert killed and results(tmp_path) == wanted
 
 
 def test_workers_die_with_the_one_that_started_them(tmp_path):
@@ -168,7 +154,7 @@ def test_a_cluster_finishes_when_a_worker_is_killed(configs, wanted, tmp_path, m
         _KillAtFirst.workers = [worker.pid for worker in cluster.workers.values()]
         assert run_grid(configs, tmp_path, 2, cluster.scheduler_address, notebooks=False) == {}
     assert _KillAtFirst.workers == []
-    assert numbers(configs, tmp_path) == wanted
+    assert results(tmp_path) == wanted
 
 
 class _KillAtFirst(nullcontext):
@@ -190,7 +176,8 @@ def test_one_run_that_fails_is_told_and_stops_no_other(configs, tmp_path):
     good = configs[0]
     (sentence,) = run_grid([bad, good], tmp_path / "out", notebooks=False).values()
     assert "nowhere" in sentence
-    assert is_done(good, tmp_path / "out") and not is_done(bad, tmp_path / "out")
+    finished = [path.parent.name for path in (tmp_path / "out").glob("*/results.json")]
+    assert finished == [good.key] != [bad.key]
 
 
 def test_a_run_leaves_an_executed_notebook(configs, tmp_path):
@@ -209,21 +196,76 @@ def test_no_process_is_refused(configs, tmp_path):
         run_grid(configs, tmp_path, processes=0)
 
 
-def test_rows_of_the_others_are_kept_when_one_fails(tmp_path):
+def rows(config):
+    return long_rows({"mAP": 0.5}, landmark="a", query=config.key, seed=0, variant="base")
+
+
+def test_rows_of_the_others_are_kept_when_one_fails_or_is_broken(tmp_path):
     asked, broken = [], {"two"}
 
-    def rows(config):
+    def asked_for(config):
         asked.append(config.key)
         if config.key in broken:
             raise RuntimeError("no such photo")
-        return long_rows({"mAP": 0.5}, landmark="a", query=config.key, seed=0, variant="base")
+        return rows(config)
 
     configs = [SimpleNamespace(key=key) for key in ("one", "two", "three")]
     with pytest.raises(ValueError, match="1 of 3 failed, first two: no such photo"):
-        collect_rows("trial", configs, rows, tmp_path)
+        collect_rows("trial", configs, asked_for, tmp_path)
     broken.clear()
-    table = collect_rows("trial", configs, rows, tmp_path)
+    table = collect_rows("trial", configs, asked_for, tmp_path)
     assert asked == ["one", "two", "three", "two"]
     assert list(table["query"]) == ["one", "two", "three"]
     values = {("a", key, 0): 0.5 for key in ("one", "two", "three")}
     assert select_values(table, "mAP", variant="base") == values
+    file = tmp_path / "one.jsonl"
+    for damage in ("", file.read_text()[:-20], "[]\n", '{"measure": "mAP", "value": NaN}\n'):
+        file.write_text(damage)
+        assert collect_rows("trial", configs, asked_for, tmp_path).equals(table)
+    assert asked[4:] == ["one"] * 4
+
+
+def test_a_second_command_waits_for_what_the_first_is_at(tmp_path, capsys):
+    begun, go_on, asked = threading.Event(), threading.Event(), []
+
+    def slow_rows(config):
+        asked.append(config.key)
+        begun.set()
+        assert go_on.wait(60)
+        return rows(config)
+
+    configs = [SimpleNamespace(key="one")]
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(collect_rows, "trial", configs, slow_rows, tmp_path)
+        assert begun.wait(60)
+        second = pool.submit(collect_rows, "trial", configs, slow_rows, tmp_path)
+        while "one: another command is at it" not in capsys.readouterr().err:
+            time.sleep(0.05)
+        go_on.set()
+        assert first.result().equals(second.result()) and asked == ["one"]
+
+
+def test_another_experiment_in_a_folder_is_refused_and_named(tmp_path):
+    file = tmp_path / "out" / "study.json"
+    origin = {"photos": "1f", "commit": "a"}
+    keep_settings(file, {"steps": 2}, origin)
+    assert keep_settings(file, {"steps": 2}, origin | {"commit": "b"}) == origin
+    for settings, data in (({"steps": 3}, "1f"), ({"steps": 2}, "2e")):
+        name = "photos" if data == "2e" else "steps"
+        with pytest.raises(ValueError, match=f"out holds another study: what differs is {name};"):
+            keep_settings(file, settings, {"photos": data})
+    (file.parent / "one.jsonl").touch()
+    file.write_text("{")  # nobody knows whose the rows are
+    assert keep_settings(file, {"steps": 3}) == {}
+    assert [path.name for path in file.parent.iterdir()] == ["study.json"]
+
+
+def test_a_full_disk_is_a_sentence(tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ValueError, match=r"1 of 1 failed, first one: .* the disk is full"):
+        collect_rows("trial", [SimpleNamespace(key="one")], rows, tmp_path)
+    assert "failure.txt: No space left on device" in capsys.readouterr().err
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".part", ".jsonl")]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +33,8 @@ def town(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(towns, town, tmp_path_factory):
     out, first = tmp_path_factory.mktemp("study"), next(iter(town.images.values()))
-    clicked = [ClickedPair("scene", first, first, *[np.array([[10.0, 10], [30, 30]])] * 2)]
+    points = [np.array([[10.0, 10], [30, 30]])] * 2
+    clicked = [ClickedPair(str(one), first, one, *points) for one in (first, Path("gone.jpg"))]
     return out, run_study(out, CONFIG, *towns, {"toytown": town}, clicked)
 
 
@@ -48,6 +50,7 @@ def test_every_variant_is_measured_in_one_round_and_two(finished):
         assert ("feedback_gain" in row["mAP"]) == (row["scheme"] != "none")
         assert np.mean(list(row["AP"].values())) == pytest.approx(row["mAP"]["mean"], abs=1e-4)
     assert len(results["clicked"]) == len(CONFIG.variants) * CONFIG.seeds
+    assert results["skipped"].keys() == {"gone.jpg"}
     assert json.loads((out / "results.json").read_text()) == results
     assert "stage1.0 sigma" in results["logs"]["plane-0"][-1]
 
