@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indiret.datasets.files import MAX_MASK, read_bytes
+from indiret.datasets.files import MAX_MASK, read_bytes, reason
 from indiret.datasets.names import NameIndex
 from indiret.datasets.regions import Region, check_shape, read_regions, region_mask
 from indiret.datasets.toytown import Geometry, read_geometry
@@ -193,7 +193,7 @@ def _read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
                 values = np.max(colours, axis=0) * (alpha > 0)
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(
-            f"{path} is no mask of {shape[1]} x {shape[0]} pixels ({error})."
+            f"{path} is no mask of {shape[1]} x {shape[0]} pixels ({reason(error)})."
         ) from error
     if palette:
         return plain > 0 if values.all() else values > 0

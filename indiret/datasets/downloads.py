@@ -25,7 +25,14 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from indiret.datasets.dataset import RetrievalDataset
-from indiret.datasets.files import MAX_DOWNLOAD, MAX_MEMBER, MAX_MEMBERS, MAX_RATIO, MAX_UNPACKED
+from indiret.datasets.files import (
+    MAX_DOWNLOAD,
+    MAX_MEMBER,
+    MAX_MEMBERS,
+    MAX_RATIO,
+    MAX_UNPACKED,
+    reason,
+)
 from indiret.datasets.groundtruth import BENCHMARKS
 from indiret.datasets.loaders import load_dataset
 from indiret.datasets.regions import write_whole
@@ -281,7 +288,7 @@ def unpack(archive: Path, folder: Path, suffix: str) -> None:
                 while stream.read(CHUNK):  # to the end, where gzip compares its CRC
                     pass
         except (*BROKEN, ValueError) as error:
-            raise ArchiveError(f"{archive} was not unpacked: {error}.") from error
+            raise ArchiveError(f"{archive} was not unpacked: {reason(error)}.") from error
         for path in sorted(staging.iterdir()):
             _put(path, folder / path.name)
     finally:

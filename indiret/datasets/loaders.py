@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indiret.datasets.dataset import Query, RetrievalDataset
-from indiret.datasets.files import read_json, read_text
+from indiret.datasets.files import read_json, read_text, reason
 from indiret.datasets.groundtruth import (
     BENCHMARKS,
     OFFICIAL_LAYOUT,
@@ -116,8 +116,9 @@ def load_clicked_pairs(root: str | os.PathLike[str]) -> list[ClickedPair]:
             if not np.isfinite(points).all():
                 raise ValueError("a number is not finite")
         except ValueError as error:
-            words = " ".join(str(error)[:100].split())
-            raise ValueError(f"{file} does not hold x1 y1 x2 y2 in each line: {words}.") from error
+            raise ValueError(
+                f"{file} does not hold x1 y1 x2 y2 in each line ({reason(error)})."
+            ) from error
         photos = file.with_name("01.jpg"), file.with_name("02.jpg")
         clicked = []
         for side, photo in enumerate(photos):
