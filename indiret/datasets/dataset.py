@@ -127,7 +127,7 @@ class RetrievalDataset:
         """
         images = {name: path for name, path in self.images.items() if name not in broken}
         skipped, queries = [*self.skipped, *broken.items()], []
-        for query in (query.among(images.keys()) for query in self.queries):
+        for query in (one.among(images.keys()) for one in self.queries):
             if query.image in broken or query.image not in self.query_images:
                 skipped.append((query.name, f"its photo {query.image} is absent or broken"))
             elif not query.positives:
@@ -274,18 +274,15 @@ def use_regions(
     index = NameIndex({**dataset.images, **dataset.query_images})
     regions: dict[str, tuple[Region, ...]] = {}
     written: dict[str, str] = {}  # of the photos that were found
-    absent, skipped, waiting = [], [], 0
+    absent: list[str] = []
+    unclear: list[str] = []
+    skipped, waiting = [], 0
     for given, photo in read_regions(path).items():
-        skipped += [(given, words) for words in photo.left_out]
-        match index.match(given, anywhere=True):
-            case (name,):
-                pass
-            case ():
-                absent.append(given)
-                continue
-            case several:
-                skipped.append((given, f"named in {path}, but it may be {' or '.join(several)}"))
-                continue
+        found = index.match(given, anywhere=True)
+        if len(found) != 1:
+            (unclear if found else absent).append(given)
+            continue
+        (name,) = found
         if name in written:
             raise ValueError(
                 f"{path} names {written[name]!r} and {given!r}, but both would be the photo "
@@ -293,23 +290,20 @@ def use_regions(
             )
         written[name] = given
         check_shape(path, name, photo, image_size(dataset.path(name)))
+        skipped += [(given, words) for words in photo.left_out]
         waiting += sum(region.state == "open" for region in photo.regions)
         chosen = []
-        for region in photo.regions:
-            if region.state in states:
-                try:
-                    chosen.append(region.within(photo.shape))
-                except ValueError as error:
-                    skipped.append((given, str(error)))
+        for region in (one for one in photo.regions if one.state in states):
+            try:
+                chosen.append(region.within(photo.shape))
+            except ValueError as error:
+                skipped.append((given, str(error)))
         if chosen:
             regions[name] = tuple(chosen)
-    if absent:
-        skipped.append(
-            (
-                path.name,
-                f"{len(absent)} photos of it are not in {dataset.name}: {absent[0]!r} for one",
-            )
-        )
+    for names, what in ((absent, "no photo"), (unclear, "more than one photo")):
+        if names:
+            words = f"{len(names)} of its names, {names[0]!r} for one, are {what} of {dataset.name}"
+            skipped.append((path.name, words))
     if not regions:
         remedy = f"; {waiting} proposals in it wait to be accepted" if waiting else ""
         remedy += "".join(f"; {name}: {words.rstrip('.')}" for name, words in skipped[:1])
