@@ -208,9 +208,9 @@ def _hash_file(path: Path) -> str:
     """A hash of a file's contents, read anew where size or time have changed; "" if it is gone."""
     try:
         state = path.stat()
+        return _hash_contents(path, state.st_size, state.st_mtime_ns) if path.is_file() else ""
     except OSError:
         return ""
-    return _hash_contents(path, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=100_000)

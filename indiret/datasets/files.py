@@ -20,7 +20,7 @@ from indiret.images import MAX_ASPECT, MAX_PIXELS, MIN_BOX_SIDE, MIN_SIDE
 
 __all__ = ["MAX_ASPECT", "MAX_PIXELS", "MIN_BOX_SIDE", "MIN_SIDE"]  # of photos: `indiret.images`
 
-MAX_TEXT = 2_000_000  # bytes of a text: a list of 90,000 names
+MAX_TEXT_FILE = 2_000_000  # bytes of a text: a list of 90,000 names
 MAX_JSON = 60_000_000  # bytes: 300 a region leave room for 200,000
 MAX_VALUES = 10_000_000  # in a JSON file: decoded, one takes 64 bytes
 MAX_ARRAY = 256_000_000  # bytes of a photo's features: (2048, 64, 64) in double have a quarter
@@ -43,7 +43,7 @@ def reason(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def read_bytes(path: str | os.PathLike[str], limit: int = MAX_TEXT) -> bytes:
+def read_bytes(path: str | os.PathLike[str], limit: int = MAX_TEXT_FILE) -> bytes:
     """The contents of a regular file of at most ``limit`` bytes.
 
     Raises FileNotFoundError if there is no such file, and ValueError if it is larger, or a folder,
@@ -62,7 +62,9 @@ def read_bytes(path: str | os.PathLike[str], limit: int = MAX_TEXT) -> bytes:
     return data
 
 
-def read_text(path: str | os.PathLike[str], limit: int = MAX_TEXT, errors: str = "strict") -> str:
+def read_text(
+    path: str | os.PathLike[str], limit: int = MAX_TEXT_FILE, errors: str = "strict"
+) -> str:
     """A text in UTF-8, or in UTF-16 as Windows saves it, without its byte order mark.
 
     With ``errors="surrogateescape"``, bytes that are no UTF-8 stay as Python has them in the names
