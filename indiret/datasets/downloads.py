@@ -35,6 +35,7 @@ from indiret.datasets.files import (
 )
 from indiret.datasets.groundtruth import BENCHMARKS
 from indiret.datasets.loaders import load_dataset
+from indiret.datasets.pickles import read_plain_pickle
 from indiret.datasets.regions import write_whole
 from indiret.images import ImageError, read_image
 
@@ -151,19 +152,31 @@ def _fetch(source: Source, root: Path, kept: Path) -> None:
     done, target = kept.with_name(source.file + ".done"), root / source.into
     if not source.suffix:
         target /= source.file
-    if done.exists() and target.exists():
+    if done.exists() and target.exists() and (source.suffix or _is_whole(target)):
         return
+    if done.exists() and not source.suffix:  # broken since then, and ours
+        target.unlink(missing_ok=True)
     if not kept.exists():
         download(source, kept)
-    if not source.suffix:
-        _put(kept, target)
-    else:
-        try:
+    try:
+        if source.suffix:
             unpack(kept, target, source.suffix)
-        except ArchiveError as error:
-            kept.unlink()
-            raise ArchiveError(f"{error} It was removed; call again to fetch it anew.") from error
+        elif _is_whole(kept):
+            _put(kept, target)
+        else:
+            raise ArchiveError(f"{kept} is not a whole pickle.")
+    except ArchiveError as error:
+        kept.unlink()
+        raise ArchiveError(f"{error} It was removed; call again to fetch it anew.") from error
     done.touch()
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_plain_pickle(path)
+    except ValueError:
+        return False
+    return True
 
 
 def download(source: Source, target: Path) -> None:
