@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -101,12 +101,15 @@ class RetrievalDataset:
             chosen = [one for one in known if landmark is None or one.landmark in ("", landmark)]
             return region_mask(chosen, image_size(path)) if chosen else None
         shape = image_size(path)
-        mask = self.root / "masks" / f"{name}.png"
-        if mask.exists():
-            return _read_mask(mask, shape)
+        for mask in self._masks.match(name):
+            return _read_mask(self.root / "masks" / mask, shape)
         asked = [query.box for query in self.queries if query.image == name and query.box]
         boxes = [Region.from_box(pixel_box(box, shape)) for box in asked]
         return region_mask(boxes, shape) if boxes else None
+
+    @cached_property
+    def _masks(self) -> NameIndex:
+        return NameIndex(path.name for path in sorted(self.root.glob("masks/*.[pP][nN][gG]")))
 
     def geometry(self, name: str) -> Geometry | None:
         """The surface points and the camera of a Toytown photo that shows a landmark, else None."""

@@ -48,7 +48,9 @@ def read_plain_pickle(path: Path) -> Any:
     try:
         refused = _refused_opcode(data)
         if refused is None:
-            return _PlainUnpickler(io.BytesIO(data), encoding="latin-1").load()
+            return _PlainUnpickler(
+                io.BytesIO(data), encoding="utf-8", errors="surrogateescape"
+            ).load()
     except Exception as error:  # of a broken order of opcodes: many kinds
         raise ValueError(f"{path} is not a whole pickle ({reason(error)}).") from error
     raise ValueError(

@@ -294,6 +294,9 @@ def test_masks_in_any_usual_encoding(tmp_path, encoding):
     Image.new("RGB", (80, 60)).save(tmp_path / "mill.jpg")
     town = RetrievalDataset("town", tmp_path, {"mill": tmp_path / "mill.jpg"}, (), {})
     assert (town.roi("mill") == mask).all()
+    (tmp_path / "masks" / "mill.png").rename(tmp_path / "masks" / "cafe\u0301.PNG")
+    accent = RetrievalDataset("town", tmp_path, {"café": tmp_path / "mill.jpg"}, (), {})
+    assert (accent.roi("café") == mask).all()
     Image.new("L", (60, 80)).save(tmp_path / "masks" / "mill.png")
     with pytest.raises(
         ValueError, match=r"mill\.png is no mask of 80 x 60 pixels \(it has 60 x 80"
