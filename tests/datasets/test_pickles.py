@@ -124,10 +124,10 @@ def test_hostile_opcodes(tmp_path, monkeypatch, extension, name):
         b"I" + b"9" * 1_000_000 + b"\n.",  # minutes, were it read as decimals
         pickle.dumps({k * (2**61 - 1): None for k in range(2000)}),  # keys of one hash
         pickle.dumps({float(k * (2**61 - 1)): k << 60 for k in range(2000)}),
-        b"]" * 2_000_000 + b"a" * 1_999_999 + b".",
-        b"}" * 2_000_000 + b".",
-        b"(" * 2_000_000 + b".",
-        pickle.dumps([[n] for n in range(300_000)], 2),
+        b"]" * 1_000_000 + b"a" * 999_999 + b".",
+        b"}" * 1_000_000 + b".",
+        b"(" * 1_000_000 + b".",
+        pickle.dumps([[n] for n in range(150_000)], 2),
     ],
 )
 def test_broken_pickles_and_memory_bombs(tmp_path, data):
