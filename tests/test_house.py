@@ -30,7 +30,9 @@ ORDER = (
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if "data" not in path.parts)
+FILES = sorted(
+    path for path in PACKAGE.rglob("*.py") if "data" not in path.relative_to(PACKAGE).parts
+)
 
 
 def unit(path: Path) -> str:

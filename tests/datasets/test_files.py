@@ -7,6 +7,7 @@ import socket
 import numpy as np
 import pytest
 
+from indiret.datasets import files
 from indiret.datasets.files import read_array, read_bytes, read_json, read_text
 
 READERS = (read_bytes, read_text, lambda path: read_json(path, dict), read_array)
@@ -60,13 +61,17 @@ def test_texts_that_are_none(tmp_path):
         (b'{"a": [' + b"[1], " * 10**5 + b"1]}", r"at a\.0 input should be a valid integer"),
     ],
 )
-def test_json_of_another_kind_names_its_first_fault(tmp_path, data, words):
+def test_json_of_another_kind_names_its_first_fault(tmp_path, monkeypatch, data, words):
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(ValueError, match=rf"a\.json.*{words}") as caught:
         read_json(tmp_path / "a.json", dict[str, list[int]])
     assert len(str(caught.value)) < len(str(tmp_path)) + 200
+    monkeypatch.setattr(files, "MAX_VALUES", 3)
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"caf\\udce9": [1]}')
     assert read_json(tmp_path / "a.json", dict[str, list[int]]) == {"caf\udce9": [1]}
+    (tmp_path / "a.json").write_bytes(b'{"a": [1, 2, 3]}')
+    with pytest.raises(ValueError, match="holds more than 3 values"):
+        read_json(tmp_path / "a.json", dict[str, list[int]])
 
 
 def npy(values, **options):

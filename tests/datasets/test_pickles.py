@@ -124,10 +124,10 @@ def test_hostile_opcodes(tmp_path, monkeypatch, extension, name):
         b"I" + b"9" * 1_000_000 + b"\n.",  # minutes, were it read as decimals
         pickle.dumps({k * (2**61 - 1): None for k in range(2000)}),  # keys of one hash
         pickle.dumps({float(k * (2**61 - 1)): k << 60 for k in range(2000)}),
-        b"]" * 2_000_000 + b"a" * 1_999_999 + b".",
-        b"}" * 2_000_000 + b".",
-        b"(" * 2_000_000 + b".",
-        pickle.dumps([[n] for n in range(300_000)], 2),
+        b"]" * 1_000_000 + b"a" * 999_999 + b".",
+        b"}" * 1_000_000 + b".",
+        b"(" * 1_000_000 + b".",
+        pickle.dumps([[n] for n in range(150_000)], 2),
     ],
 )
 def test_broken_pickles_and_memory_bombs(tmp_path, data):
@@ -140,6 +140,12 @@ def test_broken_pickles_and_memory_bombs(tmp_path, data):
         assert tracemalloc.get_traced_memory()[1] < 30e6
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("stored", ["café".encode(), b"caf\xe9"])
+def test_texts_of_python_2_are_read_as_the_names_of_files_are(tmp_path, stored):
+    (tmp_path / "a.pkl").write_bytes(b"U" + bytes([len(stored)]) + stored + b".")
+    assert read_plain_pickle(tmp_path / "a.pkl") == os.fsdecode(stored)
 
 
 def test_deep_lists_and_lists_in_themselves_do_no_harm_and_large_files_are_refused(tmp_path):
