@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from indiret.baselines import region_proposals
 from indiret.checkpoints import load_tensors, save_network
@@ -89,10 +90,16 @@ def results(out: Path) -> dict[str, object]:
     return found
 
 
+def alone(job, out):
+    """A job with one thread, which waits for no other on a machine that is busy."""
+    torch.set_num_threads(1)
+    job(out)
+
+
 def start(job, out):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    process = context.Process(target=job, args=(out,))
+    process = context.Process(target=alone, args=(job, out))
     process.start()
     return process
 

@@ -198,8 +198,8 @@ def keep_settings(
             set_aside(path.parent)
         write_json(path, kept := now)
     depends = {name: value for name, value in now["provenance"].items() if name in DEPENDS}
-    other = what_changed(kept["settings"], now["settings"])
-    if other := ", ".join(filter(None, (other, what_changed(kept["provenance"], depends)))):
+    made = kept["provenance"] | kept["settings"]
+    if other := what_changed(made, depends | now["settings"]):
         raise ValueError(
             f"{path.parent} holds another {path.stem}: what differs is {other}; delete it, or name "
             "another folder."

@@ -14,7 +14,7 @@ from indiret.checkpoints import WEIGHTS
 from indiret.datasets import PhotoRegions, Region, load_dataset, write_regions
 from indiret.evaluation import average_precision, check_fold, training_data
 from indiret.experiments import reproduction as runs
-from indiret.experiments.evaluator import evaluate, provenance
+from indiret.experiments.evaluator import compare, evaluate, provenance
 from indiret.experiments.grid import run_grid
 from indiret.experiments.records import what_changed
 from indiret.experiments.reproduction import RunConfig, identity, run, validation_data
@@ -200,6 +200,21 @@ def test_a_training_that_is_broken_is_made_again(town, tmp_path, damage, name):
     if name.startswith("checkpoint"):
         (tmp_path / "network.safetensors").unlink()
     assert run(config, tmp_path)["records"] == records
+
+
+def test_a_comparison_does_again_what_is_broken_or_of_other_data(copy, tmp_path, capsys):
+    def measured():
+        return compare(["thumbnail"], copy, tmp_path / "out", evidence=False)[0]
+
+    first, file = measured(), next((tmp_path / "out").glob("*.json"))
+    moment = file.stat().st_mtime_ns
+    assert measured() == first and file.stat().st_mtime_ns == moment
+    for damage in DAMAGES:
+        damage(file)
+        assert measured()["AP"] == first["AP"] and file.is_file()
+    change_photo(copy)
+    assert measured()["provenance"]["photos"] != first["provenance"]["photos"]
+    assert "thumbnail is measured anew: what differs is photos." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("asks", [True, False])
