@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from indiret.planes import PlaneConfig, PlaneRetriever
-from indiret.planes.matching import to_float32
 from tests.planes.conftest import scene
 from tools.ablate_planes import VARIANTS, Task, ablate, precisions, reciprocal_rank
 
@@ -23,7 +22,7 @@ def test_precisions_of_many_positives_and_of_one():
 
 @pytest.mark.parametrize("name", POOLED)
 def test_a_variant_changes_the_responses(name):
-    features = to_float32(PlaneRetriever(SMALL).encode(scene(0)))
+    features = PlaneRetriever(SMALL).encode(scene(0))
     template, patches = features.templates[0], features.pyramid[1]
     whole = PlaneRetriever(SMALL).pooled_responses(template, patches)
     changed = VARIANTS[name][0](SMALL).pooled_responses(template, patches)

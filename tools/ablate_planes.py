@@ -43,7 +43,7 @@ from indiret.planes import (
     load_plane_network,
 )
 from indiret.planes.gradients import fitted_tensors
-from indiret.planes.matching import BACKWARD_SHARE, PairMatch, PlaneMatch, Template, to_float32
+from indiret.planes.matching import BACKWARD_SHARE, PairMatch, PlaneMatch, Template
 from indiret.planes.voting import POPULARITY_FLOOR, responses
 from indiret.planes.voting import max_pool_stride2 as pool
 from indiret.planes.voting import normalise_by_popularity_ as popular_
@@ -228,7 +228,7 @@ def reciprocal_rank(task: Task, scores: Sequence[Scores]) -> float:
 
 def match_all(retriever: PlaneRetriever, task: Task) -> tuple[Matches, float]:
     """The planes of every pair of a task, and milliseconds of processor time a pair."""
-    features = {name: to_float32(retriever.encode(one)) for name, one in task.pictures.items()}
+    features = {name: retriever.encode(one) for name, one in task.pictures.items()}
     found, began = [], time.process_time()
     for query, _, names in task.queries:
         found.append([retriever.match_both(features[query], features[name]) for name in names])
@@ -276,7 +276,7 @@ def cascade(task: Task) -> dict[str, Any]:
     features = {name: retriever.encode(picture) for name, picture in task.pictures.items()}
     steps, ms = [], np.zeros(3)  # the scores of each step, by query
     for name, _, names in tqdm(task.queries, desc="cascade", unit="query", disable=None):
-        query, targets = to_float32(features[name]), [features[name] for name in names]
+        query, targets = features[name], [features[name] for name in names]
         times = [time.process_time()]
         coarse = [retriever.match_coarse(query, target) for target in targets]
         times.append(time.process_time())

@@ -21,10 +21,9 @@ from indiret.attention import (
 
 
 class PredictedHypersphereMask(AttentionMask):
-    """A hypersphere whose centre is found anew in every pair; μ and σ are shared.
+    """A hypersphere with a centre for every pair; μ and σ are shared.
 
-    The centre is where the features speak: the mean place, weighted by a softmax over all entries
-    of one learnt combination of the channels.
+    The centre is the mean place, weighted by a softmax over one learnt combination of the channels.
 
     Examples
     --------
@@ -54,9 +53,6 @@ class PredictedHypersphereMask(AttentionMask):
 class GaussianMask(AttentionMask):
     """One anisotropic Gaussian for all pairs: exp(−½ ‖Lᵀ(x − c)‖²) with L lower triangular.
 
-    It can be long in some directions and thin in others, also aslant; at first it is the ball of
-    radius 1. Fourteen parameters.
-
     Examples
     --------
     >>> GaussianMask()(torch.rand(2, 8, 7, 7, 5, 5)).shape
@@ -82,10 +78,9 @@ class GaussianMask(AttentionMask):
 class PlaneMask(AttentionMask):
     """The matched pattern as a plane, (i, j) = A(k, l) + t, found by voting in every pair.
 
-    A roughly flat surface seen by two cameras puts its matching patches on such a plane. One learnt
-    combination of the channels votes along planes of five scales and all shifts; the best one is
-    refined by a least-squares fit of A and t to the votes near it. Θ falls off with the distance r
-    of (i, j) from it: exp(−r² / 2σ²), σ learnt.
+    One learnt combination of the channels votes along planes of five scales and all shifts; the
+    best one is fitted to the votes near it by least squares. Θ falls off with the distance r of
+    (i, j) from it: exp(−r² / 2σ²), σ learnt.
 
     Examples
     --------
@@ -114,8 +109,7 @@ class PlaneMask(AttentionMask):
         with torch.autocast(features.device.type, enabled=False):
             with torch.no_grad():  # which plane is best is a choice, and has no derivative
                 votes = (votes - votes.mean(1, keepdim=True)).view(-1, *shape)
-                planes, sums = best_planes(votes, places, self.scales)
-                plane = planes[torch.arange(len(planes)), sums.argmax(1)]
+                plane = best_plane(votes, places, self.scales)
                 for _ in range(self.fits):
                     weights = votes.clamp_min(0) * self._near(places, plane)
                     plane = fit_plane(weights, places, fallback=plane)
@@ -132,12 +126,11 @@ class PlaneMask(AttentionMask):
         return {"sigma": self.sigma.item()}
 
 
-def best_planes(votes: Tensor, places: Tensor, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """The plane of each scale with the largest sum of votes, over all shifts.
+def best_plane(votes: Tensor, places: Tensor, scales: Sequence[float]) -> Tensor:
+    """(B, 2, 3): [A | t] with the largest sum of votes, over all shifts of A = scale · 1.
 
     ``votes`` are (B, m, n, m', n'), ``places`` from `coordinates`; scales are those of the query in
-    the target, 1 where either fills its picture alike. [A | t] in normalised coordinates come back,
-    (B, S, 2, 3), and their sums, (B, S).
+    the target, 1 where either fills its picture alike.
     """
     m, n = votes.shape[1:3]
     target, query = places[:, :, 0, 0, :2].flatten(0, 1), places[0, 0, :, :, 2:].flatten(0, 1)
@@ -153,14 +146,13 @@ def best_planes(votes: Tensor, places: Tensor, scales: Sequence[float]) -> tuple
         linear = scale * torch.eye(2, device=votes.device).expand(len(votes), 2, 2)
         planes.append(torch.cat([linear.to(votes), target[shift, :, None].to(votes)], 2))
         sums.append(best)
-    return torch.stack(planes, 1), torch.stack(sums, 1)
+    return torch.stack(planes, 1)[torch.arange(len(votes)), torch.stack(sums, 1).argmax(1)]
 
 
 def fit_plane(weights: Tensor, places: Tensor, fallback: Tensor) -> Tensor:
-    """(B, 2, 3): [A | t] that least squares fit to (i, j) = A(k, l) + t.
+    """(B, 2, 3): [A | t] by least squares with ``weights``, (B, m, n, m', n') ≥ 0.
 
-    ``weights``, (B, m, n, m', n') ≥ 0, say how much each patch pair counts; ``fallback`` is taken
-    where they leave the plane undetermined or flip it over.
+    ``fallback`` is taken where they leave the plane undetermined or flip it over.
     """
     flat = weights.flatten(1)
     ones = places.new_ones(*places.shape[:-1], 1)

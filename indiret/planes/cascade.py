@@ -1,8 +1,7 @@
 """Three steps, each dearer and better than the last, on ever fewer photos.
 
-Coarse templates match every photo of the database, large ones the best of them, and the network
-judges the best of those. All three read the same features of a photo. What a step leaves out keeps
-its order, below what it keeps.
+Coarse templates match every photo, large ones the best of them, and the network judges the best of
+those, all from the same features. What a step leaves out keeps its order, below what it keeps.
 
 Chapter: *Sphere or plane?*
 """
@@ -12,17 +11,17 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from indiret.planes.matching import PLANE_CONFIGS, PairMatch, PlaneConfig, PlaneFeatures, to_float32
+from indiret.planes.matching import PLANE_CONFIGS, PairMatch, PlaneConfig, PlaneFeatures
 from indiret.planes.network import PlaneNetRetriever, PlaneNetwork, load_plane_network
+from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import Scores, register_retriever, splice_scores, top_share
 
 
 class PlaneCascadeRetriever(PlaneNetRetriever):
     """Coarse votes for all photos, votes for the best, the network for the best of those.
 
-    ``voted`` and ``judged`` are the shares of the database for large templates and for the network,
-    `indiret.retrieval.LEAST` photos at least; see book/decisions/0016_plane_network. Raises
-    ValueError if a share is not between 0 and 1, or more should be judged than is voted on.
+    ``voted`` and ``judged`` are shares of the database, `indiret.retrieval.LEAST` photos at least;
+    see record 16. Raises ValueError unless 0 ≤ judged ≤ voted ≤ 1.
 
     Examples
     --------
@@ -47,12 +46,12 @@ class PlaneCascadeRetriever(PlaneNetRetriever):
         super().__init__(network, config, judged)
         self.voted = voted
 
+    @float32_on_cpu()
     @torch.inference_mode()
     def score(self, query: PlaneFeatures, database: Sequence[PlaneFeatures]) -> Scores:
         """Margins of what the network has judged, less for what an earlier step has left out."""
         if not database:
             return np.empty(0)
-        query = to_float32(query)
         coarse = [self.match_coarse(query, target) for target in database]
         scores = np.array([match.score for match in coarse])
         kept = top_share(scores, self.voted)
@@ -64,7 +63,6 @@ class PlaneCascadeRetriever(PlaneNetRetriever):
 
     def match_coarse(self, query: PlaneFeatures, target: PlaneFeatures) -> PairMatch:
         """The match of coarse templates and the query's close one."""
-        target = to_float32(target)
         match = self.coarse_match(query, target)
         return match._replace(forward=self.match_close(query, target, match.turn, match.forward))
 
@@ -72,7 +70,7 @@ class PlaneCascadeRetriever(PlaneNetRetriever):
         self, query: PlaneFeatures, target: PlaneFeatures, coarse: PairMatch
     ) -> PairMatch:
         """The match of large templates, in the turn of the coarse ones."""
-        return self.match_both(query, to_float32(target), coarse.turn)
+        return self.match_both(query, target, self.match_forward(query, target, coarse.turn))
 
 
 register_retriever(

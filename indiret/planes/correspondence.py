@@ -33,8 +33,7 @@ class PlaneCorrespondence(NamedTuple):
 def smooth_support(support: Tensor) -> Tensor:
     """(K, L) ≥ 0: the root of the mean support around each of a template's patches.
 
-    A plane says where every patch lies, also one on blank wall: that is as likely to be right as
-    the 5 × 5 patches around it. The root brings weak parts nearer to strong ones.
+    A patch on blank wall is as likely to be right as the 5 × 5 patches around it.
     """
     around = F.avg_pool2d(support[None], EXTENT, 1, EXTENT // 2, count_include_pad=False)
     return around[0].sqrt()
@@ -47,8 +46,7 @@ def splat(
 ) -> Tensor:
     """Evidence M* (I, J, K, L) of two photos (height, width), 14 patches along the longer sides.
 
-    Each point of the query's template in the target, and of the target's in the query where that is
-    given too, counts for the four patches nearest to it.
+    The first direction is of the query's template in the target, a second one the reverse.
 
     Examples
     --------
@@ -60,7 +58,7 @@ def splat(
     """
     target_grid = patch_grid(*target_shape, EVIDENCE_GRID, "keep")
     query_grid = patch_grid(*query_shape, EVIDENCE_GRID, "keep")
-    pairs = torch.zeros(*target_grid, *query_grid)
+    pairs = torch.zeros(*target_grid, *query_grid, dtype=torch.float32)
     for backward, (*points, support) in enumerate(directions):
         query_points, target_points = points[::-1] if backward else points
         target = _bilinear_weights(target_points.flatten(0, 1), target_grid)

@@ -1,8 +1,7 @@
 """Planes of the tensor, (i, j) = A (k, l) + t: read T along one, and fit one to T.
 
-A roughly flat surface seen from afar by two cameras is the same picture twice but for an affine
-map, so its pairs of patches fill a two-dimensional plane in the four dimensions of T, not a sphere.
-``responses[i, j, k, l]`` is target patch (i, j) against query patch (k, l), as everywhere.
+A flat thing seen from afar by two cameras is the same picture but for an affine map, so its pairs
+of patches fill a two-dimensional plane in the four dimensions of T, not a sphere.
 
 Chapter: *Sphere or plane?*
 """
@@ -15,10 +14,7 @@ from torch import Tensor
 
 
 class Plane(NamedTuple):
-    """Query patch (k, l) lies at (i, j) = ``matrix`` (k, l) + ``offset`` of the target.
-
-    Places are patch indices, and may lie between patches.
-    """
+    """Query patch (k, l) lies at (i, j) = ``matrix`` (k, l) + ``offset`` of the target."""
 
     matrix: Tensor  # (2, 2)
     offset: Tensor  # (2,)
@@ -32,14 +28,12 @@ class Plane(NamedTuple):
 @cache
 def grid_places(rows: int, columns: int) -> Tensor:
     """(rows, columns, 2): the indices of every patch of a grid, float."""
-    axes = torch.arange(float(rows)), torch.arange(float(columns))
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+    indices = torch.ones(rows, columns, device="cpu").nonzero()
+    return indices.view(rows, columns, 2).to(torch.float32)
 
 
 def sample_plane(responses: Tensor, plane: Plane) -> Tensor:
-    """The responses along a plane as a picture of the query grid: (K, L).
-
-    Between patches they are read bilinearly; outside the target they are 0.
+    """(K, L): responses along a plane, bilinear between patches, 0 outside the target.
 
     Examples
     --------
@@ -72,16 +66,15 @@ def refine_plane(
 ) -> Plane:
     """Fit a plane to the responses near it: shear, stretch and places between patches.
 
-    Within ``reach`` of the place where the plane puts a query patch, the centroid of the squared
-    responses above ``floor`` is where it should lie, and their maximum its weight; A and t follow
-    by weighted least squares. A ridge of a tenth of all weight holds A near what it was, so that a
-    few patches in a row do not tilt it. ``votes`` of what comes back is the mean of those maxima.
+    Within ``reach`` of where the plane puts a query patch, the centroid of the squared responses
+    above ``floor`` is where it should lie, and their maximum its weight. A ridge of a tenth of all
+    weight holds A, so that a few patches in a row do not tilt it. ``votes`` are the maxima's mean.
     """
     K, L = responses.shape[2:]
     places = grid_places(K, L)
-    middle = torch.tensor([K - 1.0, L - 1.0]) / 2
-    x = torch.cat([places - middle, torch.ones(K, L, 1)], -1).flatten(0, 1)
-    held = torch.diag(0.1 * x.square().mean(0) * torch.tensor([1.0, 1.0, 0.0]) + 1e-6)
+    middle = places[-1, -1] / 2
+    x = torch.cat([places - middle, places.new_ones(K, L, 1)], -1).flatten(0, 1)
+    held = torch.diag(0.1 * x.square().mean(0) * x.new_tensor([1.0, 1.0, 0.0]) + 1e-6)
     around = grid_places(2 * reach + 1, 2 * reach + 1).flatten(0, 1) - reach
     for _ in range(rounds):
         start = plane.places(K, L).round()

@@ -49,12 +49,10 @@ def cell_grid(height: int, width: int, long_side: int) -> tuple[int, int]:
 def dense_rootsift(picture: np.ndarray, long_side: int) -> Tensor:
     """Oriented gradients of every patch of 4 × 4 cells, one patch a cell (RootSIFT).
 
-    What `indiret.metrics.oriented_gradients` gives for patches cut one by one, for overlapping
-    patches at once. A gradient counts in two directions and, unlike there, in the neighbouring
-    cells too, so that sums change smoothly when the picture moves.
-
-    The (H, W, 3) uint8 picture is made ``long_side`` pixels long first; see `cell_grid`. (rows,
-    columns, 128) float32 ≥ 0 come back, each of length 1 at most, less on flat ground.
+    As `indiret.metrics.oriented_gradients`, but a gradient counts in neighbouring cells, too, so
+    that sums change smoothly when the picture moves. The (H, W, 3) uint8 picture is made
+    ``long_side`` pixels long first; see `cell_grid`. (rows, columns, 128) float32 ≥ 0 come back,
+    each of length 1 at most, less on flat ground.
 
     Examples
     --------
@@ -80,11 +78,10 @@ def dense_rootsift(picture: np.ndarray, long_side: int) -> Tensor:
 
 
 def whiten(patches: Tensor) -> Tensor:
-    """Patches without what most patches share.
+    """(..., 128) from `dense_rootsift` as (..., 64), without what most patches share.
 
-    Gradients of neighbouring cells are correlated, and edges along walls are everywhere. Each of
-    the 64 principal directions is divided by its standard deviation, so that unrelated patches are
-    nearly orthogonal. (..., 128) from `dense_rootsift` become (..., 64), as long as they were.
+    Each of 64 principal directions is divided by its standard deviation, so that unrelated patches
+    are nearly orthogonal; a patch stays as long as it was.
     """
     fitted = fitted_tensors()
     whitened = F.normalize((patches - fitted["mean"]) @ fitted["matrix"], dim=-1)
@@ -93,7 +90,7 @@ def whiten(patches: Tensor) -> Tensor:
 
 def _cell_sums(gradients: Tensor) -> Tensor:
     """(8, H, W) → (8, H / 4, W / 4): sums over cells, weights falling off to their neighbours'."""
-    ramp = torch.arange(0.5, CELL) / CELL  # over one cell: 1/8, 3/8, 5/8, 7/8
+    ramp = torch.arange(0.5, CELL, dtype=torch.float32) / CELL  # over one cell: 1/8, 3/8, 5/8, 7/8
     weights = torch.cat([ramp, ramp.flip(0)])
     edges = (CELL // 2,) * 4
     sums = F.pad(gradients[:, None], edges, mode="replicate")

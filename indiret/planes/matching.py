@@ -1,8 +1,8 @@
 """A retriever without learning: two photos are alike if many patches agree on one plane of T.
 
-Each photo is kept twice: once small, every second patch (its *template*), and in several sizes
-with every patch (its *pyramid*). The query's template votes in the target's pyramid (forward), and
-the target's in the query's (backward), since nobody knows which of the two the thing fills.
+Each photo is kept twice: small, every second patch (its *template*), and in several sizes, every
+patch (its *pyramid*). The query's template votes in the target's pyramid (forward), and the
+target's in the query's (backward), since nobody knows which of the two the thing fills.
 
 With v the votes of the best plane and z their z-score among all planes of the pair, a direction
 scores s = v z + ½ mean of v z over the quarters of the template, each with a best plane of its own;
@@ -28,11 +28,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from indiret.evidence import Evidence
 from indiret.images import Picture
 from indiret.planes import voting
 from indiret.planes.correspondence import PlaneCorrespondence, move_points, smooth_support, splat
+from indiret.planes.frames import same_patches, share_frame
 from indiret.planes.geometry import Plane, grid_places, refine_plane
 from indiret.planes.gradients import (
     CELL,
@@ -42,6 +44,7 @@ from indiret.planes.gradients import (
     fitted_tensors,
     whiten,
 )
+from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import (
     Points,
     Retriever,
@@ -56,6 +59,7 @@ STEP = 2  # every second patch of a template votes, which is a quarter of all
 BACKWARD_SHARE = 0.7  # of the photos, those with the highest forward scores
 QUARTER_WEIGHT = 0.5  # of the quarters' mean score beside that of the whole
 IMPOSTORS = 16  # pictures of other things that are matched with every photo beforehand
+BACKGROUND_FLOOR = 1.5  # less than any photo with structure scores; see record 18
 CLOSE_WEIGHT = 0.5  # of a vote of a close template beside one of a large template
 UPRIGHT_WEIGHT = 2.0  # of an upright pair beside a turned one: few photos lie turned
 PRODUCT = voting.ScratchBuffer()
@@ -63,7 +67,7 @@ PRODUCT = voting.ScratchBuffer()
 
 @dataclass(frozen=True)
 class PlaneConfig:
-    """How large photos are made, and which turns are tried; see book/decisions/0008_planes."""
+    """How large photos are made, and which turns are tried; see record 8."""
 
     template: int = 112  # pixels of a template's longer side: 25 patches
     pyramid: tuple[int, ...] = (70, 88, 111, 140, 176, 222, 280)  # 5/8 to 5/2 of a template
@@ -120,7 +124,7 @@ class PlaneMatch(NamedTuple):
 
 
 class PairMatch(NamedTuple):
-    """The best planes of query in target and of target in query, in the turn that suits both."""
+    """The best planes of query in target and of target in query, in one turn."""
 
     turn: int
     forward: PlaneMatch
@@ -141,6 +145,7 @@ class PairMatch(NamedTuple):
             (query, target, self.forward, self.turn),
             (target, query, self.backward, -self.turn),
         ):
+            source = source if turn else without_frame(source, searched)
             yield (source.close if match.close else source.templates)[turn], searched, match
 
 
@@ -165,11 +170,13 @@ class PlaneRetriever(Retriever):
     def __init__(self, config: PlaneConfig = PLANE_CONFIGS["planes"]):
         self.config = config
 
+    @float32_on_cpu()
     def encode(self, picture: Picture) -> PlaneFeatures:
-        """Templates, pyramid and background score: 1 MB for a photo of 4 : 3, 46 KB a turn."""
+        """What is kept of a target: 1 MB for a photo of 4 : 3, 46 KB a turn."""
         features = self.encode_query(picture)
         return features._replace(background_score=self.background_score(features))
 
+    @float32_on_cpu()
     def encode_query(self, picture: Picture) -> PlaneFeatures:
         """The same without the background score, which only a target needs."""
         config = self.config
@@ -180,6 +187,17 @@ class PlaneRetriever(Retriever):
         pyramid = tuple(self.patches(picture, side).half() for side in config.pyramid)
         return PlaneFeatures(templates, close, coarse, pyramid, picture.shape[:2])
 
+    @float32_on_cpu()
+    def structure(self, features: PlaneFeatures) -> float:
+        """Share of patches that are steeper than noise, and not like both left and above them."""
+        patches = F.normalize(features.templates[0].patches, dim=-1)
+        rows, columns = ((torch.arange(n) - STEP).clamp_min(0) for n in patches.shape[:2])
+        alike = torch.minimum(
+            (patches * patches[rows]).sum(-1), (patches * patches[:, columns]).sum(-1)
+        )
+        steep = features.templates[0].patches.square().sum(-1) > 0.5  # half is noise; see gradients
+        return float((steep & (alike < 0.7)).double().mean())
+
     def patches(self, picture: Picture, long_side: int) -> Tensor:
         """(rows, columns, D): descriptors of a picture made ``long_side`` pixels long."""
         return whiten(dense_rootsift(picture, long_side))
@@ -187,16 +205,15 @@ class PlaneRetriever(Retriever):
     @torch.inference_mode()
     def background_score(self, features: PlaneFeatures) -> float:
         """How good the planes of any query are in this photo: high if it is full of windows."""
-        features = to_float32(features)
         scores = [self.match(impostor, features, 0).score for impostor in self.impostors]
-        return max(float(np.median(scores)), voting.POPULARITY_FLOOR)
+        return max(float(np.median(scores)), BACKGROUND_FLOOR)
 
     @cached_property
     def impostors(self) -> Sequence[PlaneFeatures]:
         """Templates of `IMPOSTORS` queries of Toytown's training part, whatever the config."""
-        found = []
+        found, stored = [], fitted_tensors()
         for number in range(IMPOSTORS):
-            of_one = [fitted_tensors()[f"impostor.{number}.{one}"] for one in ("template", "close")]
+            of_one = (stored[f"impostor.{number}.{kind}"] for kind in ("template", "close"))
             large, close = ((Template(patches, torch.empty(0)),) for patches in of_one)
             found.append(PlaneFeatures(large, close, coarse=(), pyramid=(), shape=(0, 0)))
         return found
@@ -205,7 +222,10 @@ class PlaneRetriever(Retriever):
         """The template of a photo turned anticlockwise; patches that look past its edge are 0."""
         turn = 360 * number / self.config.turns
         turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BILINEAR, expand=True)
-        frame, sides = torch.tensor(turned.size[::-1]), torch.tensor(picture.shape[:2])
+        frame, sides = (
+            torch.tensor(shape, dtype=torch.float32)
+            for shape in (turned.size[::-1], picture.shape[:2])
+        )
         longest = max(picture.shape[:2])
         # a turned photo grows with its frame, so that things in it keep their size
         side = round(long_side * max(turned.size) / longest)
@@ -246,7 +266,8 @@ class PlaneRetriever(Retriever):
         )
 
     def match(self, source: PlaneFeatures, searched: PlaneFeatures, turn: int) -> PlaneMatch:
-        """The best plane of one photo in another: of its large template, or of its close one."""
+        """The best plane of one photo in another, of its large template or of its close one."""
+        source = source if turn else without_frame(source, searched)
         large = self.best_plane(source.templates[turn], searched.pyramid)
         return self.match_close(source, searched, turn, large)
 
@@ -260,10 +281,9 @@ class PlaneRetriever(Retriever):
         return max(match, close, key=lambda one: one.score)
 
     def coarse_match(self, query: PlaneFeatures, target: PlaneFeatures) -> PairMatch:
-        """The best planes of coarse templates in the smaller sizes, in the turn that suits both.
+        """The best planes of coarse templates in the smaller sizes, in the best turn.
 
-        A query that must be turned anticlockwise to be like the target is found by its template of
-        that turn, and the target by its template turned the other way.
+        Where the query's template is turned anticlockwise, the target's is turned the other way.
         """
         few = self.config.coarse_levels
         matches = []
@@ -276,27 +296,20 @@ class PlaneRetriever(Retriever):
     def match_forward(
         self, query: PlaneFeatures, target: PlaneFeatures, turn: int | None = None
     ) -> PairMatch:
-        """The best plane of query in target, in a turn that is given or that `coarse_match` finds.
-
-        Photos are in float32 here and below.
-        """
+        """The best plane of query in target, in a turn given or found by `coarse_match`."""
         if turn is None:
             turn = self.coarse_match(query, target).turn if len(query.coarse) > 1 else 0
         forward = self.match(query, target, turn)
         return PairMatch(turn, forward, background_score=target.background_score)
 
-    def match_backward(
-        self, query: PlaneFeatures, target: PlaneFeatures, match: PairMatch
+    def match_both(
+        self, query: PlaneFeatures, target: PlaneFeatures, match: PairMatch | None = None
     ) -> PairMatch:
-        """A match with the best plane of target in query."""
+        """A match of `match_forward`, made here if not given, and the best plane the other way."""
+        match = match or self.match_forward(query, target)
         return match._replace(backward=self.match(target, query, -match.turn))
 
-    def match_both(
-        self, query: PlaneFeatures, target: PlaneFeatures, turn: int | None = None
-    ) -> PairMatch:
-        """`match_forward`, then `match_backward`."""
-        return self.match_backward(query, target, self.match_forward(query, target, turn))
-
+    @float32_on_cpu()
     @torch.inference_mode()
     def score(self, query: PlaneFeatures, database: Sequence[PlaneFeatures]) -> Scores:
         """Scores of the best planes of both directions, (len(database),)."""
@@ -308,19 +321,18 @@ class PlaneRetriever(Retriever):
         """Scores of photos, and by their places the matches of those also matched backward."""
         if not database:
             return np.empty(0), {}
-        query = to_float32(query)
-        forward = [self.match_forward(query, to_float32(one)) for one in database]
+        forward = [self.match_forward(query, one) for one in database]
         scores = np.array([match.score for match in forward])
         places = top_share(scores, BACKWARD_SHARE)
-        matches = {}
-        for at in places.tolist():
-            matches[at] = self.match_backward(query, to_float32(database[at]), forward[at])
+        kept = places.tolist()
+        matches = {at: self.match_both(query, database[at], forward[at]) for at in kept}
         return splice_scores(scores, places, [match.score for match in matches.values()]), matches
 
+    @float32_on_cpu()
     def explain(
         self, query: PlaneFeatures, target: PlaneFeatures, kind: str | None = None
     ) -> Evidence:
-        """Which patches the best planes put where, each direction by its part in the score."""
+        """Which patches the best planes put where; directions count as in the score."""
         check_kind(self, kind)
         match, found = self.correspondences(query, target)
         weighted = []
@@ -330,10 +342,11 @@ class PlaneRetriever(Retriever):
             weighted.append(one._replace(support=weights))
         return Evidence(match.score, splat(weighted, target.shape, query.shape))
 
+    @float32_on_cpu()
     def transfer_points(
         self, query: PlaneFeatures, target: PlaneFeatures, points: Points
     ) -> Points:
-        """Where the better direction's plane puts points of the query, (N, 2) y and x, 0 to 1."""
+        """Where the better direction's plane puts points of the query."""
         match, (forward, backward) = self.correspondences(query, target)
         if match.forward.score >= match.backward.score:
             return move_points(points, forward.template_points, forward.matched_points)
@@ -343,7 +356,6 @@ class PlaneRetriever(Retriever):
         self, query: PlaneFeatures, target: PlaneFeatures
     ) -> tuple[PairMatch, list[PlaneCorrespondence]]:
         """The match of a pair, and where it puts each template's patches in the other photo."""
-        query, target = to_float32(query), to_float32(target)
         match = self.match_both(query, target)
         return match, [self.plane_correspondence(*one) for one in match.directions(query, target)]
 
@@ -358,25 +370,34 @@ class PlaneRetriever(Retriever):
     def fit_plane(
         self, template: Template, searched: PlaneFeatures, match: PlaneMatch
     ) -> tuple[Tensor, Plane, Plane, Tensor]:
-        """The plane of a match as it was voted for, and as fitted to the responses near it.
+        """A match's cosines (I, J, K, L), its plane as voted for, and as fitted to them.
 
-        They come back after the cosines (I, J, K, L) in the size where it lies, and before the
-        points, (K, L, 2), where the fitted one puts the template's patches.
+        Last come the points, (K, L, 2), where the fitted one puts the template's patches.
         """
         cosines = voting.responses(searched.pyramid[match.level], template.patches, PRODUCT)
         rows, columns, K, L = cosines.shape
         _, wide = voting.translation_grid(((rows + 1) // 2, (columns + 1) // 2, K, L))
         a, b = divmod(match.translation, wide)
-        offset = 2.0 * torch.tensor([a - K // 2, b - L // 2])  # every second patch has a response
-        voted = Plane(STEP * torch.eye(2), offset, match.votes)
+        exact = torch.float32  # whatever the default is
+        offset = 2 * torch.tensor([a - K // 2, b - L // 2], dtype=exact)  # of every second patch
+        voted = Plane(STEP * torch.eye(2, dtype=exact), offset, match.votes)
         fitted = refine_plane(cosines, voted, floor=voting.COSINE_THRESHOLD)
         cells = torch.tensor(cell_grid(*searched.shape, self.config.pyramid[match.level]))
         return cosines, voted, fitted, (fitted.places(K, L) + PATCH_CELLS / 2) / cells
 
 
-def to_float32(features: PlaneFeatures) -> PlaneFeatures:
-    """The same with a pyramid of float32, which is kept as half."""
-    return features._replace(pyramid=tuple(patches.float() for patches in features.pyramid))
+def without_frame(source: PlaneFeatures, searched: PlaneFeatures) -> PlaneFeatures:
+    """The templates of a photo, upright, less a frame that it shares with the other photo."""
+    if not share_frame(source.templates[0].patches, searched.templates[0].patches):
+        return source
+    templates, close = (
+        Template(one.patches * ~same_patches(one.patches, other.patches)[..., None], one.points)
+        for (one, *_), (other, *_) in (
+            (source.templates, searched.templates),
+            (source.close, searched.close),
+        )
+    )
+    return source._replace(templates=(templates,), close=(close,))
 
 
 register_retriever("planes", "votes for planes of the tensor, from gradients alone", PlaneRetriever)

@@ -1,17 +1,15 @@
 """A small network that reads T along the best planes of a pair.
 
-The votes of a plane are a mean over the template's patches. This network sees the responses in
-their places instead: T sampled along the best plane of either direction is a picture of the
-template, one channel for each thing that is known of a response. 2-D convolutions give each patch
-the probability that the plane is right there, and the pair z_relevant − z_irrelevant, to which the
-scores of the votes are added. It judges what votes have found, so it costs little more.
+Votes are a mean over the template's patches. This network sees the responses in their places: T
+sampled along the best plane of either direction is a picture of the template, one channel for each
+thing that is known of a response. 2-D convolutions give each patch the probability that the plane
+is right there, and the pair z_relevant − z_irrelevant, to which the votes' scores are added.
 
 Chapter: *Sphere or plane?*
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +26,17 @@ from indiret.planes.matching import (
     PlaneConfig,
     PlaneFeatures,
     PlaneRetriever,
-    to_float32,
 )
-from indiret.planes.samples import CHANNELS, NORM, NUMBERS, READS, collate, sample_pair
+from indiret.planes.samples import (
+    CHANNELS,
+    NORM,
+    NUMBERS,
+    READS,
+    PlaneSample,
+    collate,
+    sample_pair,
+)
+from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import (
     Scores,
     check_kind,
@@ -54,8 +60,6 @@ class PlaneOutput(NamedTuple):
 class PlaneNetwork(nn.Module):
     """Three 2-D convolutions over the samples of either direction, and a small head over both.
 
-    ``calibration`` has a and b of probability = sigmoid(a · margin + b).
-
     Examples
     --------
     >>> output = PlaneNetwork()(torch.rand(3, 2, 8, 13, 9), torch.rand(3, 2, 8))
@@ -63,7 +67,7 @@ class PlaneNetwork(nn.Module):
     (torch.Size([3, 2]), torch.Size([3, 2, 13, 9]))
     """
 
-    calibration: Tensor
+    calibration: Tensor  # a and b of probability = sigmoid(a · margin + b)
 
     def __init__(self, width: int = 16):
         super().__init__()
@@ -81,7 +85,9 @@ class PlaneNetwork(nn.Module):
     def forward(self, maps: Tensor, numbers: Tensor) -> PlaneOutput:
         """Judge B pairs, with ``maps`` (B, 2, C, K, L) and ``numbers`` (B, 2, G) of `collate`."""
         here = (maps[:, :, NORM] > 0).flatten(0, 1)[:, None]
-        features = self.convolutions(maps.flatten(0, 1)) * here
+        features = maps.flatten(0, 1)
+        for layer in self.convolutions:
+            features = layer(features) * here  # so that nothing leaks in from padding
         support = self.support(features)
         counted = here.sum((2, 3)).clamp_min(1)
         share = support.sigmoid() * here
@@ -94,11 +100,10 @@ class PlaneNetwork(nn.Module):
 
 
 class PlaneNetRetriever(PlaneRetriever):
-    """Votes for planes, the better part of them judged by the network.
+    """Votes for planes, the better part of them judged by the network; see record 16.
 
-    It judges a share ``judged`` of the database, `indiret.retrieval.LEAST` photos at least; see
-    book/decisions/0016_plane_network. The others keep the order of their votes below. Raises
-    ValueError if the share is not between 0 and 1.
+    It judges a share ``judged`` of the database, `indiret.retrieval.LEAST` photos at least. The
+    others keep their order below. Raises ValueError if the share is not between 0 and 1.
 
     Examples
     --------
@@ -108,7 +113,6 @@ class PlaneNetRetriever(PlaneRetriever):
     torch.Size([10, 14, 10, 14])
     """
 
-    batch = 64  # pairs that are judged at once
     evidence_kinds = ("support",)
 
     def __init__(
@@ -122,42 +126,43 @@ class PlaneNetRetriever(PlaneRetriever):
         super().__init__(config)
         self.network, self.judged = network.eval(), judged
 
+    @float32_on_cpu()
     @torch.inference_mode()
     def score(self, query: PlaneFeatures, database: Sequence[PlaneFeatures]) -> Scores:
         """Margins of what the network judges, less for what it does not, (len(database),)."""
         if not database:
             return np.empty(0)
-        query = to_float32(query)
         scores, matches = self.score_all(query, database)
         kept = top_share(scores, self.judged)
-        pairs = [(database[place], matches.get(int(place))) for place in kept]
+        pairs = [(database[place], matches.get(place)) for place in kept.tolist()]
         return splice_scores(scores, kept, self.margins(query, pairs))
 
     def margins(
         self, query: PlaneFeatures, pairs: Sequence[tuple[PlaneFeatures, PairMatch | None]]
     ) -> Scores:
-        """The network's margins of targets and their matches, one batch at a time."""
-        samples = (sample_pair(self, query, target, match) for target, match in pairs)
-        margins = [torch.empty(0)]
-        with torch.inference_mode():
-            while few := list(islice(samples, self.batch)):
-                margins.append(self.network(*collate(few)).margin)
-        return torch.cat(margins).double().numpy()
+        """The network's margins of targets and their matches."""
+        return np.array(
+            [float(self.judge(sample_pair(self, query, *pair)).margin) for pair in pairs]
+        )
+
+    @torch.inference_mode()
+    def judge(self, samples: Sequence[PlaneSample]) -> PlaneOutput:
+        """What the network says of a pair; one at a time, since sums in a batch round otherwise."""
+        return self.network(*collate([samples]))
 
     def probability(self, scores: Scores) -> Scores:
         """Calibrated probability that a pair is relevant."""
         slope, offset = self.network.calibration.double().tolist()
         return np.asarray(1 / (1 + np.exp(-(slope * scores + offset))))
 
+    @float32_on_cpu()
     def explain(
         self, query: PlaneFeatures, target: PlaneFeatures, kind: str | None = None
     ) -> Evidence:
         """Which patches are right by the network, and where the planes put them."""
         check_kind(self, kind)
         samples = sample_pair(self, query, target)
-        with torch.inference_mode():
-            output = self.network(*collate([samples]))
-        found = []
+        found, output = [], self.judge(samples)
         for one, support in zip(samples, output.support[0], strict=True):
             K, L = one.maps.shape[1:]
             right = smooth_support(support[:K, :L].sigmoid() * (one.maps[NORM] > 0))
@@ -173,11 +178,11 @@ def save_plane_network(
     save_tensors(path, network.state_dict(), metadata)
 
 
+@float32_on_cpu()
 def load_plane_network(path: str | Path = NAME) -> PlaneNetwork:
     """A trained network in eval mode: the shipped one, or a file of `save_plane_network`.
 
-    Raises FileNotFoundError if there is none, ValueError if it is not such a file, whole and
-    finite, or was made for other channels.
+    Raises FileNotFoundError or ValueError if it is not there, not whole, or reads other channels.
     """
     path = find_weights(path)
     metadata, tensors = load_tensors(path)
@@ -185,7 +190,7 @@ def load_plane_network(path: str | Path = NAME) -> PlaneNetwork:
         settings = json.loads(metadata[NAME])
         if settings["reads"] != list(READS):
             raise ValueError(f"it reads {', '.join(settings['reads'])}")
-        network = PlaneNetwork(settings["width"])
+        network = PlaneNetwork(settings["width"]).float()
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no file of {NAME} ({error!r}); train it again.") from error
     restore(network, tensors, path)

@@ -19,7 +19,6 @@ from indiret.planes.matching import (
     PlaneMatch,
     PlaneRetriever,
     Template,
-    to_float32,
 )
 from indiret.planes.voting import sample_pooled
 
@@ -95,7 +94,7 @@ def sample_along_plane(
         match.score / math.sqrt(background_score),
         math.log(background_score),
     )
-    return PlaneSample(channels, torch.tensor(numbers), template.points, matched)
+    return PlaneSample(channels, template.points.new_tensor(numbers), template.points, matched)
 
 
 def _rank(values: Tensor, least: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -111,17 +110,13 @@ def sample_pair(
     match: PairMatch | None = None,
 ) -> list[PlaneSample]:
     """Samples along the best planes of query in target and of target in query."""
-    query, target = to_float32(query), to_float32(target)
     match = match or retriever.match_both(query, target)
     background, directions = match.background_score, match.directions(query, target)
     return [sample_along_plane(retriever, *one, background) for one in directions]
 
 
 def collate(pairs: Sequence[Sequence[PlaneSample]]) -> tuple[Tensor, Tensor]:
-    """Maps and numbers of B pairs in both directions: (B, 2, C, K, L) and (B, 2, G).
-
-    Templates of different shapes are padded with zeros.
-    """
+    """Maps and numbers of B pairs in both directions: (B, 2, C, K, L), padded, and (B, 2, G)."""
     maps = pad_maps([one.maps for pair in pairs for one in pair])
     numbers = torch.stack([one.numbers for pair in pairs for one in pair])
     return maps.unflatten(0, (-1, 2)), numbers.float().unflatten(0, (-1, 2))

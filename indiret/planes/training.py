@@ -1,8 +1,8 @@
 """Train the network over samples along planes, from pairs whose geometry is known.
 
-Votes have nothing to learn, so every pair is voted on and sampled once, and the network then goes
-over the samples many times. The loss is the cross-entropy of the pairs plus that of the patches:
-Toytown says exactly which patch shows what, and so does a photo warped by a known affine map.
+Votes have nothing to learn, so every pair is voted on and sampled once. The loss is the
+cross-entropy of the pairs plus that of the patches: Toytown says exactly which patch shows what,
+and so does a photo warped by a known affine map.
 
 Chapter: *Sphere or plane?*
 """
@@ -25,7 +25,7 @@ from indiret.datasets import RetrievalDataset
 from indiret.evaluation import ground_truth_points
 from indiret.images import Picture, crop
 from indiret.pairs import relit, roi_box, views_by_landmark
-from indiret.planes.matching import PlaneRetriever, to_float32
+from indiret.planes.matching import PlaneRetriever
 from indiret.planes.network import PlaneNetwork
 from indiret.planes.samples import NORM, PlaneSample, collate, pad_maps, sample_pair
 from indiret.training import TrainingConfig, Validator, check_disjoint, learn
@@ -45,8 +45,6 @@ WARPS = 4  # of each photo of a folder
 
 
 class LabelledPair(NamedTuple):
-    """What is learnt from a pair, in both directions."""
-
     samples: Sequence[PlaneSample]
     relevant: bool
     right: Sequence[Tensor]  # (K, L): 1 for a right patch, 0 for a wrong one, NaN if not known
@@ -71,16 +69,16 @@ def landmark_pairs(retriever: PlaneRetriever, dataset: RetrievalDataset) -> Iter
         for number, name in enumerate(_choose(random, shown, QUERIES)):
             small = bool(number % 2) and dataset.geometry(name) is not None
             box, part = _query_crop(dataset, name, random, small)
-            query = to_float32(retriever.encode_query(part))
+            query = retriever.encode_query(part)
             others = [other for other in shown if other != name]
             for positive in _choose(random, others, POSITIVES):
                 samples = sample_pair(retriever, query, features[positive])
-                truths = _true_points(dataset, name, box, positive, samples)
+                truths = _true_points(dataset, (name, positive), box, samples)
                 if not small or (truths and _inside(truths[0]).mean() >= SHOWN):
                     yield _pair(samples, True, truths)
             few = _choose(random, negatives, CANDIDATES)
             with torch.inference_mode():
-                found = [retriever.match_forward(query, to_float32(features[n])) for n in few]
+                found = [retriever.match_forward(query, features[n]) for n in few]
             order = few[np.argsort([match.score for match in found])[::-1]]
             for other in [*order[:HARD], *order[HARD : HARD + EASY]]:
                 yield _pair(sample_pair(retriever, query, features[other]), False)
@@ -159,16 +157,15 @@ def _query_crop(
 
 def _true_points(
     dataset: RetrievalDataset,
-    name: str,
+    names: tuple[str, str],
     box: NDArray[np.float64],
-    positive: str,
     samples: Sequence[PlaneSample],
 ) -> Truths | None:
     """Where either template's patches truly lie in the other photo; None if unknown."""
-    here, there = dataset.geometry(name), dataset.geometry(positive)
+    here, there = map(dataset.geometry, names)
     if here is None or there is None:
         return None
-    photo, target = (dataset.read(n).shape for n in (name, positive))
+    photo, target = (dataset.read(name).shape for name in names)
     corner, sides, size = box[:2], box[2:] - box[:2], np.array(target[1::-1])
     points = _template_points(samples[0], sides) + corner
     found = ground_truth_points(here, there, points, target) / size
@@ -190,22 +187,15 @@ def _inside(points: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _pair(
     samples: Sequence[PlaneSample], relevant: bool, truths: Truths | None = None
 ) -> LabelledPair:
-    kept = [one._replace(maps=one.maps.half()) for one in samples]
-    if truths is None:
-        right = [torch.full(one.maps.shape[1:], torch.nan if relevant else 0.0) for one in samples]
-        return LabelledPair(kept, relevant, right)
-    right = []
-    for one, truth in zip(samples, truths, strict=True):  # NaN, no true place, is near none
-        away = (torch.from_numpy(truth[..., ::-1].copy()) - one.matched_points).abs().amax(-1)
-        right.append(away.le(NEAR).float())
-    return LabelledPair(kept, relevant, right)
+    right = [torch.full(one.maps.shape[1:], torch.nan if relevant else 0.0) for one in samples]
+    for at, truth in enumerate(truths or ()):  # NaN, no true place, is near none
+        away = torch.from_numpy(truth[..., ::-1].copy()) - samples[at].matched_points
+        right[at] = away.abs().amax(-1).le(NEAR).float()
+    return LabelledPair([one._replace(maps=one.maps.half()) for one in samples], relevant, right)
 
 
 class BatchLoss:
-    """The loss of a step's batch, a function of (seed, step) and the weights.
-
-    Mirrored samples are samples, too, so either axis is turned round in half of the steps.
-    """
+    """The loss of a step's batch, mirrored or not, a function of (seed, step) and the weights."""
 
     def __init__(
         self, network: PlaneNetwork, pairs: Sequence[LabelledPair], config: TrainingConfig
@@ -218,11 +208,9 @@ class BatchLoss:
     def __call__(self, step: int) -> Tensor:
         random = np.random.default_rng((self.config.seed, step))
         positives = round(self.config.positives * self.config.batch)
-        chosen = [
-            random.choice(np.flatnonzero(self.labels == label), count)
-            for label, count in ((1, positives), (0, self.config.batch - positives))
-        ]
-        rows = torch.from_numpy(np.concatenate(chosen))
+        counts = (self.config.batch - positives, positives)
+        few = [random.choice(np.flatnonzero(self.labels == one), counts[one]) for one in (1, 0)]
+        rows = torch.from_numpy(np.concatenate(few))
         axes = [axis for axis in (-2, -1) if self.config.augment and random.random() < 0.5]
         maps, right = self.maps[rows].flip(axes), self.right[rows].flip(axes)
         judged = self.network(maps, self.numbers[rows])
@@ -232,7 +220,7 @@ class BatchLoss:
 
 
 class SampleValidator(Validator):
-    """Validates networks over planes on pairs that are sampled once."""
+    """Validates on pairs that are sampled once."""
 
     def __init__(
         self, retriever: PlaneRetriever, dataset: RetrievalDataset, config: TrainingConfig
@@ -241,9 +229,10 @@ class SampleValidator(Validator):
         database = [retriever.encode(dataset.read(name)) for name in self.names]
         self.samples = []
         for query in tqdm(self.queries, desc="sampling", unit="query", disable=None):
-            features = to_float32(retriever.encode_query(dataset.read_query(query)))
-            samples = [sample_pair(retriever, features, one) for one in database]
-            self.samples.append(collate(samples))
+            features = retriever.encode_query(dataset.read_query(query))
+            self.samples.append(
+                collate([sample_pair(retriever, features, one) for one in database])
+            )
 
     @torch.no_grad()
     def scores(self, model: PlaneNetwork) -> NDArray[np.float64]:
@@ -260,11 +249,11 @@ def fit_plane_network(
     photos: RetrievalDataset | None = None,
     width: int = 16,
 ) -> tuple[PlaneNetwork, list[dict[str, float]]]:
-    """Train a `PlaneNetwork`, also on warps of any ``photos``; choose its best step on validation.
+    """Train a `PlaneNetwork`, also on warps of ``photos``; the best step on validation is kept.
 
-    It comes back in eval mode, calibrated, with the log of `indiret.training.learn`. A run
-    resumes from a ``folder`` with its checkpoint; ``config.distractors`` is of no use. Raises
-    ValueError if the data sets share a landmark or a photo, or the checkpoint is of another run.
+    It comes back in eval mode, calibrated, with the log of `indiret.training.learn`. A run resumes
+    from a ``folder`` with its checkpoint. Raises ValueError if the data sets share a landmark or a
+    photo, or the checkpoint is of another run.
     """
     check_disjoint(train, validation)
     retriever = PlaneRetriever()

@@ -2,16 +2,15 @@
 
 T[i, j, k, l] = max(0, cos(x_ij, y_kl) − 0.3) of target patches x and template patches y, divided by
 the root of its mean over (k, l). A plane (i, j) = A (k, l) + t has the mean of T along it as votes;
-with A = step · 1 these are counted for all translations t at once.
-
-A function whose name ends in ``_`` works in place.
+with A = step · 1 all translations t are counted at once. Names with ``_`` at the end work in place.
 
 Chapter: *Sphere or plane?*
 """
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -23,17 +22,25 @@ COSINE_THRESHOLD = 0.3  # a cosine of whitened patches that says nothing yet
 POPULARITY_FLOOR = 0.001  # added to a target patch's mean response before the division
 
 
+@contextmanager
+def float32_on_cpu() -> Iterator[None]:
+    """No autocast and no other device, whatever the caller works with: a score is of its pair."""
+    on_cpu = torch.get_default_device().type == "cpu"  # a device context slows every operation
+    with torch.autocast("cpu", enabled=False), nullcontext() if on_cpu else torch.device("cpu"):
+        yield
+
+
 class ScratchBuffer(threading.local):
     """Memory of each thread that is used again: fresh memory takes as long as T's product."""
 
-    numbers = torch.empty(0)
+    numbers = torch.empty(0, dtype=torch.float32)
 
     def view(self, *shape: int) -> Tensor:
-        """Numbers of a shape, to be written over; those of the last call are lost."""
+        """Numbers of a shape, to be written over."""
         size = math.prod(shape)
         if self.numbers.numel() < size:
             with torch.inference_mode(False):  # so that it may be written to outside of it, too
-                self.numbers = torch.empty(size)
+                self.numbers = torch.empty(size, dtype=torch.float32)
         return self.numbers[:size].view(shape)
 
 
@@ -47,19 +54,19 @@ def responses(target: Tensor, template: Tensor, buffer: ScratchBuffer | None = N
     """
     shape = *target.shape[:2], *template.shape[:2]
     out = None if buffer is None else buffer.view(shape[0] * shape[1], shape[2] * shape[3])
-    return torch.mm(target.flatten(0, 1), template.flatten(0, 1).mT, out=out).view(shape)
+    patches = target.flatten(0, 1).float()  # they are kept as half
+    return torch.mm(patches, template.flatten(0, 1).mT, out=out).view(shape)
 
 
 def threshold_relu_(responses: Tensor) -> Tensor:
-    """What is above `COSINE_THRESHOLD`, and 0 for the rest. In place."""
+    """What is above `COSINE_THRESHOLD`, and 0 for the rest."""
     return responses.sub_(COSINE_THRESHOLD).clamp_min_(0)
 
 
 def normalise_by_popularity_(responses: Tensor) -> Tensor:
-    """(I, J, K, L) ≥ 0: responses divided by the root of each target patch's mean. In place.
+    """(I, J, K, L) ≥ 0: responses divided by the root of each target patch's mean.
 
-    A patch of foliage or of a row of windows responds to many template patches, and tells little
-    about each.
+    A patch of foliage responds to many template patches, and tells little about each.
     """
     return responses.mul_((responses.mean((2, 3), keepdim=True) + POPULARITY_FLOOR).rsqrt_())
 
@@ -67,8 +74,8 @@ def normalise_by_popularity_(responses: Tensor) -> Tensor:
 def max_pool_stride2(responses: Tensor) -> Tensor:
     """Maxima of 3 × 3 target patches around every second one: (I, J, ...) to halves, rounded up.
 
-    A plane may then miss by one patch, and planes that lie one patch apart need not be told apart:
-    three quarters of the votes need not be counted. `F.max_pool2d` takes twice as long.
+    A plane may then miss by one patch, and only a quarter of all need be counted. `F.max_pool2d`
+    takes twice as long.
 
     Examples
     --------
@@ -88,9 +95,9 @@ def max_pool_stride2(responses: Tensor) -> Tensor:
 def hough_votes(responses: Tensor, step: int = 1) -> Tensor:
     """Mean of responses (I, J, K, L) along all planes (i, j) = step · (k, l) + t: (I', J').
 
-    Entry (a, b) belongs to t = (a − K', b − L') with K' = step · K // 2 and L' = step · L // 2, so
-    that up to half the template may lie outside the target, where responses are 0. Raises
-    ValueError if the responses are not 4-D or the step is below 1.
+    Entry (a, b) belongs to t = (a − step · K // 2, b − step · L // 2): up to half the template may
+    lie outside the target, where responses are 0. Raises ValueError if the responses are not 4-D
+    or the step is below 1.
 
     Examples
     --------
@@ -105,21 +112,19 @@ def hough_votes(responses: Tensor, step: int = 1) -> Tensor:
 
 
 def hough_votes_by_quarter(responses: Tensor, step: int = 1, split: int = 2) -> Tensor:
-    """What each part of the template has in the votes of the whole: (split, split, I', J').
+    """What each part of the template has in `hough_votes`: (split, split, I', J').
 
-    First along each row k of the template, then over the rows, by strides of one memory. The sum
-    over all parts is `hough_votes`.
+    First along each row k of the template, then over the rows, by strides of one memory.
     """
     if responses.ndim != 4 or step < 1:
         raise ValueError(
             f"responses of shape {tuple(responses.shape)} and step={step} do not fit: give "
             "(I, J, K, L) and a whole number of at least 1."
         )
-    rows, columns, K, L = responses.shape
+    rows, _, K, L = responses.shape
     above, aside = step * K // 2, step * L // 2
     many, wide = translation_grid(responses.shape, step)
-    padded = responses.new_zeros(rows, columns + 2 * aside, K, L)
-    padded[:, aside : aside + columns].copy_(responses)
+    padded = F.pad(responses, (0, 0, 0, 0, aside, aside))
     i, j, k, l = padded.stride()
     # entry [i, b, k, l] of this view is padded[i, b + step l, k, l]
     shifted = padded.as_strided((rows, wide, K, L), (i, j, k, l + step * j))
@@ -141,8 +146,7 @@ def translation_grid(shape: Sequence[int], step: int = 1) -> tuple[int, int]:
 def sample_pooled(cosines: Tensor, plane: Plane) -> tuple[Tensor, Tensor]:
     """Maxima of 3 × 3 thresholded responses along a plane, and the cosines there: (K, L) each.
 
-    Both are bilinear between patches, as `indiret.planes.geometry.sample_plane` of T after
-    max-pooling and of the cosines, of which only these places are read.
+    As `indiret.planes.geometry.sample_plane` of either whole tensor, read in these places alone.
     """
     rows, columns, K, L = cosines.shape
     places = plane.places(K, L)

@@ -9,7 +9,6 @@ from indiret.planes import (
     load_plane_network,
     save_plane_network,
 )
-from indiret.planes.matching import to_float32
 from indiret.retrieval import build_retriever
 from tests.planes.conftest import RETRIEVER, SMALL
 
@@ -17,10 +16,10 @@ NETWORK = load_plane_network()
 
 
 def test_each_step_orders_what_the_last_has_kept(views, scenes):
-    query = to_float32(views[0])
+    query = views[0]
     scores = PlaneCascadeRetriever(NETWORK, SMALL, voted=0.8, judged=0.5).score(query, scenes)
     coarse, votes = [], []
-    for target in map(to_float32, scenes):
+    for target in scenes:
         match = RETRIEVER.coarse_match(query, target)
         closer = RETRIEVER.match_close(query, target, 0, match.forward)
         coarse.append(match._replace(forward=closer).score)

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -18,7 +19,6 @@ from indiret.planes.matching import (
     PlaneConfig,
     PlaneMatch,
     PlaneRetriever,
-    to_float32,
 )
 from indiret.planes.voting import hough_votes_by_quarter
 from tests.planes.conftest import RETRIEVER, SMALL, scene
@@ -29,9 +29,9 @@ def test_a_small_part_is_found_by_the_close_template():
     """A part a fifth as long as the photo, for which no size makes room."""
     retriever = PlaneRetriever()
     whole = scene(0, 400, 500)
-    part = to_float32(retriever.encode(np.ascontiguousarray(whole[200:280, 300:400])))
-    views = to_float32(retriever.encode(whole))
-    impostor = to_float32(retriever.encode(scene(1, 400, 500)))
+    part = retriever.encode(np.ascontiguousarray(whole[200:280, 300:400]))
+    views = retriever.encode(whole)
+    impostor = retriever.encode(scene(1, 400, 500))
     match = retriever.match_both(part, views)
     large = retriever.best_plane(part.templates[0], views.pyramid)
     close = retriever.best_plane(part.close[0], views.pyramid[-1:])
@@ -50,19 +50,17 @@ def test_a_small_part_is_found_by_the_close_template():
 
 
 def test_the_best_plane_by_loops(views):
-    template, pyramid = views[0].templates[0], to_float32(views[2]).pyramid
+    template, pyramid = views[0].templates[0], views[2].pyramid
     found = RETRIEVER.best_plane(template, pyramid)
     quarters = []  # (4, planes) of each size
     for level in pyramid:
         rows, columns, _ = level.shape
-        answers = (torch.einsum("ijc,klc->ijkl", level, template.patches) - 0.3).clamp_min(0)
-        near = torch.stack(
-            [
-                answers[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].amax((0, 1))
-                for i in range(0, rows, 2)
-                for j in range(0, columns, 2)
-            ]
-        )
+        answers = torch.einsum("ijc,klc->ijkl", level.float(), template.patches)
+        parts = product(range(0, rows, 2), range(0, columns, 2))
+        near = [
+            answers[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].amax((0, 1)) for i, j in parts
+        ]
+        near = (torch.stack(near) - 0.3).clamp_min(0)
         near /= (near.mean((1, 2), keepdim=True) + 0.001).sqrt()  # shared by those it answers
         near = near.view((rows + 1) // 2, (columns + 1) // 2, *near.shape[1:])
         quarters.append(4 * hough_votes_by_quarter(near).flatten(2).flatten(0, 1).numpy())
@@ -85,7 +83,7 @@ def test_impostors_are_shipped_and_the_median_of_their_scores_divides():
         torch.testing.assert_close(shipped.templates[0].patches, one.templates[0].patches)
         torch.testing.assert_close(shipped.close[0].patches, one.close[0].patches)
     target = retriever.encode(scene(7))
-    found = [retriever.match_forward(one, to_float32(target)).forward.score for one in fresh]
+    found = [retriever.match_forward(one, target).forward.score for one in fresh]
     assert len(found) == IMPOSTORS
     assert target.background_score == pytest.approx(np.median(found), rel=1e-5)
     query = retriever.encode_query(scene(7)[20:80, 20:90])
@@ -133,7 +131,7 @@ def test_a_part_is_found_where_it_is(box):
 
 def test_a_direction_has_the_part_in_the_evidence_that_it_has_in_the_score(monkeypatch):
     picture = scene(2)
-    query, target = (to_float32(RETRIEVER.encode(one)) for one in (picture[20:84, 10:100], picture))
+    query, target = (RETRIEVER.encode(one) for one in (picture[20:84, 10:100], picture))
     match = RETRIEVER.match_both(query, target)
     assert match.forward.score > 0 and match.backward.score > 0
 
@@ -148,20 +146,20 @@ def test_a_direction_has_the_part_in_the_evidence_that_it_has_in_the_score(monke
 
 
 def test_only_the_better_part_of_many_photos_is_matched_backward(scenes):
-    query = to_float32(RETRIEVER.encode(scene(2)[20:84, 10:100]))
+    query = RETRIEVER.encode(scene(2)[20:84, 10:100])
     views = scenes[:40]
     scores, matches = RETRIEVER.score_all(query, views)
-    found = np.array([RETRIEVER.match_forward(query, to_float32(target)).score for target in views])
+    found = np.array([RETRIEVER.match_forward(query, target).score for target in views])
     assert sorted(matches) == sorted(np.argsort(-found)[:28].tolist())
     for place, one in matches.items():
-        assert one == RETRIEVER.match_both(query, to_float32(views[place]))
+        assert one == RETRIEVER.match_both(query, views[place])
         assert scores[place] == one.score
     left = [place for place in range(40) if place not in matches]
     assert max(scores[left]) < min(one.score for one in matches.values())
     np.testing.assert_array_equal(np.argsort(scores[left]), np.argsort(found[left]))
     assert scores.argmax() == 2
     few, both = RETRIEVER.score_all(query, views[:20])
-    assert len(both) == 20 and few[7] == RETRIEVER.match_both(query, to_float32(views[7])).score
+    assert len(both) == 20 and few[7] == RETRIEVER.match_both(query, views[7]).score
     assert RETRIEVER.score(query, []).shape == (0,)
 
 
@@ -179,13 +177,12 @@ def test_a_turned_photo_is_found_turned():
     for number, turn in ((3, 90), (11, -30)):
         turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BICUBIC, expand=turn == 90)
         target = retriever.encode(np.asarray(turned))
-        assert retriever.match_both(to_float32(query), to_float32(target)).turn == number
+        assert retriever.match_both(query, target).turn == number
         if turn == 90:  # anticlockwise: what was right is above
-            forward, backward = retriever.correspondences(query, target)[1]
-            y, x = forward.template_points.unbind(-1)
-            assert (forward.matched_points - torch.stack([1 - x, y], -1)).abs().median() < 0.03
-            y, x = backward.template_points.unbind(-1)
-            assert (backward.matched_points - torch.stack([x, 1 - y], -1)).abs().median() < 0.03
+            for number, found in enumerate(retriever.correspondences(query, target)[1]):
+                y, x = found.template_points.unbind(-1)
+                truth = torch.stack([x, 1 - y] if number else [1 - x, y], -1)
+                assert (found.matched_points - truth).abs().median() < 0.03
 
 
 def test_patches_beyond_the_edge_of_a_turned_photo_are_left():

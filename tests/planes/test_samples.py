@@ -8,7 +8,6 @@ import torch
 
 from indiret.datasets import RetrievalDataset, load_dataset
 from indiret.planes import CHANNELS, PlaneNetwork, collate, sample_pair
-from indiret.planes.matching import to_float32
 from tests.planes.conftest import RETRIEVER
 
 
@@ -23,7 +22,7 @@ def few_landmarks(split: str = "validation", landmarks: int = 2) -> RetrievalDat
 
 
 def test_channels_are_what_their_names_say(views):
-    query, target, _ = map(to_float32, views)
+    query, target, _ = views
     match = RETRIEVER.match_both(query, target)
     one = sample_pair(RETRIEVER, query, target)[0]
     found = RETRIEVER.plane_correspondence(query.templates[0], target, match.forward)
@@ -31,7 +30,7 @@ def test_channels_are_what_their_names_say(views):
     torch.testing.assert_close(one.matched_points, found.matched_points)
     torch.testing.assert_close(maps["response"], found.support, atol=1e-5, rtol=1e-5)
     patches = target.pyramid[match.forward.level]
-    cosines = torch.einsum("klc,ijc->klij", query.templates[0].patches, patches)
+    cosines = torch.einsum("klc,ijc->klij", query.templates[0].patches, patches.float())
     inside = maps["inside"] > 0
     assert inside.any()
     best = (cosines.amax((2, 3)) - maps["cosine"])[inside]
