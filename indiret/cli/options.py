@@ -30,7 +30,9 @@ def load(
     dataset = load_dataset(name, root, split)
     report_skipped(dict(dataset.skipped))
     if regions:
-        return use_regions(dataset, regions, unreviewed)
+        used = use_regions(dataset, regions, unreviewed)
+        report_skipped(dict(used.skipped[len(dataset.skipped) :]))
+        return used
     if unreviewed:
         raise ValueError("--unreviewed chooses from the regions of a file; give --regions FILE.")
     return dataset

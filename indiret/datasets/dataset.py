@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indiret.datasets.files import MAX_MASK, read_bytes
+from indiret.datasets.files import MAX_MASK, read_bytes, reason
 from indiret.datasets.names import NameIndex
 from indiret.datasets.regions import Region, check_shape, read_regions, region_mask
 from indiret.datasets.toytown import Geometry, read_geometry
@@ -101,12 +101,15 @@ class RetrievalDataset:
             chosen = [one for one in known if landmark is None or one.landmark in ("", landmark)]
             return region_mask(chosen, image_size(path)) if chosen else None
         shape = image_size(path)
-        mask = self.root / "masks" / f"{name}.png"
-        if mask.exists():
-            return _read_mask(mask, shape)
+        for mask in self._masks.match(name):
+            return _read_mask(self.root / "masks" / mask, shape)
         asked = [query.box for query in self.queries if query.image == name and query.box]
         boxes = [Region.from_box(pixel_box(box, shape)) for box in asked]
         return region_mask(boxes, shape) if boxes else None
+
+    @cached_property
+    def _masks(self) -> NameIndex:
+        return NameIndex(path.name for path in sorted(self.root.glob("masks/*.[pP][nN][gG]")))
 
     def geometry(self, name: str) -> Geometry | None:
         """The surface points and the camera of a Toytown photo that shows a landmark, else None."""
@@ -127,7 +130,7 @@ class RetrievalDataset:
         """
         images = {name: path for name, path in self.images.items() if name not in broken}
         skipped, queries = [*self.skipped, *broken.items()], []
-        for query in (query.among(images.keys()) for query in self.queries):
+        for query in (one.among(images.keys()) for one in self.queries):
             if query.image in broken or query.image not in self.query_images:
                 skipped.append((query.name, f"its photo {query.image} is absent or broken"))
             elif not query.positives:
@@ -193,7 +196,7 @@ def _read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
                 values = np.max(colours, axis=0) * (alpha > 0)
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(
-            f"{path} is no mask of {shape[1]} x {shape[0]} pixels ({error})."
+            f"{path} is no mask of {shape[1]} x {shape[0]} pixels ({reason(error)})."
         ) from error
     if palette:
         return plain > 0 if values.all() else values > 0
@@ -208,9 +211,9 @@ def _hash_file(path: Path) -> str:
     """A hash of a file's contents, read anew where size or time have changed; "" if it is gone."""
     try:
         state = path.stat()
+        return _hash_contents(path, state.st_size, state.st_mtime_ns) if path.is_file() else ""
     except OSError:
         return ""
-    return _hash_contents(path, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=100_000)
@@ -274,18 +277,15 @@ def use_regions(
     index = NameIndex({**dataset.images, **dataset.query_images})
     regions: dict[str, tuple[Region, ...]] = {}
     written: dict[str, str] = {}  # of the photos that were found
-    absent, skipped, waiting = [], [], 0
+    absent: list[str] = []
+    unclear: list[str] = []
+    skipped, waiting = [], 0
     for given, photo in read_regions(path).items():
-        skipped += [(given, words) for words in photo.left_out]
-        match index.match(given, anywhere=True):
-            case (name,):
-                pass
-            case ():
-                absent.append(given)
-                continue
-            case several:
-                skipped.append((given, f"named in {path}, but it may be {' or '.join(several)}"))
-                continue
+        found = index.match(given, anywhere=True)
+        if len(found) != 1:
+            (unclear if found else absent).append(given)
+            continue
+        (name,) = found
         if name in written:
             raise ValueError(
                 f"{path} names {written[name]!r} and {given!r}, but both would be the photo "
@@ -293,23 +293,20 @@ def use_regions(
             )
         written[name] = given
         check_shape(path, name, photo, image_size(dataset.path(name)))
+        skipped += [(given, words) for words in photo.left_out]
         waiting += sum(region.state == "open" for region in photo.regions)
         chosen = []
-        for region in photo.regions:
-            if region.state in states:
-                try:
-                    chosen.append(region.within(photo.shape))
-                except ValueError as error:
-                    skipped.append((given, str(error)))
+        for region in (one for one in photo.regions if one.state in states):
+            try:
+                chosen.append(region.within(photo.shape))
+            except ValueError as error:
+                skipped.append((given, str(error)))
         if chosen:
             regions[name] = tuple(chosen)
-    if absent:
-        skipped.append(
-            (
-                path.name,
-                f"{len(absent)} photos of it are not in {dataset.name}: {absent[0]!r} for one",
-            )
-        )
+    for names, what in ((absent, "no photo"), (unclear, "more than one photo")):
+        if names:
+            words = f"{len(names)} of its names, {names[0]!r} for one, are {what} of {dataset.name}"
+            skipped.append((path.name, words))
     if not regions:
         remedy = f"; {waiting} proposals in it wait to be accepted" if waiting else ""
         remedy += "".join(f"; {name}: {words.rstrip('.')}" for name, words in skipped[:1])

@@ -25,9 +25,17 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from indiret.datasets.dataset import RetrievalDataset
-from indiret.datasets.files import MAX_DOWNLOAD, MAX_MEMBER, MAX_MEMBERS, MAX_RATIO, MAX_UNPACKED
+from indiret.datasets.files import (
+    MAX_DOWNLOAD,
+    MAX_MEMBER,
+    MAX_MEMBERS,
+    MAX_RATIO,
+    MAX_UNPACKED,
+    reason,
+)
 from indiret.datasets.groundtruth import BENCHMARKS
 from indiret.datasets.loaders import load_dataset
+from indiret.datasets.pickles import read_plain_pickle
 from indiret.datasets.regions import write_whole
 from indiret.images import ImageError, read_image
 
@@ -144,19 +152,31 @@ def _fetch(source: Source, root: Path, kept: Path) -> None:
     done, target = kept.with_name(source.file + ".done"), root / source.into
     if not source.suffix:
         target /= source.file
-    if done.exists() and target.exists():
+    if done.exists() and target.exists() and (source.suffix or _is_whole(target)):
         return
+    if done.exists() and not source.suffix:  # broken since then, and ours
+        target.unlink(missing_ok=True)
     if not kept.exists():
         download(source, kept)
-    if not source.suffix:
-        _put(kept, target)
-    else:
-        try:
+    try:
+        if source.suffix:
             unpack(kept, target, source.suffix)
-        except ArchiveError as error:
-            kept.unlink()
-            raise ArchiveError(f"{error} It was removed; call again to fetch it anew.") from error
+        elif _is_whole(kept):
+            _put(kept, target)
+        else:
+            raise ArchiveError(f"{kept} is not a whole pickle.")
+    except ArchiveError as error:
+        kept.unlink()
+        raise ArchiveError(f"{error} It was removed; call again to fetch it anew.") from error
     done.touch()
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_plain_pickle(path)
+    except ValueError:
+        return False
+    return True
 
 
 def download(source: Source, target: Path) -> None:
@@ -281,7 +301,7 @@ def unpack(archive: Path, folder: Path, suffix: str) -> None:
                 while stream.read(CHUNK):  # to the end, where gzip compares its CRC
                     pass
         except (*BROKEN, ValueError) as error:
-            raise ArchiveError(f"{archive} was not unpacked: {error}.") from error
+            raise ArchiveError(f"{archive} was not unpacked: {reason(error)}.") from error
         for path in sorted(staging.iterdir()):
             _put(path, folder / path.name)
     finally:

@@ -20,28 +20,30 @@ from indiret.images import MAX_ASPECT, MAX_PIXELS, MIN_BOX_SIDE, MIN_SIDE
 
 __all__ = ["MAX_ASPECT", "MAX_PIXELS", "MIN_BOX_SIDE", "MIN_SIDE"]  # of photos: `indiret.images`
 
-MAX_TEXT = 16_000_000  # bytes of a text: a list of 500,000 names
-MAX_JSON = 200_000_000  # bytes: a thousand a region leaves room for 200,000 of them
-MAX_ARRAY = (
-    256_000_000  # bytes of one photo's features: maps (2048, 64, 64) in double have a quarter
-)
+MAX_TEXT_FILE = 2_000_000  # bytes of a text: a list of 90,000 names
+MAX_JSON = 60_000_000  # bytes: 300 a region leave room for 200,000
+MAX_VALUES = 10_000_000  # in a JSON file: decoded, one takes 64 bytes
+MAX_ARRAY = 256_000_000  # bytes of a photo's features: (2048, 64, 64) in double have a quarter
+MAX_MASK = 64_000_000  # bytes of a mask; its pixels are those of its photo
 MAX_PICKLE = 4_000_000  # bytes: the largest of the benchmarks' has 0.3 million
 MAX_OPCODES = 500_000  # of a pickle: the benchmarks' largest has 39,151
-MAX_INTEGER = 2**53  # in a pickle; larger ones can be made to collide in a dict by the thousand
-MAX_MASK = 64_000_000  # bytes of a mask; its pixels are those of its photo
+MAX_INTEGER = 2**53  # in a pickle; of larger ones, thousands can collide in a dict
 MAX_CORNERS = 500  # of one polygon
 MAX_DOWNLOAD = 8 * 10**9  # bytes; the largest archive has 1.9e9
 MAX_MEMBER = 32 * 2**20  # bytes of one file of an archive: the largest photo has 1 MB
 MAX_MEMBERS = 20_000  # of an archive: the benchmarks' have 6,400
 MAX_UNPACKED = 8 * 10**9  # bytes of all of them
-MAX_RATIO = (
-    20  # of all that an archive unpacks to its own size: photos do not shrink, texts 5 times
-)
+MAX_RATIO = 20  # of what an archive unpacks to and its own size: 1 for photos, 5 for texts
 
 _T = TypeVar("_T")
 
 
-def read_bytes(path: str | os.PathLike[str], limit: int = MAX_TEXT) -> bytes:
+def reason(error: BaseException) -> str:
+    """Another library's words for an error, on one line and not too many."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def read_bytes(path: str | os.PathLike[str], limit: int = MAX_TEXT_FILE) -> bytes:
     """The contents of a regular file of at most ``limit`` bytes.
 
     Raises FileNotFoundError if there is no such file, and ValueError if it is larger, or a folder,
@@ -60,7 +62,9 @@ def read_bytes(path: str | os.PathLike[str], limit: int = MAX_TEXT) -> bytes:
     return data
 
 
-def read_text(path: str | os.PathLike[str], limit: int = MAX_TEXT, errors: str = "strict") -> str:
+def read_text(
+    path: str | os.PathLike[str], limit: int = MAX_TEXT_FILE, errors: str = "strict"
+) -> str:
     """A text in UTF-8, or in UTF-16 as Windows saves it, without its byte order mark.
 
     With ``errors="surrogateescape"``, bytes that are no UTF-8 stay as Python has them in the names
@@ -102,10 +106,15 @@ def read_json(
     ValueError: ... is not a file that can be read: at mill.1 input should be a finite number (inf).
     """
     from pydantic import TypeAdapter, ValidationError  # here: it takes as long as the library
+    from pydantic_core import SchemaValidator
 
     text = read_text(path, limit)
+    if sum(map(text.count, "{[,")) > MAX_VALUES:
+        raise ValueError(f"{path} holds more than {MAX_VALUES:,} values.")
     try:
-        return TypeAdapter(kind).validate_python(json.loads(text))
+        schema = _stop_at_first(TypeAdapter(kind).core_schema)
+        found: _T = SchemaValidator(schema).validate_python(json.loads(text))
+        return found
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         place = ".".join(map(str, fault["loc"])) or "its top"
@@ -115,7 +124,17 @@ def read_json(
             f"{path} is not a {what} that can be read: at {place} {words} ({given})."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a json file ({error}).") from error
+        raise ValueError(f"{path} is not a json file ({reason(error)}).") from error
+
+
+def _stop_at_first(schema: Any) -> Any:
+    """A schema of pydantic whose lists report one fault, not one for each of a million entries."""
+    if isinstance(schema, list):
+        return [_stop_at_first(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _stop_at_first(part) for key, part in schema.items()}
+    return found | ({"fail_fast": True} if found.get("type") == "list" else {})
 
 
 def read_array(path: str | os.PathLike[str], limit: int = MAX_ARRAY) -> NDArray[Any]:
@@ -134,4 +153,4 @@ def read_array(path: str | os.PathLike[str], limit: int = MAX_ARRAY) -> NDArray[
         values = np.frombuffer(stream.getbuffer(), dtype, offset=stream.tell())
         return values.reshape(shape, order="F" if fortran else "C")
     except Exception as error:  # a header is Python's text: it may raise anything
-        raise ValueError(f"{path} is not an array that can be read ({error}).") from error
+        raise ValueError(f"{path} is not an array that can be read ({reason(error)}).") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from indiret.datasets.dataset import Query
-from indiret.datasets.files import read_text
+from indiret.datasets.files import read_text, reason
 from indiret.datasets.names import OFFICIAL_PREFIX
 from indiret.datasets.pickles import read_plain_pickle
 
@@ -139,7 +139,7 @@ def read_pickled(path: Path, name: str) -> tuple[list[str], list[Query]]:
             raise ValueError(
                 f"{expected}the entry of {query} must hold bbx, four numbers, and "
                 f"{', '.join(kinds)}, lists of places in imlist without a place twice "
-                f"({str(error)[:100]})."
+                f"({reason(error)})."
             ) from error
     return images, queries
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indiret.datasets.dataset import Query, RetrievalDataset
-from indiret.datasets.files import read_json, read_text
+from indiret.datasets.files import read_json, read_text, reason
 from indiret.datasets.groundtruth import (
     BENCHMARKS,
     OFFICIAL_LAYOUT,
@@ -107,6 +107,7 @@ def load_clicked_pairs(root: str | os.PathLike[str]) -> list[ClickedPair]:
         raise FileNotFoundError(f"{folder} holds no scene; {expected}")
     sizes_file = folder / "sizes.json"
     sizes = read_json(sizes_file, dict[str, _SceneSizes]) if sizes_file.exists() else {}
+    index = NameIndex(sizes)
     pairs = []
     for file in files:
         name = _below(folder, file.parent)
@@ -116,14 +117,15 @@ def load_clicked_pairs(root: str | os.PathLike[str]) -> list[ClickedPair]:
             if not np.isfinite(points).all():
                 raise ValueError("a number is not finite")
         except ValueError as error:
-            words = " ".join(str(error)[:100].split())
-            raise ValueError(f"{file} does not hold x1 y1 x2 y2 in each line: {words}.") from error
+            raise ValueError(
+                f"{file} does not hold x1 y1 x2 y2 in each line ({reason(error)})."
+            ) from error
         photos = file.with_name("01.jpg"), file.with_name("02.jpg")
+        known = {one: size for key in index.match(name) for one, size in sizes[key].images.items()}
         clicked = []
         for side, photo in enumerate(photos):
             height, width = image_size(photo)
-            known = sizes[name].images.get(photo.name) if name in sizes else None
-            original = known.orig if known else (width, height)
+            original = known[photo.name].orig if photo.name in known else (width, height)
             if min(original) < 1:
                 raise ValueError(f"{sizes_file} gives {photo} the size {original}.")
             clicked.append(points[:, side] * (np.array([width, height]) / original))

@@ -14,7 +14,7 @@ import reprlib
 from pathlib import Path
 from typing import Any, NoReturn
 
-from indiret.datasets.files import MAX_INTEGER, MAX_OPCODES, MAX_PICKLE, read_bytes
+from indiret.datasets.files import MAX_INTEGER, MAX_OPCODES, MAX_PICKLE, read_bytes, reason
 
 # No tuples: a dict hashes its keys, and the hash of a deeply nested tuple overflows the stack.
 PLAIN_OPCODES = frozenset(
@@ -48,10 +48,11 @@ def read_plain_pickle(path: Path) -> Any:
     try:
         refused = _refused_opcode(data)
         if refused is None:
-            return _PlainUnpickler(io.BytesIO(data), encoding="latin-1").load()
+            return _PlainUnpickler(
+                io.BytesIO(data), encoding="utf-8", errors="surrogateescape"
+            ).load()
     except Exception as error:  # of a broken order of opcodes: many kinds
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"{path} is not a whole pickle ({reason}).") from error
+        raise ValueError(f"{path} is not a whole pickle ({reason(error)}).") from error
     raise ValueError(
         f"{path} holds more than plain data ({refused}: a function, a class, a tuple or bytes), "
         "and might run anything; only lists, dicts, texts and numbers are read."

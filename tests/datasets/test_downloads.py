@@ -283,13 +283,19 @@ def test_fetch_from_the_command(published, server, capsys):
     assert "indiret: " in captured.err.splitlines()[-1]
 
 
-def test_an_archive_that_cannot_be_unpacked_is_fetched_anew(published, server):
-    whole = server.files["photos.tgz"]
-    server.files["photos.tgz"] = whole[:-20]
-    with pytest.raises(ValueError, match=r"photos\.tgz was not unpacked.*call again to fetch it"):
+@pytest.mark.parametrize("name", ["photos.tgz", "gnd_roxford5k.pkl"])
+def test_what_is_broken_is_fetched_anew(published, server, name):
+    whole = server.files[name]
+    server.files[name] = whole[:-20]
+    with pytest.raises(ValueError, match=rf"{name} (was|is) not .*call again to fetch it anew"):
         fetch_dataset("roxford5k", published)
-    server.files["photos.tgz"] = whole
+    server.files[name] = whole
     fetch_dataset("roxford5k", published)
+    truth = published / "gnd_roxford5k.pkl"
+    for spoil in (lambda: truth.write_bytes(b""), truth.unlink):
+        spoil()
+        fetch_dataset("roxford5k", published)
+        assert truth.read_bytes() == server.files["gnd_roxford5k.pkl"]
     assert len(os.listdir(published / "images")) == 2
 
 

@@ -348,18 +348,23 @@ def test_the_embedded_toytown(split):
 
 
 def test_clicked_points_are_scaled_to_the_photos_as_they_are(tmp_path):
-    scene = tmp_path / "hard" / "tower"
+    scene = tmp_path / "hard" / "café"
     photo(scene / "01.jpg", size=(40, 30))
     photo(scene / "02.jpg", size=(50, 20))
     (scene / "corrs.txt").write_text("8 6 10 4 99 99\n80 60 20 8 99 99\n")
-    sizes = {"hard/tower": {"images": {"01.jpg": {"orig": [80, 60], "now": [40, 30]}}}}
+    sizes = {"hard\\cafe\u0301": {"images": {"01.jpg": {"orig": [80, 60], "now": [40, 30]}}}}
     (tmp_path / "sizes.json").write_text(json.dumps(sizes))
     (pair,) = load_clicked_pairs(tmp_path)
-    assert pair.name == "hard/tower"
+    assert pair.name == "hard/café"
     assert pair.query_points.tolist() == [[4, 3], [40, 30]]
     assert pair.target_points.tolist() == [[10, 4], [20, 8]]
-    (scene / "corrs.txt").write_text("1 2 three 4\n")
-    with pytest.raises(ValueError, match="x1 y1 x2 y2"):
+    for line in ("1 2 three 4", "1 2 3", "1 2 3 1e400"):
+        (scene / "corrs.txt").write_text(f"8 6 10 4 99 99\n{line}\n")
+        with pytest.raises(ValueError, match="x1 y1 x2 y2"):
+            load_clicked_pairs(tmp_path)
+    (scene / "corrs.txt").write_text("")
+    (tmp_path / "sizes.json").write_text(json.dumps(sizes).replace("80", "0"))
+    with pytest.raises(ValueError, match=r"sizes\.json gives .*01\.jpg the size \(0, 60\)"):
         load_clicked_pairs(tmp_path)
     with pytest.raises(FileNotFoundError, match="holds no scene"):
         load_clicked_pairs(scene)

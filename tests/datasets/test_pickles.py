@@ -142,6 +142,12 @@ def test_broken_pickles_and_memory_bombs(tmp_path, data):
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("stored", ["café".encode(), b"caf\xe9"])
+def test_texts_of_python_2_are_read_as_the_names_of_files_are(tmp_path, stored):
+    (tmp_path / "a.pkl").write_bytes(b"U" + bytes([len(stored)]) + stored + b".")
+    assert read_plain_pickle(tmp_path / "a.pkl") == os.fsdecode(stored)
+
+
 def test_deep_lists_and_lists_in_themselves_do_no_harm_and_large_files_are_refused(tmp_path):
     path = tmp_path / "a.pkl"
     path.write_bytes(b"]" * 100_000 + b"a" * 99_999 + b".")
