@@ -31,7 +31,7 @@ Points = NDArray[np.float64]
 BLOCK = 32  # pictures that are handed to ``encode_many``
 LEAST = 20  # pictures that a share of the database has, however few that is of it
 UNJUDGED = -1e6  # those whom a later stage never judged score this or less
-LITTLE_STRUCTURE = 0.05  # `Retriever.structure` below which a picture can hardly be judged
+LITTLE_STRUCTURE = 0.2  # `Retriever.structure` below which a picture can hardly be judged
 
 
 class Retriever(Protocol):

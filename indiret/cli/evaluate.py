@@ -1,7 +1,8 @@
 """``indiret evaluate``, ``compare`` and ``methods``."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -20,15 +21,17 @@ def evaluate_command(
     unreviewed: options.Unreviewed = False,
     method: Annotated[str, Option(help="See `indiret methods`.")] = "base",
     json_file: options.JsonFile = None,
+    device: options.Device = "cpu",
 ) -> None:
     """Print a method's figures on a data set."""
     data = options.load(dataset, root, split, regions, unreviewed)
-    results = evaluator.evaluate(method, data)
+    results = evaluator.evaluate(method, data, device=options.check_device(device))
     options.report_skipped(results["skipped"])
-    if json_file:
-        write_json(json_file, results)
     low, high = results["mAP_ci"]
     print(f"{results['dataset']}, {results['method']}: {results['queries']} queries")
+    if data.skipped or _left_out(results):
+        listed = f"{len(data.skipped)} files and queries of the list"
+        print(f"left out, named above: {listed}{_left_out(results)}")
     print(f"mAP {results['mAP']:.4f}  95 % interval {low:.4f} … {high:.4f} over landmarks")
     if results["mAP_without_query"] is not None:
         print(f"mAP without the query's own photo {results['mAP_without_query']:.4f}")
@@ -44,6 +47,9 @@ def evaluate_command(
         for name, row in evidence.items():
             shares = (f"{k} {value:.3f}" for k, value in row.items() if isinstance(value, float))
             print(f"evidence, {name}: {'  '.join(shares)}")
+    if json_file:
+        with options.naming(json_file):
+            write_json(json_file, results)
 
 
 def compare_command(
@@ -55,16 +61,25 @@ def compare_command(
     methods: options.Methods = None,
     out: options.Out = Path("runs/compare"),
     no_evidence: Annotated[bool, Option("--no-evidence", help="Measure ranking alone.")] = False,
+    device: options.Device = "cpu",
 ) -> None:
     """Print a line of figures for each method."""
     data = options.load(dataset, root, split, regions, unreviewed)
     names = methods or list(list_retrievers())
-    for results in evaluator.compare(names, data, out, not no_evidence):
+    options.check_device(device)
+    for results in evaluator.compare(names, data, out, not no_evidence, device):
         low, high = results["mAP_ci"]
         print(
             f"{results['method']:28} mAP {results['mAP']:.3f} ({low:.3f} … {high:.3f})  "
             f"{results['ms_per_query']:6.0f} ms a query  {results['mb_per_image']:.3f} MB an image"
+            f"{_left_out(results)}"
         )
+
+
+def _left_out(results: Mapping[str, Any]) -> str:
+    """How many could not be read of what was listed."""
+    counts = results["left_out"].items()
+    return "".join(f", {n} of {of} {what} not read" for what, (n, of) in counts if n)
 
 
 def methods_command() -> None:

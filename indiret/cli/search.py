@@ -75,6 +75,7 @@ def search_command(
             little = _is_little(structure[hit.name]) * "  (too little structure)"
             print(f"{number:3}  {text:>{width}}  {printable(hit.name)}{little}")
     if html:
+        sys.stdout.flush()  # explaining takes a while, and may be stopped
         from indiret.reports import ReportHit, write_search_report  # needs matplotlib
 
         def explained() -> Iterator[ReportHit]:

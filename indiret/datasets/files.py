@@ -51,7 +51,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int = MAX_TEXT_FILE) -> byte
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise FileNotFoundError(f"There is no file {path}; give the path of one.")
     if not path.is_file():
         raise ValueError(f"{path} is a folder, a pipe or a device; give a file.")
     with open(path, "rb") as file:

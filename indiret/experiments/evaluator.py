@@ -46,7 +46,9 @@ from indiret.retrieval import Hit, IndexedDatabase, Retriever, build_retriever, 
 TIMED = 8  # queries whose time is taken
 
 
-def evaluate(name: str, dataset: RetrievalDataset, evidence: bool = True) -> dict[str, Any]:
+def evaluate(
+    name: str, dataset: RetrievalDataset, evidence: bool = True, device: str = "cpu"
+) -> dict[str, Any]:
     """Rank a data set's queries and measure the lists, and the evidence where RoIs exist.
 
     ``name`` is as `indiret.retrieval.build_retriever` takes it; queries are cropped to their boxes,
@@ -67,7 +69,7 @@ def evaluate(name: str, dataset: RetrievalDataset, evidence: bool = True) -> dic
         raise ValueError(
             f"data set {dataset.name!r} has no queries to measure; `indiret search` takes folders."
         )
-    method = build_retriever(name)
+    method = build_retriever(name, device)
     began = time.monotonic()
     database = index_database(method, dataset)
     listed, (dataset, broken) = dataset, leave_out_broken(dataset, method, database.skipped)
@@ -76,6 +78,7 @@ def evaluate(name: str, dataset: RetrievalDataset, evidence: bool = True) -> dic
     results = {
         "dataset": dataset.name,
         "method": name,
+        "device": device,
         "queries": len(dataset.queries),
         "database": len(database.features),
         **ranking_measures(hits, dataset),
@@ -122,8 +125,9 @@ def leave_out_broken(
 
 
 def compare(
-    names: Sequence[str], dataset: RetrievalDataset, out: Path, evidence: bool = True
-) -> list[dict[str, Any]]:
+    names: Sequence[str], dataset: RetrievalDataset, out: Path, evidence: bool = True,
+    device: str = "cpu",
+) -> list[dict[str, Any]]:  # fmt: skip
     """`evaluate` several methods, a json file each; what an earlier run finished is not done again.
 
     What is broken, or was made from other data or weights or by another commit, is made anew, and
@@ -138,7 +142,8 @@ def compare(
         if (found := read_kept(path(one), StoredResult)) is None:
             return None
         here = provenance(dataset, one.value)
-        here = {name: here[name] for name in ("commit", *DEPENDS)} | {"method": one.value}
+        here = {name: here[name] for name in ("commit", *DEPENDS)}
+        here |= {"method": one.value, "device": device}
         lacks = evidence and found.get("evidence", {}) is None
         return what_changed(found | found["provenance"], here) or "evidence" * lacks
 
@@ -147,7 +152,7 @@ def compare(
             print(f"{one.value} is measured anew: what differs is {changed}.", file=sys.stderr)
         elif changed is None:
             set_aside(path(one))
-        write_json(path(one), evaluate(one.value, dataset, evidence))
+        write_json(path(one), evaluate(one.value, dataset, evidence, device))
 
     compared = [
         Keyed(re.sub(r"[^A-Za-z0-9.@+-]+", "_", f"{dataset.name} {name}"), name) for name in names

@@ -13,6 +13,7 @@ import torch
 
 from indiret.planes.matching import PLANE_CONFIGS, PairMatch, PlaneConfig, PlaneFeatures
 from indiret.planes.network import PlaneNetRetriever, PlaneNetwork, load_plane_network
+from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import Scores, register_retriever, splice_scores, top_share
 
 
@@ -45,6 +46,7 @@ class PlaneCascadeRetriever(PlaneNetRetriever):
         super().__init__(network, config, judged)
         self.voted = voted
 
+    @float32_on_cpu()
     @torch.inference_mode()
     def score(self, query: PlaneFeatures, database: Sequence[PlaneFeatures]) -> Scores:
         """Margins of what the network has judged, less for what an earlier step has left out."""

@@ -58,7 +58,7 @@ def splat(
     """
     target_grid = patch_grid(*target_shape, EVIDENCE_GRID, "keep")
     query_grid = patch_grid(*query_shape, EVIDENCE_GRID, "keep")
-    pairs = torch.zeros(*target_grid, *query_grid)
+    pairs = torch.zeros(*target_grid, *query_grid, dtype=torch.float32)
     for backward, (*points, support) in enumerate(directions):
         query_points, target_points = points[::-1] if backward else points
         target = _bilinear_weights(target_points.flatten(0, 1), target_grid)

@@ -28,8 +28,8 @@ class Plane(NamedTuple):
 @cache
 def grid_places(rows: int, columns: int) -> Tensor:
     """(rows, columns, 2): the indices of every patch of a grid, float."""
-    axes = torch.arange(float(rows)), torch.arange(float(columns))
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+    indices = torch.ones(rows, columns, device="cpu").nonzero()
+    return indices.view(rows, columns, 2).to(torch.float32)
 
 
 def sample_plane(responses: Tensor, plane: Plane) -> Tensor:
@@ -72,9 +72,9 @@ def refine_plane(
     """
     K, L = responses.shape[2:]
     places = grid_places(K, L)
-    middle = torch.tensor([K - 1.0, L - 1.0]) / 2
-    x = torch.cat([places - middle, torch.ones(K, L, 1)], -1).flatten(0, 1)
-    held = torch.diag(0.1 * x.square().mean(0) * torch.tensor([1.0, 1.0, 0.0]) + 1e-6)
+    middle = places[-1, -1] / 2
+    x = torch.cat([places - middle, places.new_ones(K, L, 1)], -1).flatten(0, 1)
+    held = torch.diag(0.1 * x.square().mean(0) * x.new_tensor([1.0, 1.0, 0.0]) + 1e-6)
     around = grid_places(2 * reach + 1, 2 * reach + 1).flatten(0, 1) - reach
     for _ in range(rounds):
         start = plane.places(K, L).round()

@@ -90,7 +90,7 @@ def whiten(patches: Tensor) -> Tensor:
 
 def _cell_sums(gradients: Tensor) -> Tensor:
     """(8, H, W) → (8, H / 4, W / 4): sums over cells, weights falling off to their neighbours'."""
-    ramp = torch.arange(0.5, CELL) / CELL  # over one cell: 1/8, 3/8, 5/8, 7/8
+    ramp = torch.arange(0.5, CELL, dtype=torch.float32) / CELL  # over one cell: 1/8, 3/8, 5/8, 7/8
     weights = torch.cat([ramp, ramp.flip(0)])
     edges = (CELL // 2,) * 4
     sums = F.pad(gradients[:, None], edges, mode="replicate")

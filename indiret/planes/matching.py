@@ -28,11 +28,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from indiret.evidence import Evidence
 from indiret.images import Picture
 from indiret.planes import voting
 from indiret.planes.correspondence import PlaneCorrespondence, move_points, smooth_support, splat
+from indiret.planes.frames import same_patches, share_frame
 from indiret.planes.geometry import Plane, grid_places, refine_plane
 from indiret.planes.gradients import (
     CELL,
@@ -42,6 +44,7 @@ from indiret.planes.gradients import (
     fitted_tensors,
     whiten,
 )
+from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import (
     Points,
     Retriever,
@@ -56,6 +59,7 @@ STEP = 2  # every second patch of a template votes, which is a quarter of all
 BACKWARD_SHARE = 0.7  # of the photos, those with the highest forward scores
 QUARTER_WEIGHT = 0.5  # of the quarters' mean score beside that of the whole
 IMPOSTORS = 16  # pictures of other things that are matched with every photo beforehand
+BACKGROUND_FLOOR = 1.5  # less than any photo with structure scores; see record 18
 CLOSE_WEIGHT = 0.5  # of a vote of a close template beside one of a large template
 UPRIGHT_WEIGHT = 2.0  # of an upright pair beside a turned one: few photos lie turned
 PRODUCT = voting.ScratchBuffer()
@@ -141,6 +145,7 @@ class PairMatch(NamedTuple):
             (query, target, self.forward, self.turn),
             (target, query, self.backward, -self.turn),
         ):
+            source = source if turn else without_frame(source, searched)
             yield (source.close if match.close else source.templates)[turn], searched, match
 
 
@@ -165,11 +170,13 @@ class PlaneRetriever(Retriever):
     def __init__(self, config: PlaneConfig = PLANE_CONFIGS["planes"]):
         self.config = config
 
+    @float32_on_cpu()
     def encode(self, picture: Picture) -> PlaneFeatures:
         """What is kept of a target: 1 MB for a photo of 4 : 3, 46 KB a turn."""
         features = self.encode_query(picture)
         return features._replace(background_score=self.background_score(features))
 
+    @float32_on_cpu()
     def encode_query(self, picture: Picture) -> PlaneFeatures:
         """The same without the background score, which only a target needs."""
         config = self.config
@@ -180,6 +187,17 @@ class PlaneRetriever(Retriever):
         pyramid = tuple(self.patches(picture, side).half() for side in config.pyramid)
         return PlaneFeatures(templates, close, coarse, pyramid, picture.shape[:2])
 
+    @float32_on_cpu()
+    def structure(self, features: PlaneFeatures) -> float:
+        """Share of patches that are steeper than noise, and not like both left and above them."""
+        patches = F.normalize(features.templates[0].patches, dim=-1)
+        rows, columns = ((torch.arange(n) - STEP).clamp_min(0) for n in patches.shape[:2])
+        alike = torch.minimum(
+            (patches * patches[rows]).sum(-1), (patches * patches[:, columns]).sum(-1)
+        )
+        steep = features.templates[0].patches.square().sum(-1) > 0.5  # half is noise; see gradients
+        return float((steep & (alike < 0.7)).double().mean())
+
     def patches(self, picture: Picture, long_side: int) -> Tensor:
         """(rows, columns, D): descriptors of a picture made ``long_side`` pixels long."""
         return whiten(dense_rootsift(picture, long_side))
@@ -188,7 +206,7 @@ class PlaneRetriever(Retriever):
     def background_score(self, features: PlaneFeatures) -> float:
         """How good the planes of any query are in this photo: high if it is full of windows."""
         scores = [self.match(impostor, features, 0).score for impostor in self.impostors]
-        return max(float(np.median(scores)), voting.POPULARITY_FLOOR)
+        return max(float(np.median(scores)), BACKGROUND_FLOOR)
 
     @cached_property
     def impostors(self) -> Sequence[PlaneFeatures]:
@@ -204,7 +222,10 @@ class PlaneRetriever(Retriever):
         """The template of a photo turned anticlockwise; patches that look past its edge are 0."""
         turn = 360 * number / self.config.turns
         turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BILINEAR, expand=True)
-        frame, sides = torch.tensor(turned.size[::-1]), torch.tensor(picture.shape[:2])
+        frame, sides = (
+            torch.tensor(shape, dtype=torch.float32)
+            for shape in (turned.size[::-1], picture.shape[:2])
+        )
         longest = max(picture.shape[:2])
         # a turned photo grows with its frame, so that things in it keep their size
         side = round(long_side * max(turned.size) / longest)
@@ -246,6 +267,7 @@ class PlaneRetriever(Retriever):
 
     def match(self, source: PlaneFeatures, searched: PlaneFeatures, turn: int) -> PlaneMatch:
         """The best plane of one photo in another, of its large template or of its close one."""
+        source = source if turn else without_frame(source, searched)
         large = self.best_plane(source.templates[turn], searched.pyramid)
         return self.match_close(source, searched, turn, large)
 
@@ -287,6 +309,7 @@ class PlaneRetriever(Retriever):
         match = match or self.match_forward(query, target)
         return match._replace(backward=self.match(target, query, -match.turn))
 
+    @float32_on_cpu()
     @torch.inference_mode()
     def score(self, query: PlaneFeatures, database: Sequence[PlaneFeatures]) -> Scores:
         """Scores of the best planes of both directions, (len(database),)."""
@@ -305,6 +328,7 @@ class PlaneRetriever(Retriever):
         matches = {at: self.match_both(query, database[at], forward[at]) for at in kept}
         return splice_scores(scores, places, [match.score for match in matches.values()]), matches
 
+    @float32_on_cpu()
     def explain(
         self, query: PlaneFeatures, target: PlaneFeatures, kind: str | None = None
     ) -> Evidence:
@@ -318,6 +342,7 @@ class PlaneRetriever(Retriever):
             weighted.append(one._replace(support=weights))
         return Evidence(match.score, splat(weighted, target.shape, query.shape))
 
+    @float32_on_cpu()
     def transfer_points(
         self, query: PlaneFeatures, target: PlaneFeatures, points: Points
     ) -> Points:
@@ -353,11 +378,26 @@ class PlaneRetriever(Retriever):
         rows, columns, K, L = cosines.shape
         _, wide = voting.translation_grid(((rows + 1) // 2, (columns + 1) // 2, K, L))
         a, b = divmod(match.translation, wide)
-        offset = 2.0 * torch.tensor([a - K // 2, b - L // 2])  # every second patch has a response
-        voted = Plane(STEP * torch.eye(2), offset, match.votes)
+        exact = torch.float32  # whatever the default is
+        offset = 2 * torch.tensor([a - K // 2, b - L // 2], dtype=exact)  # of every second patch
+        voted = Plane(STEP * torch.eye(2, dtype=exact), offset, match.votes)
         fitted = refine_plane(cosines, voted, floor=voting.COSINE_THRESHOLD)
         cells = torch.tensor(cell_grid(*searched.shape, self.config.pyramid[match.level]))
         return cosines, voted, fitted, (fitted.places(K, L) + PATCH_CELLS / 2) / cells
+
+
+def without_frame(source: PlaneFeatures, searched: PlaneFeatures) -> PlaneFeatures:
+    """The templates of a photo, upright, less a frame that it shares with the other photo."""
+    if not share_frame(source.templates[0].patches, searched.templates[0].patches):
+        return source
+    templates, close = (
+        Template(one.patches * ~same_patches(one.patches, other.patches)[..., None], one.points)
+        for (one, *_), (other, *_) in (
+            (source.templates, searched.templates),
+            (source.close, searched.close),
+        )
+    )
+    return source._replace(templates=(templates,), close=(close,))
 
 
 register_retriever("planes", "votes for planes of the tensor, from gradients alone", PlaneRetriever)

@@ -10,7 +10,6 @@ Chapter: *Sphere or plane?*
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +27,16 @@ from indiret.planes.matching import (
     PlaneFeatures,
     PlaneRetriever,
 )
-from indiret.planes.samples import CHANNELS, NORM, NUMBERS, READS, collate, sample_pair
+from indiret.planes.samples import (
+    CHANNELS,
+    NORM,
+    NUMBERS,
+    READS,
+    PlaneSample,
+    collate,
+    sample_pair,
+)
+from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import (
     Scores,
     check_kind,
@@ -77,7 +85,9 @@ class PlaneNetwork(nn.Module):
     def forward(self, maps: Tensor, numbers: Tensor) -> PlaneOutput:
         """Judge B pairs, with ``maps`` (B, 2, C, K, L) and ``numbers`` (B, 2, G) of `collate`."""
         here = (maps[:, :, NORM] > 0).flatten(0, 1)[:, None]
-        features = self.convolutions(maps.flatten(0, 1)) * here
+        features = maps.flatten(0, 1)
+        for layer in self.convolutions:
+            features = layer(features) * here  # so that nothing leaks in from padding
         support = self.support(features)
         counted = here.sum((2, 3)).clamp_min(1)
         share = support.sigmoid() * here
@@ -103,7 +113,6 @@ class PlaneNetRetriever(PlaneRetriever):
     torch.Size([10, 14, 10, 14])
     """
 
-    batch = 64  # pairs that are judged at once
     evidence_kinds = ("support",)
 
     def __init__(
@@ -117,6 +126,7 @@ class PlaneNetRetriever(PlaneRetriever):
         super().__init__(config)
         self.network, self.judged = network.eval(), judged
 
+    @float32_on_cpu()
     @torch.inference_mode()
     def score(self, query: PlaneFeatures, database: Sequence[PlaneFeatures]) -> Scores:
         """Margins of what the network judges, less for what it does not, (len(database),)."""
@@ -130,28 +140,29 @@ class PlaneNetRetriever(PlaneRetriever):
     def margins(
         self, query: PlaneFeatures, pairs: Sequence[tuple[PlaneFeatures, PairMatch | None]]
     ) -> Scores:
-        """The network's margins of targets and their matches, one batch at a time."""
-        samples = (sample_pair(self, query, target, match) for target, match in pairs)
-        margins = [torch.empty(0)]
-        with torch.inference_mode():
-            while few := list(islice(samples, self.batch)):
-                margins.append(self.network(*collate(few)).margin)
-        return torch.cat(margins).double().numpy()
+        """The network's margins of targets and their matches."""
+        return np.array(
+            [float(self.judge(sample_pair(self, query, *pair)).margin) for pair in pairs]
+        )
+
+    @torch.inference_mode()
+    def judge(self, samples: Sequence[PlaneSample]) -> PlaneOutput:
+        """What the network says of a pair; one at a time, since sums in a batch round otherwise."""
+        return self.network(*collate([samples]))
 
     def probability(self, scores: Scores) -> Scores:
         """Calibrated probability that a pair is relevant."""
         slope, offset = self.network.calibration.double().tolist()
         return np.asarray(1 / (1 + np.exp(-(slope * scores + offset))))
 
+    @float32_on_cpu()
     def explain(
         self, query: PlaneFeatures, target: PlaneFeatures, kind: str | None = None
     ) -> Evidence:
         """Which patches are right by the network, and where the planes put them."""
         check_kind(self, kind)
         samples = sample_pair(self, query, target)
-        with torch.inference_mode():
-            output = self.network(*collate([samples]))
-        found = []
+        found, output = [], self.judge(samples)
         for one, support in zip(samples, output.support[0], strict=True):
             K, L = one.maps.shape[1:]
             right = smooth_support(support[:K, :L].sigmoid() * (one.maps[NORM] > 0))
@@ -167,6 +178,7 @@ def save_plane_network(
     save_tensors(path, network.state_dict(), metadata)
 
 
+@float32_on_cpu()
 def load_plane_network(path: str | Path = NAME) -> PlaneNetwork:
     """A trained network in eval mode: the shipped one, or a file of `save_plane_network`.
 
@@ -178,7 +190,7 @@ def load_plane_network(path: str | Path = NAME) -> PlaneNetwork:
         settings = json.loads(metadata[NAME])
         if settings["reads"] != list(READS):
             raise ValueError(f"it reads {', '.join(settings['reads'])}")
-        network = PlaneNetwork(settings["width"])
+        network = PlaneNetwork(settings["width"]).float()
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no file of {NAME} ({error!r}); train it again.") from error
     restore(network, tensors, path)

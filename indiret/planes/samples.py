@@ -94,7 +94,7 @@ def sample_along_plane(
         match.score / math.sqrt(background_score),
         math.log(background_score),
     )
-    return PlaneSample(channels, torch.tensor(numbers), template.points, matched)
+    return PlaneSample(channels, template.points.new_tensor(numbers), template.points, matched)
 
 
 def _rank(values: Tensor, least: Tensor, axes: tuple[int, ...]) -> Tensor:

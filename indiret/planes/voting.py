@@ -9,7 +9,8 @@ Chapter: *Sphere or plane?*
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -21,17 +22,25 @@ COSINE_THRESHOLD = 0.3  # a cosine of whitened patches that says nothing yet
 POPULARITY_FLOOR = 0.001  # added to a target patch's mean response before the division
 
 
+@contextmanager
+def float32_on_cpu() -> Iterator[None]:
+    """No autocast and no other device, whatever the caller works with: a score is of its pair."""
+    on_cpu = torch.get_default_device().type == "cpu"  # a device context slows every operation
+    with torch.autocast("cpu", enabled=False), nullcontext() if on_cpu else torch.device("cpu"):
+        yield
+
+
 class ScratchBuffer(threading.local):
     """Memory of each thread that is used again: fresh memory takes as long as T's product."""
 
-    numbers = torch.empty(0)
+    numbers = torch.empty(0, dtype=torch.float32)
 
     def view(self, *shape: int) -> Tensor:
         """Numbers of a shape, to be written over."""
         size = math.prod(shape)
         if self.numbers.numel() < size:
             with torch.inference_mode(False):  # so that it may be written to outside of it, too
-                self.numbers = torch.empty(size)
+                self.numbers = torch.empty(size, dtype=torch.float32)
         return self.numbers[:size].view(shape)
 
 

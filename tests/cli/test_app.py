@@ -69,7 +69,7 @@ def test_a_list_is_given_with_spaces_or_one_by_one(capsys, monkeypatch):
     monkeypatch.setattr(evaluator, "compare", lambda *given: calls.append(given) or [])
     for line in ("--methods a b,c --no-evidence", "--methods a --no-evidence --methods=b,c"):
         assert run(capsys, "compare", *line.split()) == (0, "", "")
-    assert [(names, evidence) for names, _, _, evidence in calls] == [(["a", "b,c"], False)] * 2
+    assert [(names, evidence) for names, _, _, evidence, _ in calls] == [(["a", "b,c"], False)] * 2
 
 
 def test_a_scheduler_needs_no_address(capsys, monkeypatch, tmp_path):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from indiret.checkpoints import save_network
 from indiret.datasets import PhotoRegions, Region, load_dataset, write_regions
@@ -58,15 +59,52 @@ def test_a_query_with_no_other_positive_is_left_out_of_the_figure_without_it(cap
     assert (status, err) == (0, "") and "without the query" not in out
 
 
+def test_what_was_left_out_is_counted_and_figures_outlive_their_file(capsys, tmp_path, town):
+    whole = next(town[-1].glob("images/*_1_000001.jpg"))
+    whole.write_bytes(whole.read_bytes()[:-200])
+    line = "evaluate", *town, "--method", "thumbnail", "--json", tmp_path
+    status, out, err = run(capsys, *line)
+    assert status == 2 and "mAP" in out and f"{tmp_path} cannot be written" in err
+    photos = len(list(whole.parent.iterdir()))
+    counted = re.search(r"left out, named above: .*1 of (\d+) photos not read", out)
+    assert counted and int(counted[1]) == photos and f"skipped {whole.stem}" in err
+    status, out, _ = run(
+        capsys, "compare", *town, "--methods", "thumbnail", "--out", tmp_path / "o"
+    )
+    assert f"1 of {photos} photos not read" in out
+
+
+def test_names_need_not_be_utf8(capsys, tmp_path):
+    for side in ("Query", "Reference"):
+        (tmp_path / side).mkdir()
+        for number, name in enumerate(("caf\udce9", "line\nbreak", "mill")):
+            Image.effect_noise((64, 48), 20 * number + 9).save(tmp_path / side / f"{name}.png")
+    line = "evaluate", "--dataset", "pairs", "--root", tmp_path, "--method", "thumbnail"
+    status, out, _ = run(capsys, *line, "--json", tmp_path / "results.json")
+    assert status == 0 and "3 queries" in out
+
+
+def test_a_device_reaches_the_method(capsys, tmp_path, album, town):
+    alone = "--method", "thumbnail", "--device", "meta"
+    many = *town, "--methods", "thumbnail", "--device", "meta", "--out", tmp_path / "out"
+    for line in (
+        ("search", album[1], album[0], *alone),
+        ("evaluate", *town, *alone),
+        ("compare", *many),
+    ):
+        assert "runs on the processor alone, not on meta" in refused(capsys, *line)
+        assert "choose cpu" in refused(capsys, *line, "--device", "gpu")
+
+
 def test_compare_goes_on_where_it_was_killed(capsys, tmp_path, monkeypatch, town):
     monkeypatch.setattr(evaluator, "_commit", lambda: "one")
     measured, evaluate = [], evaluator.evaluate
 
-    def killed_at_the_second(name, dataset, evidence):
+    def killed_at_the_second(name, dataset, *more):
         measured.append(name)
         if len(measured) == 2:
             raise KeyboardInterrupt
-        return evaluate(name, dataset, evidence)
+        return evaluate(name, dataset, *more)
 
     monkeypatch.setattr(evaluator, "evaluate", killed_at_the_second)
     arguments = ["compare", *town, "--out", tmp_path / "out"]
@@ -93,7 +131,7 @@ def test_every_method_of_the_list_is_compared_by_one_command(capsys, tmp_path, t
     status, out, err = run(capsys, "compare", *arguments)
     assert status == 0, err
     assert [line.split()[0] for line in out.splitlines()] == names
-    assert len(list((tmp_path / "o").iterdir())) == len(names)
+    assert len(list((tmp_path / "o").glob("*.json"))) == len(names)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_audit_and_robustness_run_on_a_data_set(capsys, tmp_path, monkeypatch):
     more = "--out", tmp_path / "robustness", "--methods", "colour-histogram"
     status, out, _ = run(capsys, "robustness", *data, *more)
     assert status == 0 and "scale, times smaller" in out
-    assert "another audit: other settings" in refused(capsys, *audit, "--seeds", 2)
+    assert "holds another audit" in refused(capsys, *audit, "--seeds", 2)
 
 
 def test_an_unknown_variant_of_a_study_is_refused(capsys, tmp_path):

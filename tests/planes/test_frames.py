@@ -1,0 +1,90 @@
+"""Photos with little structure, and screenshots of one app that share nothing but its frame."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from indiret.datasets import load_dataset
+from indiret.images import Picture
+from indiret.pairs import relit
+from indiret.retrieval import LITTLE_STRUCTURE, build_retriever
+
+METHODS = ("planes", "plane-net", "plane-cascade", "planes-turned")
+TOWN = load_dataset("toytown", split="validation")
+PHOTOS = [TOWN.read(name) for name in list(TOWN.images)[:40:4]]
+
+
+def smooth(kind: str, seed: int, noise: float, quality: int = 90) -> Picture:
+    """A sheet of paper, a wall lit from one side, sky, fog, or one colour, as a camera gives it."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:1:480j, :1:640j]
+    middle, turn = random.uniform(0.3, 0.7, 2), random.uniform(0, np.pi)
+    if kind == "fog":
+        small = Image.fromarray(random.integers(0, 40, (5, 5), dtype=np.uint8))
+        grey = 190.0 + np.asarray(small.resize((640, 480), Image.Resampling.BICUBIC))
+    else:
+        grey = {
+            "paper": 245 - 90 * ((x - middle[0]) ** 2 + (y - middle[1]) ** 2),
+            "wall": 100 + random.uniform(40, 110) * (np.cos(turn) * x + np.sin(turn) * y),
+            "sky": 120 + random.uniform(60, 120) * y**2,
+            "colour": np.full(x.shape, random.uniform(20, 235)),
+        }[kind]
+    pixels = grey[..., None] + random.normal(0, 1, (480, 640, 3)) * noise
+    stored = BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(stored, "JPEG", quality=quality)
+    return np.asarray(Image.open(stored))
+
+
+def screenshot(app: int, photo: Picture, quality: int = 90) -> Picture:
+    """An app's bars and buttons around a photo."""
+    random = np.random.default_rng(app)
+    page = Image.new("RGB", (640, 480), tuple(random.integers(0, 80, 3).tolist()))
+    page.paste(Image.fromarray(photo).resize((460, 360)), (90, 50))
+    draw = ImageDraw.Draw(page)
+    for row, column in ((24, 0), (445, 0), *((0, at) for at in (40, 600))):
+        for at in range(40, 640 if row else 440, 55):
+            x, y = (at, row) if row else (column, at)
+            wide, high = random.integers(6, 18, 2).tolist()
+            shape = (draw.ellipse, draw.rectangle)[int(random.integers(2))]
+            shape([x - wide, y - high, x + wide, y + high], fill=tuple(random.integers(90, 256, 3)))
+            draw.rectangle([x - 3, y - 2, x + 4, y + 5], fill="white")
+    stored = BytesIO()
+    page.save(stored, "JPEG", quality=quality)
+    return np.asarray(Image.open(stored))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_photos_with_little_structure_come_last(name):
+    retriever = build_retriever(name)
+    kinds = ("paper", "wall", "sky", "fog", "colour")
+    plain = [
+        smooth(kind, at, noise=2 * at % 5, quality=95 - 15 * at) for at, kind in enumerate(kinds)
+    ]
+    database = [retriever.encode(one) for one in plain]
+    assert max(map(retriever.structure, database)) < LITTLE_STRUCTURE
+    for query in TOWN.queries[::16]:
+        right = min(query.good - {query.image})
+        target = retriever.encode(TOWN.read(right))
+        assert retriever.structure(target) > 2 * LITTLE_STRUCTURE
+        scores = retriever.score(
+            retriever.encode_query(TOWN.read_query(query)), [target, *database]
+        )
+        assert scores.argmax() == 0
+        likely = retriever.probability(scores)
+        assert likely is None or likely[1:].max() < 0.05
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_frame_is_not_what_a_photo_shows(name):
+    retriever = build_retriever(name)
+    random = np.random.default_rng(0)
+    for app in range(2):
+        pages = [screenshot(app, PHOTOS[5 * app + number], 95 - 10 * number) for number in range(3)]
+        again = relit(random, pages[0])
+        features = [retriever.encode(one) for one in (*pages[1:], again)]
+        scores = retriever.score(retriever.encode_query(pages[0]), features)
+        assert scores[2] > 3 * scores[:2].max()
+        likely = retriever.probability(scores)
+        assert likely is None or (likely[:2].max() < 0.1 and likely[2] > 0.9)
