@@ -141,7 +141,10 @@ class Backbone(nn.Module):
         with tensor_grid(tensor.shape[2:]):
             for layer in self.layers.values():
                 x = layer(x)
-        return self.classifier(x.mean(tuple(range(2, x.ndim))))
+        means = x.mean(tuple(range(2, x.ndim)))
+        if len(means) == 1:  # alone it would be multiplied, and so rounded, in another way
+            return self.classifier(means.expand(2, -1))[:1]
+        return self.classifier(means)
 
 
 class BasicBlock(nn.Module):

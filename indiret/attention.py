@@ -186,7 +186,7 @@ class HypersphereMask(AttentionMask):
     def forward(self, features: Tensor) -> Tensor:
         places = coordinates(features.shape[2:], self.coordinates, self.center)
         if self.coordinates == "index":
-            places = places - (places.new_tensor(features.shape[2:]) - 1) / 2
+            places = places - places[-1, -1, -1, -1] / 2
         one = self.center[None], self.mu[None], self.sigma[None]
         return hypersphere(places, *one, self.normaliser)
 

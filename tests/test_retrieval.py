@@ -1,5 +1,7 @@
 """`indiret.retrieval`: every pair scored as if alone, every picture encoded once, one registry."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from PIL import Image
 
 from indiret.datasets import load_dataset
+from indiret.evidence import KINDS
 from indiret.network import CONFIGS, build_network, cut_patches
 from indiret.retrieval import (
     UNJUDGED,
@@ -50,6 +53,83 @@ def test_scores_equal_one_pair_at_a_time(town, aspect):
     assert {hit.name: hit.score for hit in hits} == pytest.approx(slow, abs=5e-3)
     assert all(0 <= hit.probability <= 1 for hit in hits)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+@contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+STATES = {
+    "double": lambda: default_dtype(torch.float64),
+    "half": lambda: default_dtype(torch.float16),
+    "elsewhere": lambda: torch.device("meta"),
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+}
+BUILDS = {
+    "base": lambda: build_retriever("base"),
+    "flat": lambda: NetworkRetriever(untrained(conv="flat", metrics=CONFIGS["paper-base"].metrics)),
+    "pivot": lambda: NetworkRetriever(untrained(conv="pivot", attention="har", query_shifts=2)),
+    "vgg11": lambda: NetworkRetriever(untrained(architecture="vgg11", aspect="keep", norm="group")),
+}
+
+
+@pytest.fixture(scope="module", params=BUILDS)
+def judged(request, town):
+    """A retriever's name, itself, a query's and pictures' features, and what it says of them."""
+    retriever = BUILDS[request.param]()
+    query = retriever.encode_query(town.read_query(town.queries[0]))
+    database = [retriever.encode(town.read(name)) for name in list(town.images)[:5]]
+    return request.param, retriever, query, database, verdicts(retriever, query, database)
+
+
+def verdicts(retriever, query, database):
+    """Scores, probabilities, and one pair's score and evidence of every kind."""
+    scores = retriever.score(query, database)
+    explained = [retriever.explain(query, database[0], kind) for kind in KINDS]
+    pairs = torch.stack([evidence.pairs for evidence in explained]).numpy()
+    own = np.array([evidence.score for evidence in explained])
+    return [scores, retriever.probability(scores), own, pairs]
+
+
+def assert_equal(found, expected, exact):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=0 if exact else 1e-6)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_pairs_score_does_not_depend_on_the_state_of_torch(judged, town, state):
+    name, retriever, query, database, expected = judged
+    with STATES[state]():
+        again = retriever.encode_query(town.read_query(town.queries[0]))
+        assert all(torch.equal(again[key], query[key]) for key in query)
+        if name == "base":  # of which a second one has the same weights
+            retriever = BUILDS[name]()
+        assert_equal(verdicts(retriever, again, database), expected, exact=True)
+
+
+def test_a_pairs_score_does_not_depend_on_its_neighbours(judged):
+    """Nor on order, earlier calls, or whether it is searched for or explained."""
+    name, retriever, query, database, (scores, probabilities, own, _) = judged
+    alone = [retriever.score(query, [target])[0] for target in database]
+    backwards = retriever.score(query, database[::-1])[::-1]
+    twice = retriever.score(query, database + database)
+    same = [probability for s in scores for probability in retriever.probability(np.array([s]))]
+    found = [alone, backwards, twice[:5], twice[5:]]
+    assert_equal(found, [scores] * 4, exact=name == "base")
+    assert_equal([same, own], [probabilities, [scores[0]] * len(own)], exact=name == "base")
+
+
+@pytest.mark.parametrize("judged", ["pivot"], indirect=True)
+def test_threads_may_ask_one_retriever_at_once(judged):
+    _, retriever, query, database, expected = judged
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda _: verdicts(retriever, query, database), range(6)):
+            assert_equal(found, expected, exact=False)
 
 
 class Indifferent(Retriever):
