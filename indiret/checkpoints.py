@@ -183,8 +183,7 @@ def save_network(
     >>> load_network(path).config.width, read_metadata(path)["seed"]
     (2, '0')
     """
-    metadata = {"config": json.dumps(asdict(network.config)), "run": network.run}
-    metadata = {**(extra or {}), **metadata}
+    metadata = {"run": network.run, **(extra or {}), "config": json.dumps(asdict(network.config))}
     save_tensors(path, network.state_dict(), metadata)
 
 

@@ -70,11 +70,16 @@ STATES = {
     "elsewhere": lambda: torch.device("meta"),
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
 }
+SMALL = {"grid": (6, 6), "query_grid": (5, 5), "size": 8}
 BUILDS = {
     "base": lambda: build_retriever("base"),
-    "flat": lambda: NetworkRetriever(untrained(conv="flat", metrics=CONFIGS["paper-base"].metrics)),
-    "pivot": lambda: NetworkRetriever(untrained(conv="pivot", attention="har", query_shifts=2)),
-    "vgg11": lambda: NetworkRetriever(untrained(architecture="vgg11", aspect="keep", norm="group")),
+    "flat": lambda: NetworkRetriever(untrained(conv="flat", metrics=("cosine", "zncc"), **SMALL)),
+    "pivot": lambda: NetworkRetriever(
+        untrained(conv="pivot", attention="har", query_shifts=2, **SMALL)
+    ),
+    "vgg11": lambda: NetworkRetriever(
+        untrained(architecture="vgg11", aspect="keep", norm="group", **SMALL)
+    ),
 }
 
 
@@ -167,15 +172,16 @@ def test_whom_no_later_stage_judged_has_no_probability():
     assert max(hit.score for hit in hits[1:]) <= UNJUDGED and hits[3].score == hits[4].score
 
 
-def test_a_broken_photo_is_reported_and_skipped(tmp_path):
-    for name in ("a.jpg", "b.jpg"):
+def test_a_photo_that_is_broken_or_gone_is_reported_and_skipped(tmp_path):
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
         Image.new("RGB", (64, 48), "teal").save(tmp_path / name)
     folder = load_dataset("folder", tmp_path)
     whole = (tmp_path / "b.jpg").read_bytes()
     (tmp_path / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "c.jpg").unlink()
     database = index_database(Indifferent(), folder)
     assert list(database.features) == ["a.jpg"]
-    assert "b.jpg" in database.skipped["b.jpg"]
+    assert all(name in database.skipped[name] for name in ("b.jpg", "c.jpg"))
 
 
 def test_what_cannot_be_gets_a_sentence(town):
