@@ -162,13 +162,9 @@ class HypersphereMask(AttentionMask):
     """
 
     def __init__(
-        self,
-        normaliser: str = "peak",
-        coordinates: str = "normalised",
-        center: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
-        mu: float = 0.0,
-        sigma: float = 1.0,
-    ):
+        self, normaliser: str = "peak", coordinates: str = "normalised",
+        center: Sequence[float] = (0.0, 0.0, 0.0, 0.0), mu: float = 0.0, sigma: float = 1.0,
+    ):  # fmt: skip
         super().__init__()
         if len(center) != 4:
             raise ValueError(f"center={tuple(center)} is not a place in four dimensions.")

@@ -235,13 +235,9 @@ def _find_network(name_or_path: str | Path) -> Path:
 
 
 def save_checkpoint(
-    path: Path,
-    fingerprint: str,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    best: Mapping[str, Tensor],
-    progress: Mapping[str, Any],
-) -> None:
+    path: Path, fingerprint: str, model: nn.Module, optimiser: torch.optim.Optimizer,
+    best: Mapping[str, Tensor], progress: Mapping[str, Any],
+) -> None:  # fmt: skip
     """Write all that the next step of a training depends on.
 
     ``fingerprint`` is what makes two runs the same run, ``best`` the weights of the best validation
@@ -284,12 +280,9 @@ def _settings(run: str) -> dict[str, Any]:
 
 
 def load_checkpoint(
-    path: Path,
-    fingerprint: str,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    path: Path, fingerprint: str, model: nn.Module, optimiser: torch.optim.Optimizer,
     parse: Callable[[str], P],
-) -> tuple[dict[str, Tensor], P]:
+) -> tuple[dict[str, Tensor], P]:  # fmt: skip
     """Restore model and optimiser in place; return the best weights, and the progress parsed.
 
     Raises OtherRunError if the file is of another run, and ValueError if it is no checkpoint: then

@@ -40,11 +40,9 @@ def encode_patches(
 
 
 def correlate(
-    target: Mapping[str, Tensor],
-    query: Mapping[str, Tensor],
-    metrics: Sequence[str],
-    standardise: bool = True,
-) -> Tensor:
+    target: Mapping[str, Tensor], query: Mapping[str, Tensor],
+    metrics: Sequence[str], standardise: bool = True,
+) -> Tensor:  # fmt: skip
     """The tensor T of Eq. 2, (B, V, m, n, m', n'), from patches as `encode_patches` leaves them.
 
     ``target`` holds (B, S, W, m, n, D), S scales and W windows a cell, or plain (B, m, n, D);
@@ -61,10 +59,8 @@ def correlate(
         for metric, owner in _owners(metrics):
             p, q = (x[:, None, None] if x.ndim == 4 else x for x in (target[owner], query[owner]))
             if owner not in products:
-                flat = p.flatten(1, 4), q.flatten(1, 4)
-                products[owner] = PatchProducts(
-                    *(x.float() if x.dtype == torch.half else x for x in flat)
-                )
+                flat = (x.float() if x.dtype == torch.half else x for x in (p, q))
+                products[owner] = PatchProducts(*(x.flatten(1, 4) for x in flat))
             if (owner, metric.phi) not in similarities:
                 windows = metric.phi(products[owner]).unflatten(1, (*p.shape[1:3], -1)).amax(2)
                 if q.shape[1:3] != (1, 1):

@@ -92,14 +92,10 @@ class Evidence:
 
 
 def explain(
-    network: IndicativeNetwork,
-    tensor: Tensor,
-    method: str = "gradcam",
-    layers: str | Sequence[str] = "all",
-    target: str = "margin",
-    normalise: bool = False,
-    signed: bool = False,
-) -> list[Evidence]:
+    network: IndicativeNetwork, tensor: Tensor, method: str = "gradcam",
+    layers: str | Sequence[str] = "all", target: str = "margin",
+    normalise: bool = False, signed: bool = False,
+) -> list[Evidence]:  # fmt: skip
     """Decode a network's judgement of correlation tensors into evidence per patch pair (Eq. 3).
 
     One `Evidence` comes back for each of the B pairs of T, (B, V, m, n, m', n'). The network is
@@ -134,9 +130,9 @@ def explain(
     torch.Size([14, 14, 10, 10])
     """
     if tensor.ndim != 6 or tensor.shape[1] != len(network.config.views):
+        given, views = tuple(tensor.shape), len(network.config.views)
         raise ValueError(
-            f"the tensor has shape {tuple(tensor.shape)}; give (pairs, "
-            f"{len(network.config.views)} views, m, n, m', n') as network.tensor makes it."
+            f"the tensor has shape {given}; give (pairs, {views} views, m, n, m', n')."
         )
     check_choice("method", method, METHODS)
     check_choice("target", target, TARGETS)
@@ -227,9 +223,8 @@ def deletion(
     """
     batch, _, m, n = tensor.shape[:4]
     if target_map.shape != (batch, m, n):
-        raise ValueError(
-            f"target_map has shape {tuple(target_map.shape)}; the tensor asks for {(batch, m, n)}."
-        )
+        given = tuple(target_map.shape)
+        raise ValueError(f"target_map has shape {given}; the tensor asks for {(batch, m, n)}.")
     strongest = (
         target_map.to(tensor.device).flatten(1).topk(max(1, round(fraction * m * n))).indices
     )

@@ -91,17 +91,11 @@ class Progress:
 
 
 def fit(
-    network: str | NetworkConfig,
-    train: RetrievalDataset,
-    validation: RetrievalDataset,
-    config: TrainingConfig | None = None,
-    folder: Path | None = None,
-    device: str = "cpu",
-    loader: PairLoader | None = None,
-    validator: "Validator | None" = None,
-    by: str | None = None,
-    group: ProcessGroup = ALONE,
-) -> tuple[IndicativeNetwork, list[dict[str, float]]]:
+    network: str | NetworkConfig, train: RetrievalDataset, validation: RetrievalDataset,
+    config: TrainingConfig | None = None, folder: Path | None = None, device: str = "cpu",
+    loader: PairLoader | None = None, validator: "Validator | None" = None,
+    by: str | None = None, group: ProcessGroup = ALONE,
+) -> tuple[IndicativeNetwork, list[dict[str, float]]]:  # fmt: skip
     """Train a network on the landmarks of one data set, choosing its best step on another's.
 
     The network comes back in eval mode, with the weights of the best validation mAP, calibrated
@@ -142,26 +136,19 @@ def fit(
 
 
 def fingerprint_run(
-    network: NetworkConfig,
-    config: TrainingConfig,
-    train: RetrievalDataset,
-    validation: RetrievalDataset,
-) -> str:
+    network: NetworkConfig, config: TrainingConfig,
+    train: RetrievalDataset, validation: RetrievalDataset,
+) -> str:  # fmt: skip
     """What makes two runs of `fit` the same run: settings, and hashes of the contents of data."""
     data = {"train": train.fingerprint(), "validation": validation.fingerprint()}
     return json.dumps({"network": asdict(network), "training": asdict(config), **data})
 
 
 def learn(
-    model: nn.Module,
-    config: TrainingConfig,
-    loss: Callable[[int], Tensor],
-    validate: Callable[[], float],
-    run_fingerprint: str,
-    folder: Path | None = None,
-    parameters: Callable[[], dict[str, float]] = dict,
-    group: ProcessGroup = ALONE,
-) -> list[dict[str, float]]:
+    model: nn.Module, config: TrainingConfig, loss: Callable[[int], Tensor],
+    validate: Callable[[], float], run_fingerprint: str, folder: Path | None = None,
+    parameters: Callable[[], dict[str, float]] = dict, group: ProcessGroup = ALONE,
+) -> list[dict[str, float]]:  # fmt: skip
     """Steps of gradient descent, validations, checkpoints; goes on where it was killed.
 
     ``loss`` is of the batch of a step, a function of the step and of the weights alone;
@@ -248,13 +235,9 @@ def batch_loss(
 
 
 def take_step(
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    loss_of: Callable[[int], Tensor],
-    step: int,
-    config: TrainingConfig,
-    group: ProcessGroup = ALONE,
-) -> float:
+    model: nn.Module, optimiser: torch.optim.Optimizer, loss_of: Callable[[int], Tensor],
+    step: int, config: TrainingConfig, group: ProcessGroup = ALONE,
+) -> float:  # fmt: skip
     """One step down the gradient; returns the loss before it."""
     model.train()
     for settings in optimiser.param_groups:
@@ -329,12 +312,9 @@ class NetworkValidator(Validator):
     """
 
     def __init__(
-        self,
-        dataset: RetrievalDataset,
-        network: IndicativeNetwork,
-        config: TrainingConfig,
+        self, dataset: RetrievalDataset, network: IndicativeNetwork, config: TrainingConfig,
         keep: bool = False,
-    ):
+    ):  # fmt: skip
         super().__init__(dataset, config.validation_queries)
         reading = tqdm(self.names, desc="validation photos", unit="photo", disable=None)
         self.database = [network.encode(dataset.read(name)) for name in reading]
