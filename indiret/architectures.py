@@ -79,11 +79,8 @@ class Layers:
     def conv_norm_relu(
         self, in_channels: int, out_channels: int, kernel: int, stride: int = 1
     ) -> nn.Sequential:
-        return nn.Sequential(
-            self.conv(in_channels, out_channels, kernel, stride),
-            self.norm(out_channels),
-            nn.ReLU(),
-        )
+        conv = self.conv(in_channels, out_channels, kernel, stride)
+        return nn.Sequential(conv, self.norm(out_channels), nn.ReLU())
 
     def attention(self, channels: int) -> nn.Module:
         """The attention inside a residual block, if that is where it goes."""
@@ -141,7 +138,10 @@ class Backbone(nn.Module):
         with tensor_grid(tensor.shape[2:]):
             for layer in self.layers.values():
                 x = layer(x)
-        return self.classifier(x.mean(tuple(range(2, x.ndim))))
+        means = x.mean(tuple(range(2, x.ndim)))
+        if len(means) == 1:  # alone it would be multiplied, and so rounded, in another way
+            return self.classifier(means.expand(2, -1))[:1]
+        return self.classifier(means)
 
 
 class BasicBlock(nn.Module):
@@ -167,16 +167,10 @@ class BasicBlock(nn.Module):
 
 
 def resnet18(
-    conv: str = "full",
-    views: int = 4,
-    width: int = 64,
-    blocks: Sequence[int] = (2, 2, 2, 2),
-    stem_kernel: int = 3,
-    stem_stride: int = 2,
-    norm: str = "batch",
-    attention: str = "none",
+    conv: str = "full", views: int = 4, width: int = 64, blocks: Sequence[int] = (2, 2, 2, 2),
+    stem_kernel: int = 3, stem_stride: int = 2, norm: str = "batch", attention: str = "none",
     placement: str = "after_block",
-) -> Backbone:
+) -> Backbone:  # fmt: skip
     """ResNet18 without its first max-pool, as the authors' earlier code has it.
 
     ``views`` is V, the tensor's channels. The stem, whose kernel and stride are 7 and 2 on
@@ -210,16 +204,10 @@ def resnet18(
 
 
 def vgg11(
-    conv: str = "full",
-    views: int = 4,
-    width: int = 64,
-    blocks: Sequence[int] = (1, 1, 2, 2, 2),
-    stem_kernel: int = 3,
-    stem_stride: int = 1,
-    norm: str = "batch",
-    attention: str = "none",
+    conv: str = "full", views: int = 4, width: int = 64, blocks: Sequence[int] = (1, 1, 2, 2, 2),
+    stem_kernel: int = 3, stem_stride: int = 1, norm: str = "batch", attention: str = "none",
     placement: str = "after_block",
-) -> Backbone:
+) -> Backbone:  # fmt: skip
     """VGG11 with normalisation (Simonyan and Zisserman, 2015), fully convolutional.
 
     The stem is its first convolution and counts as the first of ``blocks[0]``. Max-pools that halve
@@ -283,16 +271,10 @@ class InceptionBlock(nn.Module):
 
 
 def inception(
-    conv: str = "full",
-    views: int = 4,
-    width: int = 64,
-    blocks: Sequence[int] = (2, 5, 2),
-    stem_kernel: int = 3,
-    stem_stride: int = 2,
-    norm: str = "batch",
-    attention: str = "none",
+    conv: str = "full", views: int = 4, width: int = 64, blocks: Sequence[int] = (2, 5, 2),
+    stem_kernel: int = 3, stem_stride: int = 2, norm: str = "batch", attention: str = "none",
     placement: str = "after_block",
-) -> Backbone:
+) -> Backbone:  # fmt: skip
     """GoogLeNet (Szegedy et al., 2015) with normalisation, without its two early max-pools.
 
     The stem is its first three convolutions. Parameters are `resnet18`'s; ``blocks`` says how many

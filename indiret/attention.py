@@ -162,13 +162,9 @@ class HypersphereMask(AttentionMask):
     """
 
     def __init__(
-        self,
-        normaliser: str = "peak",
-        coordinates: str = "normalised",
-        center: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
-        mu: float = 0.0,
-        sigma: float = 1.0,
-    ):
+        self, normaliser: str = "peak", coordinates: str = "normalised",
+        center: Sequence[float] = (0.0, 0.0, 0.0, 0.0), mu: float = 0.0, sigma: float = 1.0,
+    ):  # fmt: skip
         super().__init__()
         if len(center) != 4:
             raise ValueError(f"center={tuple(center)} is not a place in four dimensions.")
@@ -186,7 +182,7 @@ class HypersphereMask(AttentionMask):
     def forward(self, features: Tensor) -> Tensor:
         places = coordinates(features.shape[2:], self.coordinates, self.center)
         if self.coordinates == "index":
-            places = places - (places.new_tensor(features.shape[2:]) - 1) / 2
+            places = places - places[-1, -1, -1, -1] / 2
         one = self.center[None], self.mu[None], self.sigma[None]
         return hypersphere(places, *one, self.normaliser)
 

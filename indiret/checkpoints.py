@@ -1,7 +1,7 @@
 """Every read and write of weights and training state: safetensors only, whole or not at all.
 
-A file of weights holds a module's tensors and, as metadata, what builds the module again. Nothing
-here is ever unpickled.
+A file of weights holds a module's tensors and, as metadata, what builds the module again and what
+made it. Nothing here is ever unpickled.
 
 Chapter: *A 4-D ResNet learns to match*.
 """
@@ -10,19 +10,22 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from indiret.network import CONFIGS, VERIFIER, IndicativeNetwork, build_network
 
+P = TypeVar("P")
 WEIGHTS = Path(__file__).parent / "data" / "weights"  # those that are shipped
 
 
@@ -30,17 +33,41 @@ WEIGHTS = Path(__file__).parent / "data" / "weights"  # those that are shipped
 def write_atomically(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path``, which takes its place at the end, or never if it fails.
 
-    The folder is made where it is missing.
+    The folder is made where it is missing. Raises OSError, which names ``path``, if it cannot be
+    written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     writer = f"{os.getpid()}-{threading.get_ident()}"  # two may write the same file at once
     part = path.with_name(f".{path.name}.{writer}.part")
     try:
-        yield part
-        os.replace(part, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"{path} cannot be written ({reason}); name another place.") from error
+
+
+@contextmanager
+def lock_folder(folder: Path | None) -> Iterator[None]:
+    """One training at a time in a folder, of whatever process; a second one says so and waits."""
+    if folder is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".training.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        warnings.warn(f"another command trains in {folder}; waiting for its end", stacklevel=3)
+        lock.acquire()
+    try:
+        yield
     finally:
-        part.unlink(missing_ok=True)
+        lock.release()
 
 
 def write_json(path: str | Path, data: Any) -> None:
@@ -96,6 +123,8 @@ def read_metadata(name_or_path: str | Path) -> dict[str, str]:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is not a file; give one that indiret wrote.")
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -119,7 +148,15 @@ def restore(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) 
     It ends in eval mode. Raises ValueError if a tensor is missing, too many, of another shape, or
     not finite.
     """
-    expected = module.state_dict()
+    check_tensors(tensors, module.state_dict(), path)
+    module.load_state_dict(dict(tensors))
+    module.eval()
+
+
+def check_tensors(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path
+) -> None:
+    """ValueError unless tensors have the names and shapes expected, and are finite."""
     for key in sorted(expected.keys() | tensors.keys()):
         found, wanted = (
             tuple(side[key].shape) if key in side else None for side in (tensors, expected)
@@ -131,14 +168,12 @@ def restore(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) 
             )
         if not tensors[key].isfinite().all():
             raise ValueError(f"the weights in {path} are broken: {key} holds NaN or infinity.")
-    module.load_state_dict(dict(tensors))
-    module.eval()
 
 
 def save_network(
     network: IndicativeNetwork, path: str | Path, extra: Mapping[str, str] | None = None
 ) -> None:
-    """Write config, weights, metric state and calibration, and ``extra`` for `read_metadata`.
+    """Write config, weights, metric state, calibration and run, and ``extra`` for `read_metadata`.
 
     Examples
     --------
@@ -148,7 +183,7 @@ def save_network(
     >>> load_network(path).config.width, read_metadata(path)["seed"]
     (2, '0')
     """
-    metadata = {**(extra or {}), "config": json.dumps(asdict(network.config))}
+    metadata = {"run": network.run, **(extra or {}), "config": json.dumps(asdict(network.config))}
     save_tensors(path, network.state_dict(), metadata)
 
 
@@ -169,10 +204,12 @@ def load_network(name_or_path: str | Path) -> IndicativeNetwork:
     if "config" not in metadata:
         raise ValueError(f"{path} holds no network config; give a file made by save_network.")
     try:
-        network = build_network(json.loads(metadata["config"]))
+        with torch.device("cpu"):  # and float32, whatever the defaults of the caller
+            network = build_network(json.loads(metadata["config"])).float()
     except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: beyond all memory
         raise ValueError(f"the network config in {path} cannot be used: {error}") from error
     restore(network, tensors, path)
+    network.run = metadata.get("run", "")
     return network
 
 
@@ -198,13 +235,9 @@ def _find_network(name_or_path: str | Path) -> Path:
 
 
 def save_checkpoint(
-    path: Path,
-    fingerprint: str,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    best: Mapping[str, Tensor],
-    progress: Mapping[str, Any],
-) -> None:
+    path: Path, fingerprint: str, model: nn.Module, optimiser: torch.optim.Optimizer,
+    best: Mapping[str, Tensor], progress: Mapping[str, Any],
+) -> None:  # fmt: skip
     """Write all that the next step of a training depends on.
 
     ``fingerprint`` is what makes two runs the same run, ``best`` the weights of the best validation
@@ -217,37 +250,66 @@ def save_checkpoint(
     save_tensors(path, tensors, {"run": fingerprint, "progress": json.dumps(progress)})
 
 
-def load_checkpoint(
-    path: Path,
-    fingerprint: str,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-) -> dict[str, Any]:
-    """Restore model, optimiser and ``best`` in place; return progress.
+class OtherRunError(ValueError):
+    """What lies in a folder is of another run: it has other data or settings."""
 
-    Raises ValueError if the file is no checkpoint, or one of another run.
-    """
-    try:
-        metadata, tensors = load_tensors(path)
-        progress: dict[str, Any] = json.loads(metadata["progress"])
-    except (KeyError, ValueError) as error:
-        wrong = f"{path} is not a checkpoint ({error})"
-        raise ValueError(f"{wrong}; delete it, or name another folder.") from None
-    if metadata.get("run") != fingerprint:
-        raise ValueError(
-            f"{path} belongs to a run with other data or settings; delete it to start afresh, or "
-            "name another folder."
+
+def check_run(found: str, expected: str, path: str | Path) -> None:
+    """OtherRunError, which names what changed, unless two fingerprints of a run are equal."""
+    if found != expected:
+        before, now = map(_settings, (found, expected))
+        names = [key for key in before | now if before.get(key) != now.get(key)]
+        changed = f" ({', '.join(names)})" if names else ""
+        raise OtherRunError(
+            f"{path} belongs to a run with other data or settings{changed}; delete it to start "
+            "afresh, or name another folder."
         )
-    model.load_state_dict(_under("model.", tensors))
-    best.update(_under("best.", tensors))
+
+
+def _settings(run: str) -> dict[str, Any]:
+    """The settings of a fingerprint by name, for those that are JSON."""
+    try:
+        parts = json.loads(run)
+        return {
+            f"{part} {name}".strip(): value
+            for part, values in parts.items()
+            for name, value in (values if isinstance(values, dict) else {"": values}).items()
+        }
+    except (ValueError, AttributeError):
+        return {}
+
+
+def load_checkpoint(
+    path: Path, fingerprint: str, model: nn.Module, optimiser: torch.optim.Optimizer,
+    parse: Callable[[str], P],
+) -> tuple[dict[str, Tensor], P]:  # fmt: skip
+    """Restore model and optimiser in place; return the best weights, and the progress parsed.
+
+    Raises OtherRunError if the file is of another run, and ValueError if it is no checkpoint: then
+    model and optimiser are as they were.
+    """
+    metadata, tensors = load_tensors(path)
+    if not {"run", "progress"} <= metadata.keys():
+        raise ValueError(f"{path} is not a checkpoint: it lacks run or progress.")
+    check_run(metadata["run"], fingerprint, path)
+    parts = {name: _under(f"{name}.", tensors) for name in ("model", "best", "optimiser")}
+    for name in ("model", "best"):
+        check_tensors(parts[name], model.state_dict(), path)
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    moments = {
+        name: weights[int(name.split(".")[0])] if tensor.ndim else tensor
+        for name, tensor in parts["optimiser"].items()
+    }
+    check_tensors(parts["optimiser"], moments, path)
     states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _under("optimiser.", tensors).items():
+    for name, tensor in parts["optimiser"].items():
         index, part = name.split(".", 1)
         states.setdefault(int(index), {})[part] = tensor
+    progress = parse(metadata["progress"])
+    model.load_state_dict(parts["model"])
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": states, "param_groups": groups})
-    return progress
+    return parts["best"], progress
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -39,14 +39,9 @@ class _Conv4d(nn.Module):
     """What both convolutions share: their arguments, the bias, torch's own initialisation."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        bias: bool = True,
-    ):
+        self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1, padding: int | Sequence[int] = 0, bias: bool = True,
+    ):  # fmt: skip
         super().__init__()
         if min(in_channels, out_channels) < 1:
             raise ValueError(
@@ -224,11 +219,9 @@ class BatchNorm4d(nn.BatchNorm1d):
 
 
 def max_pool4d(
-    x: Tensor,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
-) -> Tensor:
+    x: Tensor, kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None, padding: int | Sequence[int] = 0,
+) -> Tensor:  # fmt: skip
     """Maximum over 4-D windows; cells that share the maximum share its gradient.
 
     Sizes are one int or four; the stride is the kernel's size if left out, padding at most half of

@@ -32,18 +32,17 @@ def encode_patches(
     {'zncc': (14, 14, 192), 'colour': (14, 14, 3)}
     """
     encoded = {}
-    for metric, owner in _owners(metrics):
-        if owner not in encoded:
-            encoded[owner] = _transformed(metric, patches, state or {})
+    with torch.autocast(patches.device.type, enabled=False):
+        for metric, owner in _owners(metrics):
+            if owner not in encoded:
+                encoded[owner] = _transformed(metric, patches, state or {})
     return encoded
 
 
 def correlate(
-    target: Mapping[str, Tensor],
-    query: Mapping[str, Tensor],
-    metrics: Sequence[str],
-    standardise: bool = True,
-) -> Tensor:
+    target: Mapping[str, Tensor], query: Mapping[str, Tensor],
+    metrics: Sequence[str], standardise: bool = True,
+) -> Tensor:  # fmt: skip
     """The tensor T of Eq. 2, (B, V, m, n, m', n'), from patches as `encode_patches` leaves them.
 
     ``target`` holds (B, S, W, m, n, D), S scales and W windows a cell, or plain (B, m, n, D);
@@ -56,21 +55,20 @@ def correlate(
     products: dict[str, PatchProducts] = {}
     similarities: dict[tuple[str, object], Tensor] = {}
     stack = []
-    for metric, owner in _owners(metrics):
-        p, q = (x[:, None, None] if x.ndim == 4 else x for x in (target[owner], query[owner]))
-        if owner not in products:
-            flat = p.flatten(1, 4), q.flatten(1, 4)
-            products[owner] = PatchProducts(
-                *(x.float() if x.dtype == torch.half else x for x in flat)
-            )
-        if (owner, metric.phi) not in similarities:
-            windows = metric.phi(products[owner]).unflatten(1, (*p.shape[1:3], -1)).amax(2)
-            if q.shape[1:3] != (1, 1):
-                windows = windows.unflatten(3, (*q.shape[1:3], -1)).amax(4)
-                windows = windows.transpose(2, 3).flatten(1, 2)
-            similarities[owner, metric.phi] = windows
-        similarity = similarities[owner, metric.phi]
-        stack.append(metric.view(similarity) if metric.view else similarity)
+    with torch.autocast(next(iter(target.values())).device.type, enabled=False):
+        for metric, owner in _owners(metrics):
+            p, q = (x[:, None, None] if x.ndim == 4 else x for x in (target[owner], query[owner]))
+            if owner not in products:
+                flat = (x.float() if x.dtype == torch.half else x for x in (p, q))
+                products[owner] = PatchProducts(*(x.flatten(1, 4) for x in flat))
+            if (owner, metric.phi) not in similarities:
+                windows = metric.phi(products[owner]).unflatten(1, (*p.shape[1:3], -1)).amax(2)
+                if q.shape[1:3] != (1, 1):
+                    windows = windows.unflatten(3, (*q.shape[1:3], -1)).amax(4)
+                    windows = windows.transpose(2, 3).flatten(1, 2)
+                similarities[owner, metric.phi] = windows
+            similarity = similarities[owner, metric.phi]
+            stack.append(metric.view(similarity) if metric.view else similarity)
     tensor = torch.cat(stack, dim=1)
     if standardise:
         tensor = F.layer_norm(tensor, tensor.shape[2:], eps=1e-8)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import torch
@@ -91,14 +92,10 @@ class Evidence:
 
 
 def explain(
-    network: IndicativeNetwork,
-    tensor: Tensor,
-    method: str = "gradcam",
-    layers: str | Sequence[str] = "all",
-    target: str = "margin",
-    normalise: bool = False,
-    signed: bool = False,
-) -> list[Evidence]:
+    network: IndicativeNetwork, tensor: Tensor, method: str = "gradcam",
+    layers: str | Sequence[str] = "all", target: str = "margin",
+    normalise: bool = False, signed: bool = False,
+) -> list[Evidence]:  # fmt: skip
     """Decode a network's judgement of correlation tensors into evidence per patch pair (Eq. 3).
 
     One `Evidence` comes back for each of the B pairs of T, (B, V, m, n, m', n'). The network is
@@ -133,9 +130,9 @@ def explain(
     torch.Size([14, 14, 10, 10])
     """
     if tensor.ndim != 6 or tensor.shape[1] != len(network.config.views):
+        given, views = tuple(tensor.shape), len(network.config.views)
         raise ValueError(
-            f"the tensor has shape {tuple(tensor.shape)}; give (pairs, "
-            f"{len(network.config.views)} views, m, n, m', n') as network.tensor makes it."
+            f"the tensor has shape {given}; give (pairs, {views} views, m, n, m', n')."
         )
     check_choice("method", method, METHODS)
     check_choice("target", target, TARGETS)
@@ -145,7 +142,8 @@ def explain(
         parts = (explain(network, part, *settings) for part in tensor.split(AT_ONCE))
         return [evidence for part in parts for evidence in part]
     tensor = tensor.detach().requires_grad_()
-    with _frozen(network), _watched(network, names) as features, torch.enable_grad():
+    exact = torch.autocast(tensor.device.type, enabled=False)
+    with exact, _frozen(network), _watched(network, names) as features, torch.enable_grad():
         logits = network(tensor)
         margin = logits[:, 1] - logits[:, 0]
         scalar = margin if target == "margin" else logits.amax(1)
@@ -153,7 +151,7 @@ def explain(
         if method in ON_TENSOR:
             watched.append(tensor)
         gradients = torch.autograd.grad(scalar.sum(), watched)
-    with torch.no_grad():
+    with torch.no_grad(), exact:
         literal = method == "gradcam"
         cams = [_cam(*maps, literal) for maps in zip(watched, gradients, strict=True)]
         if not signed:
@@ -166,7 +164,7 @@ def explain(
         if method == "combined":
             pairs = smooth(pairs * tensor.mean(1).relu(), SPREAD)
     scores = margin.detach().tolist()
-    return [Evidence(score, M) for score, M in zip(scores, pairs.float(), strict=True)]
+    return [Evidence(score, M) for score, M in zip(scores, pairs.float().cpu(), strict=True)]
 
 
 def cam_to_grid(cam: Tensor, grid: Sequence[int]) -> Tensor:
@@ -225,14 +223,15 @@ def deletion(
     """
     batch, _, m, n = tensor.shape[:4]
     if target_map.shape != (batch, m, n):
-        raise ValueError(
-            f"target_map has shape {tuple(target_map.shape)}; the tensor asks for {(batch, m, n)}."
-        )
-    strongest = target_map.flatten(1).topk(max(1, round(fraction * m * n))).indices
+        given = tuple(target_map.shape)
+        raise ValueError(f"target_map has shape {given}; the tensor asks for {(batch, m, n)}.")
+    strongest = (
+        target_map.to(tensor.device).flatten(1).topk(max(1, round(fraction * m * n))).indices
+    )
     deleted = torch.zeros(batch, m * n, dtype=torch.bool, device=tensor.device)
     deleted = deleted.scatter(1, strongest, True).view(batch, 1, m, n, 1, 1)
     without = torch.where(deleted, tensor.mean((2, 3, 4, 5), keepdim=True), tensor)
-    with _frozen(network), torch.no_grad():
+    with _frozen(network), torch.no_grad(), torch.autocast(tensor.device.type, enabled=False):
         return network.margin(tensor) - network.margin(without)
 
 
@@ -273,8 +272,11 @@ def _watched(network: IndicativeNetwork, names: Sequence[str]) -> Iterator[dict[
     """Outputs of the named layers during a forward pass inside."""
     features: dict[str, Tensor] = {}
 
+    own = get_ident()  # other threads may have the same network judge another pair
+
     def keep(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
-        features[name] = output
+        if get_ident() == own:
+            features[name] = output
 
     handles = [network.layers[name].register_forward_hook(partial(keep, name)) for name in names]
     try:

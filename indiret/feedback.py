@@ -57,14 +57,10 @@ class FeedbackConfig:
 
 
 def rerank_with_feedback(
-    retriever: NetworkRetriever,
-    queries: Sequence[Query],
-    dataset: RetrievalDataset,
-    database: IndexedDatabase,
-    first: Mapping[str, Sequence[Hit]],
-    config: FeedbackConfig | None = None,
-    refined: Mapping[str, Tensor] | None = None,
-) -> dict[str, list[Hit]]:
+    retriever: NetworkRetriever, queries: Sequence[Query], dataset: RetrievalDataset,
+    database: IndexedDatabase, first: Mapping[str, Sequence[Hit]],
+    config: FeedbackConfig | None = None, refined: Mapping[str, Tensor] | None = None,
+) -> dict[str, list[Hit]]:  # fmt: skip
     """A second round with the query refined by its first answers (Eq. 10).
 
     ``first`` is what `indiret.retrieval.rank` returned for the same retriever, queries, data set
@@ -110,12 +106,9 @@ def feedback_weights(evidences: Sequence[Evidence], config: FeedbackConfig) -> T
 
 
 def query_expansion_scores(
-    retriever: NetworkRetriever,
-    evidences: Sequence[Evidence],
-    answers: Sequence[tuple[int, Picture]],
-    features: Sequence[Features],
-    level: float = 0.25,
-) -> NDArray[np.float64]:
+    retriever: NetworkRetriever, evidences: Sequence[Evidence],
+    answers: Sequence[tuple[int, Picture]], features: Sequence[Features], level: float = 0.25,
+) -> NDArray[np.float64]:  # fmt: skip
     """What the first answers score every picture when they ask, cut to where their evidence lies.
 
     Each counts as far as it is probably right itself: its margins are multiplied by its own

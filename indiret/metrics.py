@@ -177,30 +177,19 @@ METRICS = Registry[Metric]("a metric")
 
 
 def register_metric(
-    name: str,
-    phi: Callable[[PatchProducts], Tensor],
-    range: tuple[float, float],
+    name: str, phi: Callable[[PatchProducts], Tensor], range: tuple[float, float],
     transform: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
     fit: Callable[[Tensor], dict[str, Tensor]] | None = None,
     view: Callable[[Tensor], Tensor] | None = None,
-) -> Metric:
+) -> Metric:  # fmt: skip
     """Add a metric φ (Eq. 1) that configs can then name; ValueError if the name is taken.
 
-    Parameters
-    ----------
-    phi
-        Takes `PatchProducts` of (B, N, D') and (B, N', D') patches, returns a similarity (larger
-        is more alike) of shape (B, N, N').
-    range
-        Smallest and largest value that φ can take.
-    transform
-        Takes patches (..., D) and the fitted state, returns (..., D'). Metrics without a fitted
-        state that name the same function share its products.
-    fit
-        Takes training patches (N, D), returns the state: tensors by name. `fit_metrics` calls it,
-        and the state travels with a network's weights.
-    view
-        Takes φ's (B, S, N, N'), N cells at S scales, and returns another view of it (`mutual`).
+    ``phi`` takes `PatchProducts` of (B, N, D') and (B, N', D') patches and returns a similarity,
+    larger for more alike, (B, N, N') within ``range``. ``transform`` makes (..., D') of patches
+    (..., D) and the fitted state; metrics without a state that name the same function share its
+    products. ``fit`` makes the state, tensors by name that travel with a network's weights, of
+    training patches (N, D). ``view`` makes another view (`mutual`) of φ's (B, S, N, N'), N cells at
+    S scales.
 
     Examples
     --------

@@ -217,7 +217,8 @@ def find_config(config: str | Mapping[str, Any] | NetworkConfig) -> NetworkConfi
 class IndicativeNetwork(nn.Module):
     """Judges from the correlation tensor of a pair whether both pictures show the same thing.
 
-    ``calibration``, (2,) float, holds a and b of probability = sigmoid(a · margin + b).
+    ``calibration``, (2,) float, holds a and b of probability = sigmoid(a · margin + b), and ``run``
+    the settings and data that made the weights, as `indiret.training.fingerprint_run` tells them.
 
     Examples
     --------
@@ -234,7 +235,7 @@ class IndicativeNetwork(nn.Module):
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
-        self.config = config
+        self.config, self.run = config, ""
         build, settings = ARCHITECTURES[config.architecture], {k: getattr(config, k) for k in BUILD}
         self.backbone = build(views=len(config.views), **settings)
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
@@ -305,11 +306,12 @@ class IndicativeNetwork(nn.Module):
     def correlate(self, query: Features, database: Sequence[Features]) -> Tensor:
         """T of one encoded query against encoded pictures of one grid: (B, V, m, n, m', n')."""
         device = self.calibration.device
-        targets = {
-            name: torch.stack([features[name] for features in database]).to(device)
-            for name in query
-        }
         asking = {name: values[None].to(device) for name, values in query.items()}
+        with torch.autocast("cpu", enabled=False):  # which cannot stack half precision
+            targets = {
+                name: torch.stack([features[name] for features in database]).to(device)
+                for name in query
+            }
         return correlate(targets, asking, self.config.metrics)
 
     @property

@@ -60,13 +60,9 @@ def patch_grid(height: int, width: int, grid: Grid = (14, 14), aspect: str = "sq
 
 
 def extract_patches(
-    image: np.ndarray,
-    grid: Grid = (14, 14),
-    size: int = 8,
-    scheme: str = "grid",
-    aspect: str = "squash",
-    scale: float = 1.0,
-) -> Tensor:
+    image: np.ndarray, grid: Grid = (14, 14), size: int = 8, scheme: str = "grid",
+    aspect: str = "squash", scale: float = 1.0,
+) -> Tensor:  # fmt: skip
     """Patches p_ij of a (H, W, 3) uint8 picture, as rows of raw pixel values.
 
     They come as (m, n, D) float32 in 0 … 1 with D = size · size · 3 (twice that for ``pyramid``);

@@ -11,9 +11,10 @@ import json
 import math
 import threading
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from indiret.attention import AttentionMask
-from indiret.checkpoints import load_checkpoint, save_checkpoint
+from indiret.checkpoints import OtherRunError, load_checkpoint, lock_folder, save_checkpoint
 from indiret.datasets import RetrievalDataset
 from indiret.distributed import ProcessGroup
 from indiret.evaluation import fit_calibration, held_out_images, mean_average_precision
@@ -60,10 +61,10 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            least, value = int(field.name != "seed"), getattr(self, field.name)
-            if field.type is int and value < least:
-                raise ValueError(f"{field.name}={value} is not at least {least}.")
+        for one in fields(self):
+            least, value = int(one.name != "seed"), getattr(self, one.name)
+            if one.type is int and value < least:
+                raise ValueError(f"{one.name}={value} is not at least {least}.")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate={self.learning_rate} is not above 0.")
         for name in ("warm_up", "positives", "distractors"):
@@ -86,20 +87,15 @@ class Progress:
     best_step: int = 0
     best_map: float = -1.0
     seconds: float = 0.0
+    log: list[dict[str, float]] = field(default_factory=list)
 
 
 def fit(
-    network: str | NetworkConfig,
-    train: RetrievalDataset,
-    validation: RetrievalDataset,
-    config: TrainingConfig | None = None,
-    folder: Path | None = None,
-    device: str = "cpu",
-    loader: PairLoader | None = None,
-    validator: "Validator | None" = None,
-    by: str | None = None,
-    group: ProcessGroup = ALONE,
-) -> tuple[IndicativeNetwork, list[dict[str, float]]]:
+    network: str | NetworkConfig, train: RetrievalDataset, validation: RetrievalDataset,
+    config: TrainingConfig | None = None, folder: Path | None = None, device: str = "cpu",
+    loader: PairLoader | None = None, validator: "Validator | None" = None,
+    by: str | None = None, group: ProcessGroup = ALONE,
+) -> tuple[IndicativeNetwork, list[dict[str, float]]]:  # fmt: skip
     """Train a network on the landmarks of one data set, choosing its best step on another's.
 
     The network comes back in eval mode, with the weights of the best validation mAP, calibrated
@@ -115,23 +111,21 @@ def fit(
     """
     config = config or TrainingConfig()
     check_disjoint(train, validation, by)
-    with _SEEDED:
+    with _SEEDED, torch.device("cpu"):  # and float32, whatever the defaults of the caller
         torch.manual_seed(config.seed)
-        model = build_network(network).to(device)
+        model = build_network(network).float().to(device)
     model.set_metric_state(fitted_state(model.config, train))
     share = group.share(config.batch)
     loader = loader or PairLoader(BatchSampler(train, model, config), share=share)
     if group.first:
         validator = validator or NetworkValidator(validation, model, config)
-    data = {"train": train.manifest_hash(), "validation": validation.manifest_hash()}
-    run = {"network": asdict(model.config), "training": asdict(config), **data}
-
+    model.run = fingerprint_run(model.config, config, train, validation)
     log = learn(
         model,
         config,
         loss=batch_loss(model, loader),
         validate=lambda: validator.mean_average_precision(model) if validator else 0.0,
-        run_fingerprint=json.dumps(run),
+        run_fingerprint=model.run,
         folder=folder,
         parameters=model.attention_parameters,
         group=group,
@@ -141,16 +135,20 @@ def fit(
     return model, log
 
 
+def fingerprint_run(
+    network: NetworkConfig, config: TrainingConfig,
+    train: RetrievalDataset, validation: RetrievalDataset,
+) -> str:  # fmt: skip
+    """What makes two runs of `fit` the same run: settings, and hashes of the contents of data."""
+    data = {"train": train.fingerprint(), "validation": validation.fingerprint()}
+    return json.dumps({"network": asdict(network), "training": asdict(config), **data})
+
+
 def learn(
-    model: nn.Module,
-    config: TrainingConfig,
-    loss: Callable[[int], Tensor],
-    validate: Callable[[], float],
-    run_fingerprint: str,
-    folder: Path | None = None,
-    parameters: Callable[[], dict[str, float]] = dict,
-    group: ProcessGroup = ALONE,
-) -> list[dict[str, float]]:
+    model: nn.Module, config: TrainingConfig, loss: Callable[[int], Tensor],
+    validate: Callable[[], float], run_fingerprint: str, folder: Path | None = None,
+    parameters: Callable[[], dict[str, float]] = dict, group: ProcessGroup = ALONE,
+) -> list[dict[str, float]]:  # fmt: skip
     """Steps of gradient descent, validations, checkpoints; goes on where it was killed.
 
     ``loss`` is of the batch of a step, a function of the step and of the weights alone;
@@ -159,21 +157,22 @@ def learn(
     learns from its share of a batch, and the first one validates and writes.
 
     The model ends in eval mode with the weights of its best validation; the log is that of `fit`.
-    Raises ValueError if the loss is not finite, or the checkpoint is of another run.
+    Raises ValueError if the loss is not finite, or the checkpoint is of another run. One that is
+    broken is warned of and made again; a second training in the folder waits for the first.
     """
     optimiser = build_optimiser(model, config)
     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    progress, log = Progress(), list[dict[str, float]]()
-    checkpoint = folder / "checkpoint.safetensors" if folder else None
-    if checkpoint and checkpoint.exists():
-        state = load_checkpoint(checkpoint, run_fingerprint, model, optimiser, best)
-        log = state.pop("log")
-        progress = Progress(**state)
-
-    bar = tqdm(total=config.steps, initial=progress.step, desc="training", disable=None)
-    began, losses = time.monotonic() - progress.seconds, list[float]()
+    progress, losses = Progress(), list[float]()
     patience = config.patience * config.validate_every
-    with bar:
+    checkpoint = folder / "checkpoint.safetensors" if folder else None
+    lock = lock_folder(folder if group.first else None)
+    with lock, tqdm(total=config.steps, desc="training", disable=None) as bar:
+        group.barrier()
+        if checkpoint and checkpoint.exists():
+            resumed = resume(checkpoint, run_fingerprint, model, optimiser)
+            best, progress = resumed or (best, progress)
+        bar.initial = bar.n = progress.step
+        began = time.monotonic() - progress.seconds
         while progress.step < min(config.steps, progress.best_step + patience):
             losses.append(take_step(model, optimiser, loss, progress.step, config, group))
             if not math.isfinite(losses[-1]):
@@ -194,14 +193,33 @@ def learn(
                     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             progress.seconds = time.monotonic() - began
             row |= {"learning_rate": optimiser.param_groups[0]["lr"], "seconds": progress.seconds}
-            log.append(row | parameters())
+            progress.log.append(row | parameters())
             bar.set_postfix(loss=f"{row['loss']:.3f}", best=f"{progress.best_map:.3f}")
             if checkpoint and group.first:
-                state = asdict(progress) | {"log": log}
+                state = asdict(progress)
                 save_checkpoint(checkpoint, run_fingerprint, model, optimiser, best, state)
     model.load_state_dict(best)
     model.eval()
-    return log
+    return progress.log
+
+
+def resume(
+    checkpoint: Path, run_fingerprint: str, model: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], Progress] | None:
+    """The best weights and the progress of a checkpoint; None, with a warning, if it is broken."""
+    from pydantic import TypeAdapter  # here: it takes as long as the library
+
+    if checkpoint.is_dir():
+        raise ValueError(f"{checkpoint} is a folder where a file should be; remove it.")
+    try:
+        return load_checkpoint(
+            checkpoint, run_fingerprint, model, optimiser, TypeAdapter(Progress).validate_json
+        )
+    except OtherRunError:
+        raise
+    except (ValueError, IndexError) as error:
+        warnings.warn(f"{error}; training starts afresh", stacklevel=2)
+        return None
 
 
 def batch_loss(
@@ -217,13 +235,9 @@ def batch_loss(
 
 
 def take_step(
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    loss_of: Callable[[int], Tensor],
-    step: int,
-    config: TrainingConfig,
-    group: ProcessGroup = ALONE,
-) -> float:
+    model: nn.Module, optimiser: torch.optim.Optimizer, loss_of: Callable[[int], Tensor],
+    step: int, config: TrainingConfig, group: ProcessGroup = ALONE,
+) -> float:  # fmt: skip
     """One step down the gradient; returns the loss before it."""
     model.train()
     for settings in optimiser.param_groups:
@@ -298,12 +312,9 @@ class NetworkValidator(Validator):
     """
 
     def __init__(
-        self,
-        dataset: RetrievalDataset,
-        network: IndicativeNetwork,
-        config: TrainingConfig,
+        self, dataset: RetrievalDataset, network: IndicativeNetwork, config: TrainingConfig,
         keep: bool = False,
-    ):
+    ):  # fmt: skip
         super().__init__(dataset, config.validation_queries)
         reading = tqdm(self.names, desc="validation photos", unit="photo", disable=None)
         self.database = [network.encode(dataset.read(name)) for name in reading]
@@ -318,7 +329,7 @@ class NetworkValidator(Validator):
             torch.cat([model.margin(tensor) for tensor in self._tensors(number, model)])
             for number in range(len(self.encoded))
         ]
-        return torch.stack(rows).double().cpu().numpy()
+        return torch.stack(rows).cpu().double().numpy()
 
     def _tensors(self, number: int, network: IndicativeNetwork) -> Iterable[Tensor]:
         """One query's tensors, eight pictures at a time."""

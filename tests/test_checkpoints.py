@@ -2,17 +2,23 @@
 
 import json
 import os
+import subprocess
+import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from threading import Barrier
+from threading import Barrier, Thread
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from indiret.checkpoints import (
+    OtherRunError,
     load_checkpoint,
     load_network,
+    load_tensors,
+    lock_folder,
     read_metadata,
     save_checkpoint,
     save_network,
@@ -21,6 +27,7 @@ from indiret.checkpoints import (
 )
 from indiret.metrics import fit_metrics
 from indiret.network import IndicativeNetwork
+from indiret.training import resume
 from tests.test_network import SMALL, rand
 
 STEM = "backbone.stem.0.weight"
@@ -142,24 +149,112 @@ def one_step(seed):
     return model, optimiser
 
 
-def test_checkpoints_come_back_to_their_own_run_only(tmp_path):
-    path, (model, optimiser) = tmp_path / "checkpoint.safetensors", one_step(0)
-    save_checkpoint(path, "this run", model, optimiser, {"weight": torch.ones(1)}, {"step": 3})
-    other, its_optimiser = one_step(1)
-    best: dict = {}
-    with pytest.raises(ValueError, match="other data or settings"):
-        load_checkpoint(path, "another run", other, its_optimiser, best)
-    assert not torch.equal(other.weight, model.weight)
-    assert load_checkpoint(path, "this run", other, its_optimiser, best) == {"step": 3}
-    assert torch.equal(other.weight, model.weight) and torch.equal(best["weight"], torch.ones(1))
-    moments, expected = (one.state_dict()["state"][0] for one in (its_optimiser, optimiser))
-    assert all(torch.equal(moments[name], expected[name]) for name in expected)
+RUN = '{"training": {"steps": 3, "seed": 0}, "train": {"photos": "ab"}}'
 
-    whole = path.read_bytes()
-    for content in (whole[:-1], b"not a checkpoint"):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match="is not a checkpoint"):
-            load_checkpoint(path, "this run", other, its_optimiser, best)
-    save_network(IndicativeNetwork(SMALL), path)
-    with pytest.raises(ValueError, match="is not a checkpoint"):
-        load_checkpoint(path, "this run", other, its_optimiser, best)
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint of a small model, and the model and optimiser that it holds."""
+    path, (model, optimiser) = tmp_path / "checkpoint.safetensors", one_step(0)
+    best = {name: values.clone() for name, values in model.state_dict().items()}
+    save_checkpoint(path, RUN, model, optimiser, best, {"step": 3})
+    return path, model, optimiser
+
+
+def test_checkpoints_come_back_to_their_own_run_only(saved):
+    path, model, optimiser = saved
+    other, its_optimiser = one_step(1)
+    now = RUN.replace("3", "4").replace("ab", "cd")
+    for run, words in ((now, r" \(training steps, train photos\); delete"), ("no JSON", "")):
+        with pytest.raises(OtherRunError, match="other data or settings" + words):
+            load_checkpoint(path, run, other, its_optimiser, json.loads)
+    assert not torch.equal(other.weight, model.weight)
+    best, progress = load_checkpoint(path, RUN, other, its_optimiser, json.loads)
+    assert torch.equal(other.weight, model.weight) and torch.equal(best["weight"], model.weight)
+    moments, expected = (one.state_dict()["state"][0] for one in (its_optimiser, optimiser))
+    assert progress == {"step": 3} and all(torch.equal(moments[n], expected[n]) for n in expected)
+
+
+def tampered(change):
+    """What writes a checkpoint's tensors again after a change to them."""
+
+    def make(path):
+        metadata, tensors = load_tensors(path)
+        save_file(change(tensors), path, metadata)
+
+    return make
+
+
+def spoil(name, change):
+    return tampered(lambda tensors: tensors | {name: change(tensors[name])})
+
+
+BROKEN = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "text": lambda path: path.write_bytes(b"not a checkpoint"),
+    "a network": lambda path: save_network(IndicativeNetwork(SMALL), path),
+    "NaN": spoil("model.weight", lambda weight: weight * torch.nan),
+    "other shape": spoil("model.weight", lambda weight: weight[:, :1].clone()),
+    "other best": spoil("best.bias", lambda bias: bias.repeat(2)),
+    "other moments": spoil("optimiser.0.exp_avg", lambda moment: moment[:, :1].clone()),
+    "no best": tampered(lambda t: {k: t[k] for k in t if not k.startswith("best")}),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_checkpoint_is_warned_of_and_changes_nothing(saved, kind):
+    path, (model, optimiser) = saved[0], one_step(1)
+    before = [value.clone() for value in model.state_dict().values()]
+    BROKEN[kind](path)
+    with pytest.warns(UserWarning, match="training starts afresh"):
+        assert resume(path, RUN, model, optimiser) is None
+    assert all(map(torch.equal, before, model.state_dict().values()))
+
+
+def test_a_checkpoint_that_is_a_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="is a folder where a file should be"):
+        resume(tmp_path, RUN, *one_step(0))
+
+
+FULL = """
+import resource, signal, sys
+from indiret.checkpoints import save_network, write_json
+from indiret.network import build_network
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+for write in (lambda: save_network(build_network("base"), sys.argv[1]),
+              lambda: write_json(sys.argv[1], "a" * 5000)):
+    try:
+        write()
+    except OSError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path):
+    """No file may have more than 1,000 bytes, which is refused as on a full disk."""
+    path = tmp_path / "network.safetensors"
+    done = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 and all(f"{path} cannot be written (" in line for line in lines)
+    assert done.returncode == 0 and os.listdir(tmp_path) == []
+
+
+def test_a_second_training_in_a_folder_says_so_and_waits(tmp_path):
+    entered = []
+
+    def train(name):
+        with lock_folder(tmp_path):
+            entered.append(name)
+
+    with lock_folder(tmp_path), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        second = Thread(target=train, args=["second"])
+        second.start()
+        while not said:
+            second.join(0.01)
+        entered.append("first")
+    second.join()
+    assert entered == ["first", "second"] and "another command trains in" in str(said[0].message)

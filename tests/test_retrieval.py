@@ -1,5 +1,7 @@
 """`indiret.retrieval`: every pair scored as if alone, every picture encoded once, one registry."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from PIL import Image
 
 from indiret.datasets import load_dataset
+from indiret.evidence import KINDS
 from indiret.network import CONFIGS, build_network, cut_patches
 from indiret.retrieval import (
     UNJUDGED,
@@ -52,6 +55,88 @@ def test_scores_equal_one_pair_at_a_time(town, aspect):
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
+@contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+STATES = {
+    "double": lambda: default_dtype(torch.float64),
+    "half": lambda: default_dtype(torch.float16),
+    "elsewhere": lambda: torch.device("meta"),
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+}
+SMALL = {"grid": (6, 6), "query_grid": (5, 5), "size": 8}
+BUILDS = {
+    "base": lambda: build_retriever("base"),
+    "flat": lambda: NetworkRetriever(untrained(conv="flat", metrics=("cosine", "zncc"), **SMALL)),
+    "pivot": lambda: NetworkRetriever(
+        untrained(conv="pivot", attention="har", query_shifts=2, **SMALL)
+    ),
+    "vgg11": lambda: NetworkRetriever(
+        untrained(architecture="vgg11", aspect="keep", norm="group", **SMALL)
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=BUILDS)
+def judged(request, town):
+    """A retriever's name, itself, a query's and pictures' features, and what it says of them."""
+    retriever = BUILDS[request.param]()
+    query = retriever.encode_query(town.read_query(town.queries[0]))
+    database = [retriever.encode(town.read(name)) for name in list(town.images)[:5]]
+    return request.param, retriever, query, database, verdicts(retriever, query, database)
+
+
+def verdicts(retriever, query, database):
+    """Scores, probabilities, and one pair's score and evidence of every kind."""
+    scores = retriever.score(query, database)
+    explained = [retriever.explain(query, database[0], kind) for kind in KINDS]
+    pairs = torch.stack([evidence.pairs for evidence in explained]).numpy()
+    own = np.array([evidence.score for evidence in explained])
+    return [scores, retriever.probability(scores), own, pairs]
+
+
+def assert_equal(found, expected, exact):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=0 if exact else 1e-6)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_pairs_score_does_not_depend_on_the_state_of_torch(judged, town, state):
+    name, retriever, query, database, expected = judged
+    with STATES[state]():
+        again = retriever.encode_query(town.read_query(town.queries[0]))
+        assert all(torch.equal(again[key], query[key]) for key in query)
+        if name == "base":  # of which a second one has the same weights
+            retriever = BUILDS[name]()
+        assert_equal(verdicts(retriever, again, database), expected, exact=True)
+
+
+def test_a_pairs_score_does_not_depend_on_its_neighbours(judged):
+    """Nor on order, earlier calls, or whether it is searched for or explained."""
+    name, retriever, query, database, (scores, probabilities, own, _) = judged
+    alone = [retriever.score(query, [target])[0] for target in database]
+    backwards = retriever.score(query, database[::-1])[::-1]
+    twice = retriever.score(query, database + database)
+    same = [probability for s in scores for probability in retriever.probability(np.array([s]))]
+    found = [alone, backwards, twice[:5], twice[5:]]
+    assert_equal(found, [scores] * 4, exact=name == "base")
+    assert_equal([same, own], [probabilities, [scores[0]] * len(own)], exact=name == "base")
+
+
+@pytest.mark.parametrize("judged", ["pivot"], indirect=True)
+def test_threads_may_ask_one_retriever_at_once(judged):
+    _, retriever, query, database, expected = judged
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda _: verdicts(retriever, query, database), range(6)):
+            assert_equal(found, expected, exact=False)
+
+
 class Indifferent(Retriever):
     """Finds every picture as alike as any other, and counts those that it is shown."""
 
@@ -87,15 +172,16 @@ def test_whom_no_later_stage_judged_has_no_probability():
     assert max(hit.score for hit in hits[1:]) <= UNJUDGED and hits[3].score == hits[4].score
 
 
-def test_a_broken_photo_is_reported_and_skipped(tmp_path):
-    for name in ("a.jpg", "b.jpg"):
+def test_a_photo_that_is_broken_or_gone_is_reported_and_skipped(tmp_path):
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
         Image.new("RGB", (64, 48), "teal").save(tmp_path / name)
     folder = load_dataset("folder", tmp_path)
     whole = (tmp_path / "b.jpg").read_bytes()
     (tmp_path / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "c.jpg").unlink()
     database = index_database(Indifferent(), folder)
     assert list(database.features) == ["a.jpg"]
-    assert "b.jpg" in database.skipped["b.jpg"]
+    assert all(name in database.skipped[name] for name in ("b.jpg", "c.jpg"))
 
 
 def test_what_cannot_be_gets_a_sentence(town):

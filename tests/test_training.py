@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from indiret.checkpoints import load_network, save_network
 from indiret.network import CONFIGS, build_network
-from indiret.training import PAPER_RECIPE, TrainingConfig, build_optimiser, fit
+from indiret.training import PAPER_RECIPE, TrainingConfig, build_optimiser, fingerprint_run, fit
 from tests.tiny_town import make_tiny_town
 
 SMALL = replace(CONFIGS["base"], grid=(6, 6), query_grid=(5, 5), size=8, scales=(1.0,), width=4)
@@ -122,9 +123,16 @@ def test_killed_run_ends_with_the_same_weights(towns, tmp_path):
 
 def test_a_run_that_cannot_be_goes_no_further(towns, tmp_path):
     short = replace(RECIPE, steps=5)
-    fit(SMALL, *towns, short, folder=tmp_path)
-    with pytest.raises(ValueError, match="other data or settings"):
+    network, log = fit(SMALL, *towns, short, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"other data or settings \(training seed\)"):
         fit(SMALL, *towns, replace(short, seed=3), folder=tmp_path)
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"cut")
+    with pytest.warns(UserWarning, match="training starts afresh"):
+        again, its_log = fit(SMALL, *towns, short, folder=tmp_path)
+    assert [row["loss"] for row in its_log] == [row["loss"] for row in log]
+    save_network(again, tmp_path / "network.safetensors")
+    made_by = load_network(tmp_path / "network.safetensors").run
+    assert made_by == network.run == fingerprint_run(SMALL, short, *towns)
     with pytest.raises(ValueError, match="share 6 landmark"):
         fit(SMALL, towns[0], towns[0], RECIPE)
     with pytest.raises(ValueError, match="diverged"):
