@@ -25,6 +25,13 @@ def same_patches(template: Tensor, other: Tensor) -> Tensor:
     return (template * other).sum(-1) > SAME * longer.clamp_min(STRUCTURE)
 
 
+def cut_same(template: Tensor, other: Tensor) -> Tensor:
+    """A template without the patches that are the same in the other photo's."""
+    if template.shape != other.shape:
+        return template
+    return template * ~same_patches(template, other)[..., None]
+
+
 def share_frame(template: Tensor, other: Tensor) -> bool:
     """Whether two photos are the same around their middles, and less than half as often in them.
 

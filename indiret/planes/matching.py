@@ -7,8 +7,8 @@ target's in the query's (backward), since nobody knows which of the two the thin
 With v the votes of the best plane and z their z-score among all planes of the pair, a direction
 scores s = v z + ½ mean of v z over the quarters of the template, each with a best plane of its own;
 a pair scores (s_forward + s_backward) / √b, where b is the target's *background score*: the median
-s_forward of sixteen impostors, pictures of other things. The 30 % of photos with the lowest
-forward scores are not matched backward, and stay below the others.
+s_forward of sixteen impostors, pictures of other things, `BACKGROUND_FLOOR` at least. The 30 % of
+photos with the lowest forward scores are not matched backward, and stay below the others.
 
 A query may show a smaller part of the target than any size of the pyramid makes room for. So a
 *close* template of few patches votes in the largest size; the higher of both scores counts. A
@@ -34,7 +34,7 @@ from indiret.evidence import Evidence
 from indiret.images import Picture
 from indiret.planes import voting
 from indiret.planes.correspondence import PlaneCorrespondence, move_points, smooth_support, splat
-from indiret.planes.frames import same_patches, share_frame
+from indiret.planes.frames import cut_same, share_frame
 from indiret.planes.geometry import Plane, grid_places, refine_plane
 from indiret.planes.gradients import (
     CELL,
@@ -190,12 +190,11 @@ class PlaneRetriever(Retriever):
     @float32_on_cpu()
     def structure(self, features: PlaneFeatures) -> float:
         """Share of patches that are steeper than noise, and not like both left and above them."""
-        patches = F.normalize(features.templates[0].patches, dim=-1)
-        rows, columns = ((torch.arange(n) - STEP).clamp_min(0) for n in patches.shape[:2])
-        alike = torch.minimum(
-            (patches * patches[rows]).sum(-1), (patches * patches[:, columns]).sum(-1)
-        )
-        steep = features.templates[0].patches.square().sum(-1) > 0.5  # half is noise; see gradients
+        patches = features.templates[0].patches
+        unit = F.normalize(patches, dim=-1)
+        rows, columns = ((torch.arange(n) - STEP).clamp_min(0) for n in unit.shape[:2])
+        alike = torch.minimum((unit * unit[rows]).sum(-1), (unit * unit[:, columns]).sum(-1))
+        steep = patches.square().sum(-1) > 0.5  # where gradients are as large as `FLAT_GRADIENT`
         return float((steep & (alike < 0.7)).double().mean())
 
     def patches(self, picture: Picture, long_side: int) -> Tensor:
@@ -222,10 +221,8 @@ class PlaneRetriever(Retriever):
         """The template of a photo turned anticlockwise; patches that look past its edge are 0."""
         turn = 360 * number / self.config.turns
         turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BILINEAR, expand=True)
-        frame, sides = (
-            torch.tensor(shape, dtype=torch.float32)
-            for shape in (turned.size[::-1], picture.shape[:2])
-        )
+        shapes = turned.size[::-1], picture.shape[:2]
+        frame, sides = torch.tensor(shapes, dtype=torch.float32)
         longest = max(picture.shape[:2])
         # a turned photo grows with its frame, so that things in it keep their size
         side = round(long_side * max(turned.size) / longest)
@@ -390,14 +387,12 @@ def without_frame(source: PlaneFeatures, searched: PlaneFeatures) -> PlaneFeatur
     """The templates of a photo, upright, less a frame that it shares with the other photo."""
     if not share_frame(source.templates[0].patches, searched.templates[0].patches):
         return source
-    templates, close = (
-        Template(one.patches * ~same_patches(one.patches, other.patches)[..., None], one.points)
-        for (one, *_), (other, *_) in (
-            (source.templates, searched.templates),
-            (source.close, searched.close),
-        )
-    )
-    return source._replace(templates=(templates,), close=(close,))
+    kinds = zip((source.templates, source.close), (searched.templates, searched.close), strict=True)
+    cut = [
+        (one._replace(patches=cut_same(one.patches, other.patches)),)
+        for (one, *_), (other, *_) in kinds
+    ]
+    return source._replace(templates=cut[0], close=cut[1])
 
 
 register_retriever("planes", "votes for planes of the tensor, from gradients alone", PlaneRetriever)

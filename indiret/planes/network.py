@@ -27,15 +27,7 @@ from indiret.planes.matching import (
     PlaneFeatures,
     PlaneRetriever,
 )
-from indiret.planes.samples import (
-    CHANNELS,
-    NORM,
-    NUMBERS,
-    READS,
-    PlaneSample,
-    collate,
-    sample_pair,
-)
+from indiret.planes.samples import CHANNELS, NORM, NUMBERS, READS, collate, sample_pair
 from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import (
     Scores,
@@ -85,9 +77,7 @@ class PlaneNetwork(nn.Module):
     def forward(self, maps: Tensor, numbers: Tensor) -> PlaneOutput:
         """Judge B pairs, with ``maps`` (B, 2, C, K, L) and ``numbers`` (B, 2, G) of `collate`."""
         here = (maps[:, :, NORM] > 0).flatten(0, 1)[:, None]
-        features = maps.flatten(0, 1)
-        for layer in self.convolutions:
-            features = layer(features) * here  # so that nothing leaks in from padding
+        features = self.convolutions(maps.flatten(0, 1)) * here
         support = self.support(features)
         counted = here.sum((2, 3)).clamp_min(1)
         share = support.sigmoid() * here
@@ -137,18 +127,13 @@ class PlaneNetRetriever(PlaneRetriever):
         pairs = [(database[place], matches.get(place)) for place in kept.tolist()]
         return splice_scores(scores, kept, self.margins(query, pairs))
 
+    @torch.inference_mode()
     def margins(
         self, query: PlaneFeatures, pairs: Sequence[tuple[PlaneFeatures, PairMatch | None]]
     ) -> Scores:
-        """The network's margins of targets and their matches."""
-        return np.array(
-            [float(self.judge(sample_pair(self, query, *pair)).margin) for pair in pairs]
-        )
-
-    @torch.inference_mode()
-    def judge(self, samples: Sequence[PlaneSample]) -> PlaneOutput:
-        """What the network says of a pair; one at a time, since sums in a batch round otherwise."""
-        return self.network(*collate([samples]))
+        """The network's margins of targets and their matches, one by one: batches round."""
+        samples = (sample_pair(self, query, *pair) for pair in pairs)
+        return np.array([float(self.network(*collate([one])).margin) for one in samples])
 
     def probability(self, scores: Scores) -> Scores:
         """Calibrated probability that a pair is relevant."""
@@ -162,7 +147,9 @@ class PlaneNetRetriever(PlaneRetriever):
         """Which patches are right by the network, and where the planes put them."""
         check_kind(self, kind)
         samples = sample_pair(self, query, target)
-        found, output = [], self.judge(samples)
+        with torch.inference_mode():
+            output = self.network(*collate([samples]))
+        found = []
         for one, support in zip(samples, output.support[0], strict=True):
             K, L = one.maps.shape[1:]
             right = smooth_support(support[:K, :L].sigmoid() * (one.maps[NORM] > 0))

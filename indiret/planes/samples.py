@@ -116,14 +116,18 @@ def sample_pair(
 
 
 def collate(pairs: Sequence[Sequence[PlaneSample]]) -> tuple[Tensor, Tensor]:
-    """Maps and numbers of B pairs in both directions: (B, 2, C, K, L), padded, and (B, 2, G)."""
+    """Maps and numbers of B pairs in both directions: (B, 2, C, K, K), padded, and (B, 2, G)."""
     maps = pad_maps([one.maps for pair in pairs for one in pair])
     numbers = torch.stack([one.numbers for pair in pairs for one in pair])
     return maps.unflatten(0, (-1, 2)), numbers.float().unflatten(0, (-1, 2))
 
 
 def pad_maps(maps: Sequence[Tensor]) -> Tensor:
-    """Maps (..., K, L) of several shapes as one float tensor, with zeros where one ends."""
-    K, L = (max(one.shape[axis] for one in maps) for axis in (-2, -1))
-    ends = [(0, L - one.shape[-1], 0, K - one.shape[-2]) for one in maps]
+    """Maps (..., K, L) of several shapes as squares, with zeros where one ends.
+
+    A network feels where zeros begin, so that is not left to what else is in the batch: templates
+    have one longer side, and all are padded to its square, in training as in search.
+    """
+    side = max(max(one.shape[-2:]) for one in maps)
+    ends = [(0, side - one.shape[-1], 0, side - one.shape[-2]) for one in maps]
     return torch.stack([F.pad(one.float(), end) for one, end in zip(maps, ends, strict=True)])

@@ -1,6 +1,5 @@
 """The votes and scores of pairs beside loops, on blobs and on Toytown."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 
@@ -93,14 +92,6 @@ def test_impostors_are_shipped_and_the_median_of_their_scores_divides():
     scores = retriever.score(query, [target, popular, blank])
     assert scores[0] == pytest.approx(2 * scores[1])
     assert blank.background_score > 0 and scores[2] == 0
-
-
-def test_four_threads_score_as_one(scenes):
-    features = scenes[:4]
-    alone = [RETRIEVER.score(query, features) for query in features]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda query: RETRIEVER.score(query, features), features * 4))
-    np.testing.assert_array_equal(together, alone * 4)
 
 
 @pytest.mark.parametrize("box", [(40, 30, 100, 78), (10, 8, 94, 75)])
