@@ -201,8 +201,8 @@ def keep_settings(
     made = kept["provenance"] | kept["settings"]
     if other := what_changed(made, depends | now["settings"]):
         raise ValueError(
-            f"{path.parent} holds another {path.stem}: what differs is {other}; delete it, or name "
-            "another folder."
+            f"{path.parent} holds another {path.stem}: other settings or data, namely {other}; "
+            "delete it, or name another folder."
         )
     return dict(kept["provenance"])
 

@@ -252,7 +252,9 @@ def test_another_experiment_in_a_folder_is_refused_and_named(tmp_path):
     assert keep_settings(file, {"steps": 2}, origin | {"commit": "b"}) == origin
     for settings, data in (({"steps": 3}, "1f"), ({"steps": 2}, "2e")):
         name = "photos" if data == "2e" else "steps"
-        with pytest.raises(ValueError, match=f"out holds another study: what differs is {name};"):
+        with pytest.raises(
+            ValueError, match=f"out holds another study: other settings or data, namely {name};"
+        ):
             keep_settings(file, settings, {"photos": data})
     (file.parent / "one.jsonl").touch()
     file.write_text("{")  # nobody knows whose the rows are
