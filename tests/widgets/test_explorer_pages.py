@@ -6,11 +6,20 @@ import re
 from html import unescape
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
+import torch
 
+from indiret.checkpoints import load_network
+from indiret.datasets import load_dataset
+from indiret.evidence import explain
+from indiret.experiments import study
+from indiret.experiments.evidence_protocol import pair_matches
+from indiret.retrieval import NetworkRetriever, index_database, rank
 from tests.widgets.pages import BOOK, FIRST_PAGE, OVERFLOW, absent
 from tests.widgets.test_explorer import OpenedExplorer, assert_matches, assert_whole
+from tests.widgets.test_payload import unpack
 
 CHAPTER_8 = "08_indicative_feedback"
 EXPLORER = re.compile(
@@ -18,6 +27,7 @@ EXPLORER = re.compile(
     re.DOTALL,
 )
 WITH_EXPLORER = ("01_quick_tour", CHAPTER_8, "12_your_own_photos")
+SWITCH = "none / HAR / PRF"
 
 
 def built(chapter: str) -> Path:
@@ -123,3 +133,48 @@ def strongest_places(numbers: np.ndarray) -> dict[str, tuple[int, int]]:
     """Of each side the patch that has most evidence."""
     sums = {"query": numbers.sum((0, 1)), "target": numbers.sum((2, 3))}
     return {side: np.unravel_index(values.argmax(), values.shape) for side, values in sums.items()}
+
+
+def test_chapter_8_packs_what_numpy_computes():
+    """The pair by its rule; each network on it; feedback by the answers that HAR itself gave."""
+    notebook = Path(__file__).parents[2] / "notebooks" / f"{CHAPTER_8}.ipynb"
+    cells = {cell.id: cell.source for cell in nbformat.read(notebook, as_version=4).cells}
+    values: dict = {}
+    exec(cells["parameters"], values)
+    town = load_dataset("toytown", split=values["split"])
+    method = NetworkRetriever(load_network(values["network"]))
+    query, indexed = town.queries[values["query_number"]], index_database(method, town)
+    _, payload = explorer_of(CHAPTER_8)
+    header, (numbers,) = unpack(payload)
+    (entry,) = header["candidates"]
+
+    def answers(network) -> list[str]:
+        ranked = rank(NetworkRetriever(network), [query], town, indexed)[query.name]
+        return [hit.name for hit in ranked if hit.name != query.image][: values["n"]]
+
+    right = next(name for name in answers(method.network) if name in query.positives)
+    assert (header["query"]["name"], entry["name"]) == (query.name, right)
+    asked = method.encode_query(town.read_query(query))
+    pair = method.tensor(asked, [indexed.features[right]])
+    partners = pair_matches(town, query, right, pair.shape[2:])
+    flat = np.where(partners[..., 0] < 0, -1, partners[..., 0] * pair.shape[3] + partners[..., 1])
+    assert entry["true_matches"] == flat.ravel().tolist() and (flat >= 0).any()
+
+    networks = {name: load_network(path) for name, path in study.stored_networks().items()}
+    judged = {study.VARIANT_NAMES[name]: (network, pair) for name, network in networks.items()}
+    har = networks["har"]
+    heard = method.tensor(asked, [indexed.features[name] for name in answers(har)])
+    maps = np.stack([one.pairs.numpy().sum((0, 1)) for one in explain(har, heard, "combined")])
+    for name, pooled in (("mean", maps.mean(0)), ("max", maps.max(0))):
+        keep = (1 - values["strength"]) + values["strength"] * pooled / pooled.max()
+        judged[f"HAR, PRF {name}"] = har, torch.from_numpy(pair.numpy() * keep.astype(np.float32))
+    assert [name for group, name in numbers if group == SWITCH] == list(judged)
+    base = networks["none"]  # of which the groups are that are not for comparison
+    expected = {(SWITCH, name): explain(*of, "combined") for name, of in judged.items()}
+    expected |= {("gradcam", of): explain(base, pair, "gradcam", of) for of in base.layers}
+    for channel, (evidence,) in expected.items():
+        pairs = evidence.pairs.numpy()
+        assert np.abs(numbers[channel] - pairs).max() <= 0.51 * pairs.max() / 255, channel
+    views = [name for group, name in numbers if group == "views"]
+    methods = {group for group, _ in numbers} - {SWITCH, "views"}
+    assert len(views) >= 4 and len(methods) >= 3 and len(base.layers) >= 3
