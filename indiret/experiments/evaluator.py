@@ -11,7 +11,6 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from indiret.baselines.maps import empty_cache
+from indiret.baselines.maps import EXPORTED, empty_cache
 from indiret.checkpoints import WEIGHTS, file_name, write_json
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import (
@@ -101,27 +100,24 @@ def evaluate(
 def leave_out_broken(
     dataset: RetrievalDataset, method: Retriever, broken: Mapping[str, str] | None = None
 ) -> tuple[RetrievalDataset, dict[str, str]]:
-    """The data set without photos that are broken, and without queries of which nothing is left.
+    """`RetrievalDataset.without` what is broken; also what was left out, and why.
 
-    Also what was left out, and why. As long as nobody knows what is ``broken``, each query's photo
-    is read. Raises ValueError if no query is left.
+    Queries' photos are read, but for those of the database if what is ``broken`` in it is known.
+    Raises ValueError if no query is left.
     """
-    reasons = dict(broken or {})
-    images = {name: path for name, path in dataset.images.items() if name not in reasons}
-    queries, known = list[Query](), () if broken is None else images
-    for query in (query.among(images.keys()) for query in dataset.queries):
-        try:
-            if query.image not in known and method.precomputed is None:
+    reasons, known = dict(broken or {}), () if broken is None else dataset.images
+    for query in dataset.queries:
+        if query.image not in known and method.precomputed is None:
+            try:
                 dataset.read_query(query)
-            if query.positives:
-                queries.append(query)
-            else:
-                reasons[query.name] = "none of its positives can be read"
-        except (ImageError, OSError) as error:
-            reasons[query.name] = str(error)
-    if dataset.queries and not queries:
-        raise ValueError(f"no query of {dataset.name!r} can be measured: {reasons[query.name]}")
-    return replace(dataset, images=images, queries=tuple(queries)), reasons
+            except (ImageError, OSError) as error:
+                reasons[query.image] = str(error)
+    left = dataset.without(reasons)
+    reasons = dict(left.skipped[len(dataset.skipped) :])
+    if dataset.queries and not left.queries:
+        first = dataset.queries[0]
+        raise ValueError(f"no query of {dataset.name!r} can be measured: {reasons[first.name]}")
+    return left, reasons
 
 
 def compare(
@@ -235,11 +231,13 @@ def _hash_files(method: str) -> str:
     """A hash of the files that a method's name names: weights, shipped or not, or features."""
     digest = hashlib.sha256()
     for name in method.split(","):
-        shipped = WEIGHTS / file_name(name)
-        path = shipped if shipped.is_file() else Path(name)
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                digest.update(file.read_bytes())
+        shipped, given = WEIGHTS / file_name(name), name.removeprefix(EXPORTED)
+        files = [shipped if shipped.is_file() else Path(given)]
+        if given != name:  # a folder, and perhaps how it is pooled
+            folder = files[0] if files[0].is_dir() else Path(given.rpartition(":")[0] or given)
+            files = sorted(folder.rglob("*.npy"))
+        for file in filter(Path.is_file, files):
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 

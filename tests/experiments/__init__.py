@@ -37,10 +37,11 @@ def lose_photo(monkeypatch, name):
 def damages(path):
     """Each way in which a file that we wrote may be found again: empty, cut, of another kind."""
     kept = path.read_bytes()
-    broken = re.sub(rb'"value": [^}]+', b'"value": NaN', kept)
+    broken = re.sub(rb"(?<=[\s\[,:])0\.\d+", b"NaN", kept)
     for content in {b"", kept[: len(kept) // 2], kept[:-9], b"[1]\n", broken} - {kept}:
         path.write_bytes(content)
         yield content
     path.unlink()
     path.mkdir()
+    (path / "note").touch()
     yield "a folder"
