@@ -87,9 +87,9 @@ def test_a_killed_table_goes_on(finished, towns, monkeypatch):
     trained = record_calls(monkeypatch, ablation, "fit")
     assert run_ablation(out, *towns, SMALL, steps=2, seeds=2) == results
     assert [config for config, *_ in trained] == [SMALL["layout: pivot"]]
-    with pytest.raises(ValueError, match="another ablation: what differs is steps"):
+    with pytest.raises(ValueError, match=r"another ablation: .*namely steps"):
         run_ablation(out, *towns, SMALL, steps=3)
-    with pytest.raises(ValueError, match="what differs is validation"):
+    with pytest.raises(ValueError, match="namely validation"):
         run_ablation(out, towns[0], replace(towns[1], queries=()), SMALL, steps=2)
 
 

@@ -146,7 +146,7 @@ def test_settings_that_cannot_be_met_are_refused(finished, audited, towns, tmp_p
             AuditConfig(**wrong)
     with pytest.raises(ValueError, match="make more folds"):
         list(arrange(audited, 2, seed=0))
-    with pytest.raises(ValueError, match="what differs is steps"):
+    with pytest.raises(ValueError, match="namely steps"):
         run_audit(finished[0], replace(CONFIG, steps=5), audited, towns[1])
     with pytest.raises(ValueError, match="choose from"):
         run_audit(tmp_path / "out", replace(CONFIG, folds=99), audited, towns[1])

@@ -127,10 +127,10 @@ def test_a_killed_run_goes_on(finished, town, monkeypatch):
     measured = record_calls(monkeypatch, robustness, "_measure")
     assert run_robustness(out, town, METHODS, others=3) == results
     assert [query for query, *_ in measured] == [town.queries[1]]
-    with pytest.raises(ValueError, match="another robustness: what differs is others"):
+    with pytest.raises(ValueError, match=r"another robustness: .*namely others"):
         run_robustness(out, town, METHODS, others=2)
     junk = replace(town, queries=(replace(town.queries[0], junk={"x"}), *town.queries[1:]))
-    with pytest.raises(ValueError, match="what differs is ground truth"):
+    with pytest.raises(ValueError, match="namely ground truth"):
         run_robustness(out, junk, METHODS, others=3)
 
 
