@@ -35,7 +35,7 @@ WIDTHS = {"grid": (1,), "dense": (2,), "pyramid": PYRAMID}
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     """ValueError, with the valid choices, unless a setting has one of them."""
     if value not in choices:
-        raise ValueError(f"{name}={value!r} is not known; choose from {', '.join(choices)}.")
+        raise ValueError(f"{name}={value!r:.200} is not known; choose from {', '.join(choices)}.")
 
 
 def patch_grid(height: int, width: int, grid: Grid = (14, 14), aspect: str = "squash") -> Grid:

@@ -16,9 +16,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from indiret.images import MAX_ASPECT, MAX_PIXELS, MIN_BOX_SIDE, MIN_SIDE
-
-__all__ = ["MAX_ASPECT", "MAX_PIXELS", "MIN_BOX_SIDE", "MIN_SIDE"]  # of photos: `indiret.images`
+from indiret.images import (  # noqa: F401  # of photos, restated
+    MAX_ASPECT,
+    MAX_NUMBERS,
+    MAX_PHOTO,
+    MAX_PIXELS,
+    MAX_READINGS,
+    MIN_BOX_SIDE,
+    MIN_SIDE,
+)
 
 MAX_TEXT_FILE = 2_000_000  # bytes of a text: a list of 90,000 names
 MAX_JSON = 60_000_000  # bytes: 300 a region leave room for 200,000
@@ -105,26 +111,33 @@ def read_json(
     Traceback (most recent call last):
     ValueError: ... is not a file that can be read: at mill.1 input should be a finite number (inf).
     """
-    from pydantic import TypeAdapter, ValidationError  # here: it takes as long as the library
-    from pydantic_core import SchemaValidator
-
     text = read_text(path, limit)
     if sum(map(text.count, "{[,")) > MAX_VALUES:
         raise ValueError(f"{path} holds more than {MAX_VALUES:,} values.")
     try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a json file ({reason(error)}).") from error
+    return check_type(path, values, kind, what)
+
+
+def check_type(path: str | os.PathLike[str], values: Any, kind: type[_T], what: str) -> _T:
+    """What a file holds as the type it should have; ValueError as `read_json`."""
+    from pydantic import TypeAdapter, ValidationError  # here: it takes as long as the library
+    from pydantic_core import SchemaValidator
+
+    try:
         schema = _stop_at_first(TypeAdapter(kind).core_schema)
-        found: _T = SchemaValidator(schema).validate_python(json.loads(text))
+        found: _T = SchemaValidator(schema).validate_python(values)
         return found
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        place = ".".join(map(str, fault["loc"])) or "its top"
+        place = ".".join(map(str, fault["loc"]))[:200] or "its top"
         words = fault["msg"][0].lower() + fault["msg"][1:]
         given = reprlib.repr(fault["input"])
         raise ValueError(
             f"{path} is not a {what} that can be read: at {place} {words} ({given})."
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a json file ({reason(error)}).") from error
 
 
 def _stop_at_first(schema: Any) -> Any:

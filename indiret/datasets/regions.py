@@ -27,6 +27,7 @@ from indiret.datasets.files import MAX_CORNERS, MIN_BOX_SIDE, read_json
 ORIGINS = ("drawn", "query", "sift")  # by a person, the box of a query, projected
 STATES = ("accepted", "open", "rejected")  # open: nobody has looked at it yet
 MAKER = "indiret"
+OWN = ("origin", "state", "inliers")  # what no other program knows of an annotation
 NAMELESS = "region"  # COCO wants a category, and a plain folder has no landmarks
 
 Outline = tuple[tuple[float, float], ...]
@@ -265,20 +266,18 @@ def _regions(entry: _Annotation, landmark: str) -> list[Region]:
     """The regions of a COCO annotation, one a polygon."""
     if isinstance(entry.segmentation, dict):
         raise ValueError("its segmentation is a run-length mask; boxes and polygons can be read")
-    own = (landmark, entry.origin, entry.state, entry.inliers)
+    own: Any = {name: getattr(entry, name) for name in OWN} | {"landmark": landmark}
     if any(len(flat) % 2 for flat in entry.segmentation or ()):
         raise ValueError("a polygon of it has an odd number of coordinates")
     if entry.segmentation:
-        return [
-            Region(tuple(zip(flat[::2], flat[1::2], strict=True)), *own)
-            for flat in entry.segmentation
-        ]
+        outlines = [tuple(zip(flat[::2], flat[1::2], strict=True)) for flat in entry.segmentation]
+        return [Region(outline, **own) for outline in outlines]
     if entry.bbox is None or len(entry.bbox) != 4:
         raise ValueError("it has neither a polygon nor a box of four numbers")
     x, y, width, height = entry.bbox
     if width <= 0 or height <= 0:
         raise ValueError(f"its box is {width:g} x {height:g} pixels")
-    return [Region(((x, y), (x + width, y), (x + width, y + height), (x, y + height)), *own)]
+    return [Region.from_box((x, y, x + width, y + height), **own)]
 
 
 def write_regions(path: str | os.PathLike[str], photos: Mapping[str, PhotoRegions]) -> None:
@@ -303,8 +302,7 @@ def write_regions(path: str | os.PathLike[str], photos: Mapping[str, PhotoRegion
                 "area": region.area,
                 "iscrowd": 0,
             }
-            own = ("origin", "state", "inliers")  # of this program
-            annotations.append(place | {key: getattr(region, key) for key in own})
+            annotations.append(place | {key: getattr(region, key) for key in OWN})
     data = {
         "info": {"description": "regions of interest", "made_by": MAKER},
         "images": images,

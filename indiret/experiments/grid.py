@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from indiret.datasets.files import read_text
+from indiret.datasets.files import check_type, read_text
 from indiret.distributed import ProcessGroup
 from indiret.experiments.evaluator import provenance
 from indiret.experiments.reproduction import RunConfig, finished, run
@@ -59,14 +59,9 @@ def read_grid(path: Path) -> list[RunConfig]:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no TOML file: {error}.") from error
+    grid = check_type(path, table, _Grid, "grid, one [run] and one or more [[grid]] of lists,")
     try:
-        return _combinations(_Grid(**table))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise ValueError(
-            f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}; a grid has one [run] and "
-            "one or more [[grid]] of lists, and nothing else."
-        ) from error
+        return _combinations(grid)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Every reader of a data set's files, on files with bytes changed: data, or one sentence."""
+"""Every reader of files that people hand to us, on files with bytes changed: data or a sentence."""
 
 import io
 import json
@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from indiret.datasets.downloads import unpack
 from indiret.datasets.files import read_array, read_json
 from indiret.datasets.groundtruth import read_pickled
 from indiret.datasets.pickles import read_plain_pickle
+from indiret.experiments.grid import read_grid
 from tests.datasets.test_downloads import archive, member
 from tests.datasets.test_groundtruth import small_truth
 from tests.datasets.test_regions import coco
@@ -24,7 +26,9 @@ MUTATIONS = int(os.environ.get("INDIRET_FUZZ", 200))  # of each file
 TOKENS = (
     *(b"1e400", b"-1", b"NaN", b"Infinity", b"null", b"true", b"{", b"[" * 2000, b'"', b"\\udce9"),
     *(b"9" * 5000, b"\0", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b"\r", b"\n", b"../", b"\x80\x04"),
+    *(b"1979-05-27", b"0x" + b"f" * 9000, b"{a = 1}"),
 )
+GRID = Path(__file__).parents[2] / "configs" / "toytown_fast.toml"
 
 
 def mutate(data: bytes, chance: random.Random) -> bytes:
@@ -128,6 +132,7 @@ TARGETS = {
     "truth": file(pickle.dumps(small_truth(), 2), lambda path: read_pickled(path, "roxford5k")),
     **{f"pickle {n}": file(pickle.dumps(PLAIN, n), read_plain_pickle) for n in (0, 2, 4)},
     "tgz": tgz,
+    "grid": file(GRID.read_bytes(), read_grid),
 }
 
 

@@ -4,7 +4,6 @@ import errno
 import json
 import multiprocessing
 import os
-import random
 import signal
 import threading
 import time
@@ -22,8 +21,6 @@ from indiret.experiments.reproduction import RunConfig
 from indiret.experiments.runner import collect_rows, keep_settings
 from tests.test_chaos import results
 from tests.tiny_town import make_tiny_town
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +55,7 @@ def test_a_file_is_every_combination_of_its_lists(configs):
         ("[run", "no TOML file"),
         ("[runs]\nfolds = 3", "one \\[run\\] and one or more"),
         ("[run]\nepochs = 3", "setting='epochs' is not known"),
-        ('[[grid]]\nby = "query"', "grid.0.by: Input should be a valid list"),
+        ('[[grid]]\nby = "query"', "grid.0.by input should be a valid list"),
         ("[run]\nfolds = 3.5", "folds=3.5: .* integer"),
     ],
 )
@@ -74,27 +71,6 @@ def test_a_grid_of_a_million_runs_says_so(tmp_path):
         file.write_text(text)
         with pytest.raises(ValueError, match=r"grid.toml: these are [\d,]+ runs or more; at most"):
             read_grid(file)
-
-
-def test_whatever_is_done_to_a_grids_file_is_refused_in_a_sentence(tmp_path):
-    """200 mutations of bytes and of values; what is still a grid has runs."""
-    whole = (ROOT / "configs/toytown_fast.toml").read_bytes()
-    odd = b"1979-05-27", b"0x" + b"f" * 9000, b"[" * 3000, b"nan", b"{a = 1}", b"1e400", b"'"
-    dice, file = random.Random(0), tmp_path / "grid.toml"
-    for _ in range(200):
-        data = bytearray(whole)
-        for _ in range(dice.randint(1, 4)):
-            at = dice.randrange(len(data))
-            if dice.random() < 0.5:
-                data[at] = dice.randrange(256)
-            else:
-                line = data.find(b"= ", at) + 2
-                data[line : data.find(b"\n", line)] = dice.choice(odd)
-        file.write_bytes(data)
-        try:
-            assert read_grid(file)
-        except ValueError as error:
-            assert str(file) in str(error) and "\n" not in str(error)[:-1]
 
 
 def test_a_grid_goes_on_when_a_worker_is_killed(configs, wanted, tmp_path, monkeypatch):
