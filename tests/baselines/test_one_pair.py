@@ -1,36 +1,19 @@
 """A pair has one score and one evidence, whatever stands beside it and whatever its caller set."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import torch
 
 from indiret.retrieval import list_retrievers
 from tests.baselines.toys import build, scene
+from tests.callers import SETTINGS
 
 LITE0 = "efficientnet-lite0"
 NAMES = [name for name in list_retrievers() if name.startswith(LITE0) and "cam-" not in name]
 NAMES = [name for name in NAMES if not name.endswith(":verifier")]  # the core's own
 NAMES += ["colour-histogram", "thumbnail", "mutual-nn", "sift-ransac", "thumbnail,sift-ransac"]
 SIZES = [(120, 160), (120, 160), (64, 200), (120, 160), (200, 120), (80, 80)]
-
-
-@contextmanager
-def default_dtype():
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-SETTINGS = {
-    "dtype": default_dtype,
-    "device": lambda: torch.device("meta"),  # stands in for one that is not the processor
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-}
 
 
 def answers(name, pictures, query):
