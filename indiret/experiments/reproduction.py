@@ -263,7 +263,7 @@ def _run(
         network, log = train_in_fold(config, dataset, fold, folder, own, group)
         method: Retriever = NetworkRetriever(network)
     else:
-        method = build_retriever(config.method)
+        method = build_retriever(config.method, local_device(config.device))
     if not group.first:
         group.barrier()
         return {}

@@ -113,6 +113,11 @@ def test_a_run_measures_its_fold_and_is_not_done_twice(town, tmp_path, monkeypat
     assert run(config, tmp_path / "one") == results
 
 
+def test_a_method_runs_on_the_device_asked_for_or_says_that_it_cannot(town, tmp_path):
+    with pytest.raises(ValueError, match="processor alone, not on cuda"):
+        run(config_of(town, method="thumbnail", device="cuda"), tmp_path)
+
+
 @pytest.fixture
 def copy(town, tmp_path):
     """A town of which a test may change the files."""
