@@ -41,8 +41,17 @@ from indiret.experiments.records import (
 )
 from indiret.experiments.runner import Keyed, run_all
 from indiret.images import ImageError
-from indiret.retrieval import Hit, IndexedDatabase, Retriever, build_retriever, index_database, rank
+from indiret.retrieval import (
+    RETRIEVERS,
+    Hit,
+    IndexedDatabase,
+    Retriever,
+    build_retriever,
+    index_database,
+    rank,
+)
 
+TRAINED = "network"  # the method of a run that trains its own
 TIMED = 8  # queries whose time is taken
 
 
@@ -232,11 +241,15 @@ def provenance(dataset: RetrievalDataset, method: str = "") -> dict[str, str]:
 
 
 def _hash_files(method: str) -> str:
-    """A hash of the files that a method's name names: weights, shipped or not, or features."""
+    """A hash of the files that a method's name names: weights, shipped or not, or features.
+
+    A name that is taken is no folder here, and neither is no name.
+    """
     digest = hashlib.sha256()
     for name in method.split(","):
         shipped = WEIGHTS / file_name(name)
-        path = shipped if shipped.is_file() else Path(name)
+        own = name not in ("", TRAINED, *RETRIEVERS)
+        path = Path(name) if own and not shipped.is_file() else shipped
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
                 digest.update(file.read_bytes())

@@ -170,6 +170,16 @@ def test_results_of_weights_that_changed_are_not_finished(town, tmp_path):
     assert identity(config, made)["weights"] == made["weights"]
 
 
+@pytest.mark.parametrize("method", ["", "network", "thumbnail"])
+def test_results_do_not_depend_on_the_folder_where_one_stands(town, tmp_path, monkeypatch, method):
+    town = replace(town, root=town.root.resolve())
+    monkeypatch.chdir(tmp_path)
+    before = provenance(town, method)
+    (tmp_path / (method or "runs")).mkdir()
+    (tmp_path / (method or "runs") / "results.json").write_text("1")
+    assert provenance(town, method) == before
+
+
 def folder_of(path):
     path.unlink()
     path.mkdir()
