@@ -255,12 +255,13 @@ def rank(
 def rank_in_blocks(
     retriever: Retriever, queries: Sequence[Query], dataset: RetrievalDataset, block: int = 256
 ) -> tuple[dict[str, list[Hit]], dict[str, str]]:
-    """As `rank`, but only a block of the database is in memory at a time.
+    """As `rank`, but of a network, which judges pairs one by one, with a block in memory at a time.
 
     Returns the ranked lists, and the pictures that could not be read with the reason.
     """
     asking = [encode_query(retriever, dataset, query) for query in queries]
     names, skipped = list(dataset.images), dict[str, str]()
+    block = block if retriever.tensor_network else len(names) or 1
     ranked: list[str] = []
     scores: list[Scores] = []
     with tqdm(total=len(names), desc="ranking", unit="photo", disable=None) as progress:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from indiret.baselines.reranking import Shortlist
 from indiret.datasets import load_dataset
 from indiret.evidence import KINDS
 from indiret.network import CONFIGS, build_network, cut_patches
@@ -20,6 +21,7 @@ from indiret.retrieval import (
     build_retriever,
     index_database,
     rank,
+    rank_in_blocks,
     register_retriever,
     sort_hits,
     splice_scores,
@@ -53,6 +55,15 @@ def test_scores_equal_one_pair_at_a_time(town, aspect):
     assert {hit.name: hit.score for hit in hits} == pytest.approx(slow, abs=5e-3)
     assert all(0 <= hit.probability <= 1 for hit in hits)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+@pytest.mark.parametrize("several_stages", [False, True])
+def test_blocks_of_a_database_change_no_list(town, several_stages):
+    retriever = NetworkRetriever(untrained())
+    if several_stages:
+        retriever = Shortlist(build_retriever("colour-histogram"), retriever, length=3)
+    lists, skipped = rank_in_blocks(retriever, town.queries, town, block=5)
+    assert lists == rank(retriever, town.queries, town) and not skipped
 
 
 SMALL = {"grid": (6, 6), "query_grid": (5, 5), "size": 8}

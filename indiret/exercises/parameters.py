@@ -5,6 +5,7 @@ Chapter: all.
 
 from ast import literal_eval
 from collections.abc import MutableMapping
+from contextlib import suppress
 from inspect import isroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,10 +24,10 @@ def check_parameters(values: MutableMapping[str, Any], **allowed: Any) -> None:
 
     Examples
     --------
-    >>> values = {"patch": "(3, 4)", "top": 0}
-    >>> check_parameters(values, patch=(range(10), range(10)))
-    >>> values["patch"]
-    (3, 4)
+    >>> values = {"patch": "(3, 4)", "fast": "false", "top": 0}
+    >>> check_parameters(values, patch=(range(10), range(10)), fast=bool)
+    >>> values["patch"], values["fast"]
+    ((3, 4), False)
     >>> check_parameters(values, top=range(1, 50))
     Traceback (most recent call last):
     ValueError: the parameter top is 0: Input should be greater than or equal to 1.
@@ -36,9 +37,10 @@ def check_parameters(values: MutableMapping[str, Any], **allowed: Any) -> None:
         is_text = limit is str or isinstance(limit, list) or isroutine(limit)
         try:
             if isinstance(value, str) and not is_text:
-                value = literal_eval(value)
+                with suppress(SyntaxError, ValueError, MemoryError, RecursionError):
+                    value = literal_eval(value)  # or else the text itself is judged
             values[name] = TypeAdapter(_type(limit)).validate_python(value)
-        except (SyntaxError, ValueError, OSError) as error:
+        except (ValueError, OSError) as error:
             said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             said = said.removeprefix("Value error, ").rstrip(".")
             raise ValueError(f"the parameter {name} is {value!r}: {said}.") from error

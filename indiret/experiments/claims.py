@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, FiniteFloat
 
 from indiret.attention import coordinates, hypersphere
 from indiret.datasets import load_dataset
@@ -28,7 +27,13 @@ from indiret.evaluation import Interval, matching_points, nested_bootstrap, shap
 from indiret.experiments import records
 from indiret.experiments.evidence_protocol import pair_matches
 from indiret.experiments.query_evaluator import HONEST
-from indiret.experiments.records import DATA, Values, paired_difference, show_interval
+from indiret.experiments.records import (
+    DATA,
+    ReportedRun,
+    Values,
+    paired_difference,
+    show_interval,
+)
 from indiret.experiments.reproduction import FAST_STEPS, TRAINED, RunConfig
 from indiret.experiments.study import cells
 from indiret.network import build_network, parameter_count
@@ -96,21 +101,6 @@ class ClaimVerdict(NamedTuple):
     reason: str
 
 
-class _Row(BaseModel, extra="allow"):
-    landmark: str
-    query: str
-    seed: int
-    variant: str
-    scheme: str
-    __pydantic_extra__: dict[str, FiniteFloat | list[FiniteFloat]]  # measures
-
-
-class _Run(BaseModel, extra="allow"):
-    config: dict[str, Any]
-    fold: dict[str, int]
-    records: list[_Row]
-
-
 def read_measured(folder: Path) -> list[Measured]:
     """Everything that finished in a grid's folder, the setting with most runs first.
 
@@ -120,7 +110,7 @@ def read_measured(folder: Path) -> list[Measured]:
     found: dict[str, Measured] = {}
     for file in sorted(folder.glob("*/results.json")):
         try:
-            run = read_json(file, _Run)
+            run = read_json(file, ReportedRun)
             config = RunConfig.from_dict(run.config)
         except (OSError, ValueError, TypeError) as error:
             warnings.warn(f"{error} The run is left out; do it again.", stacklevel=2)

@@ -40,8 +40,16 @@ from indiret.experiments.records import (
 )
 from indiret.experiments.runner import Keyed, run_all
 from indiret.images import ImageError
-from indiret.retrieval import Hit, IndexedDatabase, Retriever, build_retriever, index_database, rank
+from indiret.retrieval import (
+    Hit,
+    IndexedDatabase,
+    Retriever,
+    build_retriever,
+    index_database,
+    rank,
+)
 
+TRAINED = "network"  # the method of a run that trains its own
 TIMED = 8  # queries whose time is taken
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ConfigDict, FiniteFloat, TypeAdapter
+from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict
 
 from indiret.checkpoints import write_atomically, write_json
@@ -50,13 +50,42 @@ class StoredResult(TypedDict):
     provenance: dict[str, Any]
 
 
-class StoredRun(TypedDict):
-    """What a run's results must have; see `indiret.experiments.reproduction.run`."""
+class _Origin(BaseModel, extra="allow"):
+    commit: str
+    lock: str
+    data_manifest: str
+    python: str
+    torch: str
+    numpy: str
+    machine: str
+    device: str
+    processes: int
+    seconds: FiniteFloat
+    processor_seconds: FiniteFloat
 
-    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
-    identity: Record
+
+class _Precisions(BaseModel, extra="allow"):
+    landmark: str
+    query: str
+    seed: int
+    variant: str
+    scheme: str
+    __pydantic_extra__: dict[str, FiniteFloat | list[FiniteFloat]]  # measures
+
+
+class ReportedRun(BaseModel, extra="allow"):
+    """What a run's results must have to be reported."""
+
+    config: Record
     fold: dict[str, int]
-    records: list[Record]
+    records: list[_Precisions]
+    provenance: _Origin
+
+
+class StoredRun(ReportedRun):
+    """What they must have to be those of a run; see `indiret.experiments.reproduction.run`."""
+
+    identity: Record
     log: list[dict[str, FiniteFloat]]
     skipped: dict[str, str]
 
@@ -80,6 +109,7 @@ def read_kept(path: Path, kind: Any = Record) -> Any:
     """
     try:
         found = read_json(path, kind)
+        found = found.model_dump() if isinstance(found, BaseModel) else found
         json.dumps(found, allow_nan=False)
     except (OSError, ValueError):
         return None

@@ -29,7 +29,7 @@ from indiret.datasets import LOADERS, RetrievalDataset, load_dataset, use_region
 from indiret.distributed import ProcessGroup, local_device
 from indiret.evaluation import Fold, folds, held_out_images, iou_ceilings, training_data
 from indiret.evidence import DEFAULT_KIND
-from indiret.experiments.evaluator import leave_out_broken, provenance
+from indiret.experiments.evaluator import TRAINED, leave_out_broken, provenance
 from indiret.experiments.query_evaluator import Change, QueryEvaluator, precisions, spread_pairs
 from indiret.experiments.records import (
     DEPENDS,
@@ -51,7 +51,6 @@ RESULTS, BEGUN = "results.json", "run.json"
 NETWORK, CHECKPOINT = "network.safetensors", "checkpoint.safetensors"
 _Number = Annotated[int, Field(ge=0, lt=2**31)]
 LITERAL = "gradcam (Eq. 3, literal)"
-TRAINED = "network"
 # Chosen on Toytown validation, the best of each pool (book/decisions/0012).
 FEEDBACK = {
     "mean": FeedbackConfig(n=10, pool="mean", normalise=False, strength=0.3),
@@ -263,7 +262,7 @@ def _run(
         network, log = train_in_fold(config, dataset, fold, folder, own, group)
         method: Retriever = NetworkRetriever(network)
     else:
-        method = build_retriever(config.method)
+        method = build_retriever(config.method, local_device(config.device))
     if not group.first:
         group.barrier()
         return {}

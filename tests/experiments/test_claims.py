@@ -21,6 +21,7 @@ from indiret.experiments.claims import (
 )
 from indiret.experiments.records import paired_difference
 from indiret.experiments.reproduction import RunConfig
+from tests.reports.test_paper_report import ORIGIN
 from tools.store_results import store_reproduction
 
 CLAIM = {
@@ -205,6 +206,7 @@ def write_run(out, config, value, **changes):
     row = {"landmark": "a", "query": "a_1", "variant": "none", "seed": config.seed}
     row |= {"scheme": "none", "mAP": value}
     results = {"config": config.plain, "records": [row], "fold": {"train": 4, "test": 1}, "log": []}
+    results["provenance"] = ORIGIN
     keep(out / config.key / "results.json", results | changes)
     return out / config.key
 
@@ -221,7 +223,8 @@ def test_networks_of_a_few_steps_show_nothing(tmp_path):
 def test_broken_results_are_left_out_by_name(tmp_path):
     whole = write_run(tmp_path, RunConfig(), 0.5)
     text = (whole / "results.json").read_text()
-    broken = ("", text[:99], "[]", text.replace("0.5", "NaN"), text.replace('"fast"', '"fats"'))
+    broken = ["", text[:99], "[]", text.replace("0.5", "NaN")]
+    broken += [text.replace(f'"{name}"', '"lost"') for name in ("fast", "query", "commit")]
     for number, content in enumerate(broken):
         (tmp_path / f"broken{number}").mkdir()
         (tmp_path / f"broken{number}/results.json").write_text(content)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -113,6 +114,11 @@ def test_a_run_measures_its_fold_and_is_not_done_twice(town, tmp_path, monkeypat
     assert run(config, tmp_path / "one") == results
 
 
+def test_a_method_runs_on_the_device_asked_for_or_says_that_it_cannot(town, tmp_path):
+    with pytest.raises(ValueError, match="processor alone, not on cuda"):
+        run(config_of(town, method="thumbnail", device="cuda"), tmp_path)
+
+
 @pytest.fixture
 def copy(town, tmp_path):
     """A town of which a test may change the files."""
@@ -165,6 +171,16 @@ def test_results_of_weights_that_changed_are_not_finished(town, tmp_path):
     assert identity(config, made)["weights"] == made["weights"]
 
 
+@pytest.mark.parametrize("method", ["", "network", "thumbnail"])
+def test_results_do_not_depend_on_the_folder_where_one_stands(town, tmp_path, monkeypatch, method):
+    town = replace(town, root=town.root.resolve())
+    monkeypatch.chdir(tmp_path)
+    before = provenance(town, method)
+    (tmp_path / (method or "runs")).mkdir()
+    (tmp_path / (method or "runs") / "results.json").write_text("1")
+    assert provenance(town, method) == before
+
+
 def test_exported_features_are_weights_and_what_lies_beside_an_experiment_is_not(
     town, tmp_path, monkeypatch
 ):
@@ -185,6 +201,9 @@ def test_what_is_broken_is_made_again(town, tmp_path):
         for times, _ in enumerate(damages(tmp_path / name), start=1):
             assert run(config, tmp_path)["records"] == records
             assert len(list(tmp_path.glob(f"{name}.broken-*"))) == times
+        text = re.sub('"(commit|query)"', '"lost"', (tmp_path / name).read_text())
+        (tmp_path / name).write_text(text)
+        assert run(config, tmp_path)["records"] == records
 
 
 @pytest.mark.parametrize("name", ["network.safetensors", "checkpoint.safetensors"])
