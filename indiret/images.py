@@ -324,8 +324,10 @@ def _pixels(image: Image.Image) -> Picture:
     if image.mode in ("F", "LAB"):  # of no fixed range; in need of a profile
         raise ImageError(f"has the colour mode {image.mode}; save it as RGB, or as 16-bit grey.")
     image = image if turn is None else image.transpose(turn)
-    if image.mode.startswith("I"):
-        grey = _eight_bits(np.asarray(image), signed=2 in tags.get(SIGNS, ()))
+    signed = 2 in tags.get(SIGNS, ())
+    if image.mode.startswith("I") or (signed and image.mode == "L"):
+        values = np.asarray(image)  # of eight bits, Pillow forgets the sign
+        grey = _eight_bits(values.view(np.int8) if image.mode == "L" else values, signed)
         return np.repeat((255 - grey if tags.get(PHOTOMETRIC) == 0 else grey)[..., None], 3, axis=2)
     profile = image.info.get("icc_profile")
     if image.has_transparency_data:

@@ -179,6 +179,10 @@ def test_integers_are_as_deep_as_their_used_bits(tmp_path, bits):
     signed = (values - 2 ** (bits - 2)).astype(np.int32)  # as tomographs do
     Image.fromarray(signed).save(tmp_path / "a.tif")
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[..., 0], wanted)
+    if bits == 8:
+        signed = (values - 128).round().astype(np.int8).view(np.uint8)
+        Image.fromarray(signed).save(tmp_path / "a.tif", tiffinfo={339: 2})
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[..., 0], wanted)
 
 
 def test_a_tiff_whose_zero_is_white_or_whose_fourth_band_has_no_name(tmp_path, colours):

@@ -88,6 +88,8 @@ def naming(path: Path) -> Iterator[None]:
             raise OSError("it is a pipe or a device")
         yield
     except OSError as error:
+        if str(error).startswith(f"{path} cannot be written"):
+            raise
         raise OSError(
             f"{path} cannot be written ({error.strerror or error}); give the path of a file in a "
             "folder with room and the right to write."

@@ -1,6 +1,7 @@
 """``indiret search`` and ``explain``: your photos, by any method; see *Your own photos*."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -47,7 +48,7 @@ def search_command(
     retriever = build_retriever(method, options.check_device(device))
     if html:
         _check_evidence(method, retriever)
-    name = str(query.resolve())  # no name inside the folder
+    name = os.path.realpath(query)  # no name inside the folder
     database = replace(load_dataset("folder", folder), query_images={name: query})
     boxed = Query(name, name, box, landmark="")
     picture = database.read_query(boxed)

@@ -71,7 +71,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int = MAX_TEXT_FILE) -> byte
 def read_text(
     path: str | os.PathLike[str], limit: int = MAX_TEXT_FILE, errors: str = "strict"
 ) -> str:
-    """A text in UTF-8, or in UTF-16 as Windows saves it, without its byte order mark.
+    """A text in UTF-8, or in UTF-16 as Windows saves it, without byte order marks.
 
     With ``errors="surrogateescape"``, bytes that are no UTF-8 stay as Python has them in the names
     of files. Raises as `read_bytes`, and ValueError if the file is no text.
@@ -87,7 +87,7 @@ def read_text(
     data = read_bytes(path, limit)
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = data.decode("utf-16" if wide else "utf-8-sig", errors)
+        text = data.decode("utf-16" if wide else "utf-8", errors).replace("\ufeff", "")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file in UTF-8.") from error
     if "\0" in text:

@@ -58,8 +58,10 @@ class NameIndex:
 def _forms(name: str) -> tuple[str, str, str]:
     """The name as it is, what of it is the photo's own, and that in one Unicode form."""
     *folders, file = (part for part in f"./{name}".replace("\\", "/").split("/") if part != ".")
-    stem, extension = os.path.splitext(file.removeprefix(OFFICIAL_PREFIX))
-    plain = "/".join((*folders, stem if extension.lower() in EXTENSIONS else stem + extension))
+    stem = file.removeprefix(OFFICIAL_PREFIX)
+    while os.path.splitext(stem)[1].lower() in EXTENSIONS:  # masks are named mill.jpg.png, too
+        stem = os.path.splitext(stem)[0]
+    plain = "/".join((*folders, stem))
     latin = "".join(chr(ord(c) - 0xDC00) if "\udc80" <= c <= "\udcff" else c for c in plain)
     return name, plain, unicodedata.normalize("NFC", latin)
 

@@ -46,6 +46,7 @@ from indiret.planes.gradients import (
 )
 from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import (
+    LITTLE_STRUCTURE,
     Points,
     Retriever,
     Scores,
@@ -60,6 +61,7 @@ BACKWARD_SHARE = 0.7  # of the photos, those with the highest forward scores
 QUARTER_WEIGHT = 0.5  # of the quarters' mean score beside that of the whole
 IMPOSTORS = 16  # pictures of other things that are matched with every photo beforehand
 BACKGROUND_FLOOR = 1.5  # less than any photo with structure scores; see record 18
+LEAST_STRUCTURE = 0.01  # with less, the floor rises no further
 CLOSE_WEIGHT = 0.5  # of a vote of a close template beside one of a large template
 UPRIGHT_WEIGHT = 2.0  # of an upright pair beside a turned one: few photos lie turned
 PRODUCT = voting.ScratchBuffer()
@@ -203,9 +205,14 @@ class PlaneRetriever(Retriever):
 
     @torch.inference_mode()
     def background_score(self, features: PlaneFeatures) -> float:
-        """How good the planes of any query are in this photo: high if it is full of windows."""
+        """How good the planes of any query are in this photo: high if it is full of windows.
+
+        Of a photo with little to judge, it is more than what was measured: two sheets of paper,
+        lit alike, are no match.
+        """
         scores = [self.match(impostor, features, 0).score for impostor in self.impostors]
-        return max(float(np.median(scores)), BACKGROUND_FLOOR)
+        little = LITTLE_STRUCTURE / max(self.structure(features), LEAST_STRUCTURE)
+        return max(float(np.median(scores)), BACKGROUND_FLOOR * max(1.0, little))
 
     @cached_property
     def impostors(self) -> Sequence[PlaneFeatures]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor, nn
 
 from indiret.checkpoints import find_weights, holds, load_tensors, restore, save_tensors
@@ -138,7 +139,7 @@ class PlaneNetRetriever(PlaneRetriever):
     def probability(self, scores: Scores) -> Scores:
         """Calibrated probability that a pair is relevant."""
         slope, offset = self.network.calibration.double().tolist()
-        return np.asarray(1 / (1 + np.exp(-(slope * scores + offset))))
+        return np.asarray(expit(slope * scores + offset))
 
     @float32_on_cpu()
     def explain(

@@ -33,7 +33,13 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path, monkeypatch, read):
 
 
 @pytest.mark.parametrize(
-    "data", [b"caf\xc3\xa9\n", b"\xef\xbb\xbfcaf\xc3\xa9\n", "\ufeffcafé\n".encode("utf-16-le")]
+    "data",
+    [
+        b"caf\xc3\xa9\n",
+        b"\xef\xbb\xbfcaf\xc3\xa9\n",
+        "\ufeffcafé\n".encode("utf-16-le"),
+        "\ufeffcaf\ufeffé\n".encode(),  # of lists that were joined
+    ],
 )
 def test_texts_with_and_without_a_byte_order_mark(tmp_path, data):
     (tmp_path / "a.txt").write_bytes(data)

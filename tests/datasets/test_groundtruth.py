@@ -102,7 +102,7 @@ def test_evaluation_of_a_revisited_set(town):
     assert {"mP@1", "mP@5", "mP@10"} < rows["hard"].keys()
 
 
-LONG = [0] * 400_000  # one list that stands there seventy times
+LONG = [0] * 100_000  # one list that stands there seventy times
 DOUBLED = functools.reduce(lambda inner, _: [inner, inner], range(60), [])  # printed: never ends
 
 

@@ -80,6 +80,7 @@ WRITTEN = {
     "prefix": lambda name: "oxc1_" + name,
     "extension": lambda name: name + ".jpg",
     "capitals": lambda name: name + ".JPG",
+    "two extensions": lambda name: name + ".jpg.png",
     "folder": lambda name: f"./images/{name}.jpeg",
     "Windows": lambda name: f"images\\{name}.jpg\r",
     "composed": lambda name: unicodedata.normalize("NFC", name),

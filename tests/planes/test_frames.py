@@ -76,6 +76,15 @@ def test_photos_with_little_structure_come_last(name):
         assert likely is None or likely[1:].max() < 0.05
 
 
+def test_walls_lit_alike_from_the_middle_are_no_match():
+    y, x = np.mgrid[-0.5:0.5:480j, -0.5:0.5:640j]
+    noise = np.random.default_rng(0).normal(0, 1, (2, 480, 640, 3))
+    walls = np.array([190, 230])[:, None, None, None] - 150 * (x**2 + y**2)[..., None] + noise
+    retriever = build_retriever("plane-net")
+    first, second = (retriever.encode(one.astype(np.uint8)) for one in walls)
+    assert retriever.probability(retriever.score(first, [first, second])).max() < 0.05
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_frame_is_not_what_a_photo_shows(name):
     retriever = build_retriever(name)
