@@ -48,7 +48,8 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise OSError(f"{path} cannot be written ({reason}); name another place.") from error
+        kind = type(error) if isinstance(error, OSError) else OSError
+        raise kind(f"{path} cannot be written ({reason}); name another place.") from error
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def test_results_are_read_by_data_set_and_best_first(tmp_path):
     with pytest.raises(FileNotFoundError, match="no results on paris6k in"):
         read_results(folder, "paris6k")
     (folder / "9.json").write_text('{"method": "gem"}')
-    with pytest.raises(ValueError, match=r"9\.json cannot be read at dataset"):
+    with pytest.raises(ValueError, match=r"9\.json .* at dataset field required"):
         read_results(folder)
 
 
