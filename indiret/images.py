@@ -315,12 +315,13 @@ def _size(image: Image.Image) -> tuple[int, int]:
 
 def _pixels(image: Image.Image) -> Picture:
     """Decode a picture: upright, 8 bits, sRGB."""
-    tags, deep = getattr(image, "tag_v2", {}), "RGB;16" in str(getattr(image, "tile", ""))
+    tags, file = getattr(image, "tag_v2", {}), getattr(image, "fp", None)
+    deep = re.search("RGBA?;16", str(getattr(image, "tile", "")))
     turn = TURNS.get(_orientation(image, tags))
     image.getexif = Image.Exif  # type: ignore[method-assign]  # or a TIFF turns by itself
     image.load()
-    if deep and 0 < (most := int(np.max(image.getextrema()))) < 64:  # up to 14 of the 16 bits
-        image = image.point(lambda value: value * (255 / (4 ** -(-most.bit_length() // 2) - 1)))
+    if deep and np.max(image.getextrema()) < 64:  # at most 14 of the 16 bits
+        image = _all_bits(image, file)
     if image.mode in ("F", "LAB"):  # of no fixed range; in need of a profile
         raise ImageError(f"has the colour mode {image.mode}; save it as RGB, or as 16-bit grey.")
     image = image if turn is None else image.transpose(turn)
@@ -337,6 +338,23 @@ def _pixels(image: Image.Image) -> Picture:
     if change := _to_srgb(profile, image.mode) if profile else None:
         image = change.apply(image)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
+
+
+def _all_bits(image: Image.Image, file: Any) -> Image.Image:
+    """Colours of 16 bits: Pillow keeps the upper eight, so the lower are read in their place."""
+    file.seek(0)
+    low: Any = Image.open(file, formats=[str(image.format)])
+    low.getexif = Image.Exif
+    low.tile = [tile._replace(args=_swapped(tile.args)) for tile in low.tile]
+    values = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)
+    return Image.fromarray(_eight_bits(values, signed=False))
+
+
+def _swapped(args: Any) -> Any:
+    """A decoder's arguments, with the other order of bytes."""
+    if isinstance(args, tuple):
+        return (_swapped(args[0]), *args[1:])
+    return args[:-1] + {"B": "L", "L": "B", "N": "B"}[args[-1]]
 
 
 def _eight_bits(values: NDArray[Any], signed: bool) -> Picture:

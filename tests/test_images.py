@@ -288,15 +288,17 @@ def test_a_name_that_is_not_utf_8_or_has_a_line_break(tmp_path, noise):
         read_image(path)
 
 
-@pytest.mark.parametrize(("bits", "off"), [(16, 1), (14, 4), (12, 16)])
-def test_sixteen_bit_colour(tmp_path, bits, off):
-    """Pillow reads the upper 8 bits, and cannot write 16: the PNG is put together by hand."""
-    values = np.random.default_rng(1).integers(0, 2**bits, (16, 20, 3), dtype=np.uint16)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20, 16, 16, 2, 0, 0, 0))
-    body = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + body)
-    assert np.abs(read_image(tmp_path / "a.png") - values * (255 / (2**bits - 1))).max() <= off
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_colours_of_more_than_eight_bits(tmp_path, bits, name):
+    """Pillow reads the upper 8 of 16 bits, and cannot write them."""
+    cv2 = pytest.importorskip("cv2", reason="the extra baselines is not installed")
+    values = np.random.default_rng(1).integers(0, 2**bits, (16, 20, 4), dtype=np.uint16)
+    values[..., 3] = 2**bits - 1
+    for bands, order in ((3, [2, 1, 0]), (4, [2, 1, 0, 3])):
+        cv2.imwrite(str(tmp_path / name), values[..., order])
+        off = read_image(tmp_path / name) - values[..., :3] * (255 / (2**bits - 1))
+        assert np.abs(off).max() <= (1 if bits != 16 else 2), bands
 
 
 def test_cmyk_is_converted(tmp_path, colours):
