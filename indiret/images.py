@@ -9,6 +9,7 @@ Chapter: *Your own photos*.
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import warnings
@@ -20,15 +21,16 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 Picture = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 MAX_PIXELS = 64_000_000  # more than a camera of 61 megapixels has; 256 MB once decoded
-# Times as many in formats whose decoders take less or more: larger JPEGs are read at half size.
-TIMES = {"JPEG": 4, "progressive": 2, "JPEG2000": 0.6}
+# Times as many in formats whose decoders can read them at half size.
+TIMES = {"JPEG": 4, "progressive": 2, "JPEG2000": 2.4}
+WHOLE = {"JPEG2000": 0.6}  # times as many, up to which they are read at full size: memory
 MAX_PHOTO = 500_000_000  # of a file: so many pixels take no more in any format
 MAX_READINGS = 1_000_000  # of pieces of a file: Pillow takes headers, comments and junk by bytes
 MAX_NUMBERS = 64_000_000  # bytes of a PNM file whose numbers are text
@@ -56,9 +58,10 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a photograph of any common mode as upright 8-bit RGB, (H, W, 3) uint8.
 
     The orientation of EXIF or XMP is applied, colour profiles are converted to sRGB, integers of
-    any depth are scaled by the bits they use, transparent pixels are laid on white, and of an
-    animation the first frame is taken. A JPEG of more than `max_pixels`, up to four times as many,
-    is read at half its size. Odd EXIF, texts and profiles are never a fault.
+    any depth are scaled by the bits they use and so are floats, if they are not from 0 to 1,
+    transparent pixels are laid on white, and of an animation the first frame is taken. A JPEG of
+    more than `max_pixels`, up to four times as many, and a JPEG 2000 of 0.6 to 2.4 times as many
+    are read at half their size. Odd EXIF, texts and profiles are never a fault.
 
     Raises FileNotFoundError if there is no such file, and `ImageError` if it is not an image, is
     truncated, has too many pixels, a side under 16 of them, or one 20 times as long as the other.
@@ -247,7 +250,9 @@ def _open(file: IO[bytes], max_pixels: int) -> ImageFile.ImageFile:
     kind = "progressive" if "progressive" in image.info else str(image.format)
     if width * height > (most := int(max_pixels * TIMES.get(kind, 1))):
         raise ImageError(_too_large(size, most))
-    if width * height > max_pixels:
+    if width * height > max_pixels * WHOLE.get(kind, 1):
+        if kind == "JPEG2000":
+            image.reduce = 1  # type: ignore[method-assign, assignment]
         image.draft("", (width // 2, height // 2))
     if image.format == "PPM" and image.tile[0][0] in ("ppm", "ppm_plain"):
         codec, *_, depth = image.tile[0]
@@ -310,29 +315,35 @@ def _size(image: Image.Image) -> tuple[int, int]:
     tags = getattr(image, "tag_v2", {})  # Pillow turns a TIFF's size by EXIF, but not by XMP
     sideways = _orientation(image, tags) >= 5
     width, height = (tags[WIDTH], tags[HEIGHT]) if tags else image.size
+    if image.reduce == 1:  # JPEG 2000 that `_open` has halved
+        width, height = (width + 1) // 2, (height + 1) // 2
     return (width, height) if sideways else (height, width)
 
 
-def _pixels(image: Image.Image) -> Picture:
+def _pixels(image: Any) -> Picture:
     """Decode a picture: upright, 8 bits, sRGB."""
     tags, file = getattr(image, "tag_v2", {}), getattr(image, "fp", None)
+    if associated := "a" in image.mode or "RGBa" in str(getattr(image, "tile", "")):
+        image._mode = image.mode.replace("a", "A")  # or it divides by alpha, which may be zero
+        image.tile = [_with_raw_mode(tile, _unassociated) for tile in image.tile]
     deep = re.search("RGBA?;16", str(getattr(image, "tile", "")))
     turn = TURNS.get(_orientation(image, tags))
-    image.getexif = Image.Exif  # type: ignore[method-assign]  # or a TIFF turns by itself
+    image.getexif = Image.Exif  # or a TIFF turns by itself
     image.load()
     if deep and np.max(image.getextrema()) < 64:  # at most 14 of the 16 bits
         image = _all_bits(image, file)
-    if image.mode in ("F", "LAB"):  # of no fixed range; in need of a profile
-        raise ImageError(f"has the colour mode {image.mode}; save it as RGB, or as 16-bit grey.")
     image = image if turn is None else image.transpose(turn)
     signed = 2 in tags.get(SIGNS, ())
-    if image.mode.startswith("I") or (signed and image.mode == "L"):
+    if image.mode[0] in "IF" or (signed and image.mode == "L"):
         values = np.asarray(image)  # of eight bits, Pillow forgets the sign
         grey = _eight_bits(values.view(np.int8) if image.mode == "L" else values, signed)
         return np.repeat((255 - grey if tags.get(PHOTOMETRIC) == 0 else grey)[..., None], 3, axis=2)
     profile = image.info.get("icc_profile")
+    if image.mode == "LAB":
+        return np.array(_lab_to_srgb(image), dtype=np.uint8)
     if image.has_transparency_data:
-        image = _on_white(image, ignored=tags and EXTRA_BANDS not in tags)  # infrared, say
+        ignored = tags and EXTRA_BANDS not in tags  # infrared, say
+        image = _on_white(image, ignored, associated)
     elif image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
     if change := _to_srgb(profile, image.mode) if profile else None:
@@ -345,38 +356,67 @@ def _all_bits(image: Image.Image, file: Any) -> Image.Image:
     file.seek(0)
     low: Any = Image.open(file, formats=[str(image.format)])
     low.getexif = Image.Exif
-    low.tile = [tile._replace(args=_swapped(tile.args)) for tile in low.tile]
+    low.tile = [_with_raw_mode(tile, _swapped) for tile in low.tile]
     values = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)
     return Image.fromarray(_eight_bits(values, signed=False))
 
 
-def _swapped(args: Any) -> Any:
-    """A decoder's arguments, with the other order of bytes."""
-    if isinstance(args, tuple):
-        return (_swapped(args[0]), *args[1:])
-    return args[:-1] + {"B": "L", "L": "B", "N": "B"}[args[-1]]
+def _with_raw_mode(tile: Any, change: Callable[[str], str]) -> Any:
+    """A part of a file, with a change to what its decoder takes the bytes for."""
+    args = tile.args
+    args = (change(args[0]), *args[1:]) if isinstance(args, tuple) else change(args)
+    return tile._replace(args=args)
+
+
+def _unassociated(mode: str) -> str:
+    """The raw mode of colours that are taken as they are, not divided by alpha."""
+    return mode.replace("a", "A")
+
+
+def _swapped(mode: str) -> str:
+    """The same, in the other order of bytes."""
+    return _unassociated(mode[:-1]) + {"B": "L", "L": "B", "N": "B"}[mode[-1]]
 
 
 def _eight_bits(values: NDArray[Any], signed: bool) -> Picture:
-    """Integers as 8 bits, by the even number of bits they use: 12 of 16 if none is over 4095."""
+    """Integers as 8 bits, by the even number of bits they use: 12 of 16 if none is over 4095.
+
+    Floats that stay near 0 to 1 are cut to that and take all bits; others are as integers.
+    """
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        values = 255 * values.clip(0, 1) if values.max() <= 2 else values
     if values.dtype == np.int32 and not signed:
         values = values.view(np.uint32)
-    low = min(int(values.min()), 0)
+    low = min(math.floor(values.min()), 0)
     bits = (int(values.max()) - low).bit_length()
     scaled = np.subtract(values, low, dtype=np.float32)
     scaled *= 255 / (2 ** max(8, bits + bits % 2) - 1)
     return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
-def _on_white(image: Image.Image, ignored: Any) -> Image.Image:
-    """A transparent picture laid on white, unless that is ignored or all of it is transparent."""
+def _on_white(image: Image.Image, ignored: Any, associated: bool) -> Image.Image:
+    """A transparent picture laid on white, unless that is ignored or all of it is transparent.
+
+    Where alpha is ``associated``, colours are multiplied by it already.
+    """
     image = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha = image.getchannel("A")
     if ignored or alpha.getextrema() in ((0, 0), (255, 255)):
         return image.convert("RGB")
+    if associated:
+        return ImageChops.add(image.convert("RGB"), ImageChops.invert(alpha).convert("RGB"))
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=alpha)
     return white
+
+
+def _lab_to_srgb(image: Image.Image) -> Any:
+    """CIELAB colours, of the white D50, as sRGB."""
+    from PIL import ImageCms
+
+    profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
 
 
 @lru_cache(maxsize=16)

@@ -185,23 +185,22 @@ def test_integers_are_as_deep_as_their_used_bits(tmp_path, bits):
         np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[..., 0], wanted)
 
 
-def test_a_tiff_whose_zero_is_white_or_whose_fourth_band_has_no_name(tmp_path, colours):
-    def change(tag, new, value):
-        """Another number and value for one tag of the file."""
-        data = (tmp_path / "a.tif").read_bytes()
-        entry = struct.pack("<HHL", tag, 3, 1)
-        at = data.index(entry)
-        entry = struct.pack("<HHLL", new, 3, 1, value)
-        (tmp_path / "a.tif").write_bytes(data[:at] + entry + data[at + 12 :])
+def change_tag(path, tag, new, value):
+    """Another number and value for one tag of a TIFF."""
+    data = path.read_bytes()
+    at = data.index(struct.pack("<HHL", tag, 3, 1))
+    path.write_bytes(data[:at] + struct.pack("<HHLL", new, 3, 1, value) + data[at + 12 :])
 
+
+def test_a_tiff_whose_zero_is_white_or_whose_fourth_band_has_no_name(tmp_path, colours):
     grey = np.linspace(0, 4095, 20 * 32).astype(np.uint16).reshape(20, 32)
     Image.fromarray(grey).save(tmp_path / "a.tif")
-    change(262, 262, 0)
+    change_tag(tmp_path / "a.tif", 262, 262, 0)
     assert read_image(tmp_path / "a.tif")[[0, -1], [0, -1], 0].tolist() == [255, 0]
     infrared = np.dstack([colours, colours[..., :1] // 2])
     Image.fromarray(infrared).save(tmp_path / "a.tif")
     assert read_image(tmp_path / "a.tif")[0, 0].tolist() != [200, 0, 0]
-    change(338, 65000, 0)
+    change_tag(tmp_path / "a.tif", 338, 65000, 0)
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), colours)
 
 
@@ -402,15 +401,51 @@ def test_the_limits_themselves_are_read(tmp_path):
         read_image(tmp_path / "a.png", max_pixels=5119)
 
 
-def test_modes_without_a_fixed_range_are_named(tmp_path):
-    Image.new("F", (20, 20), 0.5).save(tmp_path / "f.tif")
-    with pytest.raises(ImageError, match="colour mode F"):
-        read_image(tmp_path / "f.tif")
+@pytest.mark.parametrize("name", ["a.tif", "a.pfm"])
+def test_floats_are_from_0_to_1_or_as_deep_as_their_used_bits(tmp_path, name):
+    ramp = np.linspace(0, 1, 20 * 32, dtype=np.float32).reshape(20, 32)
+    half, odd = np.full_like(ramp, 0.5), np.where(ramp > 0.5, np.float32(1.02), -0.01)
+    odd[0, :3] = np.nan, np.inf, -np.inf
+    for values, wanted in (
+        *((ramp, 255 * ramp), (half, half * 255), (odd, 255 * (odd > 1))),
+        *((ramp * 200, ramp * 200), (ramp * 4095, ramp * 255), (ramp * 4095 - 1023.5, ramp * 255)),
+    ):
+        Image.fromarray(values.astype(np.float32)).save(tmp_path / name)
+        picture = read_image(tmp_path / name)
+        finite = np.isfinite(values)
+        assert np.abs(picture[finite, 1] - np.rint(wanted)[finite]).max() <= 1
+        assert not picture[~finite].any()
+    assert image_size(tmp_path / name) == (20, 32)
+
+
+def test_lab_is_converted(tmp_path, colours):
     profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    lab = ImageCms.profileToProfile(Image.new("RGB", (20, 20)), *profiles, outputMode="LAB")
-    lab.save(tmp_path / "lab.tif")
-    with pytest.raises(ImageError, match="colour mode LAB"):
-        read_image(tmp_path / "lab.tif")
+    lab = ImageCms.profileToProfile(Image.fromarray(colours // 2 + 64), *profiles, outputMode="LAB")
+    lab.save(tmp_path / "a.tif")
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif"), colours // 2 + 64, atol=4)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_colours_that_are_multiplied_by_alpha_already(tmp_path, colours, bands):
+    """A TIFF's associated alpha: Pillow would divide by it, and zero leaves nothing."""
+    picture = colours[..., 1:2] if bands == 1 else colours
+    shown = picture if bands == 3 else picture.repeat(3, 2)
+    for alpha in (0, 128, 255):
+        multiplied = np.dstack([picture * (alpha / 255 or 1), np.full((24, 32), alpha)])
+        file = Image.fromarray(multiplied.round().astype(np.uint8))
+        file.save(tmp_path / "a.tif")
+        change_tag(tmp_path / "a.tif", 338, 338, 1)
+        on_white = shown * (alpha / 255) + 255 - alpha if alpha else shown
+        np.testing.assert_allclose(read_image(tmp_path / "a.tif"), on_white, atol=1)
+
+
+def test_a_large_jpeg_2000_is_read_at_half_its_size(tmp_path, noise):
+    Image.fromarray(noise.repeat(2, 0)[:127]).save(tmp_path / "a.jp2")  # 48 x 127
+    for limit, shape in ((10_160, (127, 48)), (10_159, (64, 24)), (2540, (64, 24))):
+        assert read_image(tmp_path / "a.jp2", limit).shape == (*shape, 3)
+        assert image_size(tmp_path / "a.jp2", limit) == shape
+    with pytest.raises(ImageError, match="48 x 127 pixels; at most"):
+        read_image(tmp_path / "a.jp2", 2539)
 
 
 @settings(deadline=None)
