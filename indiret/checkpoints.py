@@ -7,10 +7,7 @@ Chapter: *A 4-D ResNet learns to match*.
 """
 
 import json
-import os
 import re
-import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,57 +15,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from indiret.datasets.writing import write_atomically
 from indiret.network import CONFIGS, VERIFIER, IndicativeNetwork, build_network
 
 P = TypeVar("P")
 WEIGHTS = Path(__file__).parent / "data" / "weights"  # those that are shipped
-
-
-@contextmanager
-def write_atomically(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, which takes its place at the end, or never if it fails.
-
-    The folder is made where it is missing. Raises OSError, which names ``path``, if it cannot be
-    written.
-    """
-    path = Path(path)
-    writer = f"{os.getpid()}-{threading.get_ident()}"  # two may write the same file at once
-    part = path.with_name(f".{path.name}.{writer}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield part
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        kind = type(error) if isinstance(error, OSError) else OSError
-        raise kind(f"{path} cannot be written ({reason}); name another place.") from error
-
-
-@contextmanager
-def lock_folder(folder: Path | None) -> Iterator[None]:
-    """One training at a time in a folder, of whatever process; a second one says so and waits."""
-    if folder is None:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".training.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        warnings.warn(f"another command trains in {folder}; waiting for its end", stacklevel=3)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def write_json(path: str | Path, data: Any) -> None:
@@ -107,7 +62,10 @@ def save_tensors(
     """Write tensors and metadata to one safetensors file, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with write_atomically(path) as part:
-        save_file(plain, part, dict(metadata or {}))
+        try:
+            save_file(plain, part, dict(metadata or {}))
+        except SafetensorError as error:  # the disk is full
+            raise OSError(error) from error
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -14,6 +14,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from indiret.attention import AttentionMask
-from indiret.checkpoints import OtherRunError, load_checkpoint, lock_folder, save_checkpoint
+from indiret.checkpoints import OtherRunError, load_checkpoint, save_checkpoint
 from indiret.datasets import RetrievalDataset
+from indiret.datasets.writing import hold_lock
 from indiret.distributed import ProcessGroup
 from indiret.evaluation import fit_calibration, held_out_images, mean_average_precision
 from indiret.metrics import fit_metrics, initial_metric_state
@@ -165,7 +167,8 @@ def learn(
     progress, losses = Progress(), list[float]()
     patience = config.patience * config.validate_every
     checkpoint = folder / "checkpoint.safetensors" if folder else None
-    lock = lock_folder(folder if group.first else None)
+    locked = folder if group.first else None
+    lock = hold_lock(locked / ".training.lock", str(locked)) if locked else nullcontext(True)
     with lock, tqdm(total=config.steps, desc="training", disable=None) as bar:
         group.barrier()
         if checkpoint and checkpoint.exists():

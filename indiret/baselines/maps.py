@@ -27,6 +27,7 @@ from indiret.baselines import backbones
 from indiret.baselines.backbones import PretrainedBackbone, load_backbone
 from indiret.checkpoints import write_atomically
 from indiret.datasets.files import MAX_ARRAY, read_array, read_bytes
+from indiret.datasets.names import composed
 from indiret.images import Picture
 from indiret.patches import Cells, register_patch_source
 
@@ -154,7 +155,12 @@ class ExportedFeatures:
         path = inside / f"{name}.npy"
         if not path.resolve().is_relative_to(inside.resolve()):
             raise ValueError(f"{name!r} leads out of the folder {inside}.")
-        return path
+        return self._files.get(composed(str(path)), path)
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        """The files by their names in the form in which names are compared."""
+        return {composed(str(path)): path for path in self.folder.glob("**/*.npy")}
 
 
 def feature_cells(backbone: PretrainedBackbone, picture: Picture, grid: tuple[int, int]) -> Tensor:

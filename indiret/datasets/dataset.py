@@ -184,7 +184,10 @@ class RetrievalDataset:
 
 
 def _read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask of any usual encoding: 0 and 1, 0 and 255, boolean, 16 bits, colours, a palette."""
+    """A mask of any usual encoding: 0 and 1, 0 and 255, numbers of instances, colours, a palette.
+
+    Where most of what is marked has all bits, 255 or 65535, other values are soft edges.
+    """
     try:
         with Image.open(io.BytesIO(read_bytes(path, MAX_MASK)), formats=("PNG",)) as image:
             if (image.height, image.width) != shape:
@@ -200,7 +203,9 @@ def _read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
         ) from error
     if palette:
         return plain > 0 if values.all() else values > 0
-    return values > (values.max() // 2 if values.max() > 127 else 0)
+    full = 65535 if values.dtype.itemsize > 1 else 255
+    soft = np.count_nonzero(values == full) > np.count_nonzero(values) / 2
+    return values > (full // 2 if soft else 0)
 
 
 def _hash(text: str) -> str:

@@ -11,17 +11,18 @@ import gzip
 import hashlib
 import http.client
 import shutil
-import sys
+import socket
 import tarfile
+import threading
 import time
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from indiret.datasets.dataset import RetrievalDataset
@@ -36,7 +37,7 @@ from indiret.datasets.files import (
 from indiret.datasets.groundtruth import BENCHMARKS
 from indiret.datasets.loaders import load_dataset
 from indiret.datasets.pickles import read_plain_pickle
-from indiret.datasets.regions import write_whole
+from indiret.datasets.writing import hold_lock
 from indiret.images import ImageError, read_image
 
 TIMEOUT = 60  # seconds without a byte, after which a connection counts as broken
@@ -137,13 +138,7 @@ def fetch_dataset(name: str, root: Path) -> None:
     cannot be reached or the disk is full: called again, it goes on.
     """
     sources, downloads = _sources(name), root / "downloads"
-    downloads.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(downloads / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{root} is being filled by somebody else; waiting.", file=sys.stderr)
-    with lock:
+    with hold_lock(downloads / ".lock", str(root)):
         for source in sources:
             _fetch(source, root, downloads / source.file)
 
@@ -181,24 +176,24 @@ def _is_whole(path: Path) -> bool:
 
 def download(source: Source, target: Path) -> None:
     """Download one file, whole or not at all, going on from ``<target>.part`` if there is one."""
-    with write_whole(target) as part:
-        free = shutil.disk_usage(target.parent).free
-        if free < (source.size or 0) + FREE:
-            raise OSError(
-                f"{target.parent} has {free / 1e9:.1f} GB free, too little for {source.url}."
-            )
-        _receive_all(source, part)
-        problem = None
-        if source.size and part.stat().st_size != source.size:
-            problem = f"has {part.stat().st_size:,} bytes instead of {source.size:,}"
-        elif source.checksum:
-            kind, _, expected = source.checksum.partition(":")
-            with open(part, "rb") as file:
-                found = hashlib.file_digest(file, kind).hexdigest()
-            problem = f"has the {kind} {found} instead of {expected}" if found != expected else None
-        if problem:
-            part.unlink()
-            raise ValueError(f"{source.url} {problem}, and was removed; it may have been replaced.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    free = shutil.disk_usage(target.parent).free
+    if free < (source.size or 0) + FREE:
+        raise OSError(f"{target.parent} has {free / 1e9:.1f} GB free, too little for {source.url}.")
+    _receive_all(source, part)
+    problem = None
+    if source.size and part.stat().st_size != source.size:
+        problem = f"has {part.stat().st_size:,} bytes instead of {source.size:,}"
+    elif source.checksum:
+        kind, _, expected = source.checksum.partition(":")
+        with open(part, "rb") as file:
+            found = hashlib.file_digest(file, kind).hexdigest()
+        problem = f"has the {kind} {found} instead of {expected}" if found != expected else None
+    if problem:
+        part.unlink()
+        raise ValueError(f"{source.url} {problem}, and was removed; it may have been replaced.")
+    part.replace(target)
 
 
 def _receive_all(source: Source, part: Path) -> None:
@@ -234,11 +229,47 @@ def _receive_all(source: Source, part: Path) -> None:
             time.sleep(PAUSE * 2**failures / 2)
 
 
+class _WithinTime(http.client.HTTPConnection):
+    """A connection whose header comes within `TIMEOUT`, however slowly the server drips it."""
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        late = threading.Event()
+
+        def hang_up(connection: socket.socket) -> None:
+            late.set()
+            with suppress(OSError):  # it is closed already
+                connection.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(TIMEOUT, hang_up, [self.sock])
+        timer.start()
+        try:
+            return super().getresponse()
+        finally:
+            timer.cancel()
+            if late.is_set():
+                raise ConnectionError(f"its header does not come within {TIMEOUT} seconds")
+
+
+class _SecureWithinTime(_WithinTime, http.client.HTTPSConnection):
+    """The same of ``https``."""
+
+
+class _HTTPHandler(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_WithinTime, request)
+
+
+class _HTTPSHandler(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecureWithinTime, request)
+
+
 def _receive(source: Source, part: Path, have: int) -> Iterator[int]:
     """Append what the server sends to the part, yielding the size of each chunk."""
     headers = {"User-Agent": "indiret"} | ({"Range": f"bytes={have}-"} if have else {})
     request = urllib.request.Request(source.url, headers=headers)
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+    opener = urllib.request.build_opener(_HTTPHandler, _HTTPSHandler)
+    with opener.open(request, timeout=TIMEOUT) as response:
         if have and response.status != 206:  # the server starts anew
             have = 0
         length = response.headers.get("Content-Length")

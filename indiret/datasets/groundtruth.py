@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from indiret.datasets.dataset import Query
 from indiret.datasets.files import read_text, reason
-from indiret.datasets.names import OFFICIAL_PREFIX
+from indiret.datasets.names import OFFICIAL_PREFIX, composed
 from indiret.datasets.pickles import read_plain_pickle
 
 ANSWER_KINDS = ("good", "ok", "junk")
@@ -64,11 +64,11 @@ BENCHMARKS = {
 def read_query(path: Path) -> Query:
     """Read ``<landmark>_<number>_query.txt`` and the three lists beside it.
 
-    The query's line is ``image x1 y1 x2 y2``, a list has one image a line; names come back as they
-    are written (`indiret.datasets.names`). Raises FileNotFoundError if a list is missing, and
-    ValueError if a file is not of this form.
+    The query's line is ``image x1 y1 x2 y2``, a list has one image a line; names of photos come
+    back as they are written, that of the query in NFC (`indiret.datasets.names`). Raises
+    FileNotFoundError if a list is missing, and ValueError if a file is not of this form.
     """
-    name = path.name.removesuffix("_query.txt")
+    name = composed(path.name.removesuffix("_query.txt"))
     landmark, _, number = name.rpartition("_")
     if not landmark or not number.isdecimal():
         raise ValueError(f"{path} must be named <landmark>_<number>_query.txt.")
@@ -81,7 +81,9 @@ def read_query(path: Path) -> Query:
             f"{path} must hold one line, an image's name and its box: name x1 y1 x2 y2; it holds "
             f"{' '.join(words)[:100]!r}."
         ) from error
-    lists = [_read_names(path.with_name(f"{name}_{kind}.txt")) for kind in ANSWER_KINDS]
+    beside = {composed(one.name): one for one in path.parent.iterdir()}
+    names = (f"{name}_{kind}.txt" for kind in ANSWER_KINDS)
+    lists = [_read_names(beside.get(one, path.with_name(one))) for one in names]
     image = image.removeprefix(OFFICIAL_PREFIX)
     return Query(name, image, (x1, y1, x2, y2), landmark, *lists)
 

@@ -25,7 +25,7 @@ from indiret.datasets.groundtruth import (
     read_query,
     rename,
 )
-from indiret.datasets.names import NameIndex
+from indiret.datasets.names import NameIndex, composed
 from indiret.datasets.toytown import SPLITS, TOYTOWN
 from indiret.images import ImageError, check_image, image_size, pixel_box
 
@@ -184,8 +184,10 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
         _add_once(photos, path.stem, path)
     index = NameIndex(photos)
     if truth.is_dir():
-        files = sorted(path for path in truth.glob("*_query.txt") if path.name[0] != ".")
-        listed = [read_query(path) for path in files]
+        files: dict[str, Path] = {}
+        for path in sorted(truth.glob("[!.]*_query.txt")):
+            _add_once(files, composed(path.name), path)
+        listed = [read_query(path) for path in files.values()]
         named: Iterable[str] = photos
     else:
         named, listed = read_pickled(truth, name)

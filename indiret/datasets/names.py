@@ -62,8 +62,19 @@ def _forms(name: str) -> tuple[str, str, str]:
     while os.path.splitext(stem)[1].lower() in EXTENSIONS:  # masks are named mill.jpg.png, too
         stem = os.path.splitext(stem)[0]
     plain = "/".join((*folders, stem))
-    latin = "".join(chr(ord(c) - 0xDC00) if "\udc80" <= c <= "\udcff" else c for c in plain)
-    return name, plain, unicodedata.normalize("NFC", latin)
+    return name, plain, composed(plain)
+
+
+def composed(name: str) -> str:
+    """A name in the one form in which names are compared: NFC, bytes that are no UTF-8 as Latin 1.
+
+    Examples
+    --------
+    >>> composed("cafe\\u0301") == composed("caf\\udce9") == "café"
+    True
+    """
+    latin = "".join(chr(ord(c) - 0xDC00) if "\udc80" <= c <= "\udcff" else c for c in name)
+    return unicodedata.normalize("NFC", latin)
 
 
 def _endings(name: str) -> list[str]:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from math import isfinite
@@ -23,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indiret.datasets.files import MAX_CORNERS, MIN_BOX_SIDE, read_json
+from indiret.datasets.names import composed
+from indiret.datasets.writing import write_atomically
 
 ORIGINS = ("drawn", "query", "sift")  # by a person, the box of a query, projected
 STATES = ("accepted", "open", "rejected")  # open: nobody has looked at it yet
@@ -31,18 +32,6 @@ OWN = ("origin", "state", "inliers")  # what no other program knows of an annota
 NAMELESS = "region"  # COCO wants a category, and a plain folder has no landmarks
 
 Outline = tuple[tuple[float, float], ...]
-
-
-@contextmanager
-def write_whole(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` that takes its place if all goes well, and else stays to go on with.
-
-    `indiret.checkpoints.write_atomically` is for all that comes after the data sets.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    yield part
-    os.replace(part, path)
 
 
 @dataclass(frozen=True)
@@ -240,7 +229,7 @@ def read_regions(path: str | os.PathLike[str]) -> dict[str, PhotoRegions]:
 
 
 def _photos(path: Path, data: _Coco) -> dict[str, PhotoRegions]:
-    landmarks = {entry.id: entry.name for entry in data.categories}
+    landmarks = {entry.id: composed(entry.name) for entry in data.categories}
     photos: dict[str, PhotoRegions] = {}
     names: dict[int | str, str] = {}
     for image in data.images:
@@ -309,7 +298,7 @@ def write_regions(path: str | os.PathLike[str], photos: Mapping[str, PhotoRegion
         "annotations": annotations,
         "categories": [{"id": n, "name": name or NAMELESS} for name, n in category.items()],
     }
-    with write_whole(Path(path)) as part:
+    with write_atomically(Path(path)) as part:
         part.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 

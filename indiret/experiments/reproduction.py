@@ -20,12 +20,12 @@ from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 import torch
-from filelock import FileLock
 from pydantic import Field, TypeAdapter, ValidationError
 
 from indiret.architectures import NORMS, attention_names
 from indiret.checkpoints import load_network, load_tensors, read_metadata, save_network, write_json
 from indiret.datasets import LOADERS, RetrievalDataset, load_dataset, use_regions
+from indiret.datasets.writing import hold_lock
 from indiret.distributed import ProcessGroup, local_device
 from indiret.evaluation import Fold, folds, held_out_images, iou_ceilings, training_data
 from indiret.evidence import DEFAULT_KIND
@@ -194,8 +194,7 @@ def run(config: RunConfig, folder: Path, group: ProcessGroup = ALONE) -> dict[st
     ``regions`` (where they come from) and ``provenance``. Raises ValueError if the data set has too
     few queries for the folds, or the folder is of a run with other settings, data or weights.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock") if group.first else nullcontext():
+    with hold_lock(folder / ".lock", str(folder)) if group.first else nullcontext():
         dataset = config.load()
         origin = provenance(dataset, config.method)  # before anything is edited meanwhile
         found = _claim(folder, identity(config, origin)) if group.first else None

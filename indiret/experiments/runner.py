@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from indiret.checkpoints import write_json
+from indiret.datasets.writing import hold_lock
 from indiret.experiments.records import (
     DEPENDS,
     Row,
@@ -77,14 +77,11 @@ class Work(NamedTuple):
 
         So it does not stop the others. Who is not ``patient`` leaves what somebody is at.
         """
-        (self.out / ".locks").mkdir(exist_ok=True)
-        lock = FileLock(self.out / ".locks" / config.key.replace("/", "_"))
+        lock = self.out / ".locks" / config.key.replace("/", "_")
         try:
-            with lock.acquire(timeout=-1 if patient else 0):
-                if self.left([config]):
+            with hold_lock(lock, config.key, patient) as held:
+                if held and self.left([config]):
                     self.do(config, self.out)
-        except Timeout:
-            return
         except Exception as error:
             reason = f"{error or type(error).__name__}\n\n{traceback.format_exc()}"
             try:
@@ -103,7 +100,6 @@ def in_turn(work: Work, left: Sequence[Any], bar: tqdm) -> None:
         work.attempt(config, patient=False)
         bar.update()
     for config in work.left(left):
-        print(f"{config.key}: another command is at it; waiting for it.", file=sys.stderr)
         work.attempt(config)
 
 

@@ -191,6 +191,9 @@ def test_exported_features_lie_in_two_folders(tmp_path):
     exported = ExportedFeatures(tmp_path)
     assert exported.path("a/b") == tmp_path / "images" / "a" / "b.npy"
     assert exported.path("a", query=True) == tmp_path / "queries" / "a.npy"
+    apart = tmp_path / "queries" / "cafe\u0301_1.npy"
+    apart.touch()
+    assert ExportedFeatures(tmp_path).path("café_1", query=True) == apart
     with pytest.raises(ValueError, match="leads out of the folder"):
         exported.path("../../secret")
 

@@ -46,6 +46,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", self.path)
             self.end_headers()
             return
+        if how == "drips-header":
+            for sign in b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100:
+                self.wfile.write(bytes([sign]))
+                time.sleep(0.05)
+            return
         if how == "404" or (how == "busy" and times < 3):
             self.send_error(503 if how == "busy" else 404)
             return
@@ -139,6 +144,7 @@ def test_goes_on_after_a_kill(server, tmp_path, how, came):
         ("404", {}, OSError, "the server says 404"),
         ("circle", {}, OSError, "the server says 302 .* infinite loop"),
         ("drips", {}, OSError, r"could not be fetched \(it brings less than 1000 bytes a second"),
+        ("drips-header", {}, OSError, r"\(its header does not come within 0.4 seconds\)"),
         ("empty", {}, OSError, r"could not be fetched \(it broke off after 0 of 1,024,000"),
         ("claims_more", {"size": len(BODY)}, ValueError, "offers 1,025,000 bytes where at most"),
         ("claims_less", {"size": len(BODY)}, ValueError, "offers 1,023,000 bytes"),
@@ -305,7 +311,8 @@ def test_of_two_fetches_at_once_one_waits(published, server, capsys):
         thread.start()
     for thread in threads:
         thread.join()
-    assert capsys.readouterr().err.count("waiting") == 1
+    said = capsys.readouterr().err
+    assert said.count("waiting") == 1 and f"{published}: process {os.getpid()} on " in said
     assert len(os.listdir(published / "images")) == 2
     assert server.asked.count(None) == 2  # once for each file
 

@@ -139,6 +139,22 @@ def test_a_name_that_means_two_photos_or_none_is_said(oxford):
         load_dataset("pairs", oxford)
 
 
+@pytest.mark.parametrize("kind", ("query", "good", "ok", "junk"))
+def test_lists_of_one_query_in_both_forms_of_accents(oxford, kind):
+    truth(oxford, "café_1", "mill_000001 0 0 60 40", "mill_000001")
+    file, taken_apart = (
+        oxford / "groundtruth" / unicodedata.normalize(form, f"café_1_{kind}.txt")
+        for form in ("NFC", "NFD")
+    )
+    file.rename(taken_apart)
+    query = load_dataset("oxford5k", oxford).queries[0]
+    assert (query.name, query.landmark, query.good) == ("café_1", "café", {"mill_000001"})
+    if kind == "query":
+        file.write_text(taken_apart.read_text())
+        with pytest.raises(ValueError, match=r"would both be named café_1_query\.txt"):
+            load_dataset("oxford5k", oxford)
+
+
 def test_fingerprint_says_what_changed(oxford):
     def changes(change):
         before = load_dataset("oxford5k", oxford).fingerprint()

@@ -263,12 +263,23 @@ def test_names_that_may_be_two_photos_or_none_are_said(tmp_path):
     assert re.search("'c/1.jpg' for one, are no photo.*'1.jpg' for one, are more than one", words)
 
 
+EDGE = np.zeros((60, 80), int)
+EDGE[9], EDGE[30] = 120, 60
 ENCODINGS = {
     "0 and 1": lambda mask: Image.fromarray(mask.astype("u1")),
     "0 and 255": lambda mask: Image.fromarray(mask.astype("u1") * 255),
     "boolean": Image.fromarray,
     "16 bits": lambda mask: Image.fromarray(mask.astype("u2") * 65535),
     "labels": lambda mask: Image.fromarray(mask * np.arange(1, 81, dtype="u1")),
+    "labels below and above 127": lambda mask: Image.fromarray(
+        mask * np.arange(99, 179, dtype="u1")
+    ),
+    "labels and a void": lambda mask: Image.fromarray(mask * np.arange(176, 256, dtype="u1")),
+    "labels of 16 bits": lambda mask: Image.fromarray(mask * np.arange(1, 16000, 200, dtype="u2")),
+    "colours of labels": lambda mask: Image.fromarray(
+        mask[..., None] * np.array([[64, 0, 0], [192, 128, 0]] * 40, "u1")
+    ),
+    "soft edges": lambda mask: Image.fromarray(np.maximum(mask * 255, EDGE).astype("u1")),
     "colours": lambda mask: Image.fromarray(mask[..., None] * np.array([200, 0, 9], "u1")),
     "alpha": lambda mask: Image.fromarray(mask[..., None] * np.array([255, 255, 255, 255], "u1")),
     "opaque": lambda mask: Image.fromarray(mask.astype("u1") * 255).convert("RGBA"),
