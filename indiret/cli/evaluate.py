@@ -48,8 +48,7 @@ def evaluate_command(
             shares = (f"{k} {value:.3f}" for k, value in row.items() if isinstance(value, float))
             print(f"evidence, {name}: {'  '.join(shares)}")
     if json_file:
-        with options.naming(json_file):
-            write_json(json_file, results)
+        write_json(json_file, results)
 
 
 def compare_command(

@@ -1,5 +1,6 @@
 """``indiret reproduce``, ``report``, ``study``, ``audit``, ``robustness`` and ``ablate``."""
 
+import math
 import os
 import sys
 from dataclasses import replace
@@ -30,17 +31,18 @@ def reproduce_command(
     dry_run: Annotated[bool, Option("--dry-run", help="Print what it would cost.")] = False,
     seconds: Annotated[float, Option(help="Of measuring for that.")] = forecast.SECONDS,
     json_file: options.JsonFile = None,
+    yes: Annotated[bool, Option("--yes", help=f"To more than {grid.MOST_RUNS:,} runs.")] = False,
 ) -> None:
     """Do the runs of a grid, or forecast them."""
-    configs = grid.read_grid(config)
+    configs = grid.read_grid(config, math.inf if yes else grid.MOST_RUNS)
     for device in {config.device for config in configs}:
         options.check_device(device)
+    configs = grid.place_on_devices(configs)
     if dry_run:
         costs = forecast.estimate_grid(configs, processes, seconds, not no_notebooks)
         print(costs)
         if json_file:
-            with options.naming(json_file):
-                write_json(json_file, costs._asdict())
+            write_json(json_file, costs._asdict())
         return
     out = out or Path("runs") / config.stem
     group = init_process_group(configs[0].device)
@@ -63,8 +65,7 @@ def report_command(
     """Write the report's pages, and print where they are."""
     from indiret.reports import write_paper_report  # needs matplotlib
 
-    with options.naming(out := out or grid / "report"):
-        print("\n".join(map(str, write_paper_report(grid, out))))
+    print("\n".join(map(str, write_paper_report(grid, out or grid / "report"))))
 
 
 def study_command(

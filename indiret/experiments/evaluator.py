@@ -10,7 +10,8 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
@@ -110,18 +111,23 @@ def leave_out_broken(
 ) -> tuple[RetrievalDataset, dict[str, str]]:
     """`RetrievalDataset.without` what is broken; also what was left out, and why.
 
-    Queries' photos are read, but for those of the database if what is ``broken`` in it is known.
-    Raises ValueError if no query is left.
+    Queries' photos are read, but for those of the database if what is ``broken`` in it is known. A
+    query without features from elsewhere is left out, too. Raises ValueError if no query is left.
     """
     reasons, known = dict(broken or {}), () if broken is None else dataset.images
+    lacking: dict[str, str] = {}  # of queries
     for query in dataset.queries:
-        if query.image not in known and method.precomputed is None:
-            try:
+        try:
+            if method.precomputed:
+                method.precomputed(query.name, query=True)
+            elif query.image not in known:
                 dataset.read_query(query)
-            except (ImageError, OSError) as error:
-                reasons[query.image] = str(error)
+        except (ImageError, OSError) as error:
+            name, where = (query.name, lacking) if method.precomputed else (query.image, reasons)
+            where[name] = str(error)
     left = dataset.without(reasons)
-    reasons = dict(left.skipped[len(dataset.skipped) :])
+    left = replace(left, queries=tuple(one for one in left.queries if one.name not in lacking))
+    reasons = dict(left.skipped[len(dataset.skipped) :]) | lacking
     if dataset.queries and not left.queries:
         first = dataset.queries[0]
         raise ValueError(f"no query of {dataset.name!r} can be measured: {reasons[first.name]}")
@@ -135,8 +141,10 @@ def compare(
     """`evaluate` several methods, a json file each; what an earlier run finished is not done again.
 
     What is broken, or was made from other data or weights or by another commit, is made anew, and
-    what has changed is said. The results are in the order of the names.
+    what has changed is said. What runs on the processor alone is measured there. The results are in
+    the order of the names.
     """
+    devices = {name: usable_device(name, device) for name in names}
 
     def path(one: Keyed) -> Path:
         return out / f"{one.key}.json"
@@ -147,7 +155,7 @@ def compare(
             return None
         here = provenance(dataset, one.value)
         here = {name: here[name] for name in ("commit", *DEPENDS)}
-        here |= {"method": one.value, "device": device}
+        here |= {"method": one.value, "device": devices[one.value]}
         lacks = evidence and found.get("evidence", {}) is None
         return what_changed(found | found["provenance"], here) or "evidence" * lacks
 
@@ -156,13 +164,25 @@ def compare(
             print(f"{one.value} is measured anew: what differs is {changed}.", file=sys.stderr)
         elif changed is None:
             set_aside(path(one))
-        write_json(path(one), evaluate(one.value, dataset, evidence, device))
+        write_json(path(one), evaluate(one.value, dataset, evidence, devices[one.value]))
 
     compared = [
         Keyed(re.sub(r"[^A-Za-z0-9.@+-]+", "_", f"{dataset.name} {name}"), name) for name in names
     ]
     run_all(compared, out, do, lambda one, out: other(one) == "", "comparing", unit="method")
     return [json.loads(path(one).read_text()) for one in compared]
+
+
+def usable_device(method: str, device: str) -> str:
+    """The device, or ``cpu`` for a method that runs on the processor alone, which is said."""
+    if device != "cpu":
+        retriever = build_retriever(method)
+        try:
+            retriever.to(device)
+        except ValueError as error:
+            print(f"{method} is measured on the processor: {error}", file=sys.stderr)
+            return "cpu"
+    return device
 
 
 def query_time(method: Retriever, dataset: RetrievalDataset, database: IndexedDatabase) -> float:
@@ -220,32 +240,34 @@ def kept_bytes(features: Any) -> int:
     return sum(map(kept_bytes, features)) if isinstance(features, tuple) else 0
 
 
-def provenance(dataset: RetrievalDataset, method: str = "") -> dict[str, str]:
-    """Where a result came from: code, data, a method's own files, versions and machine."""
+def provenance(dataset: RetrievalDataset, *methods: str) -> dict[str, str]:
+    """Where a result came from: code, data, files of the methods, versions and machine."""
     pins = Path(__file__).parents[2] / "constraints.txt"  # not there outside a checkout
     return {
         "commit": _commit(),
         "lock": hashlib.sha256(pins.read_bytes()).hexdigest() if pins.is_file() else "unknown",
         "data_manifest": dataset.manifest_hash(),
         **dataset.fingerprint(),
-        "weights": _hash_files(method),
+        "weights": _hash_files(methods),
         "python": platform.python_version(),
         **{package: version(package) for package in ("indiret", "torch", "numpy", "pillow")},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
 
 
-def _hash_files(method: str) -> str:
-    """A hash of the files that a method's name names: weights, shipped or not, or features."""
+def _hash_files(methods: Iterable[str]) -> str:
+    """A hash of the files that methods' names name: weights, shipped or not, or features."""
     digest = hashlib.sha256()
-    for name in method.split(","):
-        shipped, given = WEIGHTS / file_name(name), name.removeprefix(EXPORTED)
-        files = [shipped if shipped.is_file() else Path(given)]
-        if given != name:  # a folder, and perhaps how it is pooled
-            folder = files[0] if files[0].is_dir() else Path(given.rpartition(":")[0] or given)
-            files = sorted(folder.rglob("*.npy"))
-        for file in filter(Path.is_file, files):
-            digest.update(file.read_bytes())
+    for method in methods:
+        whole = method.startswith(EXPORTED) or Path(method).is_file()
+        for name in [method] if whole else method.split(","):
+            shipped, given = WEIGHTS / file_name(name), name.removeprefix(EXPORTED)
+            files = [shipped if shipped.is_file() else Path(given)]
+            if given != name:  # a folder, and perhaps how it is pooled
+                folder = files[0] if files[0].is_dir() else Path(given.rpartition(":")[0] or given)
+                files = sorted(folder.rglob("*.npy"))
+            for file in filter(Path.is_file, files):
+                digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -8,7 +8,7 @@ Chapter: *Reproducing the tables*.
 import itertools
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,13 +19,13 @@ from pydantic import BaseModel, Field
 
 from indiret.datasets.files import check_type, read_text
 from indiret.distributed import ProcessGroup
-from indiret.experiments.evaluator import provenance
+from indiret.experiments.evaluator import TRAINED, provenance, usable_device
 from indiret.experiments.reproduction import RunConfig, finished, run
 from indiret.experiments.runner import Keyed, cluster, in_turn, run_missing
 from indiret.experiments.runner import processes as worker_processes
 from indiret.training import ALONE
 
-MOST_RUNS = 10_000  # of one grid
+MOST_RUNS = 10_000  # of one grid, unless whoever asks has said yes to more
 _NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "reproduce.ipynb"
 
 
@@ -39,8 +39,8 @@ class _Grid(BaseModel, extra="forbid"):
     grid: Annotated[list[dict[str, _Values]], Field(min_length=1)] = [{}]
 
 
-def read_grid(path: Path) -> list[RunConfig]:
-    """The runs that a TOML file asks for, each once, in order.
+def read_grid(path: Path, most: float = MOST_RUNS) -> list[RunConfig]:
+    """The runs that a TOML file asks for, each once, in order; refused if they are too many.
 
     ``[run]`` holds settings of all runs, each ``[[grid]]`` lists of settings, every combination of
     which is a run. Where no ``fold`` is given, all are run. Raises FileNotFoundError if there is no
@@ -61,15 +61,15 @@ def read_grid(path: Path) -> list[RunConfig]:
         raise ValueError(f"{path} is no TOML file: {error}.") from error
     grid = check_type(path, table, _Grid, "grid, one [run] and one or more [[grid]] of lists,")
     try:
-        return _combinations(grid)
+        return _combinations(grid, most)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _combinations(table: _Grid) -> list[RunConfig]:
+def _combinations(table: _Grid, most: float) -> list[RunConfig]:
     settings: list[dict[str, Any]] = []
     for grid in table.grid:
-        _check_number(math.prod(map(len, grid.values())))
+        _check_number(math.prod(map(len, grid.values())), most)
         products = itertools.product(*grid.values())
         settings += [table.run | dict(zip(grid, values, strict=True)) for values in products]
     parts = [
@@ -77,16 +77,27 @@ def _combinations(table: _Grid) -> list[RunConfig]:
         for one in settings
         for first in [RunConfig.from_dict(one)]
     ]
-    _check_number(sum(len(numbers) for _, numbers in parts))
+    _check_number(sum(len(numbers) for _, numbers in parts), most)
     return list({replace(one, fold=n): None for one, numbers in parts for n in numbers})
 
 
-def _check_number(runs: int) -> None:
-    if runs > MOST_RUNS:
+def _check_number(runs: int, most: float) -> None:
+    if runs > most:
         raise ValueError(
-            f"these are {runs:,} runs or more; at most {MOST_RUNS:,} are done at once, so give "
-            "fewer values, or a fold."
+            f"these are {runs:,} runs or more, and more than {most:,} are not begun unasked; give "
+            "fewer values, a fold, or --yes."
         )
+
+
+def place_on_devices(configs: Iterable[RunConfig]) -> list[RunConfig]:
+    """The runs, each once, those of methods that run on the processor alone there."""
+    usable = cache(usable_device)
+    return [
+        *dict.fromkeys(
+            one if one.method == TRAINED else replace(one, device=usable(one.method, one.device))
+            for one in configs
+        )
+    ]
 
 
 def run_grid(

@@ -142,27 +142,36 @@ def write_results(out: Path, results: Record) -> Record:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write json lines whole or not at all, with the folders above them."""
-    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    """Write json lines whole or not at all, with the folders above them; the last has their number.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp(), "rows.jsonl")
+    >>> write_rows(path, long_rows({"mAP": 0.5}, query="arch_1"))
+    >>> print(path.read_text(), end="")
+    {"query": "arch_1", "measure": "mAP", "value": 0.5}
+    {"rows": 1}
+    """
+    lines = [json.dumps(row, allow_nan=False) for row in rows]
     with write_atomically(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text("\n".join([*lines, json.dumps({"rows": len(lines)}), ""]), encoding="utf-8")
 
 
 def read_rows(paths: Iterable[Path]) -> pd.DataFrame:
-    """The table of all files, in their order; what a row has not is NaN.
+    """The table of all files that `write_rows` wrote, in their order; what a row has not is NaN.
 
     Raises ValueError if a file is empty, cut, or of no rows.
     """
     rows: list[_Kept] = []
     for path in paths:
-        text = read_text(path, MAX_JSON)
+        *lines, number = read_text(path, MAX_JSON).splitlines() or [""]
+        if not lines or number != json.dumps({"rows": len(lines)}):
+            raise ValueError(f"{path} is cut; delete it and start the same command again.")
         try:
-            found = TypeAdapter(list[_Kept]).validate_json(f"[{','.join(text.splitlines())}]")
+            rows += TypeAdapter(list[_Kept]).validate_json(f"[{','.join(lines)}]")
         except ValueError as error:
             raise ValueError(f"{path} holds no rows of an experiment.") from error
-        if not found or text[-1] != "\n":
-            raise ValueError(f"{path} is cut; delete it and start the same command again.")
-        rows += found
     return pd.DataFrame(rows)
 
 

@@ -172,7 +172,7 @@ def run_robustness(
     settings = {"methods": list(methods), "queries": len(asked), "others": others}
     settings |= {"dataset": dataset.name}
     negatives, gone = _negatives(dataset, others)
-    made_of = provenance(dataset, ",".join(methods))
+    made_of = provenance(dataset, *methods)
     origin = keep_settings(out / "robustness.json", settings, made_of)
 
     @cache

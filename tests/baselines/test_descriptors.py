@@ -9,6 +9,7 @@ from indiret.baselines import descriptors
 from indiret.baselines.descriptors import AGAIN, OPTIONS, POOLINGS, DescriptorRetriever
 from indiret.baselines.maps import load_maps
 from indiret.baselines.reranking import Diffusion, KReciprocal, expand_query
+from indiret.experiments.evaluator import evaluate
 from indiret.retrieval import build_retriever, encode_query, index_database, rank
 from tests.baselines.toys import pictures, toy
 from tests.tiny_town import make_tiny_town
@@ -97,6 +98,18 @@ def test_exported_vectors_are_used_as_they_are(town, tmp_path):
     for pooling, options in (("cam-crow", []), ("gem", ["whiten"]), ("gem", ["ms"])):
         with pytest.raises(ValueError, match="leave out cam-crow, ms and whiten"):
             DescriptorRetriever(method.backbone, pooling, options)
+
+
+def test_a_query_without_features_from_elsewhere_is_left_out_and_named(town, tmp_path):
+    export(town, tmp_path / "out", lambda part, name: np.random.default_rng(len(name)).random(20))
+    name, whole = f"features={tmp_path / 'out'}", town.queries
+    (tmp_path / "out" / "queries" / f"{whole[0].name}.npy").unlink()
+    (tmp_path / "out" / "images" / f"{whole[1].image}.npy").unlink()
+    found = evaluate(name, town)
+    assert found["AP"].keys() == {query.name for query in whole[2:]}
+    assert found["left_out"] == {"photos": [1, len(town.images)], "queries": [2, len(whole)]}
+    assert found["skipped"].keys() == {whole[0].name, whole[1].name, whole[1].image}
+    assert found["database"] == len(town.images) - 1  # the photo of the first query stays in it
 
 
 def test_what_a_backbone_cannot_do_is_refused():

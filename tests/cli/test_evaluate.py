@@ -86,14 +86,25 @@ def test_names_need_not_be_utf8(capsys, tmp_path):
 
 def test_a_device_reaches_the_method(capsys, tmp_path, album, town):
     alone = "--method", "thumbnail", "--device", "meta"
-    many = *town, "--methods", "thumbnail", "--device", "meta", "--out", tmp_path / "out"
-    for line in (
-        ("search", album[1], album[0], *alone),
-        ("evaluate", *town, *alone),
-        ("compare", *many),
-    ):
+    for line in (("search", album[1], album[0], *alone), ("evaluate", *town, *alone)):
         assert "runs on the processor alone, not on meta" in refused(capsys, *line)
         assert "choose cpu" in refused(capsys, *line, "--device", "gpu")
+
+
+def test_many_methods_are_compared_where_each_can_run(capsys, tmp_path, monkeypatch, town):
+    asked = []
+
+    def evaluate(name, dataset, evidence, device):
+        asked.append((name, device))
+        return original(name, dataset, evidence) | {"device": device}
+
+    original = evaluator.evaluate
+    monkeypatch.setattr(evaluator, "evaluate", evaluate)
+    many = *town, "--methods", "thumbnail", "base", "--no-evidence", "--out", tmp_path / "out"
+    assert "choose cpu" in refused(capsys, "compare", *many, "--device", "gpu")
+    status, _, err = run(capsys, "compare", *many, "--device", "meta")
+    assert asked == [("thumbnail", "cpu"), ("base", "meta")]
+    assert status == 0 and "thumbnail is measured on the processor: Thumbnail" in err
 
 
 def test_compare_goes_on_where_it_was_killed(capsys, tmp_path, monkeypatch, town):

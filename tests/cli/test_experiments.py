@@ -32,6 +32,9 @@ def test_reproduce_names_what_is_wrong(capsys, tmp_path):
     config = tmp_path / "grid.toml"
     config.write_text("[run]\nepochs = 3\n")
     assert "'epochs'" in refused(capsys, "reproduce", config)
+    config.write_text('[run]\nmethod = "thumbnail"\nfolds = 10_001\n')
+    sentence = refused(capsys, "reproduce", config)
+    assert "these are 10,001 runs" in sentence and "--yes" in sentence
     config.write_text('[run]\nmethod = "thumbnail"\ndevice = "tpu"\n')
     assert "--device tpu" in refused(capsys, "reproduce", config)
     config.write_text(f'[run]\nmethod = "thumbnail"\ndataset = "oxford5k"\nroot = "{tmp_path}/no"')
@@ -39,6 +42,21 @@ def test_reproduce_names_what_is_wrong(capsys, tmp_path):
     status, out, err = run(capsys, *line)
     assert (status, out) == (2, "") and "10 of 10 runs are not finished" in err
     assert "no run has finished" in refused(capsys, "report", tmp_path / "empty")
+
+
+def test_more_runs_than_anybody_means_are_done_after_yes(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("indiret.cli.experiments.grid.MOST_RUNS", 1)
+    asked = []
+    monkeypatch.setattr(
+        "indiret.cli.experiments.grid.run_grid", lambda configs, *_: asked.extend(configs) or {}
+    )
+    config = tmp_path / "grid.toml"
+    config.write_text('[run]\nfolds = 2\nmethod = "thumbnail"\n[[grid]]\ndevice = ["meta", "cpu"]')
+    status, out, err = run(capsys, "reproduce", config, "--yes")
+    assert status == 0 and "2 runs are finished" in out  # each once, where it can be done
+    assert err.count("thumbnail is measured on the processor") == 1
+    assert [(one.fold, one.device) for one in asked] == [(0, "cpu"), (1, "cpu")]
+    assert "--yes" in refused(capsys, "reproduce", config)
 
 
 def test_audit_and_robustness_run_on_a_data_set(capsys, tmp_path, monkeypatch):

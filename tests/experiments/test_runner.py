@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -69,8 +70,10 @@ def test_a_grid_of_a_million_runs_says_so(tmp_path):
     file = tmp_path / "grid.toml"
     for text in ("[run]\nfolds = 1_000_000_000", f"[[grid]]\nseed = {list(range(1000))}\n" * 2):
         file.write_text(text)
-        with pytest.raises(ValueError, match=r"grid.toml: these are [\d,]+ runs or more; at most"):
+        with pytest.raises(ValueError, match=r"grid.toml: these are [\d,]+ runs or more, and more"):
             read_grid(file)
+    file.write_text("[run]\nfolds = 10_001")
+    assert len(read_grid(file, most=math.inf)) == 10_001
 
 
 def test_a_grid_goes_on_when_a_worker_is_killed(configs, wanted, tmp_path, monkeypatch):
@@ -195,10 +198,13 @@ def test_rows_of_the_others_are_kept_when_one_fails_or_is_broken(tmp_path):
     values = {("a", key, 0): 0.5 for key in ("one", "two", "three")}
     assert select_values(table, "mAP", variant="base") == values
     file = tmp_path / "one.jsonl"
-    for damage in ("", file.read_text()[:-20], "[]\n", '{"measure": "mAP", "value": NaN}\n'):
+    whole = file.read_text()
+    lines = whole.splitlines(keepends=True)
+    nan, other = whole.replace("0.5", "NaN"), '[]\n{"rows": 1}\n'
+    for damage in ("", whole[:-20], "".join(lines[:-1]), lines[-1], nan, other):
         file.write_text(damage)
         assert collect_rows("trial", configs, asked_for, tmp_path).equals(table)
-    assert asked[4:] == ["one"] * 4
+    assert asked[4:] == ["one"] * 6
 
 
 def test_a_second_command_waits_for_what_the_first_is_at(tmp_path, capsys):
@@ -215,7 +221,7 @@ def test_a_second_command_waits_for_what_the_first_is_at(tmp_path, capsys):
         first = pool.submit(collect_rows, "trial", configs, slow_rows, tmp_path)
         assert begun.wait(60)
         second = pool.submit(collect_rows, "trial", configs, slow_rows, tmp_path)
-        while "one: another command is at it" not in capsys.readouterr().err:
+        while f"one: process {os.getpid()} on " not in capsys.readouterr().err:
             time.sleep(0.05)
         go_on.set()
         assert first.result().equals(second.result()) and asked == ["one"]
