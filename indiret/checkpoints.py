@@ -44,16 +44,26 @@ def file_name(name: str) -> str:
 
 
 def find_weights(name_or_path: str | Path) -> Path:
-    """The file of a shipped name, or the given path; FileNotFoundError if there is neither."""
+    """The file of a shipped name, or the given path; FileNotFoundError if there is neither.
+
+    Examples
+    --------
+    >>> find_weights("timm/resnet101:siam-fv")
+    Traceback (most recent call last):
+    FileNotFoundError: no weights of timm/resnet101:siam-fv are shipped; run: indiret train ...
+    """
+    name = str(name_or_path)
     shipped = WEIGHTS / file_name(str(name_or_path))
     if isinstance(name_or_path, str) and shipped.is_file():
         return shipped
     if Path(name_or_path).is_file():
         return Path(name_or_path)
-    raise FileNotFoundError(
-        f"there are no weights {str(name_or_path)!r}: it is neither shipped nor a .safetensors "
-        "file."
-    )
+    if ":" in name and not name.endswith(".safetensors"):  # of a backbone
+        raise FileNotFoundError(
+            f"no weights of {name} are shipped; run: indiret train --network {name} --out FOLDER, "
+            "and give FOLDER/network.safetensors."
+        )
+    raise FileNotFoundError(f"there are no weights {name!r}: neither shipped nor in a file.")
 
 
 def save_tensors(
@@ -179,10 +189,7 @@ def _find_network(name_or_path: str | Path) -> Path:
         return find_weights(name_or_path)
     except FileNotFoundError:
         if name.endswith(VERIFIER):
-            raise FileNotFoundError(
-                f"no weights of {name} are shipped; run: indiret train --network {name} --out "
-                "FOLDER, and give FOLDER/network.safetensors."
-            ) from None
+            raise
         if Path(name).suffix or Path(name).name != name:
             raise FileNotFoundError(
                 f"there is no network file {name}; give a .safetensors file made by save_network."

@@ -44,20 +44,13 @@ class BatchSampler:
 
     def __init__(self, dataset: RetrievalDataset, network: IndicativeNetwork, config: Any):
         self.network, self.config = network, config
-        self.landmarks = [views for views in views_by_landmark(dataset).values() if len(views) > 1]
-        if len(self.landmarks) < 2:
-            raise ValueError(
-                f"data set {dataset.name!r} has {len(self.landmarks)} landmarks with two photos or "
-                "more; training needs at least 2."
-            )
+        self.landmarks, self.distractors = photos_to_learn_from(dataset)
         if network.config.aspect != "squash":
             raise ValueError(
                 f"aspect={network.config.aspect!r} gives every picture a grid of its own, which "
                 "cannot be batched; train with aspect='squash'."
             )
         shown = {name for views in self.landmarks for name in views}
-        answers = {name for query in dataset.queries for name in query.positives | query.junk}
-        self.distractors = sorted(set(dataset.images) - shown - answers)
         names = sorted(shown | set(self.distractors))
         reading = tqdm(names, desc="reading", unit="photo", disable=None)
         self.pictures = {name: dataset.read(name) for name in reading}
@@ -182,6 +175,21 @@ def symmetries(tensor: Tensor, random: np.random.Generator) -> Tensor:
     if swapped and (m, n) == (rows, columns):
         tensor = tensor.permute(0, 1, 4, 5, 2, 3)
     return tensor.contiguous()
+
+
+def photos_to_learn_from(dataset: RetrievalDataset) -> tuple[list[list[str]], list[str]]:
+    """The photos of each landmark that has two or more, and those that no query names.
+
+    Raises ValueError if there are fewer than two such landmarks.
+    """
+    landmarks = [views for views in views_by_landmark(dataset).values() if len(views) > 1]
+    if len(landmarks) < 2:
+        raise ValueError(
+            f"data set {dataset.name!r} has {len(landmarks)} landmarks with two photos or more; "
+            "training needs at least 2."
+        )
+    named = {name for query in dataset.queries for name in query.positives | query.junk}
+    return landmarks, sorted(set(dataset.images).difference(named, *landmarks))
 
 
 def views_by_landmark(dataset: RetrievalDataset) -> dict[str, list[str]]:

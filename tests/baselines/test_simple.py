@@ -6,9 +6,11 @@ import torch
 from PIL import Image
 
 from indiret.baselines.simple import ColourHistogram, MutualNearest, Thumbnail
+from indiret.datasets import load_dataset
+from indiret.evaluation import mean_average_precision
 from indiret.patches import extract_patches
-from indiret.retrieval import build_retriever, list_retrievers
-from tests.baselines.toys import build, scene
+from indiret.retrieval import build_retriever, list_retrievers, rank
+from tests.baselines.toys import OXFORD, build, needs_oxford, scene
 
 # CAM+CroW needs Toytown train for its classes: test_descriptors.py has it on a toy.
 QUICK = [name for name in list_retrievers() if not name.endswith(":cam-crow")]
@@ -25,6 +27,15 @@ def test_every_method_puts_the_picture_itself_first_and_bears_plain_and_smallest
         assert scores.shape == (7,) and scores.dtype == np.float64 and np.isfinite(scores).all()
         if place < 4:
             assert scores.argmax() == place and (scores == scores[place]).sum() == 1
+
+
+@needs_oxford
+@pytest.mark.parametrize(("name", "known"), [("colour-histogram", 0.27), ("thumbnail", 0.21)])
+def test_known_figures_on_real_photos(name, known):
+    data = load_dataset("oxford5k", OXFORD)
+    hits = rank(build_retriever(name), data.queries, data)
+    lists = {query: [hit.name for hit in ranked] for query, ranked in hits.items()}
+    assert mean_average_precision(lists, data.queries) == pytest.approx(known, abs=0.015)
 
 
 def test_histogram_by_a_loop():

@@ -62,6 +62,13 @@ def test_what_is_no_file_is_never_replaced(tmp_path, kind):
     assert path.lstat() == before
 
 
+def test_a_lock_that_cannot_be_made_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/\.lock cannot be written \(.+\); name another place"):
+        with hold_lock(tmp_path / "file" / ".lock", "the work"):
+            pass
+
+
 def wait_for(lock, started):
     started.set()
     with hold_lock(lock, "the work"):
