@@ -21,6 +21,7 @@ from indiret.experiments.grid import read_grid
 from tests.datasets.test_downloads import archive, member
 from tests.datasets.test_groundtruth import small_truth
 from tests.datasets.test_regions import coco
+from tests.mutation import mutate
 
 MUTATIONS = int(os.environ.get("INDIRET_FUZZ", 200))  # of each file
 TOKENS = (
@@ -29,28 +30,6 @@ TOKENS = (
     *(b"1979-05-27", b"0x" + b"f" * 9000, b"{a = 1}"),
 )
 GRID = Path(__file__).parents[2] / "configs" / "toytown_fast.toml"
-
-
-def mutate(data: bytes, chance: random.Random) -> bytes:
-    """One to four changes: a byte, a bit, a piece gone, twice or elsewhere, a token, an end."""
-    changed = bytearray(data)
-    for _ in range(chance.randint(1, 4)):
-        at, to = sorted(chance.randrange(len(changed) + 1) for _ in range(2))
-        piece = bytes(changed[at : at + chance.randint(1, 40)])
-        match chance.randrange(7):
-            case 0:
-                changed[at : at + 1] = bytes([chance.randrange(256)])
-            case 1:
-                changed[at : at + 1] = bytes(b ^ 1 << chance.randrange(8) for b in piece[:1])
-            case 2:
-                del changed[at : at + len(piece)]
-            case 3:
-                changed[to:to] = piece * chance.choice((1, 2, 500))
-            case 4 | 5:
-                changed[at : at + chance.choice((0, 1, 4))] = chance.choice(TOKENS)
-            case 6 if chance.random() < 0.3:
-                del changed[to:]
-    return bytes(changed)
 
 
 def photo(path):
@@ -144,7 +123,7 @@ def test_changed_files_give_data_or_a_sentence(tmp_path, target):
     read()
     refused = 0
     for _ in range(MUTATIONS):
-        data = mutate(whole, chance)
+        data = mutate(whole, chance, TOKENS)
         path.write_bytes(data)
         since = time.process_time()
         try:
