@@ -84,10 +84,8 @@ def rerank_with_feedback(
             scores = retriever.score(encoded, features)
             scores += query_expansion_scores(retriever, evidences, found, features, config.level)
         else:
-            if refined is None:
-                weights = feedback_weights(evidences, config)
-            else:
-                weights = query_weights(refined[query.name], config.hard)
+            given = None if refined is None else refined[query.name]
+            weights = feedback_weights(evidences, config, given)
             if config.weight == "pixels":
                 faded = weight_pixels(dataset.read_query(query), weights, config.strength)
                 scores = retriever.score(retriever.encode_query(faded), features)
@@ -99,9 +97,15 @@ def rerank_with_feedback(
     return ranked
 
 
-def feedback_weights(evidences: Sequence[Evidence], config: FeedbackConfig) -> Tensor:
-    """w, (m', n') in 0 … 1, of the query's patches by the evidence of its first answers."""
-    refined = refine_query(evidences, config.pool, config.normalise)
+def feedback_weights(
+    evidences: Sequence[Evidence], config: FeedbackConfig, refined: Tensor | None = None
+) -> Tensor:
+    """w, (m', n') in 0 … 1, of the query's patches by the evidence of its first answers, or by Q*.
+
+    ``refined`` is a Q*, (m', n'), that takes the place of the evidence.
+    """
+    if refined is None:
+        refined = refine_query(evidences, config.pool, config.normalise)
     return query_weights(refined, config.hard)
 
 

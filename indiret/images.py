@@ -30,7 +30,7 @@ Box = tuple[float, float, float, float]
 MAX_PIXELS = 64_000_000  # more than a camera of 61 megapixels has; 256 MB once decoded
 # Times as many in formats whose decoders can read them at half size.
 TIMES = {"JPEG": 4, "progressive": 2, "JPEG2000": 2.4}
-WHOLE = {"JPEG2000": 0.6}  # times as many, up to which they are read at full size: memory
+AT_FULL_SIZE = {"JPEG2000": 0.6}  # times as many, up to which they are: memory
 MAX_PHOTO = 500_000_000  # of a file: so many pixels take no more in any format
 MAX_READINGS = 1_000_000  # of pieces of a file: Pillow takes headers, comments and junk by bytes
 MAX_NUMBERS = 64_000_000  # bytes of a PNM file whose numbers are text
@@ -250,7 +250,7 @@ def _open(file: IO[bytes], max_pixels: int) -> ImageFile.ImageFile:
     kind = "progressive" if "progressive" in image.info else str(image.format)
     if width * height > (most := int(max_pixels * TIMES.get(kind, 1))):
         raise ImageError(_too_large(size, most))
-    if width * height > max_pixels * WHOLE.get(kind, 1):
+    if width * height > max_pixels * AT_FULL_SIZE.get(kind, 1):
         if kind == "JPEG2000":
             image.reduce = 1  # type: ignore[method-assign, assignment]
         image.draft("", (width // 2, height // 2))

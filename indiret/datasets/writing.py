@@ -65,7 +65,9 @@ def hold_lock(lock: Path, what: str, patient: bool = True) -> Iterator[bool]:
         if not patient:
             yield False
             return
-        holder = note.read_text(encoding="utf-8") if note.exists() else "another process"
+        holder = "another process"
+        with suppress(OSError):  # it has just ended
+            holder = note.read_text(encoding="utf-8") or holder
         if not (worker and holder.startswith(f"{own} since")):  # or another worker of our command
             print(f"{what}: {holder} is at it; waiting for it.", file=sys.stderr)
         file.acquire()
@@ -76,7 +78,8 @@ def hold_lock(lock: Path, what: str, patient: bool = True) -> Iterator[bool]:
             note.write_text(f"{own} since {time.strftime('%d %B %Y %H:%M:%S')}", encoding="utf-8")
         yield True
     finally:
-        note.unlink(missing_ok=True)
+        with suppress(OSError):
+            note.unlink()
         file.release()
 
 

@@ -123,8 +123,10 @@ def leave_out_broken(
             elif query.image not in known:
                 dataset.read_query(query)
         except (ImageError, OSError) as error:
-            name, where = (query.name, lacking) if method.precomputed else (query.image, reasons)
-            where[name] = str(error)
+            if method.precomputed:
+                lacking[query.name] = str(error)
+            else:
+                reasons[query.image] = str(error)
     left = dataset.without(reasons)
     left = replace(left, queries=tuple(one for one in left.queries if one.name not in lacking))
     reasons = dict(left.skipped[len(dataset.skipped) :]) | lacking

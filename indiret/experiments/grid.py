@@ -40,7 +40,7 @@ class _Grid(BaseModel, extra="forbid"):
 
 
 def read_grid(path: Path, most: float = MOST_RUNS) -> list[RunConfig]:
-    """The runs that a TOML file asks for, each once, in order; refused if they are too many.
+    """The runs that a TOML file asks for, each once, in order, if they are not more than ``most``.
 
     ``[run]`` holds settings of all runs, each ``[[grid]]`` lists of settings, every combination of
     which is a run. Where no ``fold`` is given, all are run. Raises FileNotFoundError if there is no

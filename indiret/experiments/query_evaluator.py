@@ -23,7 +23,6 @@ from indiret.feedback import (
     FeedbackConfig,
     feedback_weights,
     query_expansion_scores,
-    query_weights,
     weight_tensor,
 )
 from indiret.network import Features, IndicativeNetwork
@@ -144,10 +143,7 @@ class QueryEvaluator:
                 NetworkRetriever(network), evidence, found, features, feedback.level
             )
             return best_first(again, scores) + rest, None
-        if region is None:
-            weights = feedback_weights(evidence, feedback)
-        else:
-            weights = query_weights(region, feedback.hard)
+        weights = feedback_weights(evidence, feedback, region)
         change = partial(weight_tensor, weights=weights, strength=feedback.strength)
         return best_first(again, self.scores(network, again, change)) + rest, change
 
