@@ -1,16 +1,20 @@
 """One factor at a time, on a town of posters and on drawn pictures."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from indiret.checkpoints import save_network
 from indiret.evaluation import NO_MATCH
 from indiret.experiments import robustness
 from indiret.experiments.robustness import FACTORS, Changed, moved_partners, run_robustness
-from tests.experiments import damages, lose_photo, record_calls
+from indiret.network import build_network
+from tests.experiments import SMALL, damages, lose_photo, record_calls
 from tests.tiny_town import make_tiny_town
 from tools.store_results import store_results
 
@@ -132,6 +136,17 @@ def test_a_killed_run_goes_on(finished, town, monkeypatch):
     junk = replace(town, queries=(replace(town.queries[0], junk={"x"}), *town.queries[1:]))
     with pytest.raises(ValueError, match="namely ground truth"):
         run_robustness(out, junk, METHODS, others=3)
+
+
+def test_weights_in_a_file_with_a_comma_in_its_name_are_told_apart(town, tmp_path):
+    methods = ["thumbnail", str(tmp_path / "mine, second.safetensors")]
+    for seed in range(2):
+        torch.manual_seed(seed)
+        save_network(build_network(SMALL), methods[1])
+        other = pytest.raises(ValueError, match="namely weights") if seed else nullcontext()
+        with other:
+            few = replace(town, queries=town.queries[:1])
+            run_robustness(tmp_path / "out", few, methods, others=2)
 
 
 def test_a_folder_is_not_taken_by_what_is_refused(town, tmp_path):
