@@ -1,32 +1,69 @@
 """The plane vote in JavaScript: its source, and the constants that it needs, packed for a page.
 
-Chapter: *Your own photos*.
+Chapter: *Sphere or plane?*
 """
 
 import re
 from pathlib import Path
 
+import numpy as np
+
+from indiret.checkpoints import find_weights, load_tensors
+from indiret.planes.gradients import fitted_tensors
+from indiret.planes.matching import IMPOSTORS, PLANE_CONFIGS
+from indiret.planes.network import NAME
 from indiret.widgets.payload import pack
 
+UNIT = 32000  # the code of 1 in whitened patches, as in ``products.js``
+
 _FOLDER = Path(__file__).parent / "match"
-_CORE = ("data", "matcher")
+# each behind those that it imports
+_CORE = ("pixels", "products", "gradients", "voting", "geometry", "samples", "features", "frames")
+_CORE += ("matching", "network", "evidence", "ranking", "matcher")
 _IMPORT = re.compile(r"^import [^;]+;\n", re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=async |function |const |class )", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=async |function |const )", re.MULTILINE)
 
 
 def pack_matcher() -> bytes:
-    """Constants for ``matcherData``, as ``unpack`` of shared.js unpacks them."""
-    return pack({}, [])
+    """Constants for ``matcherData`` of ``data.js``, as ``unpack`` of ``shared.js`` unpacks them.
+
+    Examples
+    --------
+    >>> len(pack_matcher()) < 400_000
+    True
+    """
+    fitted, config = fitted_tensors(), PLANE_CONFIGS["planes"]
+    _, weights = load_tensors(find_weights(NAME))
+    floats = {name: fitted[name] for name in ("mean", "matrix")} | weights
+    parts = [tensor.float().numpy().astype("<f4").tobytes() for tensor in floats.values()]
+    impostors = []
+    for number in range(IMPOSTORS):
+        shapes = {}
+        for kind in ("template", "close"):
+            patches = fitted[f"impostor.{number}.{kind}"].numpy()
+            shapes[kind] = patches.shape
+            parts.append(np.rint(patches * UNIT).astype("<i2").tobytes())
+        impostors.append(shapes)
+    header = {
+        "sides": {
+            "template": config.template,
+            "close": config.close,
+            "pyramid": config.pyramid,
+        },
+        "weights": [(name, tensor.numel()) for name, tensor in floats.items()],
+        "impostors": impostors,
+    }
+    return pack(header, parts)
 
 
 def page_source() -> str:
-    """What a page's script needs: ``matcherData`` and ``createWorkerPool``."""
-    return _joined("data", "matcher", "pool")
+    """What a page's script needs behind ``shared.js``: ``matcherData`` and ``createWorkerPool``."""
+    return _joined("data", *_CORE, "pool")
 
 
 def worker_source() -> str:
     """What ``createWorkerPool`` makes workers of."""
-    return _joined(*_CORE)
+    return _joined("decode", *_CORE, "worker")
 
 
 def _joined(*names: str) -> str:

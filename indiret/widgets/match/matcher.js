@@ -1,56 +1,101 @@
-// The plane vote and its network on photos' pixels: what a page asks of them.
-// A stub for now: the shapes of all answers are right, their numbers are made up.
+// What a page asks of the plane vote and its network: the retriever `plane-net` of Python.
+
+import { correspond, inverse, planeAffine, splat, strongestPairs, transfer } from "./evidence.js";
+import { encodeGrey, viewsOf } from "./features.js";
+import { withoutFrame } from "./frames.js";
+import { whiteningOf } from "./gradients.js";
+import { backgroundScore, matchTemplates, pairScore } from "./matching.js";
+import { judge, sigmoid } from "./network.js";
+import { toGrey } from "./pixels.js";
+import { rankBy } from "./ranking.js";
+import { sampleAlongPlane } from "./samples.js";
 
 /**
- * @typedef {{shape: [number, number], codes: Int16Array, structure: number, background: number}} Features
- *   What is kept of a photo: transferable (`codes.buffer`), and may be stored.
- * @typedef {{rows: number, columns: number, values: Float32Array}} EvidenceMap
+ * @typedef {import("./features.js").Features} Features
+ * @typedef {import("./features.js").Views} Views
+ * @typedef {import("./matching.js").Match} Match
+ * Of a pair: `score` of the votes; `margin` of the network, by which photos are ranked; the
+ * calibrated `probability` that both show the same; the share of the query's and of the target's
+ * patches that could be judged; and the best planes, of the query in the target and the reverse.
+ * @typedef {{score: number, margin: number, probability: number, structure: [number, number], planes: [Match, Match]}} Verdict
+ * @typedef {ReturnType<typeof createMatcher>} Matcher
  */
 
-const made = (a, b) => ((a.codes[0] * 7919 + b.codes[0] * 104729) % 997) / 997;
+/** @param {import("./data.js").MatcherData} data */
+export function createMatcher({ sides, mean, matrix, impostors, weights }) {
+  const whitening = whiteningOf(mean, matrix);
 
-/** @param {object} data constants, from `matcherData` */
-export function createMatcher(data) {
-  const grid = ([height, width]) => {
-    const scale = 14 / Math.max(height, width);
-    return [Math.max(1, Math.round(height * scale)), Math.max(1, Math.round(width * scale))];
-  };
+  /** One photo's best plane in another, sampled. @param {Views} own @param {Views} other @param {Match} match @param {Features} target */
+  function direction(own, other, match, { background }) {
+    const { template, close } = withoutFrame(own, other);
+    const sample = sampleAlongPlane(match.close ? close : template, other.pyramid, match, background);
+    return { sample, match, shape: own.shape, side: match.close ? sides.close : sides.template,
+      searched: other.shape, level: sides.pyramid[match.level] };
+  }
+
+  /** Both photos with the planes of both directions, sampled and judged.
+   * @param {Features} query @param {Features} target @param {Match} [forward] @param {Match} [backward] */
+  function judgePair(query, target, forward = matcher.match(query, target), backward = matcher.match(target, query)) {
+    if (!(target.background > 0)) {
+      throw new TypeError("The target was encoded as a query, without a background score; encode it as a target.");
+    }
+    const asking = viewsOf(query, sides), searched = viewsOf(target, sides);
+    const directions = [direction(asking, searched, forward, target), direction(searched, asking, backward, target)];
+    const { margin, support } = judge(weights, directions.map(({ sample }) => sample));
+    const [slope, offset] = weights.calibration;
+    /** @type {Verdict} */
+    const verdict = { score: pairScore(target.background, forward, backward), margin,
+      probability: sigmoid(slope * margin + offset), structure: [query.structure, target.structure],
+      planes: [forward, backward] };
+    return { verdict, directions: directions.map((one, at) => ({ ...one, support: support[at] })) };
+  }
+
   const matcher = {
-    /** @returns {Features} of {width, height, data: RGBA}; a query needs no background score */
-    encode({ width, height, data: pixels }, { query = false } = {}) {
-      return { shape: [height, width], codes: Int16Array.of(pixels[0] + 3 * pixels[4 * (pixels.length >> 3)]),
-        structure: 0.6, background: query ? NaN : 1.5 };
+    /**
+     * What is kept of a photo. A query needs no background score, which takes most of the time.
+     * @param {import("./pixels.js").Picture} picture
+     * @returns {Features}
+     */
+    encode(picture, { query = false } = {}) {
+      const features = encodeGrey(toGrey(picture), sides, whitening);
+      if (query) return features;
+      return { ...features, background: backgroundScore(impostors, viewsOf(features, sides), features.structure) };
     },
-    score(query, target) {
-      const margin = 12 * made(query, target) - 6;
-      return { score: margin + 2, margin, probability: 1 / (1 + Math.exp(-margin)),
-        structure: [query.structure, target.structure],
-        plane: { matrix: [[1, 0], [0, 1]], offset: [0, 0], close: false, level: 3 } };
-    },
-    /** P: evidence map of the target, Q: of the query; pair (i, j) of the target, (k, l) of the query. */
+
+    /** The best plane of a query in a target, or of a target in a query.
+     * @param {Features} source @param {Features} searched */
+    match: (source, searched) => matchTemplates(viewsOf(source, sides), viewsOf(searched, sides)),
+
+    /** @param {Features} query @param {Features} target @param {Match} [forward] @param {Match} [backward]
+     * @returns {Verdict} */
+    score: (query, target, forward, backward) => judgePair(query, target, forward, backward).verdict,
+
+    /**
+     * A verdict with its evidence: maps P of the target and Q of the query, all of M*[i, j, k, l],
+     * its strongest pairs, target patch (i, j) and query patch (k, l), the affine map (2, 3) of the
+     * query's y and x from 0 to 1 to the target's, and where it puts the query's corners.
+     * @param {Features} query @param {Features} target
+     */
     explain(query, target, { top = 60 } = {}) {
-      const [[I, J], [K, L]] = [grid(target.shape), grid(query.shape)];
-      const bump = (rows, columns) => ({ rows, columns, values: Float32Array.from({ length: rows * columns },
-        (_, at) => Math.exp(-(((Math.floor(at / columns) - rows / 2) ** 2 + (at % columns - columns / 2) ** 2) / 12))) });
-      const pairs = Array.from({ length: Math.min(top, K * L) }, (_, at) => {
-        const [k, l] = [Math.floor(at / L), at % L];
-        return { i: Math.floor(k / K * I), j: Math.floor(l / L * J), k, l, value: 1 - at / 100 };
-      });
-      const points = ([y, x]) => [0.1 + 0.8 * y, 0.1 + 0.8 * x];
-      return { ...matcher.score(query, target), P: bump(I, J), Q: bump(K, L), pairs, points,
-        frame: [[0, 0], [0, 1], [1, 1], [1, 0]].map(points) };
+      const { verdict, directions: [forward, backward] } = judgePair(query, target);
+      const evidence = splat(correspond(forward), correspond(backward), target.shape, query.shape);
+      const affine = forward.match.score >= backward.match.score ? planeAffine(forward) : inverse(planeAffine(backward));
+      const frame = [[0, 0], [0, 1], [1, 1], [1, 0]].map((corner) => transfer(affine, corner));
+      return { ...verdict, ...evidence, pairs: strongestPairs(evidence, top), affine, frame };
     },
-    /** Best first; `onProgress({done, total, hits})` now and then, `signal.aborted` stops it. */
-    async rank(query, targets, { onProgress, signal } = {}) {
-      const hits = [];
-      for (const [index, target] of targets.entries()) {
-        signal?.throwIfAborted();
-        const { margin: score, probability } = matcher.score(query, target);
-        hits.push({ index, score, probability, judged: true });
-        onProgress?.({ done: index + 1, total: targets.length, hits: hits.toSorted((a, b) => b.score - a.score) });
-      }
-      return hits.sort((a, b) => b.score - a.score || a.index - b.index);
-    },
+
+    /**
+     * Photos ranked for a query, best first; see `rankBy`.
+     * @param {Features} query @param {Features[]} targets
+     * @param {import("./ranking.js").RankOptions} [options]
+     */
+    rank: (query, targets, options) => rankBy({
+      match: async (source, searched) => { await pause(); return matcher.match(source, searched); },
+      score: async (...pair) => { await pause(); return matcher.score(...pair); },
+    }, query, targets, options),
   };
   return matcher;
 }
+
+/** Whoever wants to stop the work comes between. @returns {Promise<void>} */
+const pause = () => new Promise((resolve) => { setTimeout(resolve); });
