@@ -12,7 +12,8 @@ export async function decode(file, [left, top, right, bottom] = [0, 0, 1, 1]) {
   const whole = await createImageBitmap(file).catch(() => {
     throw new TypeError("This file is no picture that the browser can read; give JPEG, PNG or WebP.");
   });
-  const [x, y, endX, endY] = [left * whole.width, top * whole.height, right * whole.width, bottom * whole.height].map(Math.round);
+  const [x, endX] = [left, right].map((at) => Math.round(at * whole.width));
+  const [y, endY] = [top, bottom].map((at) => Math.round(at * whole.height));
   const across = Math.max(1, endX - x), down = Math.max(1, endY - y);
   const scale = Math.min(1, LONG_SIDE / Math.max(across, down));
   const [width, height] = [across, down].map((side) => Math.max(1, Math.round(scale * side)));

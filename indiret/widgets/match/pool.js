@@ -5,7 +5,12 @@ import { rankBy } from "./ranking.js";
 
 /**
  * @typedef {import("./features.js").Features} Features
- * @typedef {{task: string, given: unknown[], moved: Transferable[], resolve: (result: any) => void, reject: (error: Error) => void}} Job
+ * @typedef {object} Job
+ * @property {string} task
+ * @property {unknown[]} given
+ * @property {Transferable[]} moved
+ * @property {(result: any) => void} resolve
+ * @property {(error: Error) => void} reject
  */
 
 /**
@@ -23,8 +28,7 @@ export function createWorkerPool(source, data, size) {
 
   function next() {
     for (const lane of lanes) {
-      const job = lane.busy ? undefined : waiting.shift();
-      if (job) lane.take(job);
+      while (!lane.busy && waiting.length) lane.take(/** @type {Job} */ (waiting.shift()));
     }
   }
   /** @param {string} task @param {unknown[]} given @param {Transferable[]} [moved] @returns {Promise<any>} */
@@ -43,7 +47,8 @@ export function createWorkerPool(source, data, size) {
      *   file that is wanted: left, top, right and bottom from 0 to 1
      * @returns {Promise<Features>}
      */
-    encode: (picture, how = {}) => ask("encode", [picture, how], picture instanceof Blob ? [] : [picture.data.buffer]),
+    encode: (picture, how = {}) =>
+      ask("encode", [picture, how], picture instanceof Blob ? [] : [picture.data.buffer]),
 
     /** @param {Features} query @param {Features} target */
     score: (query, target) => ask("score", [query, target]),
@@ -107,10 +112,14 @@ function startLane(address, data, whenFree) {
     busy: true, // with the constants, at first
     /** @param {Job} given */
     take(given) {
-      if (failure) return given.reject(failure);
-      job = given;
-      lane.busy = true;
-      worker.postMessage({ task: given.task, given: given.given }, given.moved);
+      try {
+        if (failure) throw failure;
+        worker.postMessage({ task: given.task, given: given.given }, given.moved);
+        job = given;
+        lane.busy = true;
+      } catch (error) { // of a worker that failed, or features whose codes were moved elsewhere
+        given.reject(/** @type {Error} */ (error));
+      }
     },
     /** The worker ends what it does, and nobody waits for that. @param {Error} reason */
     drop(reason) {
