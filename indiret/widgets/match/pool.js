@@ -1,0 +1,133 @@
+// Web Workers that match: made from a blob, so that a page on the disk has them, too.
+
+import { transfer } from "./arithmetic.js";
+import { rankBy } from "./ranking.js";
+
+/**
+ * @typedef {import("./features.js").Features} Features
+ * @typedef {object} Job
+ * @property {string} task
+ * @property {unknown[]} given
+ * @property {Transferable[]} moved
+ * @property {(result: any) => void} resolve
+ * @property {(error: Error) => void} reject
+ */
+
+/**
+ * Workers that take tasks one at a time, the first that is free the first that waits. Whatever waits
+ * or runs when the pool is cancelled or closed rejects with an AbortError.
+ * @param {string} source of the workers, `worker_source` of Python
+ * @param {import("./data.js").MatcherData} data
+ * @param {number} size workers
+ */
+export function createWorkerPool(source, data, size) {
+  const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  /** @type {Job[]} */
+  let waiting = [];
+  const lanes = Array.from({ length: size }, () => startLane(address, data, next));
+
+  function next() {
+    for (const lane of lanes) {
+      while (!lane.busy && waiting.length) lane.take(/** @type {Job} */ (waiting.shift()));
+    }
+  }
+  /** @param {string} task @param {unknown[]} given @param {Transferable[]} [moved] @returns {Promise<any>} */
+  const ask = (task, given, moved = []) => new Promise((resolve, reject) => {
+    waiting.push({ task, given, moved, resolve, reject });
+    next();
+  });
+  const stopped = () => new DOMException("The matching was cancelled.", "AbortError");
+  let controller = new AbortController();
+
+  const pool = {
+    /**
+     * Of a picture's RGBA pixels, which are gone from this thread afterwards, or of a file.
+     * @param {import("./pixels.js").Picture | Blob} picture
+     * @param {{query?: boolean, box?: [number, number, number, number]}} [how] box: the part of a
+     *   file that is wanted: left, top, right and bottom from 0 to 1
+     * @returns {Promise<Features>}
+     */
+    encode: (picture, how = {}) =>
+      ask("encode", [picture, how], picture instanceof Blob ? [] : [picture.data.buffer]),
+
+    /** @param {Features} query @param {Features} target */
+    score: (query, target) => ask("score", [query, target]),
+
+    /** As `explain` of the matcher, and `points`: where the plane puts the query's y and x, 0 to 1.
+     * @param {Features} query @param {Features} target @param {{top?: number}} [options] */
+    async explain(query, target, options = {}) {
+      const found = await ask("explain", [query, target, options]);
+      return { ...found, points: (/** @type {[number, number]} */ point) => transfer(found.affine, point) };
+    },
+
+    /** As `rank` of the matcher, all workers at once.
+     * @param {Features} query @param {Features[]} targets @param {import("./ranking.js").RankOptions} [options] */
+    rank: (query, targets, { onProgress, signal = controller.signal } = {}) => rankBy({
+      match: (...pair) => ask("match", pair),
+      score: (...pair) => ask("score", pair),
+    }, query, targets, { onProgress, signal }, 2 * size), // one waits for each worker
+
+    cancel() {
+      controller.abort(stopped());
+      controller = new AbortController();
+      const dropped = waiting;
+      waiting = [];
+      dropped.forEach(({ reject }) => reject(stopped()));
+      lanes.forEach((lane) => lane.drop(stopped()));
+    },
+
+    close() {
+      pool.cancel();
+      lanes.forEach((lane) => lane.end());
+      URL.revokeObjectURL(address);
+    },
+  };
+  return pool;
+}
+
+/**
+ * One worker and the job that it has.
+ * @param {string} address @param {import("./data.js").MatcherData} data @param {() => void} whenFree
+ */
+function startLane(address, data, whenFree) {
+  const worker = new Worker(address);
+  /** @type {Job | undefined} */
+  let job;
+  /** @type {Error | undefined} */
+  let failure;
+  const finish = (/** @type {(job: Job) => void} */ settle) => {
+    const done = job;
+    job = undefined;
+    lane.busy = false;
+    if (done) settle(done);
+    whenFree();
+  };
+  worker.onmessage = ({ data: { result, error } }) => finish(({ resolve, reject }) =>
+    (error ? reject(Object.assign(new Error(error.message), { name: error.name })) : resolve(result)));
+  worker.onerror = ({ message }) => {
+    const reason = failure = new Error(`A worker of this page failed: ${message}.`);
+    finish(({ reject }) => reject(reason));
+  };
+  const lane = {
+    busy: true, // with the constants, at first
+    /** @param {Job} given */
+    take(given) {
+      try {
+        if (failure) throw failure;
+        worker.postMessage({ task: given.task, given: given.given }, given.moved);
+        job = given;
+        lane.busy = true;
+      } catch (error) { // of a worker that failed, or features whose codes were moved elsewhere
+        given.reject(/** @type {Error} */ (error));
+      }
+    },
+    /** The worker ends what it does, and nobody waits for that. @param {Error} reason */
+    drop(reason) {
+      job?.reject(reason);
+      job = undefined;
+    },
+    end: () => worker.terminate(),
+  };
+  worker.postMessage({ task: "start", given: [data] });
+  return lane;
+}

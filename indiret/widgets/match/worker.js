@@ -1,0 +1,27 @@
+// What a worker does: `pool.js` sends it tasks, one at a time, and it answers with results or errors.
+
+import { decode } from "./decode.js";
+import { createMatcher } from "./matcher.js";
+
+/** @type {import("./matcher.js").Matcher} */
+let matcher;
+
+/** @type {Record<string, (...given: any[]) => any>} */
+const tasks = {
+  start: (data) => { matcher = createMatcher(data); },
+  encode: async (picture, { query, box }) =>
+    matcher.encode(picture instanceof Blob ? await decode(picture, box) : picture, { query }),
+  match: (source, searched) => matcher.match(source, searched),
+  score: (query, target, forward, backward) => matcher.score(query, target, forward, backward),
+  explain: (query, target, options) => matcher.explain(query, target, options),
+};
+
+self.onmessage = async ({ data: { task, given } }) => {
+  try {
+    const result = await tasks[task](...given);
+    self.postMessage({ result }, { transfer: task === "encode" ? [result.codes.buffer] : [] });
+  } catch (error) {
+    const { name, message } = /** @type {Error} */ (error);
+    self.postMessage({ error: { name, message } });
+  }
+};

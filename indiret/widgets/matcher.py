@@ -1,0 +1,76 @@
+"""The plane vote in JavaScript: its source, and the constants that it needs, packed for a page.
+
+Chapter: *Sphere or plane?*
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from indiret.checkpoints import find_weights, load_tensors
+from indiret.planes.gradients import fitted_tensors
+from indiret.planes.matching import IMPOSTORS, PLANE_CONFIGS
+from indiret.planes.network import NAME
+from indiret.widgets.payload import pack
+
+UNIT = 2**15  # the code of 1 in whitened patches, as in ``products.js``
+
+_FOLDER = Path(__file__).parent / "match"
+# each behind those that it imports
+_CORE = (
+    *("arithmetic", "pixels", "products", "gradients", "voting", "geometry", "samples", "features"),
+    *("frames", "matching", "network", "evidence", "ranking", "matcher"),
+)
+_IMPORT = re.compile(r"^import [^;]+;\n", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=async |function |const )", re.MULTILINE)
+
+
+def pack_matcher() -> bytes:
+    """Constants for ``matcherData`` of ``data.js``, as ``unpack`` of ``shared.js`` unpacks them.
+
+    Examples
+    --------
+    >>> len(pack_matcher()) < 400_000
+    True
+    """
+    fitted, config = fitted_tensors(), PLANE_CONFIGS["planes"]
+    _, weights = load_tensors(find_weights(NAME))
+    floats = {name: fitted[name] for name in ("mean", "matrix")} | weights
+    parts = [tensor.float().numpy().astype("<f4").tobytes() for tensor in floats.values()]
+    impostors = []
+    for number in range(IMPOSTORS):
+        shapes = {}
+        for kind in ("template", "close"):
+            patches = fitted[f"impostor.{number}.{kind}"].numpy()
+            shapes[kind] = patches.shape
+            parts.append(np.rint(patches * UNIT).astype("<i2").tobytes())
+        impostors.append(shapes)
+    header = {
+        "sides": {
+            "template": config.template,
+            "close": config.close,
+            "pyramid": config.pyramid,
+        },
+        "weights": [(name, tensor.numel()) for name, tensor in floats.items()],
+        "impostors": impostors,
+    }
+    return pack(header, parts)
+
+
+def page_source() -> str:
+    """What a page's script needs: ``matcherData`` and ``createWorkerPool``, and no other name."""
+    names = "{ matcherData, createWorkerPool }"
+    body = _joined("arithmetic", "data", "ranking", "pool")
+    return f"const {names} = (() => {{\n{body}\nreturn {names};\n}})();\n"
+
+
+def worker_source() -> str:
+    """What ``createWorkerPool`` makes workers of."""
+    return _joined("decode", *_CORE, "worker")
+
+
+def _joined(*names: str) -> str:
+    """Modules one behind the other as one script, without their imports and exports."""
+    sources = ((_FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in names)
+    return "\n".join(_EXPORT.sub("", _IMPORT.sub("", source)) for source in sources)
