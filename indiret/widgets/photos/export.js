@@ -61,7 +61,7 @@ async function evidenceDrawing(data, description) {
     ...images, ...lines);
 }
 
-/** The results as one page that asks for nothing; `explain` → an explorer's data for a photo. */
+/** The results as one page that asks for nothing; nothing if `explain` of a photo gives nothing. */
 async function savePage(query, hits, explain) {
   const page = document.implementation.createHTMLDocument(`Photos like ${query.name}`);
   page.documentElement.lang = "en";
@@ -74,7 +74,9 @@ async function savePage(query, hits, explain) {
   page.body.append(element("h1", {}, page.title));
   for (const [place, hit] of hits.slice(0, EXPORTED).entries()) {
     const words = answerWords({ ...hit, structure: [query.features.structure, hit.photo.features.structure] });
-    const data = await explain(hit.photo);
+    const found = await explain(hit.photo);
+    if (!found) return false;
+    const data = explorerData(query, hit.photo, found);
     const description = `${query.name} and ${hit.photo.name} under their evidence`;
     page.body.append(element("article", {}, element("h2", {}, `${place + 1}. ${hit.photo.path}`),
       element("p", {}, hit.judged ? `${words.title} ${words.detail}` : "Not judged."),
@@ -87,4 +89,5 @@ async function savePage(query, hits, explain) {
         element("td", {}, hit.photo.path), element("td", {}, say(hit))))));
   }
   save([`<!doctype html>\n${page.documentElement.outerHTML}`], "text/html", "results.html");
+  return true;
 }

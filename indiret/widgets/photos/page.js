@@ -86,15 +86,13 @@ class PhotosPage {
 
   // ------------------------------------------------------------------ what is given
 
-  /** Files for one of the cards; more than one go to the photos to look in, but for a first one. */
+  /** Files for one of the cards. Of several for the query the first is asked about, the others looked in. */
   take(files, place) {
+    const photos = files.length > 1 ? files.filter(isPhoto) : files;
     byId("problems").replaceChildren();
-    if (!files.length) return this.complain("There is no file in it.");
-    if (place === "query") {
-      const [first, ...others] = files;
-      this.setQuery(first);
-      if (others.length) this.add(others);
-    } else this.add(files);
+    if (!photos.length) return this.complain("There is no photo in it.");
+    if (place === "query") this.setQuery(photos.shift());
+    if (photos.length) this.add(photos);
   }
 
   async setQuery(file, box = null) {
@@ -111,13 +109,13 @@ class PhotosPage {
       if (changed) this.showQuery(whole);
       this.allowTouch(false);
       byId("whole").hidden = !box;
-      this.say("");
-      await this.rank();
     } catch (error) {
-      if (run !== this.asked || isAbort(error)) return;
+      if (run !== this.asked) return;
+      if (isAbort(error)) return this.setQuery(file, box); // what else was under way has been stopped
       this.say("");
-      this.complain(`${photo.name} ${error.message}`);
+      return this.complain(`${photo.name} ${error.message}`);
     }
+    await this.rank();
   }
 
   showQuery(whole) {
@@ -140,12 +138,9 @@ class PhotosPage {
   }
 
   add(files) {
-    const many = files.length > 1, known = new Set(this.targets.map(({ key }) => key));
-    const photos = (many ? files.filter(isPhoto) : files).map((file) => new Photo(file));
-    const fresh = photos.filter(({ key }) => !known.has(key) && known.add(key));
-    if (!fresh.length) {
-      return this.complain(photos.length ? "These photos are there already." : "There is no photo among these files.");
-    }
+    const known = new Set(this.targets.map(({ key }) => key));
+    const fresh = files.map((file) => new Photo(file)).filter(({ key }) => !known.has(key) && known.add(key));
+    if (!fresh.length) return this.complain("They are there already.");
     this.targets.push(...fresh);
     this.waiting.push(...fresh);
     this.showTargets();
@@ -276,8 +271,8 @@ class PhotosPage {
   async open(photo) {
     const run = ++this.opened, { query } = this;
     this.list.select(photo);
-    const found = await this.pool.explain(query.features, photo.features, { top: 0 });
-    if (run !== this.opened) return;
+    const found = await this.explain(photo);
+    if (!found || run !== this.opened) return;
     const words = answerWords(found);
     byId("answer").hidden = false;
     byId("answer").className = words.verdict;
@@ -295,6 +290,13 @@ class PhotosPage {
     before?.remove();
   }
 
+  /** Why a photo is an answer; nothing if another question came between. */
+  explain(photo) {
+    return this.pool.explain(this.query.features, photo.features, { top: 0 }).catch((error) => {
+      if (!isAbort(error)) throw error;
+    });
+  }
+
   closeAnswer() {
     this.opened++;
     byId("answer").hidden = true;
@@ -302,10 +304,9 @@ class PhotosPage {
 
   async savePage() {
     this.say("Drawing the evidence …");
-    const explain = async (photo) => explorerData(this.query, photo,
-      await this.pool.explain(this.query.features, photo.features, { top: 0 }));
-    await savePage(this.query, this.hits, explain);
-    this.say("Saved as results.html.");
+    const { query, hits } = this;
+    const saved = await savePage(query, hits, (photo) => this.query === query && this.explain(photo));
+    this.say(saved ? "Saved as results.html." : "");
   }
 }
 
@@ -332,6 +333,7 @@ function showSamples(page, { photos, sets }) {
 
 /** In the book's frame: as high as what it holds, and as light or dark as the book. */
 function fitFrame() {
+  document.documentElement.classList.add("framed");
   const tell = () => parent.postMessage({ height: document.documentElement.offsetHeight }, "*");
   new ResizeObserver(tell).observe(document.documentElement);
   addEventListener("message", ({ data: { theme } }) => {
