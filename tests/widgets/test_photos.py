@@ -16,7 +16,7 @@ from PIL import Image
 from indiret.datasets import load_dataset
 from indiret.retrieval import build_retriever
 from indiret.widgets import photos_page
-from tests.widgets.pages import NAME, NASTY, OVERFLOW, watch
+from tests.widgets.pages import BOOK, NAME, NASTY, OVERFLOW, absent, watch
 
 FORMULA, NASTY_FILE = "=1+2, 'x'.jpg", NASTY.replace("/", "_") + ".jpg"
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
@@ -373,3 +373,41 @@ def test_the_samples_are_photos_of_the_town(page_file, town):
     assert {name for one in samples["sets"] for name in [one["query"], *one["targets"]]} <= samples[
         "photos"
     ].keys()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_fault(browser, page_file, scheme):
+    axe = pytest.importorskip("axe_playwright_python").__path__[0] + "/axe.min.js"
+    page = browser.new_page(color_scheme=scheme, bypass_csp=True)  # axe is a second script
+    page.set_default_timeout(120_000)
+    page.goto(page_file.as_uri())
+    page.get_by_role("button", name="One house, twice").click()
+    page.wait_for_selector("#answer:not([hidden]) #evidence > div")
+    page.add_script_tag(path=axe)
+    faults = page.evaluate("axe.run()")["violations"]
+    page.close()
+    assert [(fault["id"], fault["nodes"]) for fault in faults] == []
+
+
+def test_it_stands_in_the_book_as_high_as_it_is_and_in_its_colours(browser):
+    address = BOOK / "book" / "your_photos.html"
+    if not address.is_file():
+        absent("the built page", "run `make book` first.")
+    page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="light")
+    page.set_default_timeout(120_000)
+    troubles = watch(page, f"{BOOK.as_uri()}/")
+    page.goto(address.as_uri())
+    frame = page.frame_locator("iframe.photos")
+    root = frame.locator("html")
+    start = page.locator("iframe.photos").bounding_box()["height"]
+    frame.get_by_role("button", name="One house, twice").click()
+    frame.locator("#answer:not([hidden]) #evidence > div").wait_for()
+    page.wait_for_timeout(300)
+    height = page.locator("iframe.photos").bounding_box()["height"]
+    assert start < height == pytest.approx(root.evaluate("e => e.scrollHeight"), abs=3)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_timeout(300)
+    assert root.evaluate("e => getComputedStyle(e).colorScheme") == "dark"
+    assert frame.locator("h1").is_hidden()
+    page.close()
+    assert troubles == []
