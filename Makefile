@@ -49,7 +49,10 @@ book: $(VENV)/installed
 	@$(BIN)/jupyter-book build $(SOURCE) --config _config.yml --toc book/_toc.yml \
 		--path-output . -W --keep-going --quiet >/dev/null  # its banners; warnings go on
 
-test: $(VENV)/installed-lab
+node_modules/.bin/tsc: package.json
+	@! command -v npm >/dev/null || { npm install --silent --no-package-lock && touch $@; }
+
+test: $(VENV)/installed-lab node_modules/.bin/tsc
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

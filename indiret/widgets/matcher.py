@@ -14,12 +14,14 @@ from indiret.planes.matching import IMPOSTORS, PLANE_CONFIGS
 from indiret.planes.network import NAME
 from indiret.widgets.payload import pack
 
-UNIT = 32000  # the code of 1 in whitened patches, as in ``products.js``
+UNIT = 2**15  # the code of 1 in whitened patches, as in ``products.js``
 
 _FOLDER = Path(__file__).parent / "match"
 # each behind those that it imports
-_CORE = ("pixels", "products", "gradients", "voting", "geometry", "samples", "features", "frames")
-_CORE += ("matching", "network", "evidence", "ranking", "matcher")
+_CORE = (
+    *("arithmetic", "pixels", "products", "gradients", "voting", "geometry", "samples", "features"),
+    *("frames", "matching", "network", "evidence", "ranking", "matcher"),
+)
 _IMPORT = re.compile(r"^import [^;]+;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=async |function |const )", re.MULTILINE)
 
@@ -57,8 +59,10 @@ def pack_matcher() -> bytes:
 
 
 def page_source() -> str:
-    """What a page's script needs behind ``shared.js``: ``matcherData`` and ``createWorkerPool``."""
-    return _joined("data", *_CORE, "pool")
+    """What a page's script needs: ``matcherData`` and ``createWorkerPool``, and no other name."""
+    names = "{ matcherData, createWorkerPool }"
+    body = _joined("arithmetic", "data", "ranking", "pool")
+    return f"const {names} = (() => {{\n{body}\nreturn {names};\n}})();\n"
 
 
 def worker_source() -> str:

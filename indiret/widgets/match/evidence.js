@@ -1,5 +1,6 @@
 // Which patches of two photos a pair of planes puts together, as planes/correspondence.py.
 
+import { transfer } from "./arithmetic.js";
 import { PATCH_CELLS, cellGrid, patchGrid } from "./gradients.js";
 import { STEP } from "./samples.js";
 
@@ -120,15 +121,4 @@ export function strongestPairs({ values, P, Q }, most) {
       k: Math.floor(query / Q.columns), l: query % Q.columns, value: values[at] });
   }
   return pairs;
-}
-
-/** The affine map (2, 3) that undoes one; NaN where there is none. @param {number[][]} affine */
-export function inverse([[a, b, down], [c, d, right]]) {
-  const area = a * d - b * c, [p, q, r, s] = [d, -b, -c, a].map((value) => value / (area || NaN));
-  return [[p, q, -p * down - q * right], [r, s, -r * down - s * right]];
-}
-
-/** @param {number[][]} affine @param {number[]} point @returns {[number, number]} */
-export function transfer([[a, b, down], [c, d, right]], [y, x]) {
-  return [a * y + b * x + down, c * y + d * x + right];
 }

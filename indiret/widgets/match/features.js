@@ -1,5 +1,6 @@
 // What is kept of a photo: patches of its large and close templates, and of every size of a pyramid.
 
+import { toHalf } from "./arithmetic.js";
 import { PATCH_CELLS, cellGrid, encodePatches } from "./gradients.js";
 import { DEPTH, UNIT } from "./products.js";
 import { STEP } from "./samples.js";
@@ -44,7 +45,7 @@ export function encodeGrey(grey, sides, whitening) {
   const parts = [
     encodePatches(grey, sides.template, whitening, STEP),
     encodePatches(grey, sides.close, whitening, STEP),
-    ...sides.pyramid.map((side) => encodePatches(grey, side, whitening)),
+    ...sides.pyramid.map((side) => encodePatches(grey, side, whitening, 1, toHalf)),
   ];
   const codes = new Int16Array(parts.reduce((sum, part) => sum + part.length, 0));
   let start = 0;

@@ -1,6 +1,6 @@
 // Planes of the tensor, (i, j) = A (k, l) + t, as planes/geometry.py: read T along one, and fit one.
 
-import { roundHalfEven } from "./gradients.js";
+import { roundHalfEven } from "./arithmetic.js";
 import { COSINE_THRESHOLD } from "./voting.js";
 
 const REACH = 2; // patches around where a plane puts one, in which it is looked for

@@ -1,6 +1,7 @@
 // Dense RootSIFT of a picture and its whitening, as planes/gradients.py: 64 numbers for each patch
 // of 4 × 4 cells of 4 pixels, one patch a cell.
 
+import { roundHalfEven } from "./arithmetic.js";
 import { DEPTH, UNIT, interleave, multiply } from "./products.js";
 import { resize } from "./pixels.js";
 
@@ -11,12 +12,6 @@ const RAW = DIRECTIONS * PATCH_CELLS * PATCH_CELLS; // numbers of a patch before
 const FLAT = (1.6 / 255) * (PATCH_CELLS * CELL) ** 2; // what noise alone sums to is no structure
 
 /** The mean of all patches, and the principal directions. @typedef {{mean: Float32Array, columns: Float64Array}} Whitening */
-
-/** @param {number} value as Python and torch round */
-export function roundHalfEven(value) {
-  const rounded = Math.round(value);
-  return rounded - value === 0.5 && rounded % 2 ? rounded - 1 : rounded;
-}
 
 /**
  * As `indiret.patches.patch_grid` with the proportions kept.
@@ -50,13 +45,15 @@ export function whiteningOf(mean, matrix) {
 }
 
 /**
- * Whitened patches of a grey picture made `longSide` pixels long, every `step`-th of them.
+ * Whitened patches of a grey picture made `longSide` pixels long, every `step`-th of them, with
+ * numbers rounded as they are kept.
  * @param {import("./pixels.js").Grey} grey
  * @param {number} longSide
  * @param {Whitening} whitening
+ * @param {number} step @param {(value: number) => number} [round]
  * @returns {Int16Array} (rows, columns, DEPTH), `UNIT` for 1
  */
-export function encodePatches(grey, longSide, { mean, columns: principal }, step = 1) {
+export function encodePatches(grey, longSide, { mean, columns: principal }, step, round = (value) => value) {
   const [rows, columns] = cellGrid([grey.height, grey.width], longSide);
   const cells = cellSums(resize(grey, CELL * columns, CELL * rows));
   const down = Math.ceil((rows - PATCH_CELLS + 1) / step), across = Math.ceil((columns - PATCH_CELLS + 1) / step);
@@ -71,9 +68,9 @@ export function encodePatches(grey, longSide, { mean, columns: principal }, step
     for (let column = 0; column < across; column++) {
       let square = 0;
       for (let d = 0; d < DEPTH; d++) square += whitened.values[column * wide + d] ** 2;
-      const scale = (UNIT * norms[column]) / Math.max(Math.sqrt(square), 1e-12);
+      const scale = norms[column] / Math.max(Math.sqrt(square), 1e-12);
       const start = (row * across + column) * DEPTH;
-      for (let d = 0; d < DEPTH; d++) codes[start + d] = Math.round(scale * whitened.values[column * wide + d]);
+      for (let d = 0; d < DEPTH; d++) codes[start + d] = Math.round(UNIT * round(scale * whitened.values[column * wide + d]));
     }
   }
   return codes;

@@ -1,13 +1,14 @@
 // What a page asks of the plane vote and its network: the retriever `plane-net` of Python.
 
-import { correspond, inverse, planeAffine, splat, strongestPairs, transfer } from "./evidence.js";
+import { inverse, transfer } from "./arithmetic.js";
+import { correspond, planeAffine, splat, strongestPairs } from "./evidence.js";
 import { encodeGrey, viewsOf } from "./features.js";
 import { withoutFrame } from "./frames.js";
 import { whiteningOf } from "./gradients.js";
-import { backgroundScore, matchTemplates, pairScore } from "./matching.js";
+import { backgroundScore, matchTemplates } from "./matching.js";
 import { judge, sigmoid } from "./network.js";
 import { toGrey } from "./pixels.js";
-import { rankBy } from "./ranking.js";
+import { pairScore, rankBy } from "./ranking.js";
 import { sampleAlongPlane } from "./samples.js";
 
 /**

@@ -9,7 +9,6 @@ const QUARTER_WEIGHT = 0.5; // of the quarters' mean score beside that of the wh
 const BACKGROUND_FLOOR = 1.5; // less than any photo with structure scores
 const LITTLE_STRUCTURE = 0.2; // share of patches below which a photo can hardly be judged
 const LEAST_STRUCTURE = 0.01; // with less, the floor rises no further
-const UPRIGHT_WEIGHT = 2; // of an upright pair beside a turned one, which is not tried here
 
 /**
  * @typedef {import("./voting.js").PlaneMatch & {score: number}} Match
@@ -33,14 +32,6 @@ export function matchTemplates(source, searched) {
 
 /** @param {import("./voting.js").PlaneMatch} match @returns {Match} */
 const scored = (match) => ({ ...match, score: match.votes * match.zScore + QUARTER_WEIGHT * match.quarters });
-
-/**
- * What the votes of both directions are worth beside those of other things.
- * @param {number} background of the target @param {Match} forward @param {Match} [backward]
- */
-export function pairScore(background, forward, backward) {
-  return ((forward.score + (backward?.score ?? 0)) * UPRIGHT_WEIGHT) / Math.sqrt(background);
-}
 
 /**
  * How good the planes of any query are in a photo; of one with little to judge, more than that.

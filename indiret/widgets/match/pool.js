@@ -1,6 +1,6 @@
 // Web Workers that match: made from a blob, so that a page on the disk has them, too.
 
-import { transfer } from "./evidence.js";
+import { transfer } from "./arithmetic.js";
 import { rankBy } from "./ranking.js";
 
 /**

@@ -1,9 +1,9 @@
 // Products of patches, two at a time. JavaScript has no vector instructions, but a number has 53
-// bits: of whole numbers up to `UNIT`, the sum low + 2³¹ high of two patches, times a third, holds
+// bits: of whole numbers below `UNIT`, the sum low + 2³¹ high of two patches, times a third, holds
 // both products, the high one exactly, the low one to some 1e-6 of a cosine. That halves the work.
 
 export const DEPTH = 64; // numbers of a whitened patch
-export const UNIT = 32000; // the code of 1; |product| ≤ UNIT² < 2³⁰, as no patch is longer than 1
+export const UNIT = 2 ** 15; // the code of 1, which no number reaches: no patch is longer than 1, so |product| < 2³⁰
 const SHIFT = 2 ** 31;
 
 /**

@@ -1,12 +1,12 @@
 // Ranking from coarse to fine, as the retriever `plane-net` of Python: all photos by the query's
 // votes in them, the best 70 % of these also by their votes in the query, the best 50 % by the network.
 
-import { roundHalfEven } from "./gradients.js";
-import { pairScore } from "./matching.js";
+import { roundHalfEven } from "./arithmetic.js";
 
 const BACKWARD_SHARE = 0.7;
 const JUDGED_SHARE = 0.5;
 const LEAST = 20; // photos that a share has, however few that is of all
+const UPRIGHT_WEIGHT = 2; // of an upright pair beside a turned one, which is not tried here
 const UNJUDGED = -1e6; // photos that the network did not judge score this or less
 
 /**
@@ -76,6 +76,14 @@ export async function rankBy(steps, query, targets, { onProgress, signal } = {},
   });
   signal?.throwIfAborted();
   return hits();
+}
+
+/**
+ * What the votes of both directions are worth beside those of other things.
+ * @param {number} background of the target @param {Match} forward @param {Match} [backward]
+ */
+export function pairScore(background, forward, backward) {
+  return ((forward.score + (backward?.score ?? 0)) * UPRIGHT_WEIGHT) / Math.sqrt(background);
 }
 
 /** @param {number} count @param {number} share */

@@ -1,7 +1,7 @@
 // T sampled along the best plane of either direction, as planes/samples.py: pictures of the
 // template, and a few numbers.
 
-import { roundHalfEven } from "./gradients.js";
+import { roundHalfEven } from "./arithmetic.js";
 import { placeOf, refinePlane, samplePooled } from "./geometry.js";
 import { DEPTH, UNIT, cosinesOf } from "./products.js";
 import { translationGrid } from "./voting.js";
