@@ -39,16 +39,13 @@ def photos_page() -> str:
     script = "\n".join(
         [
             module_source("explorer_channels", "explorer"),
-            "const { matcherData, createWorkerPool } = (() => {",
             page_source(),
-            "return { matcherData, createWorkerPool };\n})();",
             join_modules(*(f"photos/{name}" for name in _ROOMS)),
         ]
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "constants": base64.b64encode(pack_matcher()).decode(),
-        "decoder": join_modules("photos/headers", "photos/decode"),
         "matcher": worker_source(),
     }
     version = hashlib.sha256("".join(parts.values()).encode()).hexdigest()[:12]

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { checkHeader, problemOfFormat, problemOfSize, readHeader } from "../../indiret/widgets/photos/headers.js";
+import { checkHeader, problemOfFormat, problemOfSize, readHeader } from "../../indiret/widgets/match/headers.js";
 import { answerWords, csv, csvCell, percent } from "../../indiret/widgets/photos/words.js";
 
 const bytes = (...parts) => Uint8Array.from(

@@ -32,7 +32,7 @@ KEPT = """async () => {
 NOTE_DECODED = """window.decoded = [];
 const send = Worker.prototype.postMessage;
 Worker.prototype.postMessage = function (message, ...more) {
-  if (message.file) decoded.push(message.file.name);
+  if (message.task === "read" && !message.given[1].query) decoded.push(message.given[0].name);
   send.call(this, message, ...more);
 };"""
 CONNECT = """async (address) => {

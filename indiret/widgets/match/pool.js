@@ -5,7 +5,7 @@ import { rankBy } from "./ranking.js";
 
 /**
  * @typedef {import("./features.js").Features} Features
- * @typedef {{task: string, given: unknown[], moved: Transferable[], resolve: (result: any) => void, reject: (error: Error) => void}} Job
+ * @typedef {{task: string, given: unknown[], resolve: (result: any) => void, reject: (error: Error) => void}} Job
  */
 
 /**
@@ -27,9 +27,9 @@ export function createWorkerPool(source, data, size) {
       if (job) lane.take(job);
     }
   }
-  /** @param {string} task @param {unknown[]} given @param {Transferable[]} [moved] @returns {Promise<any>} */
-  const ask = (task, given, moved = []) => new Promise((resolve, reject) => {
-    waiting.push({ task, given, moved, resolve, reject });
+  /** @param {string} task @param {unknown[]} given @returns {Promise<any>} */
+  const ask = (task, given) => new Promise((resolve, reject) => {
+    waiting.push({ task, given, resolve, reject });
     next();
   });
   const stopped = () => new DOMException("The matching was cancelled.", "AbortError");
@@ -37,13 +37,12 @@ export function createWorkerPool(source, data, size) {
 
   const pool = {
     /**
-     * Of a picture's RGBA pixels, which are gone from this thread afterwards, or of a file.
-     * @param {import("./pixels.js").Picture | Blob} picture
-     * @param {{query?: boolean, box?: [number, number, number, number]}} [how] box: the part of a
-     *   file that is wanted: left, top, right and bottom from 0 to 1
-     * @returns {Promise<Features>}
+     * What `decode` makes of a file, but its features for its pixels.
+     * @param {Blob} file
+     * @param {{query?: boolean, box?: import("./decode.js").Box | null}} [how] box: the part that is wanted
+     * @returns {Promise<{features: Features, size: [number, number], shown: Blob, whole: Blob}>}
      */
-    encode: (picture, how = {}) => ask("encode", [picture, how], picture instanceof Blob ? [] : [picture.data.buffer]),
+    read: (file, how = {}) => ask("read", [file, how]),
 
     /** @param {Features} query @param {Features} target */
     score: (query, target) => ask("score", [query, target]),
@@ -110,7 +109,7 @@ function startLane(address, data, whenFree) {
       if (failure) return given.reject(failure);
       job = given;
       lane.busy = true;
-      worker.postMessage({ task: given.task, given: given.given }, given.moved);
+      worker.postMessage({ task: given.task, given: given.given });
     },
     /** The worker ends what it does, and nobody waits for that. @param {Error} reason */
     drop(reason) {

@@ -1,4 +1,4 @@
-// Files as they come to the page: decoded in workers, found in dropped folders, remembered.
+// Files as they come to the page: chosen, or found in dropped folders; and what is kept of them.
 
 const PHOTO = /\.(jpe?g|jfif|png|gif|webp|avif|bmp|heic|heif|tiff?)$/i;
 
@@ -26,28 +26,6 @@ async function droppedFiles(transfer) {
   };
   for (const entry of entries) await walk(entry);
   return found;
-}
-
-/** Workers of decode.js; `decode({ file, box })` → what it answers, or an Error with a sentence. */
-function createDecoders(source, size) {
-  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  const waiting = new Map(), workers = Array.from({ length: size }, () => new Worker(url));
-  let asked = 0;
-  for (const worker of workers) {
-    worker.onmessage = ({ data: { number, answer, problem } }) => {
-      const { resolve, reject } = waiting.get(number);
-      waiting.delete(number);
-      if (answer) resolve(answer);
-      else reject(new Error(problem));
-    };
-  }
-  return {
-    decode: (what) => new Promise((resolve, reject) => {
-      const number = asked++;
-      waiting.set(number, { resolve, reject });
-      workers[number % size].postMessage({ number, ...what });
-    }),
-  };
 }
 
 /** What was kept of photos, in IndexedDB; where that is not allowed, nothing is. */

@@ -24,8 +24,8 @@ class Photo {
 }
 
 class PhotosPage {
-  constructor({ pool, decoders, store, workers }) {
-    Object.assign(this, { pool, decoders, store, workers, query: null, targets: [], waiting: [], hits: [] });
+  constructor({ pool, store, workers }) {
+    Object.assign(this, { pool, store, workers, query: null, targets: [], waiting: [], hits: [] });
     Object.assign(this, { asked: 0, opened: 0, reading: false, ranking: false, explorer: null });
     this.box = new BoxPad((box) => this.setQuery(this.query.file, box));
     this.list = new Ranking(async (photo) => {
@@ -99,11 +99,10 @@ class PhotosPage {
     const run = ++this.asked, photo = new Photo(file), changed = this.query?.file !== file;
     this.say(`Reading ${photo.name} …`);
     try {
-      const { pixels, whole, ...decoded } = await this.decoders.decode({ file, box });
       if (this.ranking) this.pool.cancel();
-      const features = await this.pool.encode(pixels, { query: true });
+      const { whole, ...known } = await this.pool.read(file, { query: true, box });
       if (run !== this.asked) return;
-      photo.know({ features, ...decoded });
+      photo.know(known);
       this.query?.forget();
       this.query = Object.assign(photo, { box });
       if (changed) this.showQuery(whole);
@@ -162,7 +161,7 @@ class PhotosPage {
 
   // ------------------------------------------------------------------ reading
 
-  /** Decode and encode all that wait, in as many lanes as there are workers, and one to fetch. */
+  /** Decode and encode all that wait, in as many lanes as there are workers, and one that fetches. */
   async read() {
     if (this.ranking) this.pool.cancel();
     Object.assign(this, { reading: true, stopped: false, began: performance.now(), done: 0 });
@@ -182,8 +181,7 @@ class PhotosPage {
       const kept = await this.store.get(photo.key);
       if (kept) photo.know(kept);
       else {
-        const { pixels, shown, size } = await this.decoders.decode({ file: photo.file });
-        const known = { features: await this.pool.encode(pixels), shown, size };
+        const { features, shown, size } = await this.pool.read(photo.file), known = { features, shown, size };
         photo.know(known);
         this.store.put(photo.key, known);
       }
@@ -349,7 +347,6 @@ async function begin() {
   const data = matcherData(await unpack(bytesOf(text("constants"))));
   const page = new PhotosPage({
     pool: createWorkerPool(text("matcher"), data, workers),
-    decoders: createDecoders(text("decoder"), workers),
     store: await openStore(byId("constants").dataset.version), workers,
   });
   showSamples(page, JSON.parse(text("sample-photos")));

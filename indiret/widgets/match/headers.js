@@ -7,9 +7,15 @@ export const MIN_SIDE = 16; // fewer pixels hold no patches
 export const MAX_ASPECT = 20; // longer side over shorter
 const HEADER_BYTES = 1 << 20; // of a JPEG, whose size may stand behind large previews
 
-const text = (bytes, from, length) => String.fromCharCode(...bytes.subarray(from, from + length));
+/**
+ * What a file says of its photo; no width and height where they are not told.
+ * @typedef {{format: string | null, width?: number, height?: number}} Header
+ */
 
-/** First bytes of a file → {format, width, height}; no width and height where they are not told. */
+const text = (/** @type {Uint8Array} */ bytes, /** @type {number} */ from, /** @type {number} */ length) =>
+  String.fromCharCode(...bytes.subarray(from, from + length));
+
+/** @param {Uint8Array} bytes the first of a file @returns {Header} */
 export function readHeader(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < 30) return { format: null };
@@ -20,7 +26,7 @@ export function readHeader(bytes) {
     return { format: "GIF", width: view.getUint16(6, true), height: view.getUint16(8, true) };
   }
   if (text(bytes, 0, 4) === "RIFF" && text(bytes, 8, 8) === "WEBPVP8X") {
-    const side = (at) => 1 + view.getUint16(at, true) + (bytes[at + 2] << 16);
+    const side = (/** @type {number} */ at) => 1 + view.getUint16(at, true) + (bytes[at + 2] << 16);
     return { format: "WebP", width: side(24), height: side(27) };
   }
   if (text(bytes, 4, 4) === "ftyp") {
@@ -30,7 +36,7 @@ export function readHeader(bytes) {
   return view.getUint16(0) === 0xffd8 ? { format: "JPEG", ...jpegSize(view) } : { format: null };
 }
 
-/** Width and height, which the frame header (SOF) has, behind other segments. */
+/** Width and height, which the frame header (SOF) has, behind other segments. @param {DataView} view */
 function jpegSize(view) {
   for (let at = 2; at + 9 < view.byteLength; at += 2 + view.getUint16(at + 2)) {
     while (view.getUint8(at + 1) === 0xff && at + 11 < view.byteLength) at++; // padding
@@ -43,7 +49,7 @@ function jpegSize(view) {
   return {};
 }
 
-/** Why a picture of this size is not taken, or null. */
+/** Why a picture of this size is not taken, or null. @param {number} width @param {number} height */
 export function problemOfSize(width, height) {
   const [short, long] = [width, height].sort((a, b) => a - b);
   if (width * height > MAX_PIXELS) {
@@ -54,17 +60,18 @@ export function problemOfSize(width, height) {
     ? `has ${width} by ${height} pixels; one side may be at most ${MAX_ASPECT} times the other.` : null;
 }
 
+/** @type {Record<string, string>} */
 const UNREADABLE = {
   HEIC: "is a HEIC photo, which this browser cannot read; save it as JPEG and choose that.",
   TIFF: "is a TIFF picture, which this browser cannot read; save it as JPEG and choose that.",
 };
 
-/** Why a file of this format could not be decoded. */
+/** Why a file of this format could not be decoded. @param {string | null} format */
 export function problemOfFormat(format) {
-  return UNREADABLE[format] ?? (format ? `is a broken ${format} file.` : "is no photo that a browser can read.");
+  return UNREADABLE[format ?? ""] ?? (format ? `is a broken ${format} file.` : "is no photo that a browser can read.");
 }
 
-/** Before a file is decoded → its format; an Error with a sentence if it is not worth trying. */
+/** The format of a file; an Error with a sentence if it is not worth decoding. @param {Blob} file */
 export async function checkHeader(file) {
   if (!file.size) throw new Error("is empty.");
   if (file.size > MAX_BYTES) {
@@ -72,7 +79,7 @@ export async function checkHeader(file) {
   }
   const bytes = new Uint8Array(await file.slice(0, HEADER_BYTES).arrayBuffer());
   const { format, width, height } = readHeader(bytes);
-  const problem = width ? problemOfSize(width, height) : null;
+  const problem = width && height ? problemOfSize(width, height) : null;
   if (problem) throw new Error(problem);
   return format;
 }
