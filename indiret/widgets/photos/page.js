@@ -1,15 +1,18 @@
 // The page Your own photos: what is given, read, ranked, opened and taken away.
 
 const SHOWN_PHOTOS = 11; // of those to look in, in their card
-const MOST_WORKERS = 4; // of each kind
+const MOST_WORKERS = 4; // a worker takes 30 MB and more
 
 const byId = (id) => document.getElementById(id);
 const count = (number) => `${number} photo${number === 1 ? "" : "s"}`;
 const isAbort = (error) => error.name === "AbortError";
 
 class Photo {
+  features = null;
+  box = null;
+
   constructor(file) {
-    Object.assign(this, { file, name: file.name, path: pathOf(file), key: keyOf(file), box: null, features: null });
+    Object.assign(this, { file, name: file.name, path: pathOf(file), key: keyOf(file) });
   }
 
   /** What was decoded and encoded of it. */
@@ -24,9 +27,18 @@ class Photo {
 }
 
 class PhotosPage {
+  query = null; // the photo that is asked about, or its part in a box
+  targets = []; // photos to look in
+  waiting = []; // those of them that are still to be read
+  hits = []; // those that are ranked, best first
+  asked = 0; // how many queries, and
+  opened = 0; // how many answers were asked for: an earlier one that comes late is dropped
+  reading = false;
+  ranking = false;
+  explorer = null;
+
   constructor({ pool, store, workers }) {
-    Object.assign(this, { pool, store, workers, query: null, targets: [], waiting: [], hits: [] });
-    Object.assign(this, { asked: 0, opened: 0, reading: false, ranking: false, explorer: null });
+    Object.assign(this, { pool, store, workers });
     this.box = new BoxPad((box) => this.setQuery(this.query.file, box));
     this.list = new Ranking(async (photo) => {
       await this.open(photo);
@@ -80,8 +92,9 @@ class PhotosPage {
     byId("status").textContent = words;
   }
 
-  complain(...sentences) {
-    byId("problems").append(...sentences.map((words) => element("p", {}, words)));
+  /** Why something for one of the cards is not taken. */
+  complain(place, words) {
+    byId("problems").append(element("p", { "data-of": place }, words));
   }
 
   // ------------------------------------------------------------------ what is given
@@ -89,8 +102,8 @@ class PhotosPage {
   /** Files for one of the cards. Of several for the query the first is asked about, the others looked in. */
   take(files, place) {
     const photos = files.length > 1 ? files.filter(isPhoto) : files;
-    byId("problems").replaceChildren();
-    if (!photos.length) return this.complain("There is no photo in it.");
+    document.querySelectorAll(`#problems [data-of=${place}]`).forEach((old) => old.remove());
+    if (!photos.length) return this.complain(place, "There is no photo in it.");
     if (place === "query") this.setQuery(photos.shift());
     if (photos.length) this.add(photos);
   }
@@ -112,7 +125,7 @@ class PhotosPage {
       if (run !== this.asked) return;
       if (isAbort(error)) return this.setQuery(file, box); // what else was under way has been stopped
       this.say("");
-      return this.complain(`${photo.name} ${error.message}`);
+      return this.complain("query", `${photo.name} ${error.message}`);
     }
     await this.rank();
   }
@@ -139,7 +152,7 @@ class PhotosPage {
   add(files) {
     const known = new Set(this.targets.map(({ key }) => key));
     const fresh = files.map((file) => new Photo(file)).filter(({ key }) => !known.has(key) && known.add(key));
-    if (!fresh.length) return this.complain("They are there already.");
+    if (!fresh.length) return this.complain("targets", "They are there already.");
     this.targets.push(...fresh);
     this.waiting.push(...fresh);
     this.showTargets();
@@ -191,7 +204,7 @@ class PhotosPage {
         return;
       }
       this.targets = this.targets.filter((one) => one !== photo);
-      this.complain(`${photo.path} ${error.message}`);
+      this.complain("targets", `${photo.path} ${error.message}`);
     }
     this.done++;
     this.showReading();
@@ -210,6 +223,7 @@ class PhotosPage {
     byId("reading").hidden = !reading && !waiting.length;
     Object.assign(byId("progress"), { max: Math.max(1, total), value: read });
     byId("progress").setAttribute("aria-valuetext", `${read} of ${total} photos read`);
+    if (read <= SHOWN_PHOTOS) this.showTargets();
     byId("rate").textContent = `${read} of ${total} read${
       reading && done > 2 ? ` · ${rate.toPrecision(2)} a second · ${left} s left` : ""}`;
     byId("stop").textContent = reading ? "Stop" : "Go on";
