@@ -73,7 +73,7 @@ def _samples() -> dict[str, Any]:
         "Two houses": [queries[_OTHER].image],
         "A house and a folder": folder,
     }
-    jpegs = {name: town.path(name).read_bytes() for name in {*folder}}
+    jpegs = {name: town.path(name).read_bytes() for name in folder}
     return {
         "photos": {f"{name}.jpg": base64.b64encode(jpeg).decode() for name, jpeg in jpegs.items()},
         "sets": [

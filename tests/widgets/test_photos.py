@@ -131,7 +131,8 @@ def test_the_page_may_run_its_own_script_and_connect_to_nothing(page_file):
     assert rules["script-src"] == f"'sha256-{digest}'"
     assert rules["default-src"] == rules["connect-src"] == "'none'"
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
-    assert len(text) < 1_500_000
+    workers = re.search(r'id="matcher">(.*?)</script>', text, re.DOTALL)[1]
+    assert len(script) + len(workers) <= 150_000 and len(text) <= 1_000_000
 
 
 def test_the_browser_refuses_every_connection(browser, page_file):

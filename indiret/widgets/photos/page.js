@@ -88,7 +88,9 @@ class PhotosPage {
     });
   }
 
-  say(words) {
+  /** `more` of the same kind is to come soon, so that nobody needs to hear this. */
+  say(words, more = false) {
+    byId("status").setAttribute("aria-busy", String(more));
     byId("status").textContent = words;
   }
 
@@ -263,7 +265,7 @@ class PhotosPage {
       const onProgress = ({ done, total, hits }) => {
         if (run !== this.ranking) return;
         show(hits, false);
-        if (photos.length > 1) this.say(`Comparing: ${done} of ${total} …`);
+        if (photos.length > 1) this.say(`Comparing: ${done} of ${total} …`, true);
       };
       const hits = await this.pool.rank(query.features, photos.map(({ features }) => features), { onProgress });
       if (run !== this.ranking) return;
@@ -318,7 +320,7 @@ class PhotosPage {
     this.say("Drawing the evidence …");
     const { query, hits } = this;
     const saved = await savePage(query, hits, (photo) => this.query === query && this.explain(photo));
-    this.say(saved ? "Saved as results.html." : "");
+    if (saved) this.say("Saved as results.html.");
   }
 }
 
