@@ -36,6 +36,7 @@ from indiret.experiments.forecast import Rates, distinct, estimate, in_words
 from indiret.network import parameter_count
 from indiret.pairs import VERSIONS
 from indiret.training import TrainingConfig
+from indiret.widgets import photos_page
 
 ROOT = Path(__file__).parents[1]
 
@@ -277,6 +278,9 @@ def render_folder(folder: Path) -> list[Path]:
         pages.append(page)
     for name, make in PICTURES.items():
         make().save(folder / name, quality=85)
+    static = folder / "_static"
+    static.mkdir(exist_ok=True)
+    (static / "photos.html").write_text(photos_page(), encoding="utf-8")
     return pages
 
 

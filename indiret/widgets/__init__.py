@@ -8,10 +8,10 @@ from typing import Any
 
 __all__ = [
     "Annotator", "Candidate", "Explorer", "PlaneExplorer", "PlaneResponses", "explore",
-    "explore_ranked", "known_plane_responses", "plane_responses",
+    "explore_ranked", "known_plane_responses", "photos_page", "plane_responses",
 ]  # fmt: skip
 
-_MODULES = {"Annotator": "annotator", "Candidate": "payload"}
+_MODULES = {"Annotator": "annotator", "Candidate": "payload", "photos_page": "photos"}
 _MODULES |= dict.fromkeys(("Explorer", "explore", "explore_ranked"), "explorer")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,14 +25,22 @@ except ImportError as error:
         "pip install 'indiret[book]'."
     ) from error
 
-__all__ = ["PageWidget", "module_source", "pair_trait", "traitlets"]
+__all__ = ["PageWidget", "join_modules", "module_source", "pair_trait", "traitlets"]
+
+_IMPORT = re.compile(r"^import [^;]+;\n", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=async |function |const |class )", re.MULTILINE)
 
 
 def module_source(*names: str) -> str:
     """The ES module of a widget: what all share, and its own sources in this order."""
+    return join_modules("shared", *names)
+
+
+def join_modules(*names: str) -> str:
+    """Modules one behind the other, which then neither import nor export each other's names."""
     folder = Path(__file__).parent
-    sources = [folder / f"{name}.js" for name in ("shared", *names)]
-    return "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    sources = ((folder / f"{name}.js").read_text(encoding="utf-8") for name in names)
+    return "\n".join(_EXPORT.sub("", _IMPORT.sub("", source)) for source in sources)
 
 
 def pair_trait(kind: Any, value: Any) -> Any:

@@ -416,11 +416,3 @@ class Explorer extends View {
       this.channel.high.toFixed(1)}` : `${Math.round(100 * strength[value])} % of the strongest pair`;
   }
 }
-
-const { render, renderPage } = defineWidget("explorer", async (model, root) => {
-  const explorer = new Explorer(model, root, await unpackChannels(model.get("payload")));
-  await Promise.all([explorer.query, explorer.target].map(({ image }) => image.decode()));
-  return explorer;
-});
-
-export default { render };

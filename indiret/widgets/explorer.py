@@ -52,7 +52,7 @@ class Explorer(PageWidget):
     (True, ('combined', 'tensor'))
     """
 
-    _esm = module_source("explorer_channels", "explorer")
+    _esm = module_source("explorer_channels", "explorer", "explorer_widget")
     kind = "explorer"
     page_state = ("opened", "channel", "pairs", "truth", "pinned")
     opened = traitlets.Int(0).tag(sync=True)  # number of the candidate shown

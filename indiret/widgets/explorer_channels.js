@@ -11,13 +11,18 @@ async function unpackChannels(bytes) {
     candidate.url = jpegUrl(take(candidate.jpeg));
     const length = [...candidate.grid, ...header.query.grid].reduce((a, b) => a * b);
     for (const channel of candidate.channels) {
-      const { low, high } = channel;
-      channel.values = take(length);
-      channel.real = Float64Array.from({ length: 256 }, (_, v) => low + ((high - low) * v) / 255);
-      channel.strength = channel.real.map((real) => (high > 0 ? Math.max(0, real / high) : 0));
+      gradeChannel(Object.assign(channel, { values: take(length) }));
     }
   }
   return header;
+}
+
+/** A channel with what each byte is: a real value, and a share of the strongest pair. */
+function gradeChannel(channel) {
+  const { low, high } = channel;
+  channel.real = Float64Array.from({ length: 256 }, (_, v) => low + ((high - low) * v) / 255);
+  channel.strength = channel.real.map((real) => (high > 0 ? Math.max(0, real / high) : 0));
+  return channel;
 }
 
 /** Strongest first; equal ones in order of place, as numpy's argmax has it. */

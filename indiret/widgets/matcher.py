@@ -3,27 +3,22 @@
 Chapter: *Sphere or plane?*
 """
 
-import re
-from pathlib import Path
-
 import numpy as np
 
 from indiret.checkpoints import find_weights, load_tensors
 from indiret.planes.gradients import fitted_tensors
 from indiret.planes.matching import IMPOSTORS, PLANE_CONFIGS
 from indiret.planes.network import NAME
+from indiret.widgets.base import join_modules
 from indiret.widgets.payload import pack
 
 UNIT = 2**15  # the code of 1 in whitened patches, as in ``products.js``
 
-_FOLDER = Path(__file__).parent / "match"
 # each behind those that it imports
 _CORE = (
     *("arithmetic", "pixels", "products", "gradients", "voting", "geometry", "samples", "features"),
     *("frames", "matching", "network", "evidence", "ranking", "matcher"),
 )
-_IMPORT = re.compile(r"^import [^;]+;\n", re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=async |function |const )", re.MULTILINE)
 
 
 def pack_matcher() -> bytes:
@@ -67,10 +62,8 @@ def page_source() -> str:
 
 def worker_source() -> str:
     """What ``createWorkerPool`` makes workers of."""
-    return _joined("decode", *_CORE, "worker")
+    return _joined("headers", "decode", *_CORE, "worker")
 
 
 def _joined(*names: str) -> str:
-    """Modules one behind the other as one script, without their imports and exports."""
-    sources = ((_FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in names)
-    return "\n".join(_EXPORT.sub("", _IMPORT.sub("", source)) for source in sources)
+    return join_modules(*(f"match/{name}" for name in names))

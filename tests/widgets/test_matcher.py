@@ -185,10 +185,12 @@ def test_workers_of_a_page_on_the_disk_say_the_same_of_files(page, retriever):
         """async ([files, box]) => {
           const [asking, ...targets] = files.map(file);
           const [query, ...encoded] = await Promise.all(
-            [pool.encode(asking, { query: true, box }), ...targets.map((one) => pool.encode(one))]);
+            [pool.read(asking, { query: true, box }), ...targets.map((one) => pool.read(one))]
+              .map(async (one) => (await one).features));
           const { points, frame, P, margin } = await pool.explain(query, encoded[0]);
-          const sum = P.values.reduce((a, b) => a + b), corner = points([1, 0]);
-          return { hits: await pool.rank(query, encoded), margin, sum, frame, corner };
+          const sum = P.values.reduce((a, b) => a + b);
+          const hits = await pool.rank(query, encoded), corner = points([1, 0]);
+          return { hits, margin, sum, frame, corner };
         }""",
         [files, [x1 / width, y1 / height, x2 / width, y2 / height]],
     )
@@ -204,20 +206,22 @@ def test_workers_of_a_page_on_the_disk_say_the_same_of_files(page, retriever):
 def test_what_is_cancelled_or_no_picture_says_so(page):
     waiting, broken, query, moved, works = page.evaluate(
         """async () => {
-          const pixels = () => ({ width: 60, height: 40, data: new Uint8ClampedArray(9600) });
-          const flat = await pool.encode(pixels(), { query: true });
-          const waiting = [pool.encode(pixels()), pool.encode(pixels()), pool.encode(pixels()),
+          const canvas = new OffscreenCanvas(60, 40);
+          canvas.getContext("2d"); // transparent, which is white
+          const file = await canvas.convertToBlob();
+          const { features: flat } = await pool.read(file, { query: true });
+          const waiting = [pool.read(file), pool.read(file), pool.read(file),
             pool.rank(flat, [{ ...flat, background: 1.5 }])].map((one) => one.catch(nameOf));
           pool.cancel();
-          const later = await pool.encode(pixels());
+          const { features: later } = await pool.read(file);
           const gone = { ...later, codes: later.codes.slice() };
           structuredClone(gone.codes, { transfer: [gone.codes.buffer] });
-          return [await Promise.all(waiting), await pool.encode(new Blob(["no"])).catch(nameOf),
+          return [await Promise.all(waiting), await pool.read(new Blob(["no"])).catch(nameOf),
             await pool.score(flat, flat).catch(nameOf), await pool.score(flat, gone).catch(nameOf),
             (await pool.score(flat, later)).structure];
         }"""
     )
     assert waiting == 4 * ["AbortError: The matching was cancelled."]
-    assert broken.startswith("TypeError: This file is no picture that the browser can read")
+    assert broken == "Error: is no photo that a browser can read."
     assert query.startswith("TypeError: The target was encoded as a query")
     assert moved.startswith("DataCloneError") and works == [0, 0]

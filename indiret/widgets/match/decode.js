@@ -1,26 +1,51 @@
-// A photo's file as pixels, in a worker, so that the page's own thread goes on.
+// A photo's file in a worker: upright pixels for the matcher, and small JPEGs to be shown.
 
-const LONG_SIDE = 1120; // pixels of a decoded photo, four times the largest size that is matched
+import { checkHeader, problemOfFormat, problemOfSize } from "./headers.js";
+
+const CODED_SIDE = 1120; // pixels that the matcher is given: four times the largest it makes of them
+const SHOWN_SIDE = 640; // of what a page shows and keeps
+/** @typedef {[number, number, number, number]} Box left, top, right and bottom */
 
 /**
- * The picture, turned upright, or the part of it in a box: left, top, right and bottom from 0 to 1.
- * @param {Blob} file
- * @param {[number, number, number, number]} [box]
- * @returns {Promise<import("./pixels.js").Picture>}
+ * A part of a picture, no larger than asked, on white where it is transparent.
+ * @param {CanvasImageSource} source @param {Box} box in its pixels @param {number} longest
  */
-export async function decode(file, [left, top, right, bottom] = [0, 0, 1, 1]) {
-  const whole = await createImageBitmap(file).catch(() => {
-    throw new TypeError("This file is no picture that the browser can read; give JPEG, PNG or WebP.");
-  });
-  const [x, endX] = [left, right].map((at) => Math.round(at * whole.width));
-  const [y, endY] = [top, bottom].map((at) => Math.round(at * whole.height));
-  const across = Math.max(1, endX - x), down = Math.max(1, endY - y);
-  const scale = Math.min(1, LONG_SIDE / Math.max(across, down));
-  const [width, height] = [across, down].map((side) => Math.max(1, Math.round(scale * side)));
+function drawn(source, [left, top, right, bottom], longest) {
+  const sides = [right - left, bottom - top], scale = Math.min(1, longest / Math.max(...sides));
+  const [width, height] = sides.map((side) => Math.max(1, Math.round(side * scale)));
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-  if (!context) throw new Error("This browser draws no pictures in workers.");
+  if (!context) throw new Error("cannot be drawn by this browser.");
   context.imageSmoothingQuality = "high";
-  context.drawImage(whole, x, y, across, down, 0, 0, width, height);
-  whole.close();
-  return context.getImageData(0, 0, width, height);
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, width, height);
+  context.drawImage(source, left, top, right - left, bottom - top, 0, 0, width, height);
+  return context;
+}
+
+/** @param {CanvasImageSource} source @param {Box} box @returns {Promise<Blob>} a small JPEG */
+function jpegOf(source, box) {
+  return drawn(source, box, SHOWN_SIDE).canvas.convertToBlob({ type: "image/jpeg", quality: 0.85 });
+}
+
+/**
+ * A photo, or the part of it in a box, from 0 to 1: its pixels, its height and width, and JPEGs of
+ * the part and of the whole. An Error whose message goes on from the file's name if it is none.
+ * @param {Blob} file @param {Box | null} [box]
+ */
+export async function decode(file, box) {
+  const format = await checkHeader(file);
+  const bitmap = await createImageBitmap(file).catch(() => { throw new Error(problemOfFormat(format)); });
+  try {
+    const sides = [bitmap.width, bitmap.height];
+    const part = /** @type {Box} */ ((box ?? [0, 0, 1, 1]).map((at, n) => Math.round(at * sides[n % 2])));
+    const [across, down] = [part[2] - part[0], part[3] - part[1]];
+    const problem = problemOfSize(across, down);
+    if (problem) throw new Error(problem);
+    const coded = drawn(bitmap, part, CODED_SIDE), { width, height } = coded.canvas;
+    const shown = await jpegOf(coded.canvas, [0, 0, width, height]);
+    const whole = box ? await jpegOf(bitmap, [0, 0, bitmap.width, bitmap.height]) : shown;
+    return { pixels: coded.getImageData(0, 0, width, height), size: [down, across], shown, whole };
+  } finally {
+    bitmap.close();
+  }
 }

@@ -5,12 +5,7 @@ import { rankBy } from "./ranking.js";
 
 /**
  * @typedef {import("./features.js").Features} Features
- * @typedef {object} Job
- * @property {string} task
- * @property {unknown[]} given
- * @property {Transferable[]} moved
- * @property {(result: any) => void} resolve
- * @property {(error: Error) => void} reject
+ * @typedef {{task: string, given: unknown[], resolve: (result: any) => void, reject: (error: Error) => void}} Job
  */
 
 /**
@@ -31,9 +26,9 @@ export function createWorkerPool(source, data, size) {
       while (!lane.busy && waiting.length) lane.take(/** @type {Job} */ (waiting.shift()));
     }
   }
-  /** @param {string} task @param {unknown[]} given @param {Transferable[]} [moved] @returns {Promise<any>} */
-  const ask = (task, given, moved = []) => new Promise((resolve, reject) => {
-    waiting.push({ task, given, moved, resolve, reject });
+  /** @param {string} task @param {unknown[]} given @returns {Promise<any>} */
+  const ask = (task, given) => new Promise((resolve, reject) => {
+    waiting.push({ task, given, resolve, reject });
     next();
   });
   const stopped = () => new DOMException("The matching was cancelled.", "AbortError");
@@ -41,14 +36,12 @@ export function createWorkerPool(source, data, size) {
 
   const pool = {
     /**
-     * Of a picture's RGBA pixels, which are gone from this thread afterwards, or of a file.
-     * @param {import("./pixels.js").Picture | Blob} picture
-     * @param {{query?: boolean, box?: [number, number, number, number]}} [how] box: the part of a
-     *   file that is wanted: left, top, right and bottom from 0 to 1
-     * @returns {Promise<Features>}
+     * What `decode` makes of a file, but its features for its pixels.
+     * @param {Blob} file
+     * @param {{query?: boolean, box?: import("./decode.js").Box | null}} [how] box: the part that is wanted
+     * @returns {Promise<{features: Features, size: [number, number], shown: Blob, whole: Blob}>}
      */
-    encode: (picture, how = {}) =>
-      ask("encode", [picture, how], picture instanceof Blob ? [] : [picture.data.buffer]),
+    read: (file, how = {}) => ask("read", [file, how]),
 
     /** @param {Features} query @param {Features} target */
     score: (query, target) => ask("score", [query, target]),
@@ -114,7 +107,7 @@ function startLane(address, data, whenFree) {
     take(given) {
       try {
         if (failure) throw failure;
-        worker.postMessage({ task: given.task, given: given.given }, given.moved);
+        worker.postMessage({ task: given.task, given: given.given });
         job = given;
         lane.busy = true;
       } catch (error) { // of a worker that failed, or features whose codes were moved elsewhere

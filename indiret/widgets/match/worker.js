@@ -9,8 +9,10 @@ let matcher;
 /** @type {Record<string, (...given: any[]) => any>} */
 const tasks = {
   start: (data) => { matcher = createMatcher(data); },
-  encode: async (picture, { query, box }) =>
-    matcher.encode(picture instanceof Blob ? await decode(picture, box) : picture, { query }),
+  read: async (file, { query, box }) => {
+    const { pixels, ...decoded } = await decode(file, box);
+    return { features: matcher.encode(pixels, { query }), ...decoded };
+  },
   match: (source, searched) => matcher.match(source, searched),
   score: (query, target, forward, backward) => matcher.score(query, target, forward, backward),
   explain: (query, target, options) => matcher.explain(query, target, options),
@@ -19,7 +21,7 @@ const tasks = {
 self.onmessage = async ({ data: { task, given } }) => {
   try {
     const result = await tasks[task](...given);
-    self.postMessage({ result }, { transfer: task === "encode" ? [result.codes.buffer] : [] });
+    self.postMessage({ result }, { transfer: task === "read" ? [result.features.codes.buffer] : [] });
   } catch (error) {
     const { name, message } = /** @type {Error} */ (error);
     self.postMessage({ error: { name, message } });

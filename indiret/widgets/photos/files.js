@@ -1,0 +1,62 @@
+// Files as they come to the page: chosen, or found in dropped folders; and what is kept of them.
+
+const PHOTO = /\.(jpe?g|jfif|png|gif|webp|avif|bmp|heic|heif|tiff?)$/i;
+
+/** Whether a file of a folder is meant to be a photo: notes, films and hidden files are not. */
+const isPhoto = ({ name, type }) => !name.startsWith(".") && (type.startsWith("image/") || PHOTO.test(name));
+
+/** Where a file lies in the folder it came in, or its name. */
+const pathOf = (file) => file.path ?? (file.webkitRelativePath || file.name);
+
+/** All files of what was dropped, folders walked through. */
+async function droppedFiles(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.length) return [...transfer.files];
+  const found = [];
+  const walk = async (entry) => {
+    if (entry.isFile) {
+      const file = await new Promise((...then) => entry.file(...then)).catch(() => null);
+      if (file) found.push(Object.assign(file, { path: entry.fullPath.replace(/^\//, "") }));
+      return;
+    }
+    const reader = entry.createReader();
+    for (let part; (part = await new Promise((...then) => reader.readEntries(...then))).length;) {
+      for (const inner of part) await walk(inner);
+    }
+  };
+  for (const entry of entries) await walk(entry);
+  return found;
+}
+
+/** What was kept of photos, in IndexedDB; where that is not allowed, nothing is. */
+async function openStore(version) {
+  const name = `indiret-photos-${version}`;
+  const settled = (request) => new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+  try {
+    for (const old of await indexedDB.databases()) { // what another version of the page has kept
+      if (old.name.startsWith("indiret-photos-") && old.name !== name) indexedDB.deleteDatabase(old.name);
+    }
+    const opening = indexedDB.open(name);
+    opening.onupgradeneeded = () => opening.result.createObjectStore("photos");
+    const database = await settled(opening);
+    const photos = (mode) => database.transaction("photos", mode).objectStore("photos");
+    return {
+      allowed: true,
+      get: (key) => settled(photos("readonly").get(key)).catch(() => undefined),
+      put: (key, value) => settled(photos("readwrite").put(value, key)).catch(() => {}), // a full disk
+      clear: () => settled(photos("readwrite").clear()),
+    };
+  } catch {
+    return { allowed: false, get: async () => undefined, put: async () => {}, clear: async () => {} };
+  }
+}
+
+/** Whether two are the same file, most likely, in whatever folder. */
+const isSame = (one, other) =>
+  one.name === other.name && one.size === other.size && one.lastModified === other.lastModified;
+
+/** What a file is known by as long as it is not changed. */
+const keyOf = (file) => [pathOf(file), file.size, file.lastModified].join("|");
