@@ -8,10 +8,12 @@ Chapter: *From pairs to collections*.
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,45 +84,54 @@ def encode_files(
     Numbers are given in the order of names, so that it does not matter where work was cut.
     """
     known = {content: number for number, content in store.catalogue.photos().items()}
-    number, names = store.catalogue.next_number(), list(new)
+    numbers = count(store.catalogue.next_number())
     batch, saved = UnsavedPhotos(), time.monotonic()
-    bar = tqdm(total=len(names), desc="indexing", unit="photo", disable=None)
-    with bar, ThreadPoolExecutor(READ_AT_ONCE) as readers:
-        for at in range(0, len(names), READ_AT_ONCE):
-            part = names[at : at + READ_AT_ONCE]
-            contents: dict[str, str] = {}
-            fresh: dict[str, Picture] = {}
-            for name, read in zip(
-                part, readers.map(lambda n: _read(folder / n), part), strict=True
-            ):
-                if isinstance(read, Exception):
-                    state = new[name] if isinstance(read, ImageError) else NEVER
-                    batch.files[name] = Entry(state, problem=str(read))
-                    continue
-                contents[name], picture = read
-                if contents[name] not in known:
-                    fresh[contents[name]] = picture
+    with tqdm(total=len(new), desc="indexing", unit="photo", disable=None) as bar:
+        for part in _read_files(folder, list(new), known):
+            fresh = {one.content: one.picture for one in part.values() if one.picture is not None}
             encoded = retriever.encode_many(list(fresh.values()))
             for (content, picture), features in zip(fresh.items(), encoded, strict=True):
+                known[content] = number = next(numbers)
                 batch.records[number] = PhotoCodes(content, retriever.pack(features))
                 if shortlist:
                     batch.described[number] = shortlist.describe(picture, features)
-                known[content] = number
-                number += 1
-            for name, content in contents.items():
-                batch.files[name] = Entry(new[name], known[content])
+            for name, one in part.items():
+                state = NEVER if one.retry else new[name]
+                batch.files[name] = Entry(state, known.get(one.content), one.problem)
             bar.update(len(part))
             if time.monotonic() - saved > SAVE_SECONDS or len(batch.records) >= SHARD:
                 store.save(batch)
                 batch, saved = UnsavedPhotos(), time.monotonic()
-        store.save(batch)
+    store.save(batch)
 
 
-def _read(path: Path) -> tuple[str, Picture] | Exception:
-    """The hash and the picture of a file, or what is wrong with it."""
+class _Read(NamedTuple):
+    """What was read of a file."""
+
+    content: str = ""  # its hash
+    picture: Picture | None = None  # None if its content is known
+    problem: str | None = None
+    retry: bool = False  # whether that may end without a change of the file
+
+
+def _read_files(
+    folder: Path, names: Sequence[str], known: Mapping[str, int]
+) -> Iterator[dict[str, _Read]]:
+    """Files by name, some at once."""
+    with ThreadPoolExecutor(READ_AT_ONCE) as threads:
+        for at in range(0, len(names), READ_AT_ONCE):
+            part = names[at : at + READ_AT_ONCE]
+            paths = [folder / name for name in part]
+            yield dict(zip(part, threads.map(partial(_read, known=known), paths), strict=True))
+
+
+def _read(path: Path, known: Mapping[str, int]) -> _Read:
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
-        return digest.hexdigest(), read_image(path)
-    except (ImageError, OSError) as error:
-        return error
+        content = digest.hexdigest()
+        return _Read(content, None if content in known else read_image(path))
+    except ImageError as error:
+        return _Read(problem=str(error))
+    except OSError as error:
+        return _Read(problem=f"{path} cannot be read ({error.strerror or error}).", retry=True)
