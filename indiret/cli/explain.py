@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def explain_command(
-    query: options.Photo,
+    query: options.QueryPhoto,
     target: Annotated[Path, Argument(metavar="TARGET", help="A photo.")],
-    box: options.Box = None,
+    box: options.QueryBox = None,
     top: Annotated[int, Option(min=1, help="How many patch pairs.")] = 10,
     evidence: Annotated[str | None, Option(help="Of a 4-D network, such as gradcam.")] = None,
     layers: Annotated[str | None, Option(help="Of it: all, blocks (Eq. 3) or a name.")] = None,

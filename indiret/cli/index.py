@@ -12,7 +12,7 @@ from indiret.images import printable
 def index_command(
     folder: options.Folder,
     method: options.Method = options.DEFAULT,
-    shortlist: options.Shortlist = None,
+    shortlist: options.ShortlistName = None,
     out: options.Index = None,
     device: options.Device = "cpu",
     verbose: options.Verbose = False,
@@ -40,7 +40,7 @@ def duplicates_command(
     min_probability: Annotated[float, Option(min=0, max=1, help="Of a pair of one group.")] = 0.5,
     as_json: options.Json = False,
     method: options.Method = options.DEFAULT,
-    shortlist: options.Shortlist = None,
+    shortlist: options.ShortlistName = None,
     out: options.Index = None,
     device: options.Device = "cpu",
     verbose: options.Verbose = False,

@@ -39,7 +39,7 @@ def search_command(
     folder: Annotated[
         Path | None, Argument(metavar="FOLDER", help="Of photos, at any depth.")
     ] = None,
-    box: options.Box = None,
+    box: options.QueryBox = None,
     top: Annotated[int, Option(min=1, help="How many hits to show.")] = 10,
     queries: Annotated[
         Path | None,
@@ -52,7 +52,7 @@ def search_command(
     copy_to: Annotated[Path | None, Option(metavar="DIR", help="Copy the hits there.")] = None,
     link_to: Annotated[Path | None, Option(metavar="DIR", help="Link to the hits there.")] = None,
     method: options.Method = options.DEFAULT,
-    shortlist: options.Shortlist = None,
+    shortlist: options.ShortlistName = None,
     out: options.Index = None,
     device: options.Device = "cpu",
     keep_query: Annotated[bool, Option("--keep-query", help="As a hit, if it is there.")] = False,
@@ -105,7 +105,7 @@ def search_command(
     writer.close()
 
 
-class Found(NamedTuple):
+class _Found(NamedTuple):
     """What a query found."""
 
     picture: Picture
@@ -114,7 +114,7 @@ class Found(NamedTuple):
     hits: list["Hit"]
 
 
-def _search(collection: "Collection | MemoryCollection", asked: Asked, keep_query: bool) -> Found:
+def _search(collection: "Collection | MemoryCollection", asked: Asked, keep_query: bool) -> _Found:
     picture, retriever = asked.read(), collection.retriever
     encoded = retriever.encode_query(picture)
     own = [] if keep_query else collection.names_of(asked.path)
@@ -123,7 +123,7 @@ def _search(collection: "Collection | MemoryCollection", asked: Asked, keep_quer
     hits = collection.rank(picture, encoded, without=own)
     if not hits:
         raise ValueError(f"{collection.folder} holds no other photo that can be read.")
-    return Found(picture, encoded, retriever.structure(encoded), hits)
+    return _Found(picture, encoded, retriever.structure(encoded), hits)
 
 
 def _questions(
@@ -167,7 +167,7 @@ def _read_table(path: Path) -> list[Asked]:
 
 
 def _write_page(
-    page: Path, collection: "Collection | MemoryCollection", asked: Asked, found: Found,
+    page: Path, collection: "Collection | MemoryCollection", asked: Asked, found: _Found,
     hits: list["Hit"], note: str,
 ) -> None:  # fmt: skip
     """The page of a query with evidence of each hit."""
