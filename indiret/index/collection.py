@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Collection as Names
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from indiret.retrieval import LEAST, UNJUDGED, Hit, Retriever, Scores, build_ret
 SHORTLISTED = 200  # photos that a shortlist names
 NO_SHORTLIST = "none"
 MOST_VERIFIED = 60  # of them, the best, that the retriever judges
+PART = LEAST // 2  # photos that are judged at once: two parts for each of many processors
 
 
 class Changes(NamedTuple):
@@ -75,8 +77,8 @@ class Collection:
     ):
         self.folder, self.retriever, self.shortlist = folder, retriever, shortlist
         self.store = IndexStore(index, shortlist)
-        #: Scores parts of a shortlist: `map`, or one of several threads or machines.
-        self.map: Callable[..., Iterable[Scores]] = map
+        #: Scores parts of what is verified, as `map` would: in threads, or on several machines.
+        self.map: Callable[..., Iterable[Scores]] = map_in_threads
 
     @classmethod
     def open(
@@ -213,13 +215,19 @@ class Collection:
         else:
             photos, judged = catalogue.find(numbers), numbers
         pairs = [(number, photos[number].content) for number in judged]
-        parts = [pairs[at : at + LEAST] for at in range(0, len(pairs), LEAST)]
+        parts = [pairs[at : at + PART] for at in range(0, len(pairs), PART)]
         score = partial(score_photos, self.retriever, self.store.codes, features)
         rest = UNJUDGED - np.arange(len(numbers) - len(judged), dtype=np.float64)
         scores = np.concatenate([*self.map(score, parts), rest])
         names = [name for number in numbers for name in photos[number].names]
         copies = [len(photos[number].names) for number in numbers]
         return sort_hits(self.retriever, names, scores.repeat(copies))
+
+
+def map_in_threads(function: Callable[..., Scores], parts: Iterable[Any]) -> list[Scores]:
+    """As `map`, with a thread for each processor."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return [*threads.map(function, parts)]
 
 
 def default_shortlist(method: str) -> str:
