@@ -22,8 +22,8 @@ def index_command(
     from indiret.retrieval import build_retriever
 
     retriever = build_retriever(method, options.check_device(device))
+    options.report_passed_over(folder, verbose)
     with Collection.open(folder, method, shortlist, out, retriever) as collection:
-        options.report_passed_over(folder, verbose)
         added, removed = collection.update()
         options.report_skipped(collection.problems())
         found, place = collection.stats(), collection.store.folder
@@ -51,8 +51,8 @@ def duplicates_command(
 
     retriever = build_retriever(method, options.check_device(device))
     options.require_probability(method, retriever)
+    options.report_passed_over(folder, verbose)
     with Collection.open(folder, method, shortlist, out, retriever) as collection:
-        options.report_passed_over(folder, verbose)
         collection.update()
         options.report_skipped(collection.problems())
         groups = find_duplicates(collection, min_probability)

@@ -7,6 +7,7 @@ Chapter: *From pairs to collections*.
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,12 +47,13 @@ class Difference(NamedTuple):
 def find_changes(folder: Path, store: IndexStore) -> Difference:
     """What has changed in a folder; FileNotFoundError if there is none."""
     present = {}
+    start = len((folder / "x").as_posix()) - 1  # of the name in a path; `relative_to` is slow
     for path in list_folder(folder)[0]:
         state = NEVER
         with suppress(OSError):  # gone since it was listed, or a link to nowhere
-            status = path.stat()
+            status = os.stat(path)
             state = State(status.st_size, status.st_mtime_ns)
-        present[path.relative_to(folder).as_posix()] = state
+        present[path.as_posix()[start:]] = state
     lacking, files = store.lacking(), store.catalogue.files()
     again = store.catalogue.settings().get("reader") != READER
     gone = {
@@ -86,23 +88,27 @@ def encode_files(
     known = {content: number for number, content in store.catalogue.photos().items()}
     numbers = count(store.catalogue.next_number())
     batch, saved = UnsavedPhotos(), time.monotonic()
-    with tqdm(total=len(new), desc="indexing", unit="photo", disable=None) as bar:
-        for part in _read_files(folder, list(new), known):
-            fresh = {one.content: one.picture for one in part.values() if one.picture is not None}
-            encoded = retriever.encode_many(list(fresh.values()))
-            for (content, picture), features in zip(fresh.items(), encoded, strict=True):
-                known[content] = number = next(numbers)
-                batch.records[number] = PhotoCodes(content, retriever.pack(features))
-                if shortlist:
-                    batch.described[number] = shortlist.describe(picture, features)
-            for name, one in part.items():
-                state = NEVER if one.retry else new[name]
-                batch.files[name] = Entry(state, known.get(one.content), one.problem)
-            bar.update(len(part))
-            if time.monotonic() - saved > SAVE_SECONDS or len(batch.records) >= SHARD:
-                store.save(batch)
-                batch, saved = UnsavedPhotos(), time.monotonic()
-    store.save(batch)
+    try:
+        with tqdm(total=len(new), desc="indexing", unit="photo", disable=None) as bar:
+            for part in _read_files(folder, list(new), known):
+                photos = {
+                    one.content: one.picture for one in part.values() if one.picture is not None
+                }
+                encoded = retriever.encode_many(list(photos.values()))
+                for (content, picture), features in zip(photos.items(), encoded, strict=True):
+                    known[content] = number = next(numbers)
+                    batch.records[number] = PhotoCodes(content, retriever.pack(features))
+                    if shortlist:
+                        batch.described[number] = shortlist.describe(picture, features)
+                for name, one in part.items():
+                    state = NEVER if one.retry else new[name]
+                    batch.files[name] = Entry(state, known.get(one.content), one.problem)
+                bar.update(len(part))
+                if time.monotonic() - saved > SAVE_SECONDS or len(batch.records) >= SHARD:
+                    full, batch, saved = batch, UnsavedPhotos(), time.monotonic()
+                    store.save(full)
+    finally:  # who is interrupted keeps what is finished
+        store.save(batch)
 
 
 class _Read(NamedTuple):
