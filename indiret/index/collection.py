@@ -206,7 +206,7 @@ class Collection:
 
     def _rank(self, picture: Picture, features: Any) -> list[Hit]:
         catalogue, segments = self.store.catalogue, self.store.segments
-        numbers = catalogue.numbers()
+        numbers = catalogue.numbers(MOST_VERIFIED + 1 if self.shortlist else -1)
         if self.shortlist and segments and len(numbers) > MOST_VERIFIED:
             query = self.shortlist.describe_query(picture, features)
             photos = catalogue.find(found := segments.search(query, SHORTLISTED)[0].tolist())
