@@ -280,7 +280,8 @@ def on_disk(index):
     }
     with Collection.open(index.parent / "photos", *TOYS, out=index) as found:
         catalogue = found.store.catalogue
-        return files, catalogue.photos(), catalogue.files(), catalogue.settings(), contents(found, 9)
+        said = catalogue.photos(), catalogue.files(), catalogue.settings()
+        return files, said, contents(found, every=9)
 
 
 def test_killed_at_any_moment_it_ends_as_if_nobody_had_touched_it(tmp_path):
