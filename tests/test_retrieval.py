@@ -192,3 +192,22 @@ def test_what_cannot_be_gets_a_sentence(town):
     ):
         with pytest.raises(ValueError, match=words):
             refused()
+
+
+def test_what_a_network_keeps_of_a_photo_survives_a_disk(judged):
+    _, retriever, query, database, (scores, *_) = judged
+    kept = [retriever.unpack(memoryview(retriever.pack(one))) for one in database]
+    np.testing.assert_array_equal(retriever.score(query, kept), scores)
+    again = NetworkRetriever(untrained())
+    assert again.fingerprint() == NetworkRetriever(untrained()).fingerprint()
+    next(again.network.parameters()).data.flatten()[0] += 1
+    assert again.fingerprint() != NetworkRetriever(untrained()).fingerprint()
+
+
+@pytest.mark.parametrize("what", ["fingerprint", "pack", "unpack"])
+def test_a_retriever_that_cannot_be_kept_on_disk_says_so(what):
+    class Plain(Retriever):
+        pass
+
+    with pytest.raises(ValueError, match="what Plain encodes cannot be kept on disk; choose"):
+        getattr(Plain(), what)(*[b""] * (what != "fingerprint"))

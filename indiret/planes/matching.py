@@ -20,7 +20,6 @@ Chapter: *Sphere or plane?*
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -30,10 +29,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from indiret.checkpoints import hash_tensors
 from indiret.evidence import Evidence
 from indiret.images import Picture
-from indiret.planes import voting
+from indiret.planes import codes, voting
 from indiret.planes.correspondence import PlaneCorrespondence, move_points, smooth_support, splat
+from indiret.planes.features import PLANE_CONFIGS, PlaneConfig, PlaneFeatures, Template
 from indiret.planes.frames import cut_same, share_frame
 from indiret.planes.geometry import Plane, grid_places, refine_plane
 from indiret.planes.gradients import (
@@ -65,48 +66,6 @@ LEAST_STRUCTURE = 0.01  # with less, the floor rises no further
 CLOSE_WEIGHT = 0.5  # of a vote of a close template beside one of a large template
 UPRIGHT_WEIGHT = 2.0  # of an upright pair beside a turned one: few photos lie turned
 PRODUCT = voting.ScratchBuffer()
-
-
-@dataclass(frozen=True)
-class PlaneConfig:
-    """How large photos are made, and which turns are tried; see record 8."""
-
-    template: int = 112  # pixels of a template's longer side: 25 patches
-    pyramid: tuple[int, ...] = (70, 88, 111, 140, 176, 222, 280)  # 5/8 to 5/2 of a template
-    close: int = 56  # pixels of the templates that vote in the largest size alone, for its fifth
-    turns: int = 1  # evenly round the circle; 1 is upright alone
-    coarse: int = 70  # pixels of the templates that choose the turn
-    coarse_levels: int = 5  # sizes of the pyramid, from the smallest, in which those vote
-
-    def __post_init__(self) -> None:
-        sides = (self.template, self.close, self.coarse, *self.pyramid)
-        fewest = min(len(self.pyramid), self.turns, self.coarse_levels)
-        if fewest < 1 or min(sides) < CELL * PATCH_CELLS:
-            raise ValueError(
-                f"{self} does not make planes: give sides of at least {CELL * PATCH_CELLS} pixels, "
-                "and at least one size and one turn."
-            )
-
-
-PLANE_CONFIGS = {"planes": PlaneConfig(), "planes-turned": PlaneConfig(turns=12)}  # by name
-
-
-class Template(NamedTuple):
-    """Patches that vote."""
-
-    patches: Tensor  # (K, L, D)
-    points: Tensor  # (K, L, 2), their y and x from 0 to 1
-
-
-class PlaneFeatures(NamedTuple):
-    """What is kept of a photo: templates for each turn, and the patches of its pyramid."""
-
-    templates: tuple[Template, ...]
-    close: tuple[Template, ...]  # that look for the photo in a small part of another
-    coarse: tuple[Template, ...]
-    pyramid: tuple[Tensor, ...]  # (rows, columns, D) half for each size
-    shape: tuple[int, int]  # height and width of the photo
-    background_score: float = 1.0
 
 
 class PlaneMatch(NamedTuple):
@@ -188,6 +147,20 @@ class PlaneRetriever(Retriever):
         )
         pyramid = tuple(self.patches(picture, side).half() for side in config.pyramid)
         return PlaneFeatures(templates, close, coarse, pyramid, picture.shape[:2])
+
+    def fingerprint(self) -> str:
+        """Hash of the configuration, the whitening and the impostors."""
+        return hash_tensors(self.config, fitted_tensors())
+
+    @float32_on_cpu()
+    def pack(self, features: PlaneFeatures) -> bytes:
+        """Codes of `indiret.planes.codes`."""
+        return codes.pack_features(features)
+
+    @float32_on_cpu()
+    def unpack(self, packed: bytes | memoryview) -> PlaneFeatures:
+        """Features of those codes, which score nearly as the photo's own."""
+        return codes.unpack_features(packed)
 
     @float32_on_cpu()
     def structure(self, features: PlaneFeatures) -> float:
