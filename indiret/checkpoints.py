@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -54,18 +55,27 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def lock_folder(folder: Path | None) -> Iterator[None]:
-    """One training at a time in a folder, of whatever process; a second one says so and waits."""
+def lock_folder(folder: Path | None, doing: str = "trains") -> Iterator[None]:
+    """One process at a time works in a folder; a second one says who does, and waits.
+
+    Raises OSError, which names the folder, if it cannot be written.
+    """
     if folder is None:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".training.lock")
+    lock, holder = FileLock(folder / ".lock"), folder / ".lock.holder"
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        warnings.warn(f"another command trains in {folder}; waiting for its end", stacklevel=3)
-        lock.acquire()
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            who = holder.read_text() if holder.is_file() else "another command"
+            warnings.warn(f"{who} {doing} in {folder}; waiting for its end", stacklevel=3)
+            lock.acquire()
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    except OSError as error:
+        lock.release()
+        raise type(error)(f"{folder} cannot be written ({error}); name another place.") from error
     try:
         yield
     finally:

@@ -257,4 +257,4 @@ def test_a_second_training_in_a_folder_says_so_and_waits(tmp_path):
             second.join(0.01)
         entered.append("first")
     second.join()
-    assert entered == ["first", "second"] and "another command trains in" in str(said[0].message)
+    assert entered == ["first", "second"] and f"{os.getpid()} on" in str(said[0].message)

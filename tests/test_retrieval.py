@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from indiret.baselines.reranking import Shortlist
+from indiret.baselines.reranking import TwoStageRetriever
 from indiret.datasets import load_dataset
 from indiret.evidence import KINDS
 from indiret.network import CONFIGS, build_network, cut_patches
@@ -61,7 +61,7 @@ def test_scores_equal_one_pair_at_a_time(town, aspect):
 def test_blocks_of_a_database_change_no_list(town, several_stages):
     retriever = NetworkRetriever(untrained())
     if several_stages:
-        retriever = Shortlist(build_retriever("colour-histogram"), retriever, length=3)
+        retriever = TwoStageRetriever(build_retriever("colour-histogram"), retriever, length=3)
     lists, skipped = rank_in_blocks(retriever, town.queries, town, block=5)
     assert lists == rank(retriever, town.queries, town) and not skipped
 
