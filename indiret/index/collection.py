@@ -9,7 +9,7 @@ Chapter: *From pairs to collections*.
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -19,6 +19,7 @@ import numpy as np
 from indiret.checkpoints import lock_folder
 from indiret.datasets.folders import cache_folder
 from indiret.images import Box, Picture, crop, read_image
+from indiret.index.cluster import Map
 from indiret.index.shards import CodeStore, DamagedError
 from indiret.index.shortlist import SHORTLISTS, Shortlist
 from indiret.index.store import CATALOGUE, FORMAT, IndexStore, prepare_index
@@ -70,8 +71,8 @@ class Collection:
     ):
         self.folder, self.retriever, self.shortlist = folder, retriever, shortlist
         self.store = IndexStore(index, shortlist)
-        #: Scores parts of a shortlist: `map`, or one of several threads or machines.
-        self.map: Callable[..., Iterable[Scores]] = map
+        #: How parts are encoded, searched and verified: `map`, or one of several machines.
+        self.map: Map = map
 
     @classmethod
     def open(
@@ -98,7 +99,7 @@ class Collection:
         }
         whole = os.path.realpath(folder)
         key = hashlib.blake2b(os.fsencode(f"{whole}\0{method}\0{shortlist}"), digest_size=8)
-        index = Path(out) if out else cache_folder() / "collections" / key.hexdigest()
+        index = Path(out).resolve() if out else cache_folder() / "collections" / key.hexdigest()
         prepare_index(index, settings, cache=out is None)
         collection = cls(folder, index, retriever, listing)
         catalogue = collection.store.catalogue
@@ -130,7 +131,9 @@ class Collection:
             return Changes(0, 0)
         with lock_folder(self.store.folder, "updates the index"):
             difference = find_changes(self.folder, self.store)  # what another one left to do
-            update_index(self.folder, self.store, difference, self.retriever, self.shortlist)
+            update_index(
+                self.folder, self.store, difference, self.retriever, self.shortlist, self.map
+            )
         removed = [name for name in difference.gone if name not in difference.new]
         return Changes(len(difference.new), len(removed))
 
@@ -184,7 +187,9 @@ class Collection:
         numbers = catalogue.numbers()
         if self.shortlist and segments and len(numbers) > MOST_VERIFIED:
             query = self.shortlist.describe_query(picture, features)
-            photos = catalogue.find(found := segments.search(query, SHORTLISTED)[0].tolist())
+            photos = catalogue.find(
+                found := segments.search(query, SHORTLISTED, self.map)[0].tolist()
+            )
             numbers = [number for number in found if number in photos][:SHORTLISTED]
             judged = numbers[:MOST_VERIFIED]
         else:
