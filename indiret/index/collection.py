@@ -21,7 +21,7 @@ from indiret.datasets.folders import cache_folder
 from indiret.images import Box, Picture, crop, read_image
 from indiret.index.cluster import Map
 from indiret.index.shards import CodeStore, DamagedError
-from indiret.index.shortlist import SHORTLISTS, Shortlist
+from indiret.index.shortlist import Shortlist, build_shortlist
 from indiret.index.store import CATALOGUE, FORMAT, IndexStore, prepare_index
 from indiret.index.updates import find_changes, update_index
 from indiret.retrieval import LEAST, UNJUDGED, Hit, Retriever, Scores, build_retriever, sort_hits
@@ -82,14 +82,14 @@ class Collection:
         """The collection of a folder as it was last, empty at first; see `update`.
 
         ``method`` is a retriever's name, and ``retriever`` what `build_retriever` made of it, if
-        that is at hand. ``shortlist`` is one of `SHORTLISTS`, or None to verify all photos. What is
+        that is at hand. ``shortlist`` is one's name, or None to verify all photos. What is
         kept lies in ``out``, or in the user's cache. Raises ValueError if a name is not known, what
         the method encodes cannot be kept, or ``out`` holds something else: the index of another
         method or version, or what is no index.
         """
         folder = Path(folder)
         retriever = retriever or build_retriever(method)
-        listing = SHORTLISTS[shortlist]() if shortlist else None
+        listing = build_shortlist(shortlist) if shortlist else None
         settings = {
             "format": FORMAT,
             "method": method,

@@ -1,9 +1,12 @@
 """What chooses the few photos of a collection that are worth verification, in immutable segments.
 
+`build_shortlist` makes one of a name: ``pixels`` votes for planes from gradients alone,
+``BACKBONE:POOLING`` compares descriptors.
+
 Chapter: *From pairs to collections*.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +18,7 @@ from indiret.images import Picture
 
 
 class Segment(Protocol):
-    """Photos that can be searched, in one place on disk."""
+    """Photos that can be searched, in one file."""
 
     numbers: NDArray[np.int64]
 
@@ -30,19 +33,37 @@ class Shortlist(Protocol):
         """A hash of all that the descriptions depend on."""
 
     def describe(self, picture: Picture, features: Any) -> NDArray[Any]:
-        """What is kept of a photo."""
+        """What is kept of a photo, of which the collection's retriever has these features."""
 
     def describe_query(self, picture: Picture, features: Any) -> Any:
-        """The same of a query."""
+        """What is asked for a query."""
 
     def build(self, path: Path, numbers: Sequence[int], described: Sequence[NDArray[Any]]) -> None:
-        """Write a segment, whole or not at all."""
+        """Write a segment of photos, whole or not at all."""
 
     def merge(self, path: Path, segments: Sequence[Segment], removed: Collection[int]) -> None:
         """Write one segment of several, without the removed photos."""
 
     def open(self, path: Path) -> Segment:
-        """A segment; ValueError or OSError if it is not whole."""
+        """A segment, memory-mapped; ValueError or OSError if it is not whole."""
 
 
-SHORTLISTS = Registry[Any]("a shortlist")
+SHORTLISTS = Registry[Callable[[str], Shortlist]]("a shortlist")  # by name, or by form of names
+
+
+def build_shortlist(name: str) -> Shortlist:
+    """A shortlist by its name: one of `SHORTLISTS`, or a descriptor's, ``BACKBONE:POOLING``.
+
+    Raises ValueError if the name is not known, and what the descriptor's retriever raises.
+
+    Examples
+    --------
+    >>> build_shortlist("pixel")
+    Traceback (most recent call last):
+    ValueError: shortlist 'pixel' is not known; choose from pixels, BACKBONE:POOLING.
+    """
+    form = "BACKBONE:POOLING" if ":" in name else name
+    if form not in SHORTLISTS:
+        known = ", ".join(SHORTLISTS)
+        raise ValueError(f"shortlist {name!r} is not known; choose from {known}.")
+    return SHORTLISTS[form](name)

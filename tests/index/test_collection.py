@@ -19,7 +19,7 @@ from tests.index.toys import Nearest, Vector, save_photo, save_photos
 
 KILLS = int(os.environ.get("INDIRET_KILLS", "3"))
 TOYS = "vector", "nearest"
-RETRIEVERS["vector"], SHORTLISTS["nearest"] = ("for tests", Vector), Nearest
+RETRIEVERS["vector"], SHORTLISTS["nearest"] = ("for tests", Vector), lambda name: Nearest()
 
 
 @pytest.fixture(autouse=True, scope="module")
