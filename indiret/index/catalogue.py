@@ -121,6 +121,11 @@ class Catalogue:
             return number, content
         raise KeyError(name)
 
+    def alike(self, state: State) -> list[str]:
+        """The files of one size and time."""
+        query = "SELECT name FROM files WHERE size = ? AND time = ? ORDER BY name"
+        return [os.fsdecode(name) for (name,) in self._rows(query, *state)]
+
     def numbers(self) -> list[int]:
         """The photos that are there: those of at least one file."""
         query = "SELECT DISTINCT number FROM files WHERE number IS NOT NULL ORDER BY number"

@@ -9,7 +9,9 @@ Chapter: *From pairs to collections*.
 import hashlib
 import os
 import warnings
+from collections.abc import Collection as Names
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -19,6 +21,7 @@ import numpy as np
 from indiret.checkpoints import lock_folder
 from indiret.datasets.folders import cache_folder
 from indiret.images import Box, Picture, crop, read_image
+from indiret.index.catalogue import State
 from indiret.index.cluster import Map
 from indiret.index.shards import CodeStore, DamagedError
 from indiret.index.shortlist import Shortlist, build_shortlist
@@ -82,8 +85,8 @@ class Collection:
         """The collection of a folder as it was last, empty at first; see `update`.
 
         ``method`` is a retriever's name, and ``retriever`` what `build_retriever` made of it, if
-        that is at hand. ``shortlist`` is one's name, or None to verify all photos. What is
-        kept lies in ``out``, or in the user's cache. Raises ValueError if a name is not known, what
+        that is at hand; ``shortlist`` is one's name, or None to verify all photos. What is kept
+        lies in ``out``, or in the user's cache. Raises ValueError if a name is not known, what
         the method encodes cannot be kept, or ``out`` holds something else: the index of another
         method or version, or what is no index.
         """
@@ -149,24 +152,40 @@ class Collection:
         picture = crop(picture, box) if box else picture
         return self.rank(picture, self.retriever.encode_query(picture))[:top]
 
-    def rank(self, picture: Picture, features: Any) -> list[Hit]:
-        """All photos that are named for a query's picture and what `encode_query` made of it.
+    def rank(self, picture: Picture, features: Any, without: Names[str] = ()) -> list[Hit]:
+        """All photos but some that are named for a query's picture and its `encode_query`.
 
         Those that were not verified come last, unjudged. Photos whose codes are damaged are encoded
         again.
         """
         try:
-            return self._rank(picture, features)
+            hits = self._rank(picture, features)
         except DamagedError as error:
             warnings.warn(f"{error} What is damaged is encoded again.", stacklevel=2)
-        with lock_folder(self.store.folder, "updates the index"):
-            self.store.catalogue.forget(self.store.damaged())
-        self.update()
-        return self._rank(picture, features)
+            with lock_folder(self.store.folder, "updates the index"):
+                self.store.catalogue.forget(self.store.damaged())
+            self.update()
+            hits = self._rank(picture, features)
+        return [hit for hit in hits if hit.name not in without]
 
     def features(self, name: str) -> Any:
         """What the retriever keeps of a photo, by the name of its file; KeyError if it has none."""
         return self.retriever.unpack(self.store.codes.read(*self.store.catalogue.photo_of(name)))
+
+    def photos(self) -> list[list[str]]:
+        """The photos that can be found, each by the names of its copies."""
+        catalogue = self.store.catalogue
+        return [photo.names for photo in catalogue.find(catalogue.numbers()).values()]
+
+    def names_of(self, path: str | Path) -> list[str]:
+        """The names that a file has in the folder; FileNotFoundError if it is not there."""
+        status = os.stat(path)
+        found = []
+        for name in self.store.catalogue.alike(State(status.st_size, status.st_mtime_ns)):
+            with suppress(OSError):  # gone since the update
+                if os.path.samefile(self.folder / name, path):
+                    found.append(name)
+        return found
 
     def problems(self) -> dict[str, str]:
         """Why files cannot be read, by name."""

@@ -8,11 +8,12 @@ Chapter: *From pairs to collections*.
 
 import hashlib
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,14 +35,6 @@ SAVE_SECONDS = 20.0  # seconds of work that a kill may cost
 NEVER = State(-1, -1)  # of a file that could not be opened: it is tried again
 # What decides which files can be read; those that could not are tried again when it changes.
 READER = f"Pillow {PIL.__version__}" + ", heif" * bool(find_spec("pillow_heif"))
-
-
-class EncodedFile(NamedTuple):
-    """What is kept of a file: the hash of its content, and codes and description if it is new."""
-
-    content: str
-    packed: bytes | None = None
-    described: NDArray[Any] | None = None
 
 
 class Difference(NamedTuple):
@@ -90,62 +83,77 @@ def encode_files(
 ) -> None:  # fmt: skip
     """Encode files, a few at a time, and save what is made every now and then.
 
-    Numbers are given in the order of names, so that it does not matter where work was cut. At most
-    a shard's photos are handed at once to ``apply``, which may have them encoded by others.
+    Numbers are given in the order of names, so that it does not matter where work was cut.
     """
     known = {content: number for number, content in store.catalogue.photos().items()}
-    number, names = store.catalogue.next_number(), list(new)
-    parts = [names[at : at + READ_AT_ONCE] for at in range(0, len(names), READ_AT_ONCE)]
+    numbers = count(store.catalogue.next_number())
     batch, saved = UnsavedPhotos(), time.monotonic()
-    with tqdm(total=len(names), desc="indexing", unit="photo", disable=None) as bar:
-        for at in range(0, len(parts), SHARD // READ_AT_ONCE):
-            some = parts[at : at + SHARD // READ_AT_ONCE]
-            encode = partial(encode_photos, folder.resolve(), retriever, shortlist, known)
-            for part, made in zip(some, apply(encode, some), strict=True):
-                for name, one in zip(part, made, strict=True):
-                    if isinstance(one, Exception):
-                        state = new[name] if isinstance(one, ImageError) else NEVER
-                        batch.files[name] = Entry(state, problem=str(one))
-                        continue
-                    if one.packed and one.content not in known:
-                        batch.records[number] = PhotoCodes(one.content, one.packed)
-                        if one.described is not None:
-                            batch.described[number] = one.described
-                        known[one.content] = number
-                        number += 1
-                    batch.files[name] = Entry(new[name], known[one.content])
-                bar.update(len(part))
-                if time.monotonic() - saved > SAVE_SECONDS or len(batch.records) >= SHARD:
-                    store.save(batch)
-                    batch, saved = UnsavedPhotos(), time.monotonic()
-        store.save(batch)
+    encode = partial(encode_photos, folder.resolve(), retriever, shortlist, known)
+    with tqdm(total=len(new), desc="indexing", unit="photo", disable=None) as bar:
+        for part, made in _in_parts(apply, encode, list(new)):
+            for name, one in zip(part, made, strict=True):
+                if one.packed is not None and one.content not in known:
+                    known[one.content] = number = next(numbers)
+                    batch.records[number] = PhotoCodes(one.content, one.packed)
+                    if one.described is not None:
+                        batch.described[number] = one.described
+                state = NEVER if one.retry else new[name]
+                batch.files[name] = Entry(state, known.get(one.content), one.problem)
+            bar.update(len(part))
+            if time.monotonic() - saved > SAVE_SECONDS or len(batch.records) >= SHARD:
+                store.save(batch)
+                batch, saved = UnsavedPhotos(), time.monotonic()
+    store.save(batch)
+
+
+def _in_parts(
+    apply: Map, function: Callable[[Sequence[str]], Any], names: Sequence[str]
+) -> Iterator[tuple[Sequence[str], Any]]:
+    """Names, a few at a time, and what a function makes of them, at most a shard's at once."""
+    for at in range(0, len(names), SHARD):
+        ends = range(at, min(at + SHARD, len(names)), READ_AT_ONCE)
+        parts = [names[start : start + READ_AT_ONCE] for start in ends]
+        yield from zip(parts, apply(function, parts), strict=True)
+
+
+class EncodedFile(NamedTuple):
+    """What was made of a file."""
+
+    content: str = ""  # its hash
+    packed: bytes | None = None  # codes of its photo; None if its content is known
+    described: NDArray[Any] | None = None
+    problem: str | None = None
+    retry: bool = False  # whether that may end without a change of the file
 
 
 def encode_photos(
     folder: Path, retriever: Retriever, shortlist: Shortlist | None,
     known: Collection[str], names: Sequence[str],
-) -> list[EncodedFile | Exception]:  # fmt: skip
-    """What a few files hold, or what is wrong with them; only photos not ``known`` are encoded."""
-    with ThreadPoolExecutor(READ_AT_ONCE) as readers:
-        found = list(readers.map(lambda name: _read(folder / name), names))
-    read = [one for one in found if not isinstance(one, Exception)]
-    fresh = {content: picture for content, picture in read if content not in known}
-    encoded = retriever.encode_many(list(fresh.values()))
-    made = {}
+) -> list[EncodedFile]:  # fmt: skip
+    """Read files and encode their photos, but not those whose content is known."""
+    paths = [folder / name for name in names]
+    with ThreadPoolExecutor(READ_AT_ONCE) as threads:
+        files, pictures = zip(*threads.map(partial(_read, known=known), paths), strict=True)
+    fresh = {
+        one.content: picture
+        for one, picture in zip(files, pictures, strict=True)
+        if picture is not None
+    }
+    encoded, made = retriever.encode_many(list(fresh.values())), {}
     for (content, picture), features in zip(fresh.items(), encoded, strict=True):
         described = shortlist.describe(picture, features) if shortlist else None
         made[content] = EncodedFile(content, retriever.pack(features), described)
-    return [
-        one if isinstance(one, Exception) else made.get(one[0], EncodedFile(one[0]))
-        for one in found
-    ]
+    return [made.get(one.content, one) for one in files]
 
 
-def _read(path: Path) -> tuple[str, Picture] | Exception:
-    """The hash and the picture of a file, or what is wrong with it."""
+def _read(path: Path, known: Collection[str]) -> tuple[EncodedFile, Picture | None]:
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
-        return digest.hexdigest(), read_image(path)
-    except (ImageError, OSError) as error:
-        return error
+        content = digest.hexdigest()
+        return EncodedFile(content), None if content in known else read_image(path)
+    except ImageError as error:
+        return EncodedFile(problem=str(error)), None
+    except OSError as error:
+        problem = f"{path} cannot be read ({error.strerror or error})."
+        return EncodedFile(problem=problem, retry=True), None
