@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Collection as Names
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -22,7 +22,7 @@ from indiret.checkpoints import lock_folder
 from indiret.datasets.folders import cache_folder
 from indiret.images import Box, Picture, crop, read_image
 from indiret.index.catalogue import State
-from indiret.index.cluster import Map
+from indiret.index.cluster import Map, cluster_map, dask_client
 from indiret.index.shards import CodeStore, DamagedError
 from indiret.index.shortlist import Shortlist, build_shortlist
 from indiret.index.store import CATALOGUE, FORMAT, IndexStore, prepare_index
@@ -74,8 +74,9 @@ class Collection:
     ):
         self.folder, self.retriever, self.shortlist = folder, retriever, shortlist
         self.store = IndexStore(index, shortlist)
-        #: How parts are encoded, searched and verified: `map`, or one of several machines.
+        #: What does the parts of an update and of a search: `map`, or a cluster's.
         self.map: Map = map
+        self._cluster = ExitStack()
 
     @classmethod
     def open(
@@ -121,8 +122,18 @@ class Collection:
         self.close()
 
     def close(self) -> None:
-        """Close the files that are open."""
+        """Close the files that are open, and leave a cluster."""
         self.store.close()
+        self._cluster.close()
+
+    def use_cluster(self, scheduler: str) -> None:
+        """Have a Dask cluster encode, search and verify; raises as `indiret.index.dask_client`.
+
+        ``scheduler`` is its address, or ``"local"`` to start one here. All of its machines see the
+        folder and the index under the same paths.
+        """
+        client = self._cluster.enter_context(dask_client(scheduler, os.cpu_count() or 1))
+        self.map = partial(cluster_map, client)
 
     def update(self) -> Changes:
         """Encode what is new in the folder, and forget what is gone; goes on where it was killed.

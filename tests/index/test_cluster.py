@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from indiret.cli import main
 from indiret.index import Collection, collection
 from indiret.index.cluster import cluster_map, dask_client
 from tests.index.toys import Nearest, Vector, save_photos
@@ -57,3 +58,16 @@ def test_a_worker_that_is_killed_changes_nothing(client, tmp_path, monkeypatch):
 
     assert make(tmp_path / "together", kill_one) == make(tmp_path / "alone", map)
     assert killed and {*parts_of} == {"encode_photos", "search_segment", "score_photos"}
+
+
+def test_the_commands_take_a_cluster(client, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("INDIRET_CACHE", str(tmp_path / "cache"))
+    photos = save_photos(tmp_path / "photos", 4)
+    folder, cluster = str(tmp_path / "photos"), ["--scheduler", client.scheduler.address]
+    assert main(["index", folder, "--method", "base", *cluster]) == 0
+    assert "4 files read" in capsys.readouterr().out
+    query = [str(photos[0]), folder]
+    assert main(["search", *query, "--method", "base", "--keep-query", *cluster]) == 0
+    assert "00000.png" in capsys.readouterr().out
+    assert main(["search", *query, "--method", "sift-ransac", *cluster]) == 2
+    assert "cannot be kept on disk" in capsys.readouterr().err
