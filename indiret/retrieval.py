@@ -55,6 +55,10 @@ class Retriever(Protocol):
         """The same of a query's picture, cut to its box."""
         return self.encode(picture)
 
+    def encode_to_pack(self, picture: Picture) -> Any:
+        """What `pack` needs of a picture, for those to whom that is less than `encode`."""
+        return self.encode(picture)
+
     def encode_many(self, pictures: Sequence[Picture]) -> list[Any]:
         """`encode` of several pictures, for those who do that faster."""
         return [self.encode(picture) for picture in pictures]

@@ -20,13 +20,13 @@ _Corners = tuple[float, float, float, float]
 
 QueryPhoto = Annotated[Path, Argument(metavar="QUERY", help="A photo.")]
 Folder = Annotated[Path, Argument(metavar="FOLDER", help="Of photos, at any depth.")]
-QueryBox = Annotated[
-    _Corners | None, Option(metavar="x1 y1 x2 y2", help="Of the query, in pixels.")
-]
+QueryBox = Annotated[_Corners | None, Option(metavar="x1 y1 x2 y2", help="Of it, in pixels.")]
 Page = Annotated[Path | None, Option(metavar="FILE", help="Write a page with evidence here.")]
 Json = Annotated[bool, Option("--json", help="Print json.")]
 Method = Annotated[str, Option(help="See `indiret methods`.")]
-ShortlistName = Annotated[str | None, Option(metavar="NAME", help="Of large folders; or none.")]
+ShortlistName = Annotated[
+    str | None, Option(metavar="NAME", help="Of large folders: pixels, BACKBONE:POOLING, none.")
+]
 Index = Annotated[Path | None, Option("--out", metavar="DIR", help="Index; else in the cache.")]
 Scheduler = Annotated[
     str | None,

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from indiret.baselines.descriptors import is_descriptor_name
 from indiret.checkpoints import lock_folder
 from indiret.datasets.folders import cache_folder
 from indiret.images import Box, Picture, crop, read_image
@@ -30,6 +31,7 @@ from indiret.index.updates import find_changes, update_index
 from indiret.retrieval import LEAST, UNJUDGED, Hit, Retriever, Scores, build_retriever, sort_hits
 
 SHORTLISTED = 200  # photos that a shortlist names
+NO_SHORTLIST = "none"
 MOST_VERIFIED = 60  # of them, the best, that the retriever judges
 
 
@@ -86,20 +88,22 @@ class Collection:
         """The collection of a folder as it was last, empty at first; see `update`.
 
         ``method`` is a retriever's name, and ``retriever`` what `build_retriever` made of it, if
-        that is at hand; ``shortlist`` is one's name, or None to verify all photos. What is kept
-        lies in ``out``, or in the user's cache. Raises ValueError if a name is not known, what
-        the method encodes cannot be kept, or ``out`` holds something else: the index of another
-        method or version, or what is no index.
+        that is at hand. ``shortlist`` is one's name, or ``none`` to verify all photos; if it is not
+        given, that is `default_shortlist`. What is kept lies in ``out``, or in the user's cache.
+
+        Raises ValueError if a name is not known, what the method encodes cannot be kept, or ``out``
+        holds something else: the index of another method or version, or what is no index.
         """
         folder = Path(folder)
         retriever = retriever or build_retriever(method)
-        listing = build_shortlist(shortlist) if shortlist else None
+        shortlist = shortlist or default_shortlist(method)
+        listing = None if shortlist == NO_SHORTLIST else build_shortlist(shortlist)
         settings = {
             "format": FORMAT,
             "method": method,
-            "shortlist": shortlist or "none",
+            "shortlist": shortlist,
             "encoder": retriever.fingerprint(),
-            "shortlist's fit": listing.fingerprint() if listing else "none",
+            "shortlist's fit": listing.fingerprint() if listing else "",
         }
         whole = os.path.realpath(folder)
         key = hashlib.blake2b(os.fsencode(f"{whole}\0{method}\0{shortlist}"), digest_size=8)
@@ -232,6 +236,17 @@ class Collection:
         names = [name for number in numbers for name in photos[number].names]
         copies = [len(photos[number].names) for number in numbers]
         return sort_hits(self.retriever, names, scores.repeat(copies))
+
+
+def default_shortlist(method: str) -> str:
+    """The shortlist of a method: descriptors need none, since they are compared at once.
+
+    Examples
+    --------
+    >>> default_shortlist("plane-net"), default_shortlist("efficientnet-lite0:gem")
+    ('pixels', 'none')
+    """
+    return NO_SHORTLIST if is_descriptor_name(method) else "pixels"
 
 
 def score_photos(

@@ -23,10 +23,11 @@ class MemoryCollection:
     --------
     >>> from indiret.datasets import TOYTOWN
     >>> from indiret.retrieval import build_retriever
-    >>> collection = MemoryCollection(TOYTOWN / "validation", build_retriever("thumbnail"))
+    >>> photos = TOYTOWN / "validation" / "images"
+    >>> collection = MemoryCollection(photos, build_retriever("thumbnail"))
     >>> collection.update()
     >>> len(collection.problems()), len(collection.database.features)
-    (0, 282)
+    (0, 142)
     """
 
     def __init__(self, folder: Path, retriever: Retriever):

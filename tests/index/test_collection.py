@@ -67,7 +67,7 @@ def scores(folder, query):
 def test_the_best_are_verified_and_others_follow_unjudged(album):
     folder, opened = album
     exact = scores(folder, folder / "00003.png")
-    with opened() as few, Collection.open(folder, "vector", out=folder / "all") as every:
+    with opened() as few, Collection.open(folder, "vector", "none", out=folder / "all") as every:
         assert few.update() == every.update() == (5, 0)
         assert few.update() == every.update() == (0, 0)
         assert [hit[:2] for hit in every.search(folder / "00003.png")] == exact
@@ -144,7 +144,7 @@ def test_a_photo_that_cannot_be_read_is_remembered_and_tried_when_it_changes(alb
     assert update() == (3, 0) and not opened().problems()
 
 
-@pytest.mark.parametrize("toys", [TOYS, ("vector", None)])
+@pytest.mark.parametrize("toys", [TOYS, ("vector", "none")])
 @pytest.mark.parametrize("kind", ["lost", "cut", "changed", "segment", "catalogue"])
 def test_what_is_damaged_is_made_again(album, kind, toys):
     opened = album[1]
@@ -178,7 +178,10 @@ def test_what_is_no_index_or_another_one_is_refused(album, tmp_path, monkeypatch
     folder, opened = album
     with opened() as found:
         found.update()
-    for toys, words in (("thumbnail", None), "cannot be kept"), (("vector", None), "shortlist is"):
+    for toys, words in (
+        (("thumbnail", None), "cannot be kept"),
+        (("vector", "none"), "shortlist is"),
+    ):
         with pytest.raises(ValueError, match=words):
             opened(*toys)
     monkeypatch.setattr(Vector, "fingerprint", lambda self: "vector 2")
