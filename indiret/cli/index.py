@@ -15,6 +15,7 @@ def index_command(
     shortlist: options.ShortlistName = None,
     out: options.Index = None,
     device: options.Device = "cpu",
+    scheduler: options.Scheduler = None,
     verbose: options.Verbose = False,
 ) -> None:
     """Make or update the index of a folder, which `search` uses, and say how large it is."""
@@ -24,6 +25,8 @@ def index_command(
     retriever = build_retriever(method, options.check_device(device))
     options.report_passed_over(folder, verbose)
     with Collection.open(folder, method, shortlist, out, retriever) as collection:
+        if scheduler:
+            collection.use_cluster(scheduler)
         added, removed = collection.update()
         options.report_skipped(collection.problems())
         found, place = collection.stats(), collection.store.folder

@@ -28,6 +28,10 @@ ShortlistName = Annotated[
     str | None, Option(metavar="NAME", help="Of large folders: pixels, BACKBONE:POOLING, none.")
 ]
 Index = Annotated[Path | None, Option("--out", metavar="DIR", help="Index; else in the cache.")]
+Scheduler = Annotated[
+    str | None,
+    Option(metavar="[ADDRESS]", help="Of a Dask cluster; without it, one is started here."),
+]
 Verbose = Annotated[bool, Option("--verbose", help="Name every file passed over.")]
 Dataset = Annotated[str, Option(help=f"One of {', '.join(LOADERS)}.")]
 Root = Annotated[Path | None, Option(help="Its folder; toytown is embedded.")]
@@ -80,13 +84,22 @@ def check_device(name: str) -> str:
 
 
 def open_collection(
-    folder: Path, method: str, shortlist: str | None, out: Path | None, retriever: "Retriever"
+    folder: Path,
+    method: str,
+    shortlist: str | None,
+    out: Path | None,
+    retriever: "Retriever",
+    scheduler: str | None = None,
 ) -> "Collection | MemoryCollection":
     """The index of a folder; of methods whose features cannot be kept, one in memory."""
     from indiret.index import Collection, MemoryCollection
 
-    if keeps_features(retriever) or shortlist or out:  # of the others, it says that they cannot
-        return Collection.open(folder, method, shortlist, out, retriever)
+    # of the others, it says that they cannot
+    if keeps_features(retriever) or shortlist or out or scheduler:
+        collection = Collection.open(folder, method, shortlist, out, retriever)
+        if scheduler:
+            collection.use_cluster(scheduler)
+        return collection
     return MemoryCollection(folder, retriever)
 
 

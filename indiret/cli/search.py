@@ -55,6 +55,7 @@ def search_command(
     shortlist: options.ShortlistName = None,
     out: options.Index = None,
     device: options.Device = "cpu",
+    scheduler: options.Scheduler = None,
     keep_query: Annotated[bool, Option("--keep-query", help="As a hit, if it is there.")] = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -74,7 +75,7 @@ def search_command(
     if not queries:
         asked[0].read()  # it is refused before long work begins
     options.report_passed_over(folder, verbose)
-    collection = options.open_collection(folder, method, shortlist, out, retriever)
+    collection = options.open_collection(folder, method, shortlist, out, retriever, scheduler)
     collection.update()
     options.report_skipped(collection.problems())
     writer, names = lists.RowWriter(style), list[str]()

@@ -9,10 +9,10 @@ Chapter: *From pairs to collections*.
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Collection as Names
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -24,6 +24,7 @@ from indiret.checkpoints import lock_folder
 from indiret.datasets.folders import cache_folder
 from indiret.images import Box, Picture, crop, read_image
 from indiret.index.catalogue import State
+from indiret.index.cluster import Map, cluster_map, dask_client
 from indiret.index.shards import CodeStore, DamagedError
 from indiret.index.shortlist import Shortlist, build_shortlist
 from indiret.index.store import CATALOGUE, FORMAT, IndexStore, prepare_index
@@ -77,8 +78,9 @@ class Collection:
     ):
         self.folder, self.retriever, self.shortlist = folder, retriever, shortlist
         self.store = IndexStore(index, shortlist)
-        #: Scores parts of what is verified, as `map` would: in threads, or on several machines.
-        self.map: Callable[..., Iterable[Scores]] = map_in_threads
+        #: What does the parts of an update and of a search: `map`, or a cluster's.
+        self.map: Map = map
+        self._cluster = ExitStack()
 
     @classmethod
     def open(
@@ -107,7 +109,7 @@ class Collection:
         }
         whole = os.path.realpath(folder)
         key = hashlib.blake2b(os.fsencode(f"{whole}\0{method}\0{shortlist}"), digest_size=8)
-        index = Path(out) if out else cache_folder() / "collections" / key.hexdigest()
+        index = Path(out).resolve() if out else cache_folder() / "collections" / key.hexdigest()
         prepare_index(index, settings, cache=out is None)
         collection = cls(folder, index, retriever, listing)
         catalogue = collection.store.catalogue
@@ -126,8 +128,18 @@ class Collection:
         self.close()
 
     def close(self) -> None:
-        """Close the files that are open."""
+        """Close the files that are open, and leave a cluster."""
         self.store.close()
+        self._cluster.close()
+
+    def use_cluster(self, scheduler: str) -> None:
+        """Have a Dask cluster encode, search and verify; raises as `indiret.index.dask_client`.
+
+        ``scheduler`` is its address, or ``"local"`` to start one here. All of its machines see the
+        folder and the index under the same paths.
+        """
+        client = self._cluster.enter_context(dask_client(scheduler, os.cpu_count() or 1))
+        self.map = partial(cluster_map, client)
 
     def update(self) -> Changes:
         """Encode what is new in the folder, and forget what is gone; goes on where it was killed.
@@ -139,7 +151,9 @@ class Collection:
             return Changes(0, 0)
         with lock_folder(self.store.folder, "updates the index"):
             difference = find_changes(self.folder, self.store)  # what another one left to do
-            update_index(self.folder, self.store, difference, self.retriever, self.shortlist)
+            update_index(
+                self.folder, self.store, difference, self.retriever, self.shortlist, self.map
+            )
         removed = [name for name in difference.gone if name not in difference.new]
         return Changes(len(difference.new), len(removed))
 
@@ -216,7 +230,8 @@ class Collection:
         numbers = catalogue.numbers(MOST_VERIFIED + 1 if self.shortlist else -1)
         if self.shortlist and segments and len(numbers) > MOST_VERIFIED:
             query = self.shortlist.describe_query(picture, features)
-            photos = catalogue.find(found := segments.search(query, SHORTLISTED)[0].tolist())
+            found = segments.search(query, SHORTLISTED, self.map)[0].tolist()
+            photos = catalogue.find(found)
             numbers = [number for number in found if number in photos][:SHORTLISTED]
             judged = numbers[:MOST_VERIFIED]
         else:
@@ -225,16 +240,17 @@ class Collection:
         parts = [pairs[at : at + JUDGED_AT_ONCE] for at in range(0, len(pairs), JUDGED_AT_ONCE)]
         score = partial(score_photos, self.retriever, self.store.codes, features)
         rest = UNJUDGED - np.arange(len(numbers) - len(judged), dtype=np.float64)
-        scores = np.concatenate([*self.map(score, parts), rest])
+        apply = map_in_threads if self.map is map else self.map
+        scores = np.concatenate([*apply(score, parts), rest])
         names = [name for number in numbers for name in photos[number].names]
         copies = [len(photos[number].names) for number in numbers]
         return sort_hits(self.retriever, names, scores.repeat(copies))
 
 
-def map_in_threads(function: Callable[..., Scores], parts: Iterable[Any]) -> list[Scores]:
+def map_in_threads(function: Map, parts: Iterable[Any]) -> Iterator[Any]:
     """As `map`, with a thread for each processor."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return [*threads.map(function, parts)]
+        yield from threads.map(function, parts)
 
 
 def default_shortlist(method: str) -> str:

@@ -69,7 +69,8 @@ def nearest_cells(patches: Tensor, count: int) -> NDArray[np.int64]:
     A cell is a pair of centres, one of each half of the projected numbers (an inverted
     multi-index, Babenko & Lempitsky, 2012); those of the nearest `SHORT` centres are compared.
     """
-    halves, centres = project(patches).view(len(patches), -1, 2), fitted_cells()["centres"]
+    projected, centres = project(patches), fitted_cells()["centres"]
+    halves = projected.view(len(patches), projected.shape[1] // 2, 2)
     found = []
     for half in range(2):
         # |x − c|² less |x|², which is the same for all

@@ -9,12 +9,14 @@ Chapter: *From pairs to collections*.
 """
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indiret.index.cluster import Map
 from indiret.index.shards import MOST_DEAD, SHARD
 from indiret.index.shortlist import Segment, Shortlist
 
@@ -69,9 +71,19 @@ class SegmentStore:
         """The numbers of all photos that can be found."""
         return {number for one in self.segments().values() for number in one.numbers.tolist()}
 
-    def search(self, query: Any, top: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Numbers and scores of the photos most like a query, best first, ``top`` a segment."""
-        found = [one.search(query, top) for one in self.segments().values()]
+    def search(
+        self, query: Any, top: int, apply: Map = map
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Numbers and scores of the photos most like a query, best first, ``top`` a segment.
+
+        With another ``apply`` than `map`, others open the segments and search them.
+        """
+        segments = self.segments()
+        if apply is map:
+            found = [segment.search(query, top) for segment in segments.values()]
+        else:
+            paths = [self._path(block).resolve() for block in segments]
+            found = list(apply(partial(search_segment, self.shortlist, query, top), paths))
         if not found:
             return np.empty(0, np.int64), np.empty(0)
         numbers, scores = map(np.concatenate, zip(*found, strict=True))
@@ -137,6 +149,13 @@ class SegmentStore:
 
     def _path(self, block: Block) -> Path:
         return self.folder / f"{block[0]}-{block[1]:06}"
+
+
+def search_segment(
+    shortlist: Shortlist, query: Any, top: int, path: Path
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Numbers and scores of one segment's photos most like a query, best first."""
+    return shortlist.open(path).search(query, top)
 
 
 def _block(path: Path) -> Block:

@@ -9,21 +9,23 @@ Chapter: *From pairs to collections*.
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import PIL
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from indiret.datasets import list_folder
 from indiret.images import ImageError, Picture, read_image
 from indiret.index.catalogue import Entry, State
+from indiret.index.cluster import Map
 from indiret.index.shards import SHARD, PhotoCodes
 from indiret.index.shortlist import Shortlist
 from indiret.index.store import IndexStore, UnsavedPhotos
@@ -67,19 +69,19 @@ def find_changes(folder: Path, store: IndexStore) -> Difference:
 
 def update_index(
     folder: Path, store: IndexStore, difference: Difference,
-    retriever: Retriever, shortlist: Shortlist | None,
+    retriever: Retriever, shortlist: Shortlist | None, apply: Map = map,
 ) -> None:  # fmt: skip
     """Bring an index up to date, with a progress bar on a terminal."""
     store.catalogue.forget(difference.lacking)
     store.catalogue.remove(difference.gone)
-    encode_files(folder, store, difference.new, retriever, shortlist)
+    encode_files(folder, store, difference.new, retriever, shortlist, apply)
     store.catalogue.set({"reader": READER})
     store.tidy()
 
 
 def encode_files(
     folder: Path, store: IndexStore, new: Mapping[str, State],
-    retriever: Retriever, shortlist: Shortlist | None,
+    retriever: Retriever, shortlist: Shortlist | None, apply: Map = map,
 ) -> None:  # fmt: skip
     """Encode files, a few at a time, and save what is made every now and then.
 
@@ -88,19 +90,16 @@ def encode_files(
     known = {content: number for number, content in store.catalogue.photos().items()}
     numbers = count(store.catalogue.next_number())
     batch, saved = UnsavedPhotos(), time.monotonic()
+    encode = partial(encode_photos, folder.resolve(), retriever, shortlist, known)
     try:
         with tqdm(total=len(new), desc="indexing", unit="photo", disable=None) as bar:
-            for part in _read_files(folder, list(new), known):
-                photos = {
-                    one.content: one.picture for one in part.values() if one.picture is not None
-                }
-                encoded = retriever.encode_many(list(photos.values()))
-                for (content, picture), features in zip(photos.items(), encoded, strict=True):
-                    known[content] = number = next(numbers)
-                    batch.records[number] = PhotoCodes(content, retriever.pack(features))
-                    if shortlist:
-                        batch.described[number] = shortlist.describe(picture, features)
-                for name, one in part.items():
+            for part, made in _in_parts(apply, encode, list(new)):
+                for name, one in zip(part, made, strict=True):
+                    if one.packed is not None and one.content not in known:
+                        known[one.content] = number = next(numbers)
+                        batch.records[number] = PhotoCodes(one.content, one.packed)
+                        if one.described is not None:
+                            batch.described[number] = one.described
                     state = NEVER if one.retry else new[name]
                     batch.files[name] = Entry(state, known.get(one.content), one.problem)
                 bar.update(len(part))
@@ -111,33 +110,54 @@ def encode_files(
         store.save(batch)
 
 
-class _Read(NamedTuple):
-    """What was read of a file."""
+def _in_parts(
+    apply: Map, function: Callable[[Sequence[str]], Any], names: Sequence[str]
+) -> Iterator[tuple[Sequence[str], Any]]:
+    """Names, a few at a time, and what a function makes of them, at most a shard's at once."""
+    for at in range(0, len(names), SHARD):
+        ends = range(at, min(at + SHARD, len(names)), READ_AT_ONCE)
+        parts = [names[start : start + READ_AT_ONCE] for start in ends]
+        yield from zip(parts, apply(function, parts), strict=True)
+
+
+class EncodedFile(NamedTuple):
+    """What was made of a file."""
 
     content: str = ""  # its hash
-    picture: Picture | None = None  # None if its content is known
+    packed: bytes | None = None  # codes of its photo; None if its content is known
+    described: NDArray[Any] | None = None
     problem: str | None = None
     retry: bool = False  # whether that may end without a change of the file
 
 
-def _read_files(
-    folder: Path, names: Sequence[str], known: Mapping[str, int]
-) -> Iterator[dict[str, _Read]]:
-    """Files by name, some at once."""
+def encode_photos(
+    folder: Path, retriever: Retriever, shortlist: Shortlist | None,
+    known: Collection[str], names: Sequence[str],
+) -> list[EncodedFile]:  # fmt: skip
+    """Read files and encode their photos, but not those whose content is known."""
+    paths = [folder / name for name in names]
     with ThreadPoolExecutor(READ_AT_ONCE) as threads:
-        for at in range(0, len(names), READ_AT_ONCE):
-            part = names[at : at + READ_AT_ONCE]
-            paths = [folder / name for name in part]
-            yield dict(zip(part, threads.map(partial(_read, known=known), paths), strict=True))
+        files, pictures = zip(*threads.map(partial(_read, known=known), paths), strict=True)
+    fresh = {
+        one.content: picture
+        for one, picture in zip(files, pictures, strict=True)
+        if picture is not None
+    }
+    encoded, made = retriever.encode_many(list(fresh.values())), {}
+    for (content, picture), features in zip(fresh.items(), encoded, strict=True):
+        described = shortlist.describe(picture, features) if shortlist else None
+        made[content] = EncodedFile(content, retriever.pack(features), described)
+    return [made.get(one.content, one) for one in files]
 
 
-def _read(path: Path, known: Mapping[str, int]) -> _Read:
+def _read(path: Path, known: Collection[str]) -> tuple[EncodedFile, Picture | None]:
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
         content = digest.hexdigest()
-        return _Read(content, None if content in known else read_image(path))
+        return EncodedFile(content), None if content in known else read_image(path)
     except ImageError as error:
-        return _Read(problem=str(error))
+        return EncodedFile(problem=str(error)), None
     except OSError as error:
-        return _Read(problem=f"{path} cannot be read ({error.strerror or error}).", retry=True)
+        problem = f"{path} cannot be read ({error.strerror or error})."
+        return EncodedFile(problem=problem, retry=True), None
