@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from indiret.index.collection import score_photos
 from tqdm import tqdm
 
 from indiret.checkpoints import write_json
@@ -22,6 +21,7 @@ from indiret.datasets import Query, RetrievalDataset, load_dataset
 from indiret.datasets.toytown import SPLITS
 from indiret.evaluation import average_precision, nested_bootstrap
 from indiret.index import Collection
+from indiret.index.collection import score_photos
 from indiret.retrieval import LEAST, build_retriever, encode_query, index_database, sort_hits
 
 METHOD = "plane-net"
