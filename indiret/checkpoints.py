@@ -6,6 +6,7 @@ made it. Nothing here is ever unpickled.
 Chapter: *A 4-D ResNet learns to match*.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -76,6 +77,16 @@ def save_tensors(
             save_file(plain, part, dict(metadata or {}))
         except SafetensorError as error:  # the disk is full
             raise OSError(error) from error
+
+
+def hash_tensors(settings: object, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of settings, as they are printed, and of named tensors on whatever device."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for name, tensor in sorted(tensors.items()):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+        digest.update(plain.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load, save
 from torch import Tensor
 from tqdm import tqdm
 
 from indiret import Registry
-from indiret.checkpoints import holds, load_network
+from indiret.checkpoints import hash_tensors, holds, load_network
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evidence import KINDS, Evidence, explain
 from indiret.images import ImageError, Picture
@@ -31,6 +32,7 @@ Points = NDArray[np.float64]
 BLOCK = 32  # pictures that are handed to ``encode_many``
 LEAST = 20  # pictures that a share of the database has, however few that is of it
 UNJUDGED = -1e6  # those whom a later stage never judged score this or less
+NOT_KEPT = "what {} encodes cannot be kept on disk; choose a method that can be, such as plane-net."
 LITTLE_STRUCTURE = 0.2  # `Retriever.structure` below which a picture can hardly be judged
 
 
@@ -53,6 +55,10 @@ class Retriever(Protocol):
         """The same of a query's picture, cut to its box."""
         return self.encode(picture)
 
+    def encode_to_pack(self, picture: Picture) -> Any:
+        """What `pack` needs of a picture, for those to whom that is less than `encode`."""
+        return self.encode(picture)
+
     def encode_many(self, pictures: Sequence[Picture]) -> list[Any]:
         """`encode` of several pictures, for those who do that faster."""
         return [self.encode(picture) for picture in pictures]
@@ -67,6 +73,18 @@ class Retriever(Protocol):
     def structure(self, features: Any) -> float | None:
         """Share of an encoded picture's patches that can be judged, 0 to 1; None if unknown."""
         return None
+
+    def fingerprint(self) -> str:
+        """Hash of all that `encode` and `pack` depend on: settings, fitted data, weights."""
+        raise ValueError(NOT_KEPT.format(type(self).__name__))
+
+    def pack(self, features: Any) -> bytes:
+        """An encoded picture as few bytes for a disk; ValueError if it cannot be kept there."""
+        raise ValueError(NOT_KEPT.format(type(self).__name__))
+
+    def unpack(self, packed: bytes | memoryview) -> Any:
+        """What `score`, `explain` and the others take of a picture, of its bytes."""
+        raise ValueError(NOT_KEPT.format(type(self).__name__))
 
     def to(self, device: str) -> Self:
         """This retriever on a device; ValueError if it runs on the processor alone."""
@@ -157,6 +175,18 @@ class NetworkRetriever(Retriever):
         """Calibrated probability that a pair is relevant."""
         slope, offset = self.network.calibration.tolist()
         return torch.sigmoid(slope * torch.from_numpy(scores) + offset).numpy()
+
+    def fingerprint(self) -> str:
+        """Hash of the network's settings and weights."""
+        return hash_tensors(self.network.config, self.network.state_dict())
+
+    def pack(self, features: Features) -> bytes:
+        """The tensors as they are."""
+        return save({name: tensor.cpu().contiguous() for name, tensor in features.items()})
+
+    def unpack(self, packed: bytes | memoryview) -> Features:
+        """The same tensors."""
+        return load(bytes(packed))
 
     def to(self, device: str) -> Self:
         """Move the network; what was encoded stays where it is and follows when it is scored."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from indiret.baselines.reranking import Shortlist
+from indiret.baselines.reranking import TwoStageRetriever
 from indiret.datasets import load_dataset
 from indiret.evidence import KINDS
 from indiret.network import CONFIGS, build_network, cut_patches
@@ -61,7 +61,7 @@ def test_scores_equal_one_pair_at_a_time(town, aspect):
 def test_blocks_of_a_database_change_no_list(town, several_stages):
     retriever = NetworkRetriever(untrained())
     if several_stages:
-        retriever = Shortlist(build_retriever("colour-histogram"), retriever, length=3)
+        retriever = TwoStageRetriever(build_retriever("colour-histogram"), retriever, length=3)
     lists, skipped = rank_in_blocks(retriever, town.queries, town, block=5)
     assert lists == rank(retriever, town.queries, town) and not skipped
 
@@ -192,3 +192,22 @@ def test_what_cannot_be_gets_a_sentence(town):
     ):
         with pytest.raises(ValueError, match=words):
             refused()
+
+
+def test_what_a_network_keeps_of_a_photo_survives_a_disk(judged):
+    _, retriever, query, database, (scores, *_) = judged
+    kept = [retriever.unpack(memoryview(retriever.pack(one))) for one in database]
+    np.testing.assert_array_equal(retriever.score(query, kept), scores)
+    again = NetworkRetriever(untrained())
+    assert again.fingerprint() == NetworkRetriever(untrained()).fingerprint()
+    next(again.network.parameters()).data.flatten()[0] += 1
+    assert again.fingerprint() != NetworkRetriever(untrained()).fingerprint()
+
+
+@pytest.mark.parametrize("what", ["fingerprint", "pack", "unpack"])
+def test_a_retriever_that_cannot_be_kept_on_disk_says_so(what):
+    class Plain(Retriever):
+        pass
+
+    with pytest.raises(ValueError, match="what Plain encodes cannot be kept on disk; choose"):
+        getattr(Plain(), what)(*[b""] * (what != "fingerprint"))

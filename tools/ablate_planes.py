@@ -42,8 +42,10 @@ from indiret.planes import (
     dense_rootsift,
     load_plane_network,
 )
+from indiret.planes.features import Template
 from indiret.planes.gradients import fitted_tensors
-from indiret.planes.matching import BACKWARD_SHARE, PairMatch, PlaneMatch, Template
+from indiret.planes.matches import PairMatch, PlaneMatch
+from indiret.planes.matching import BACKWARD_SHARE
 from indiret.planes.voting import POPULARITY_FLOOR, responses
 from indiret.planes.voting import max_pool_stride2 as pool
 from indiret.planes.voting import normalise_by_popularity_ as popular_

@@ -59,7 +59,7 @@ def precisions(scores: Scores, town: RetrievalDataset, alone: bool) -> dict:
 def again(
     networks: dict[str, IndicativeNetwork], first: Scores, town: RetrievalDataset
 ) -> dict[str, Scores]:
-    """As `indiret.baselines.Shortlist` ranks with networks of one shape, each tensor made once."""
+    """As `TwoStageRetriever` ranks with networks of one shape, each tensor made once."""
     one = next(iter(networks.values()))
     found: dict[str, Scores] = {name: {} for name in networks}
     encoded: dict[int, Features] = {}

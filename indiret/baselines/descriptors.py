@@ -24,6 +24,7 @@ from indiret.baselines import pooling as pools
 from indiret.baselines.backbones import LITE0, PretrainedBackbone, exact, load_backbone
 from indiret.baselines.maps import EXPORTED, ExportedFeatures, extract, extract_by_name, load_maps
 from indiret.baselines.reranking import Diffusion, KReciprocal, expand_query, row_products
+from indiret.checkpoints import hash_tensors
 from indiret.datasets import load_dataset
 from indiret.evidence import Evidence
 from indiret.images import Picture
@@ -121,6 +122,7 @@ class DescriptorRetriever(Retriever):
             explains = explains and backbone.has_maps
         if explains:
             self.evidence_kinds = ("saliency", "similarity")
+        self.pooling = pooling
         self.scales = SCALES if "ms" in options else (1.0,)
         self.parts = POOLINGS[pooling].parts or self._cam_crow()
         self.whitening = self._learn_whitening() if "whiten" in options else None
@@ -149,6 +151,25 @@ class DescriptorRetriever(Retriever):
             vectors.append(pools.aggregate(parts, self.whitening))
         vector = pools.aggregate(torch.stack(vectors).mean(0))[0].numpy()
         return ImageVector(vector, sources[0] if self.evidence_kinds else b"")
+
+    def fingerprint(self) -> str:
+        """Hash of the backbone, the pooling, the scales and what was learnt.
+
+        Raises ValueError for a re-ranking, which looks at a whole database, and exported features.
+        """
+        if self.again or self.precomputed:
+            return super().fingerprint()
+        learnt = self.whitening._asdict() if self.whitening else {}
+        return hash_tensors((self.backbone.fingerprint, self.pooling, self.scales), learnt)
+
+    def pack(self, features: ImageVector) -> bytes:
+        """The vector in half precision; its maps are made again for evidence."""
+        return features.vector.astype(np.float16).tobytes()
+
+    def unpack(self, packed: bytes | memoryview) -> ImageVector:
+        """A unit vector, without maps."""
+        vector = np.frombuffer(packed, np.float16).astype(np.float32)
+        return ImageVector(vector / np.maximum(np.linalg.norm(vector), pools.EPSILON), b"")
 
     def score(self, query: ImageVector, database: Sequence[ImageVector]) -> Scores:
         """Cosines, or what the options make of them."""

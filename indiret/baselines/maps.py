@@ -27,6 +27,7 @@ from indiret.baselines import backbones
 from indiret.baselines.backbones import PretrainedBackbone, load_backbone
 from indiret.checkpoints import write_atomically
 from indiret.datasets.files import MAX_ARRAY, read_array, read_bytes
+from indiret.datasets.folders import cache_folder
 from indiret.datasets.names import composed
 from indiret.images import Picture
 from indiret.patches import Cells, register_patch_source
@@ -102,13 +103,6 @@ def load_maps(source: bytes | Path) -> Tensor:
     if not 1e-3 <= largest <= 1e6:  # else products would leave what float32 can hold
         values /= largest
     return torch.from_numpy(values.astype(np.float32))
-
-
-def cache_folder() -> Path:
-    """Where maps are kept: ``INDIRET_CACHE``, or indiret in ``XDG_CACHE_HOME`` or ~/.cache."""
-    if own := os.environ.get("INDIRET_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "indiret"
 
 
 @contextmanager

@@ -163,7 +163,7 @@ class KReciprocal:
         return -mixed.astype(np.float64)
 
 
-class Shortlist(Retriever):
+class TwoStageRetriever(Retriever):
     """A retriever whose first answers are put in order by another, slower one.
 
     What is not on the shortlist keeps its order below it. Evidence and points are the second's.
@@ -172,7 +172,7 @@ class Shortlist(Retriever):
     Examples
     --------
     >>> quick, slow = build_retriever("colour-histogram"), build_retriever("thumbnail")
-    >>> retriever = Shortlist(quick, slow, length=1)
+    >>> retriever = TwoStageRetriever(quick, slow, length=1)
     >>> black, white = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
     >>> database = [retriever.encode(white), retriever.encode(black)]
     >>> int(retriever.score(retriever.encode_query(black), database).argmax())
@@ -217,9 +217,9 @@ class Shortlist(Retriever):
         return self.second.transfer_points(query[1], target[1], points)
 
 
-def _build_shortlist(name: str) -> Shortlist:
+def _build_shortlist(name: str) -> TwoStageRetriever:
     first, second = map(build_retriever, name.rsplit(",", 1))
-    return Shortlist(first, second)
+    return TwoStageRetriever(first, second)
 
 
 retrieval.register_family(

@@ -18,7 +18,9 @@ from indiret.images import printable
 
 COMMANDS = {  # module, where the command is NAME_command, and help by name
     "search": ("search", "Rank a folder of photos for a query photo."),
-    "explain": ("search", "Show which patches of two photos matched."),
+    "explain": ("explain", "Show which patches of two photos matched."),
+    "index": ("index", "Encode a folder of photos once; goes on if killed."),
+    "duplicates": ("index", "Group the photos of a folder by what they show."),
     "evaluate": ("evaluate", "Measure a method on a data set."),
     "compare": ("evaluate", "Measure many methods; goes on if killed."),
     "methods": ("evaluate", "List what --method takes."),

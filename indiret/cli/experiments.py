@@ -16,7 +16,6 @@ from indiret.distributed import destroy_process_group, init_process_group
 from indiret.experiments import ablation, audit, forecast, grid, robustness, study
 from indiret.images import printable
 
-_ADDRESS = Option(metavar="[ADDRESS]", help="Of a Dask cluster; without it, one is started here.")
 _Variants = Annotated[list[str] | None, Option(metavar="NAME ...", help="Kinds of attention.")]
 _Number = Annotated[int, Option(help="For each network.")]
 _NumberOrOwn = Annotated[int | None, Option(help="For each network; see --full.")]
@@ -26,7 +25,7 @@ def reproduce_command(
     config: Annotated[Path, Argument(metavar="CONFIG", help="Such as configs/*.toml.")],
     out: options.OutOrOwn = None,
     processes: Annotated[int, Option(help="On this machine.")] = os.cpu_count() or 1,
-    scheduler: Annotated[str | None, _ADDRESS] = None,
+    scheduler: options.Scheduler = None,
     no_notebooks: Annotated[bool, Option("--no-notebooks", help="Only results.json.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print what it would cost.")] = False,
     seconds: Annotated[float, Option(help="Of measuring for that.")] = forecast.SECONDS,

@@ -4,13 +4,35 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Option
+from typer import Argument, Option
 
 from indiret.datasets import LOADERS, RetrievalDataset, list_folder, load_dataset, use_regions
 from indiret.images import printable
 
+if TYPE_CHECKING:
+    from indiret.index import Collection, MemoryCollection
+    from indiret.retrieval import Retriever
+
+DEFAULT = "plane-net"  # the method
+_Corners = tuple[float, float, float, float]
+
+QueryPhoto = Annotated[Path, Argument(metavar="QUERY", help="A photo.")]
+Folder = Annotated[Path, Argument(metavar="FOLDER", help="Of photos, at any depth.")]
+QueryBox = Annotated[_Corners | None, Option(metavar="x1 y1 x2 y2", help="Of it, in pixels.")]
+Page = Annotated[Path | None, Option(metavar="FILE", help="Write a page with evidence here.")]
+Json = Annotated[bool, Option("--json", help="Print json.")]
+Method = Annotated[str, Option(help="See `indiret methods`.")]
+ShortlistName = Annotated[
+    str | None, Option(metavar="NAME", help="Of large folders: pixels, BACKBONE:POOLING, none.")
+]
+Index = Annotated[Path | None, Option("--out", metavar="DIR", help="Index; else in the cache.")]
+Scheduler = Annotated[
+    str | None,
+    Option(metavar="[ADDRESS]", help="Of a Dask cluster; without it, one is started here."),
+]
+Verbose = Annotated[bool, Option("--verbose", help="Name every file passed over.")]
 Dataset = Annotated[str, Option(help=f"One of {', '.join(LOADERS)}.")]
 Root = Annotated[Path | None, Option(help="Its folder; toytown is embedded.")]
 Split = Annotated[str, Option(help="Of toytown: train, validation or test.")]
@@ -59,6 +81,46 @@ def check_device(name: str) -> str:
             f"--device {name} cannot be used on this machine; choose cpu, or cuda with a GPU."
         ) from error
     return name
+
+
+def open_collection(
+    folder: Path,
+    method: str,
+    shortlist: str | None,
+    out: Path | None,
+    retriever: "Retriever",
+    scheduler: str | None = None,
+) -> "Collection | MemoryCollection":
+    """The index of a folder; of methods whose features cannot be kept, one in memory."""
+    from indiret.index import Collection, MemoryCollection
+
+    # of the others, it says that they cannot
+    if keeps_features(retriever) or shortlist or out or scheduler:
+        collection = Collection.open(folder, method, shortlist, out, retriever)
+        if scheduler:
+            collection.use_cluster(scheduler)
+        return collection
+    return MemoryCollection(folder, retriever)
+
+
+def keeps_features(retriever: "Retriever") -> bool:
+    """Whether what a retriever encodes can be kept on disk."""
+    try:
+        retriever.fingerprint()
+    except ValueError:
+        return False
+    return True
+
+
+def require_probability(method: str, retriever: "Retriever") -> None:
+    """ValueError if a method's scores are no probabilities."""
+    import numpy as np
+
+    if retriever.probability(np.zeros(1)) is None:
+        raise ValueError(
+            f"{method} gives scores without probabilities; choose a method that has them, such as "
+            f"{DEFAULT}."
+        )
 
 
 def report_skipped(skipped: Mapping[str, str]) -> None:

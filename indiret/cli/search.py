@@ -1,211 +1,217 @@
-"""``indiret search`` and ``explain``: your photos, by any method; see *Your own photos*."""
+"""``indiret search``: the photos of a folder that are like a photo; see *Your own photos*."""
 
-import json
-import os
+import csv
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from tqdm import tqdm
-from typer import Argument, Option
+from typer import Argument, Option, TyperException
 
+from indiret.cli import hits as lists
 from indiret.cli import options
-from indiret.datasets import Query, RetrievalDataset, load_dataset
-from indiret.images import ImageError, crop, printable, read_image
+from indiret.cli.explain import check_evidence
+from indiret.datasets import find_images
+from indiret.datasets.files import read_text
+from indiret.images import Box, ImageError, Picture, crop, printable, read_image
 
 if TYPE_CHECKING:
-    from indiret.retrieval import Hit, Retriever
+    from indiret.index import Collection, MemoryCollection
+    from indiret.retrieval import Hit
 
 NOTHING_FOUND = 0.5  # probability below which the best hit is not called a match
-DEFAULT = "plane-net"
 
-_Photo = Annotated[Path, Argument(metavar="QUERY", help="A photo.")]
-_Corners = tuple[float, float, float, float]
-_Box = Annotated[_Corners | None, Option(metavar="x1 y1 x2 y2", help="Of the query, in pixels.")]
-_Page = Annotated[Path | None, Option(metavar="FILE", help="Write a page with evidence here.")]
-_Json = Annotated[bool, Option("--json", help="Print json.")]
-_Method = Annotated[str, Option(help="See `indiret methods`.")]
+
+class Asked(NamedTuple):
+    """What is searched for."""
+
+    path: Path
+    box: Box | None = None
+
+    def read(self) -> Picture:
+        picture = read_image(self.path)
+        return crop(picture, self.box) if self.box else picture
 
 
 def search_command(
-    query: _Photo,
-    folder: Annotated[Path, Argument(metavar="FOLDER", help="Of photos, at any depth.")],
-    box: _Box = None,
+    query: Annotated[Path, Argument(metavar="QUERY", help="A photo; not with --queries.")],
+    folder: Annotated[
+        Path | None, Argument(metavar="FOLDER", help="Of photos, at any depth.")
+    ] = None,
+    box: options.QueryBox = None,
     top: Annotated[int, Option(min=1, help="How many hits to show.")] = 10,
-    html: _Page = None,
-    as_json: _Json = False,
-    method: _Method = DEFAULT,
+    queries: Annotated[
+        Path | None,
+        Option(metavar="FOLDER_OR_CSV", help="Of queries; a line is path[,x1,y1,x2,y2]."),
+    ] = None,
+    min_probability: Annotated[float | None, Option(min=0, max=1, help="Of a hit.")] = None,
+    html: options.Page = None,
+    style: Annotated[lists.Format, Option("--format", help="Of the list.")] = "table",
+    as_json: options.Json = False,
+    copy_to: Annotated[Path | None, Option(metavar="DIR", help="Copy the hits there.")] = None,
+    link_to: Annotated[Path | None, Option(metavar="DIR", help="Link to the hits there.")] = None,
+    method: options.Method = options.DEFAULT,
+    shortlist: options.ShortlistName = None,
+    out: options.Index = None,
     device: options.Device = "cpu",
+    scheduler: options.Scheduler = None,
     keep_query: Annotated[bool, Option("--keep-query", help="As a hit, if it is there.")] = False,
-    verbose: Annotated[bool, Option("--verbose", help="Name every file passed over.")] = False,
+    verbose: options.Verbose = False,
 ) -> None:
-    """Print the photos most like the query, best first."""
-    from indiret.retrieval import build_retriever, encode_query, index_database, sort_hits
+    """Print the photos most like the query, best first; what is made of the folder is kept."""
+    style = "json" if as_json else style
+    lists.check_format(style)
+    asked, folder = _questions(query, folder, box, queries)
+    if queries and html:
+        raise ValueError("--html is the page of one query; leave it or --queries out.")
+    from indiret.retrieval import build_retriever
 
     retriever = build_retriever(method, options.check_device(device))
     if html:
-        _check_evidence(method, retriever)
-    name = os.path.realpath(query)  # no name inside the folder
-    database = replace(load_dataset("folder", folder), query_images={name: query})
-    boxed = Query(name, name, box, landmark="")
-    picture = database.read_query(boxed)
+        check_evidence(method, retriever)
+    if min_probability is not None:
+        options.require_probability(method, retriever)
+    if not queries:
+        asked[0].read()  # it is refused before long work begins
     options.report_passed_over(folder, verbose)
-    if not keep_query:
-        database = _without(database, query)
-    indexed = index_database(retriever, database)
-    features = indexed.features
-    options.report_skipped({**dict(database.skipped), **indexed.skipped})
-    if not features:
-        raise ValueError(f"{folder} holds no other photo that can be read, so none is found.")
-    encoded = encode_query(retriever, database, boxed)
-    scores = retriever.score(encoded, list(features.values()))
-    hits = sort_hits(retriever, list(features), scores)[:top]
-    structure = {hit.name: retriever.structure(features[hit.name]) for hit in hits}
-    notes = _notes(hits[0], retriever.structure(encoded))
-    if as_json:
-        rows = [_plain(hit) | {"structure": structure[hit.name]} for hit in hits]
-        print(json.dumps(rows, indent=2))
-    else:
-        print(*notes, sep="\n", end="\n" * bool(notes))
-        figures = [_figures(hit) for hit in hits]
-        width = max(map(len, figures))
-        for number, (hit, text) in enumerate(zip(hits, figures, strict=True), start=1):
-            little = _is_little(structure[hit.name]) * "  (too little structure)"
-            print(f"{number:3}  {text:>{width}}  {printable(hit.name)}{little}")
+    collection = options.open_collection(folder, method, shortlist, out, retriever, scheduler)
+    collection.update()
+    options.report_skipped(collection.problems())
+    writer, names = lists.RowWriter(style), list[str]()
+    for one in asked:
+        try:
+            found = _search(collection, one, keep_query)
+        except (ValueError, OSError) as error:
+            if not queries:
+                raise
+            options.report_skipped({str(one.path): str(error)})
+            continue
+        hits = [hit for hit in found.hits if _reaches(hit, min_probability)][:top]
+        notes = _notes(hits, found.structure, min_probability)
+        structure = {hit.name: retriever.structure(collection.features(hit.name)) for hit in hits}
+        if style == "table":
+            if queries:
+                print(printable(f"{one.path}:"))
+            lists.print_table(hits, structure, notes)
+        rows = [lists.plain(hit) | {"structure": structure[hit.name]} for hit in hits]
+        if queries or style != "json":  # whose list of one query has always been this
+            asker = {"query": str(one.path)}
+            rows = [asker | {"rank": rank} | row for rank, row in enumerate(rows, start=1)]
+        writer.write(rows)
+        names += [hit.name for hit in hits if hit.name not in names]
+    writer.close()
     if html:
-        sys.stdout.flush()  # explaining takes a while, and may be stopped
-        from indiret.reports import ReportHit, write_search_report  # needs matplotlib
-
-        def explained() -> Iterator[ReportHit]:
-            for hit in tqdm(hits, desc="explaining", unit="hit", disable=None):
-                try:
-                    target = database.read(hit.name)
-                except (ImageError, OSError) as error:  # gone since it was ranked
-                    options.report_skipped({hit.name: str(error)})
-                    continue
-                yield ReportHit(hit, target, retriever.explain(encoded, features[hit.name]))
-
-        # The query as it was typed: a page is passed on, the names of folders are not.
-        with options.naming(html):
-            write_search_report(html, str(query), picture, explained(), note=" ".join(notes))
+        _write_page(html, collection, one, found, hits, " ".join(notes))
+    for into in filter(None, (copy_to, link_to)):
+        with options.naming(into):
+            lists.place_hits(folder, names, into, link=into is link_to)
 
 
-def explain_command(
-    query: _Photo,
-    target: Annotated[Path, Argument(metavar="TARGET", help="A photo.")],
-    box: _Box = None,
-    top: Annotated[int, Option(min=1, help="How many patch pairs.")] = 10,
-    evidence: Annotated[str | None, Option(help="Of a 4-D network, such as gradcam.")] = None,
-    layers: Annotated[str | None, Option(help="Of it: all, blocks (Eq. 3) or a name.")] = None,
-    html: _Page = None,
-    as_json: _Json = False,
-    method: _Method = DEFAULT,
-) -> None:
-    """Print the patch pairs that speak most for a match."""
-    from indiret.evidence import DEFAULT_KIND, explain
-    from indiret.retrieval import build_retriever, sort_hits
+class _Found(NamedTuple):
+    """What a query found."""
 
-    retriever = build_retriever(method)
-    _check_evidence(method, retriever, evidence, layers)
-    picture, other = read_image(query), read_image(target)
-    if box:
-        picture = crop(picture, box)
-    encoded, features = retriever.encode_query(picture), retriever.encode(other)
-    if network := retriever.tensor_network:
-        tensor = network.correlate(encoded, [features])
-        found = explain(network, tensor, evidence or DEFAULT_KIND, layers or "all")[0]
-    else:
-        found = retriever.explain(encoded, features)
-    # As search scores the pair.
-    (hit,) = sort_hits(retriever, [str(target)], retriever.score(encoded, [features]))
-    matches = found.matches(top)
-    if as_json:
-        rows, columns = found.target_map.shape, found.query_map.shape
-        where = {"target_grid": rows, "target_size": other.shape[:2]}  # of (i, j), and in pixels
-        where |= {"query_grid": columns, "query_size": picture.shape[:2]}  # of (k, l)
-        pairs = [match._asdict() for match in matches]
-        print(json.dumps(_plain(hit) | {**where, "pairs": pairs}))
-    else:
-        likely = "" if hit.probability is None else f"relevant with {hit.probability:.1%}, "
-        print(f"{likely}score {hit.score:.2f}")
-        for i, j, k, l, value in matches:
-            share = value / matches[0].value
-            print(f"target patch ({i}, {j})  query patch ({k}, {l})  {share:.2f}")
-    if html:
-        from indiret.reports import ReportHit, write_search_report  # needs matplotlib
-
-        with options.naming(html):
-            hits = [ReportHit(hit, other, found)]
-            write_search_report(html, str(query), picture, hits, pairs=top)
+    picture: Picture
+    encoded: Any
+    structure: float | None
+    hits: list["Hit"]
 
 
-def _without(database: RetrievalDataset, query: Path) -> RetrievalDataset:
-    """The folder without the query's own file, which would be its first hit and tell nothing."""
-    own = set()
-    for name, path in database.images.items():
-        with suppress(OSError):  # gone since it was listed
-            if path.samefile(query):
-                own.add(name)
-    for name in own:
+def _search(collection: "Collection | MemoryCollection", asked: Asked, keep_query: bool) -> _Found:
+    picture, retriever = asked.read(), collection.retriever
+    encoded = retriever.encode_query(picture)
+    own = [] if keep_query else collection.names_of(asked.path)
+    for name in own:  # it would be the first hit, and tell nothing
         print(f"left out {printable(name)}: the query itself; see --keep-query", file=sys.stderr)
-    images = {name: path for name, path in database.images.items() if name not in own}
-    return replace(database, images=images)
+    hits = collection.rank(picture, encoded, without=own)
+    if not hits:
+        find_images(collection.folder)  # which says what else is there
+        raise ValueError(f"{collection.folder} holds no other photo that can be read.")
+    return _Found(picture, encoded, retriever.structure(encoded), hits)
 
 
-def _notes(best: "Hit", structure: float | None) -> list[str]:
+def _questions(
+    query: Path, folder: Path | None, box: Box | None, queries: Path | None
+) -> tuple[list[Asked], Path]:
+    """What is searched for, and where: with --queries, the only argument is the folder."""
+    if not queries:
+        if folder is None:
+            raise TyperException("Missing argument 'FOLDER'.")
+        return [Asked(query, box)], folder
+    if folder is not None or box:
+        raise ValueError("--queries stands for QUERY and --box; leave them out.")
+    if queries.is_dir():
+        return [Asked(path) for path in find_images(queries)], query
+    return _read_table(queries), query
+
+
+def _read_table(path: Path) -> list[Asked]:
+    """The queries of a file; their paths are taken from its folder."""
+    asked = []
+    lines = read_text(path, errors="surrogateescape").splitlines()
+    for number, row in enumerate(csv.reader(lines), start=1):
+        try:
+            match row:
+                case [] | [""]:
+                    continue
+                case [name]:
+                    asked.append(Asked(path.parent / name))
+                case [name, x1, y1, x2, y2]:
+                    box = float(x1), float(y1), float(x2), float(y2)
+                    asked.append(Asked(path.parent / name, box))
+                case _:
+                    raise ValueError
+        except ValueError:
+            raise ValueError(
+                f"line {number} of {path} is {','.join(row)!r}; write path or path,x1,y1,x2,y2."
+            ) from None
+    if not asked:
+        raise ValueError(f"{path} names no photo; write path or path,x1,y1,x2,y2 on each line.")
+    return asked
+
+
+def _write_page(
+    page: Path, collection: "Collection | MemoryCollection", asked: Asked, found: _Found,
+    hits: list["Hit"], note: str,
+) -> None:  # fmt: skip
+    """The page of a query with evidence of each hit."""
+    from indiret.reports import ReportHit, write_search_report  # needs matplotlib
+
+    sys.stdout.flush()  # explaining takes a while, and may be stopped
+    retriever = collection.retriever
+
+    def explained() -> Iterator[ReportHit]:
+        for hit in tqdm(hits, desc="explaining", unit="hit", disable=None):
+            try:
+                target = read_image(collection.folder / hit.name)
+            except (ImageError, OSError) as error:  # gone since it was ranked
+                options.report_skipped({hit.name: str(error)})
+                continue
+            # Of all that is known of the photo, not of what is kept of it on disk.
+            evidence = retriever.explain(found.encoded, retriever.encode(target))
+            yield ReportHit(hit, target, evidence)
+
+    # The query as it was typed: a page is passed on, the names of folders are not.
+    with options.naming(page):
+        write_search_report(page, str(asked.path), found.picture, explained(), note=note)
+
+
+def _reaches(hit: "Hit", probability: float | None) -> bool:
+    return probability is None or (hit.probability is not None and hit.probability >= probability)
+
+
+def _notes(hits: list["Hit"], structure: float | None, least: float | None) -> list[str]:
     """What to say before a ranked list."""
     notes = []
-    if _is_little(structure):
+    if lists.is_little(structure):
         notes.append(
             f"Too little structure: {structure:.1%} of the query's patches can be judged, so that "
             "no hit is to be trusted."
         )
-    if best.probability is not None and best.probability < NOTHING_FOUND:
+    if not hits:
+        notes.append(f"Nothing found: no photo reaches probability {least}.")
+    elif hits[0].probability is not None and hits[0].probability < NOTHING_FOUND:
         notes.append(
             f"Nothing found: no photo reaches probability {NOTHING_FOUND}. The closest are listed."
         )
     return notes
-
-
-def _is_little(structure: float | None) -> bool:
-    from indiret.retrieval import LITTLE_STRUCTURE
-
-    return structure is not None and structure < LITTLE_STRUCTURE
-
-
-def _figures(hit: "Hit") -> str:
-    if not hit.judged:
-        return "not judged"
-    likely = "" if hit.probability is None else f"{hit.probability:6.1%}  "
-    return f"{likely}{hit.score:8.2f}"
-
-
-def _plain(hit: "Hit") -> dict[str, Any]:
-    """A hit as json has it."""
-    return hit._asdict() | ({} if hit.judged else {"score": None})
-
-
-def _check_evidence(
-    name: str, retriever: "Retriever", kind: str | None = None, layers: str | None = None
-) -> None:
-    """Refuse a method without evidence, or without the evidence asked for."""
-    from indiret.evidence import DEFAULT_KIND, ON_TENSOR
-
-    if not retriever.evidence_kinds:
-        raise ValueError(
-            f"method {name!r} cannot explain which patches matched; choose {DEFAULT}, base, "
-            "sift-ransac or another that can."
-        )
-    if retriever.tensor_network is None and (kind or layers):
-        raise ValueError(
-            f"--evidence and --layers look into a 4-D network, and {name} has no such layers; add "
-            "--method base or a network's .safetensors file."
-        )
-    if layers and (kind or DEFAULT_KIND) in ON_TENSOR:
-        raise ValueError(
-            f"--layers={layers} is of no use to --evidence {kind or DEFAULT_KIND}, which looks at "
-            "the tensor; add --evidence gradcam or hirescam."
-        )

@@ -1,4 +1,4 @@
-"""The photos of a folder, and all that is passed over in it.
+"""The photos of a folder, and all that is passed over in it; and where the cache lies.
 
 Chapter: *Your own photos*.
 """
@@ -84,4 +84,11 @@ def list_folder(folder: str | Path) -> tuple[list[Path], dict[str, list[Path]]]:
                 )
                 kind = found if regular else rest["not regular files"]
             kind.append(path)
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix()), dict(rest)
+    return sorted(found, key=Path.as_posix), dict(rest)
+
+
+def cache_folder() -> Path:
+    """``INDIRET_CACHE``, or indiret in ``XDG_CACHE_HOME`` or ~/.cache: what can be made again."""
+    if own := os.environ.get("INDIRET_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "indiret"

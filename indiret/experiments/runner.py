@@ -17,7 +17,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -37,6 +36,7 @@ from indiret.experiments.records import (
     what_changed,
     write_rows,
 )
+from indiret.index.cluster import dask_client
 
 FAILURE = "failure.txt"
 TRIES = 3  # rounds of workers after some were killed
@@ -252,16 +252,9 @@ def cluster(scheduler: str, n: int = 1) -> Executor:
 
 
 def _by_dask(scheduler: str, n: int, work: Work, left: Sequence[Any], bar: tqdm) -> None:
-    try:
-        from distributed import Client, LocalCluster, as_completed
-    except ImportError as error:
-        raise ImportError("--scheduler needs Dask: pip install indiret[cluster]") from error
-    with ExitStack() as stack:
-        address: Any = scheduler
-        if scheduler == "local":
-            here = LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None)
-            address = stack.enter_context(here)
-        client = stack.enter_context(Client(address))
+    with dask_client(scheduler, n) as client:
+        from distributed import as_completed
+
         work = work._replace(out=work.out.resolve())
         for _ in as_completed(client.map(work.attempt, left, pure=False)):
             bar.update()

@@ -8,9 +8,10 @@ Chapter: *Sphere or plane?*
 
 from indiret.planes.attention import GaussianMask, PlaneMask, PredictedHypersphereMask
 from indiret.planes.cascade import PlaneCascadeRetriever
+from indiret.planes.features import PLANE_CONFIGS, PlaneConfig, PlaneFeatures
 from indiret.planes.geometry import Plane, sample_plane
 from indiret.planes.gradients import PATCH_CELLS, cell_grid, dense_rootsift
-from indiret.planes.matching import PLANE_CONFIGS, PlaneConfig, PlaneFeatures, PlaneRetriever
+from indiret.planes.matching import PlaneRetriever
 from indiret.planes.network import (
     PlaneNetRetriever,
     PlaneNetwork,

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from indiret.planes.matching import PLANE_CONFIGS, PairMatch, PlaneConfig, PlaneFeatures
+from indiret.planes.features import PLANE_CONFIGS, PlaneConfig, PlaneFeatures
+from indiret.planes.matches import PairMatch
 from indiret.planes.network import PlaneNetRetriever, PlaneNetwork, load_plane_network
 from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import Scores, register_retriever, splice_scores, top_share

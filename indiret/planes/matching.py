@@ -18,11 +18,9 @@ the turn that it found.
 Chapter: *Sphere or plane?*
 """
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,20 +28,37 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from indiret.checkpoints import hash_tensors
 from indiret.evidence import Evidence
 from indiret.images import Picture
 from indiret.planes import voting
+from indiret.planes.code_voting import best_planes, match_codes
+from indiret.planes.codes import (
+    cosine_of_signs,
+    is_coded,
+    pack_codes,
+    quantise,
+    quantise_like,
+    unpack_codes,
+)
 from indiret.planes.correspondence import PlaneCorrespondence, move_points, smooth_support, splat
-from indiret.planes.frames import cut_same, share_frame
-from indiret.planes.geometry import Plane, grid_places, refine_plane
+from indiret.planes.features import (
+    PLANE_CONFIGS,
+    STEP,
+    PlaneConfig,
+    PlaneFeatures,
+    Template,
+    template_points,
+)
+from indiret.planes.geometry import Plane, refine_plane
 from indiret.planes.gradients import (
-    CELL,
     PATCH_CELLS,
     cell_grid,
     dense_rootsift,
     fitted_tensors,
     whiten,
 )
+from indiret.planes.matches import CLOSE_WEIGHT, PairMatch, PlaneMatch, without_frame
 from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import (
     LITTLE_STRUCTURE,
@@ -56,99 +71,14 @@ from indiret.retrieval import (
     top_share,
 )
 
-STEP = 2  # every second patch of a template votes, which is a quarter of all
 BACKWARD_SHARE = 0.7  # of the photos, those with the highest forward scores
-QUARTER_WEIGHT = 0.5  # of the quarters' mean score beside that of the whole
 IMPOSTORS = 16  # pictures of other things that are matched with every photo beforehand
 BACKGROUND_FLOOR = 1.5  # less than any photo with structure scores; see record 18
+MIDDLE_SIZES = slice(1, 5)  # in which impostors look for coded photos, for half the time
+MIDDLE_WEIGHT = 1.44  # of their scores there, so that these are as high as in all sizes
+ALIKE = 0.7  # cosine of a patch and that beside it, from which on it has no structure of its own
 LEAST_STRUCTURE = 0.01  # with less, the floor rises no further
-CLOSE_WEIGHT = 0.5  # of a vote of a close template beside one of a large template
-UPRIGHT_WEIGHT = 2.0  # of an upright pair beside a turned one: few photos lie turned
 PRODUCT = voting.ScratchBuffer()
-
-
-@dataclass(frozen=True)
-class PlaneConfig:
-    """How large photos are made, and which turns are tried; see record 8."""
-
-    template: int = 112  # pixels of a template's longer side: 25 patches
-    pyramid: tuple[int, ...] = (70, 88, 111, 140, 176, 222, 280)  # 5/8 to 5/2 of a template
-    close: int = 56  # pixels of the templates that vote in the largest size alone, for its fifth
-    turns: int = 1  # evenly round the circle; 1 is upright alone
-    coarse: int = 70  # pixels of the templates that choose the turn
-    coarse_levels: int = 5  # sizes of the pyramid, from the smallest, in which those vote
-
-    def __post_init__(self) -> None:
-        sides = (self.template, self.close, self.coarse, *self.pyramid)
-        fewest = min(len(self.pyramid), self.turns, self.coarse_levels)
-        if fewest < 1 or min(sides) < CELL * PATCH_CELLS:
-            raise ValueError(
-                f"{self} does not make planes: give sides of at least {CELL * PATCH_CELLS} pixels, "
-                "and at least one size and one turn."
-            )
-
-
-PLANE_CONFIGS = {"planes": PlaneConfig(), "planes-turned": PlaneConfig(turns=12)}  # by name
-
-
-class Template(NamedTuple):
-    """Patches that vote."""
-
-    patches: Tensor  # (K, L, D)
-    points: Tensor  # (K, L, 2), their y and x from 0 to 1
-
-
-class PlaneFeatures(NamedTuple):
-    """What is kept of a photo: templates for each turn, and the patches of its pyramid."""
-
-    templates: tuple[Template, ...]
-    close: tuple[Template, ...]  # that look for the photo in a small part of another
-    coarse: tuple[Template, ...]
-    pyramid: tuple[Tensor, ...]  # (rows, columns, D) half for each size
-    shape: tuple[int, int]  # height and width of the photo
-    background_score: float = 1.0
-
-
-class PlaneMatch(NamedTuple):
-    """The best plane of a template in a pyramid."""
-
-    votes: float  # its mean response, times `CLOSE_WEIGHT` for a close template
-    z_score: float  # among all planes of the pair
-    level: int  # the number of its size in the pyramid
-    translation: int  # its number among those of that size
-    close: bool = False  # whether a close template found it
-    quarters: float = 0.0  # mean of votes × z-score over the quarters of the template
-
-    @property
-    def score(self) -> float:
-        """Mean response × z-score, of the whole and of its quarters."""
-        return self.votes * self.z_score + QUARTER_WEIGHT * self.quarters
-
-
-class PairMatch(NamedTuple):
-    """The best planes of query in target and of target in query, in one turn."""
-
-    turn: int
-    forward: PlaneMatch
-    backward: PlaneMatch = PlaneMatch(0.0, 0.0, 0, 0)
-    background_score: float = 1.0  # of the target
-
-    @property
-    def score(self) -> float:
-        """The sum of both directions over the root of the target's background score."""
-        both = self.forward.score + self.backward.score
-        return both * (1.0 if self.turn else UPRIGHT_WEIGHT) / math.sqrt(self.background_score)
-
-    def directions(
-        self, query: PlaneFeatures, target: PlaneFeatures
-    ) -> Iterator[tuple[Template, PlaneFeatures, PlaneMatch]]:
-        """The template that found each plane, the photo it was found in, and its match."""
-        for source, searched, match, turn in (
-            (query, target, self.forward, self.turn),
-            (target, query, self.backward, -self.turn),
-        ):
-            source = source if turn else without_frame(source, searched)
-            yield (source.close if match.close else source.templates)[turn], searched, match
 
 
 class PlaneRetriever(Retriever):
@@ -189,6 +119,25 @@ class PlaneRetriever(Retriever):
         pyramid = tuple(self.patches(picture, side).half() for side in config.pyramid)
         return PlaneFeatures(templates, close, coarse, pyramid, picture.shape[:2])
 
+    def fingerprint(self) -> str:
+        """Hash of the configuration, the whitening and the impostors."""
+        return hash_tensors(self.config, fitted_tensors())
+
+    def encode_to_pack(self, picture: Picture) -> PlaneFeatures:
+        """Features without the background score: codes have one of their own."""
+        return self.encode_query(picture)
+
+    @float32_on_cpu()
+    def pack(self, features: PlaneFeatures) -> bytes:
+        """Codes of `indiret.planes.codes`, 70 KB for a photo of 4 : 3, with a background score."""
+        coded = quantise(features)
+        return pack_codes(coded._replace(background_score=self.background_score(coded)))
+
+    @float32_on_cpu()
+    def unpack(self, packed: bytes | memoryview) -> PlaneFeatures:
+        """Features of those codes, which rank as well as the photo's own."""
+        return unpack_codes(packed, self.config)
+
     @float32_on_cpu()
     def structure(self, features: PlaneFeatures) -> float:
         """Share of patches that are steeper than noise, and not like both left and above them."""
@@ -196,8 +145,9 @@ class PlaneRetriever(Retriever):
         unit = F.normalize(patches, dim=-1)
         rows, columns = ((torch.arange(n) - STEP).clamp_min(0) for n in unit.shape[:2])
         alike = torch.minimum((unit * unit[rows]).sum(-1), (unit * unit[:, columns]).sum(-1))
+        limit = cosine_of_signs(ALIKE) if is_coded(features) else ALIKE
         steep = patches.square().sum(-1) > 0.5  # where gradients are as large as `FLAT_GRADIENT`
-        return float((steep & (alike < 0.7)).double().mean())
+        return float((steep & (alike < limit)).double().mean())
 
     def patches(self, picture: Picture, long_side: int) -> Tensor:
         """(rows, columns, D): descriptors of a picture made ``long_side`` pixels long."""
@@ -210,9 +160,15 @@ class PlaneRetriever(Retriever):
         Of a photo with little to judge, it is more than what was measured: two sheets of paper,
         lit alike, are no match.
         """
-        scores = [self.match(impostor, features, 0).score for impostor in self.impostors]
+        if is_coded(features):
+            sizes = features.pyramid[MIDDLE_SIZES]
+            found = [one for group in self.coded_impostors for one in best_planes(group, [sizes])]
+            background = MIDDLE_WEIGHT * float(np.median([match.score for match in found]))
+        else:
+            matches = [self.match(impostor, features, 0) for impostor in self.impostors]
+            background = float(np.median([match.score for match in matches]))
         little = LITTLE_STRUCTURE / max(self.structure(features), LEAST_STRUCTURE)
-        return max(float(np.median(scores)), BACKGROUND_FLOOR * max(1.0, little))
+        return max(background, BACKGROUND_FLOOR * max(1.0, little))
 
     @cached_property
     def impostors(self) -> Sequence[PlaneFeatures]:
@@ -224,24 +180,23 @@ class PlaneRetriever(Retriever):
             found.append(PlaneFeatures(large, close, coarse=(), pyramid=(), shape=(0, 0)))
         return found
 
+    @cached_property
+    def coded_impostors(self) -> list[list[Tensor]]:
+        """Their large templates as codes, by shape."""
+        groups = defaultdict(list)
+        for impostor in self.impostors:
+            patches = quantise(impostor).templates[0].patches
+            groups[patches.shape].append(patches)
+        return [*groups.values()]
+
     def _template(self, picture: Picture, number: int, long_side: int) -> Template:
         """The template of a photo turned anticlockwise; patches that look past its edge are 0."""
         turn = 360 * number / self.config.turns
         turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BILINEAR, expand=True)
-        shapes = turned.size[::-1], picture.shape[:2]
-        frame, sides = torch.tensor(shapes, dtype=torch.float32)
-        longest = max(picture.shape[:2])
         # a turned photo grows with its frame, so that things in it keep their size
-        side = round(long_side * max(turned.size) / longest)
+        side = round(long_side * max(turned.size) / max(picture.shape[:2]))
         patches = self.patches(np.asarray(turned), side)[::STEP, ::STEP]
-        cells = torch.tensor(cell_grid(turned.height, turned.width, side))
-        centres = STEP * grid_places(*patches.shape[:2]) + PATCH_CELLS / 2
-        from_middle = centres / cells * frame - frame / 2
-        back = np.deg2rad(turn)
-        rotation = torch.tensor([[np.cos(back), np.sin(back)], [-np.sin(back), np.cos(back)]])
-        points = (from_middle @ rotation.float().mT + sides / 2) / sides
-        reach = PATCH_CELLS * CELL / 2 / long_side * longest / sides
-        inside = ((points >= reach * 0.7) & (points <= 1 - reach * 0.7)).all(-1) | (turn % 90 == 0)
+        points, inside = template_points(picture.shape[:2], turn, long_side)
         return Template((patches * inside[..., None]).contiguous(), points)
 
     def pooled_responses(self, template: Template, patches: Tensor) -> Tensor:
@@ -310,6 +265,8 @@ class PlaneRetriever(Retriever):
         self, query: PlaneFeatures, target: PlaneFeatures, match: PairMatch | None = None
     ) -> PairMatch:
         """A match of `match_forward`, made here if not given, and the best plane the other way."""
+        if is_coded(target) and self.config.turns == 1:
+            return match_codes(quantise_like(query, target), [target])[0]
         match = match or self.match_forward(query, target)
         return match._replace(backward=self.match(target, query, -match.turn))
 
@@ -322,9 +279,16 @@ class PlaneRetriever(Retriever):
     def score_all(
         self, query: PlaneFeatures, database: Sequence[PlaneFeatures]
     ) -> tuple[Scores, dict[int, PairMatch]]:
-        """Scores of photos, and by their places the matches of those also matched backward."""
+        """Scores of photos, and by their places the matches of those also matched backward.
+
+        Coded photos are all matched backward, which costs little once they are read.
+        """
         if not database:
             return np.empty(0), {}
+        query = quantise_like(query, database[0])
+        if is_coded(query) and self.config.turns == 1:
+            both = match_codes(query, database)
+            return np.array([match.score for match in both]), dict(enumerate(both))
         forward = [self.match_forward(query, one) for one in database]
         scores = np.array([match.score for match in forward])
         places = top_share(scores, BACKWARD_SHARE)
@@ -360,6 +324,7 @@ class PlaneRetriever(Retriever):
         self, query: PlaneFeatures, target: PlaneFeatures
     ) -> tuple[PairMatch, list[PlaneCorrespondence]]:
         """The match of a pair, and where it puts each template's patches in the other photo."""
+        query = quantise_like(query, target)
         match = self.match_both(query, target)
         return match, [self.plane_correspondence(*one) for one in match.directions(query, target)]
 
@@ -388,18 +353,6 @@ class PlaneRetriever(Retriever):
         fitted = refine_plane(cosines, voted, floor=voting.COSINE_THRESHOLD)
         cells = torch.tensor(cell_grid(*searched.shape, self.config.pyramid[match.level]))
         return cosines, voted, fitted, (fitted.places(K, L) + PATCH_CELLS / 2) / cells
-
-
-def without_frame(source: PlaneFeatures, searched: PlaneFeatures) -> PlaneFeatures:
-    """The templates of a photo, upright, less a frame that it shares with the other photo."""
-    if not share_frame(source.templates[0].patches, searched.templates[0].patches):
-        return source
-    kinds = zip((source.templates, source.close), (searched.templates, searched.close), strict=True)
-    cut = [
-        (one._replace(patches=cut_same(one.patches, other.patches)),)
-        for (one, *_), (other, *_) in kinds
-    ]
-    return source._replace(templates=cut[0], close=cut[1])
 
 
 register_retriever("planes", "votes for planes of the tensor, from gradients alone", PlaneRetriever)

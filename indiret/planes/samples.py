@@ -11,15 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from indiret.planes.matching import (
-    CLOSE_WEIGHT,
-    STEP,
-    PairMatch,
-    PlaneFeatures,
-    PlaneMatch,
-    PlaneRetriever,
-    Template,
-)
+from indiret.planes.features import STEP, PlaneFeatures, Template
+from indiret.planes.matches import CLOSE_WEIGHT, PairMatch, PlaneMatch
+from indiret.planes.matching import PlaneRetriever
 from indiret.planes.voting import sample_pooled
 
 CHANNELS = (

@@ -153,3 +153,19 @@ def test_evidence_finds_the_part_that_both_pictures_share(town):
         saliency, similarity = (method.explain(*seen, k).target_map for k in method.evidence_kinds)
         assert saliency.shape == similarity.shape == (8, 16)
         assert similarity[:, :8].mean() > 1.5 * similarity[:, 8:].mean(), pooling
+
+
+def test_a_vector_is_kept_in_half_precision_and_what_ranks_as_a_whole_is_not(town):
+    method = DescriptorRetriever(toy(), "gem", ["whiten"])
+    encoded = method.encode_many(pictures(9))
+    kept = [method.unpack(method.pack(one)) for one in encoded]
+    np.testing.assert_allclose(
+        method.score(kept[0], kept), method.score(encoded[0], encoded), atol=2e-3
+    )
+    assert len(method.pack(encoded[0])) == 2 * 12
+    others = [DescriptorRetriever(toy(), "gem"), DescriptorRetriever(toy(), "gem", ["ms"])]
+    others += [DescriptorRetriever(toy(), "mac"), DescriptorRetriever(toy(1), "gem")]
+    assert len({one.fingerprint() for one in (method, *others)}) == 5
+    assert DescriptorRetriever(toy(), "mac").fingerprint() == others[2].fingerprint()
+    with pytest.raises(ValueError, match="cannot be kept on disk"):
+        DescriptorRetriever(toy(), "gem", ["aqe"]).fingerprint()

@@ -15,12 +15,12 @@ from indiret.baselines.backbones import PretrainedBackbone
 from indiret.baselines.descriptors import DescriptorRetriever
 from indiret.baselines.maps import (
     ExportedFeatures,
-    cache_folder,
     extract,
     extract_by_name,
     feature_cells,
     load_maps,
 )
+from indiret.datasets.folders import cache_folder
 from tests.baselines.toys import pictures, toy
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from indiret.baselines.reranking import Diffusion, KReciprocal, Shortlist, expand_query
+from indiret.baselines.reranking import Diffusion, KReciprocal, TwoStageRetriever, expand_query
 from indiret.baselines.simple import ColourHistogram, Thumbnail
 from indiret.retrieval import build_retriever, rank, sort_hits
 from tests.baselines import toys
@@ -121,7 +121,7 @@ def test_k_reciprocal_encoding_by_sets(k1, k2, weight):
 
 def test_a_shortlist_is_put_in_order_and_the_rest_left_alone():
     pictures = toys.pictures(9, 16, 16)
-    method = Shortlist(ColourHistogram(), Thumbnail(), length=4)
+    method = TwoStageRetriever(ColourHistogram(), Thumbnail(), length=4)
     database = [method.encode(picture) for picture in pictures]
     query = method.encode_query(pictures[2])
     first = ColourHistogram().score(query[0], [one for one, _ in database])
@@ -129,14 +129,14 @@ def test_a_shortlist_is_put_in_order_and_the_rest_left_alone():
     order = sorted(range(9), key=lambda at: -first[at])
     expected = sorted(order[:4], key=lambda at: -second[at]) + order[4:]
     assert np.argsort(-method.score(query, database)).tolist() == expected
-    whole = Shortlist(ColourHistogram(), Thumbnail(), length=9)
+    whole = TwoStageRetriever(ColourHistogram(), Thumbnail(), length=9)
     assert np.argsort(-whole.score(query, database)).tolist() == np.argsort(-second).tolist()
 
 
 def test_a_shortlist_by_name_ranks_a_data_set(tmp_path):
     town = make_tiny_town(tmp_path / "town", "a", landmarks=2)
     method = build_retriever("colour-histogram,thumbnail")
-    assert isinstance(method, Shortlist) and isinstance(method.second, Thumbnail)
+    assert isinstance(method, TwoStageRetriever) and isinstance(method.second, Thumbnail)
     lists = [rank(one, town.queries, town) for one in (method, Thumbnail())]
     names = [{q: [h.name for h in hits] for q, hits in ranked.items()} for ranked in lists]
     assert names[0] == names[1]  # the data set is shorter than the shortlist
@@ -157,7 +157,7 @@ def test_a_shortlist_explains_as_its_second():
 
 def test_a_pair_that_the_second_never_judged_has_no_probability():
     """And one that it judged has the score and probability that `explain` gives."""
-    method = Shortlist(Thumbnail(), build_retriever("base"), length=3)
+    method = TwoStageRetriever(Thumbnail(), build_retriever("base"), length=3)
     pictures = [scene(seed) for seed in range(6)]
     database, query = method.encode_many(pictures), method.encode_query(scene(0)[20:90, 30:140])
     hits = sort_hits(method, [str(place) for place in range(6)], method.score(query, database))
@@ -178,9 +178,9 @@ def test_a_pair_that_the_second_never_judged_has_no_probability():
 
 def test_a_shortlist_needs_places_and_pictures(tmp_path):
     with pytest.raises(ValueError, match="length=0"):
-        Shortlist(ColourHistogram(), Thumbnail(), 0)
+        TwoStageRetriever(ColourHistogram(), Thumbnail(), 0)
     for part in ("images", "queries"):
         (tmp_path / part).mkdir()
     exported = build_retriever(f"features={tmp_path}")
     with pytest.raises(ValueError, match="no pictures"):
-        Shortlist(exported, Thumbnail())
+        TwoStageRetriever(exported, Thumbnail())

@@ -5,6 +5,14 @@ import pytest
 from indiret.datasets import load_dataset
 
 
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory):
+    """A place for indexes, shared by the tests of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INDIRET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def album(tmp_path_factory):
     """Photos of three landmarks, a_0 to a_2, one of them broken, and a query outside the folder."""

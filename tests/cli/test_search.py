@@ -1,16 +1,19 @@
 """The commands for a user's own photos, and what can be handed over by mistake."""
 
+import csv
 import json
 import os
 import shutil
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from indiret.cli import main, search
+from indiret.cli import main
 from indiret.datasets import load_dataset
 from indiret.images import read_image
+from indiret.index import updates
 from indiret.retrieval import UNJUDGED, NetworkRetriever
 from tests.cli.command import refused, run
 
@@ -104,9 +107,10 @@ def test_photos_that_vanish_are_named_and_the_others_found(capsys, album, tmp_pa
     folder, page = tmp_path / "folder", tmp_path / "r.html"
     shutil.copytree(album[0], folder)
     first, *_, last = sorted(folder.glob("a_*.jpg"))
-    load, score = load_dataset, NetworkRetriever.score
-    monkeypatch.setattr(search, "load_dataset", lambda *a: (load(*a), last.unlink())[0])
-    monkeypatch.setattr(NetworkRetriever, "score", lambda *a: (first.unlink(), score(*a))[1])
+    score = NetworkRetriever.score
+    monkeypatch.setattr(updates, "READ_AT_ONCE", 1)
+    monkeypatch.setattr(updates, "read_image", lambda p: (last.unlink(True), read_image(p))[1])
+    monkeypatch.setattr(NetworkRetriever, "score", lambda *a: (first.unlink(True), score(*a))[1])
     line = "search", album[1], folder, "--method", "base", "--top", 30, "--html", page
     status, out, err = run(capsys, *line)
     assert status == 0 and last.name not in out and first.name in out
@@ -195,6 +199,97 @@ def test_what_is_no_picture_is_refused_or_skipped_aloud(capsys, album, no_pictur
     status, out, err = run(capsys, "search", album[1], no_pictures, "--json")
     assert status == 0 and [hit["name"] for hit in json.loads(out)] == ["good.jpg"]
     assert all(f"skipped {path.name}" in err for path in paths) and err.count("\n") == len(paths)
+
+
+def test_a_second_search_reads_no_photo_of_the_folder(capsys, album, tmp_path, monkeypatch):
+    photos, query = album
+    line = "search", query, photos, "--json", "--out", tmp_path / "index"
+    first = run(capsys, *line)
+    monkeypatch.setattr(updates, "read_image", None)
+    assert run(capsys, *line) == first and first[0] == 0
+    assert (tmp_path / "index/catalogue.sqlite").is_file()
+
+
+def rows_of(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_several_queries_each_have_a_list(capsys, album, tmp_path):
+    photos, query = album
+    (tmp_path / "box.jpg").write_bytes((photos / "a_1_000000.jpg").read_bytes())
+    table = tmp_path / "queries.csv"
+    table.write_text(f"\ufeff{query}\n\nbox.jpg,0,0,99.5,99\nabsent.jpg\n")
+    line = "search", "--queries", table, photos, "--top", 2
+    status, out, err = run(capsys, *line, "--format", "jsonl")
+    rows = rows_of(out)
+    assert status == 0 and err.count("skipped") == 2 and "absent.jpg" in err
+    names = [str(query), str(tmp_path / "box.jpg")]
+    assert [(row["query"], row["rank"]) for row in rows] == [(n, r) for n in names for r in (1, 2)]
+    hits = json.loads(run(capsys, "search", query, photos, "--top", 2, "--json")[1])
+    assert [{"query": names[0], "rank": n} | hit for n, hit in enumerate(hits, 1)] == rows[:2]
+    box = "search", tmp_path / "box.jpg", photos, "--box", 0, 0, 99.5, 99, "--top", 2
+    assert rows_of(run(capsys, *box, "--format", "jsonl")[1]) == rows[2:]
+    assert json.loads(run(capsys, *line, "--json")[1]) == rows
+    written = csv.DictReader(run(capsys, *line, "--format", "csv")[1].splitlines())
+    assert [row["name"] for row in written] == [row["name"] for row in rows]
+    (tmp_path / "queries").mkdir()
+    (tmp_path / "queries" / "one.jpg").write_bytes(query.read_bytes())
+    out = run(capsys, "search", photos, "--queries", tmp_path / "queries", "--top", 2)[1]
+    assert out.startswith(f"{tmp_path}/queries/one.jpg:\n  1  ") and out.count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a.jpg,1,2,3", "line 1 of"), ("\na.jpg,1,2,3,x", "line 2 of"), ("\n", "names no photo")],
+)
+def test_a_table_of_queries_that_is_none_is_refused(capsys, album, tmp_path, text, words):
+    (tmp_path / "q.csv").write_text(text)
+    assert words in refused(capsys, "search", album[0], "--queries", tmp_path / "q.csv")
+
+
+def test_options_that_exclude_each_other_are_refused(capsys, album, tmp_path):
+    photos, query = album
+    for more, words in {
+        ("--queries", photos, "--html", "x"): "--html is the page of one query",
+        ("--queries", photos, photos): "--queries stands for QUERY",
+        (photos, "--method", "thumbnail", "--min-probability", 0.5): "gives scores without",
+        (photos, "--method", "thumbnail", "--out", tmp_path): "cannot be kept on disk",
+        (photos, "--out", photos): "no folder of an index, and not empty",
+    }.items():
+        assert words in refused(capsys, "search", query, *more)
+    if not find_spec("pyarrow"):
+        parquet = "search", query, photos, "--format", "parquet"
+        assert "pip install pyarrow" in refused(capsys, *parquet)
+
+
+def test_only_probable_hits_are_shown_and_placed_without_replacing(capsys, album, tmp_path):
+    photos, query = album
+    line = "search", query, photos, "--min-probability", 0.5, "--json"
+    shown = [hit["name"] for hit in json.loads(run(capsys, *line)[1])]
+    every = json.loads(run(capsys, *line[:3], "--json")[1])
+    assert shown == [hit["name"] for hit in every if hit["probability"] >= 0.5] != []
+    none = run(capsys, *line[:3], "--method", "base", "--min-probability", 1)[1]
+    assert none == "Nothing found: no photo reaches probability 1.0.\n"
+    for option, is_link in (("--copy-to", False), ("--link-to", True)):
+        into = tmp_path / option
+        (into / shown[0]).parent.mkdir(parents=True)
+        (into / shown[0]).write_text("mine")
+        status, _, err = run(capsys, *line, option, into)
+        assert status == 0 and f"{into}/{shown[0][:-4]} (2).jpg, since {shown[0]} was there" in err
+        assert (into / shown[0]).read_text() == "mine" and len([*into.iterdir()]) == len(shown) + 1
+        placed = into / f"{shown[0][:-4]} (2).jpg"
+        assert placed.read_bytes() == (photos / shown[0]).read_bytes()
+        assert placed.is_symlink() == is_link
+        assert f"{placed} cannot be written" in run(capsys, *line, option, placed)[2]
+
+
+def test_no_name_is_a_formula_in_a_table(capsys, album, tmp_path):
+    for name in ("=1+1.jpg", "@a.jpg", "-b.jpg", "+c.jpg"):
+        (tmp_path / name).write_bytes(album[1].read_bytes())
+    line = "search", album[1], tmp_path, "--method", "thumbnail", "--format", "csv"
+    rows = [*csv.DictReader(run(capsys, *line)[1].splitlines())]
+    assert {row["name"][0] for row in rows} == {"'"} and len(rows) == 4
+    assert all(float(row["score"]) for row in rows)
 
 
 def test_a_wrong_box_is_refused(capsys, album):

@@ -10,15 +10,9 @@ from PIL import Image
 
 from indiret.datasets import load_dataset
 from indiret.experiments.evidence_protocol import FRAME, box_around
-from indiret.planes.matching import (
-    IMPOSTORS,
-    PLANE_CONFIGS,
-    QUARTER_WEIGHT,
-    PairMatch,
-    PlaneConfig,
-    PlaneMatch,
-    PlaneRetriever,
-)
+from indiret.planes.features import PLANE_CONFIGS, PlaneConfig
+from indiret.planes.matches import QUARTER_WEIGHT, PairMatch, PlaneMatch
+from indiret.planes.matching import IMPOSTORS, PlaneRetriever
 from indiret.planes.voting import hough_votes_by_quarter
 from tests.planes.conftest import RETRIEVER, SMALL, scene
 from tools.fit_planes import encode_impostors

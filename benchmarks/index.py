@@ -1,0 +1,282 @@
+"""What a collection on disk costs and finds: python -m benchmarks.index OUT.json --work FOLDER
+
+Every figure is a ratio or a sum within one run, and is kept in OUT.json by its stage; a run may do
+some stages alone (``--stages search update``), and each run prints what all of them have so far,
+beside what was wanted. ``--quick`` does them small, which says that they work and no more.
+
+    encode   seconds a photo: today's way and the collection's
+    search   the second search of a folder: in memory, in a running process, from the command line
+    update   10 photos added to many, 10 removed; bytes a photo; memory of a search
+    recall   Toytown, and real photos of ``../shared/data`` (INDIRET_SHARED_DATA) among distractors
+    growth   the shortlist alone by the number of photos, up to a million descriptions
+
+Photos come from `tools.make_collection`. One thread, unless a stage says otherwise.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks.index_growth import (
+    METHOD,
+    fill_index,
+    grow,
+    in_child,
+    peak_of_search,
+)
+from benchmarks.index_recall import (
+    all_toytown,
+    compare_roads,
+    rank_exhaustively,
+    real_photos,
+    spread,
+)
+from indiret.checkpoints import write_json
+from indiret.images import read_image
+from indiret.index import Collection
+from indiret.index.collection import MOST_VERIFIED
+from indiret.index.shortlist import build_shortlist
+from indiret.retrieval import build_retriever
+from tools.make_collection import make_collection
+
+ROADS = ("pixels", "efficientnet-lite0:rmac")
+SHARED = Path(os.environ.get("INDIRET_SHARED_DATA", "../shared/data"))
+TIMED = 5  # queries whose time is taken
+CHANGED = 10  # photos that are added and removed
+
+
+class Size(NamedTuple):
+    """How much the stages do."""
+
+    searched: int  # photos of the folder that is searched again
+    updated: int  # photos of the collection that is changed
+    grown: tuple[int, ...]  # descriptions of the shortlist
+    queries: int  # of each data set that are compared with the exhaustive search
+    encoded: int  # photos by which encoding and the search in memory are timed
+    pool: int  # photos whose codes stand for others
+
+
+FULL = Size(5_000, 20_000, (1_000, 10_000, 100_000, 1_000_000), 20, 60, 256)
+QUICK = Size(70, 90, (100, 300), 2, 4, 8)
+
+
+class Seconds(NamedTuple):
+    """What something took: by the clock, and of the processor, with other processes it started."""
+
+    wall: float
+    processor: float
+
+
+def mean_time(calls: Iterable[Callable[[], object]]) -> Seconds:
+    """Mean of some calls, the first left out."""
+    first, *others = calls
+    first()
+    began, used = time.perf_counter(), sum(os.times()[:4])
+    for call in others:
+        call()
+    wall, processor = time.perf_counter() - began, sum(os.times()[:4]) - used
+    return Seconds(wall / len(others), processor / len(others))
+
+
+def hard_links(photos: Sequence[Path], folder: Path) -> list[Path]:
+    """The same files in another folder."""
+    links = [folder / path.parent.name / path.name for path in photos]
+    for path, link in zip(photos, links, strict=True):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+    return links
+
+
+def measure_search(size: Size, work: Path) -> dict[str, Any]:
+    """Seconds of the second search of a folder: in memory, in a running process, by the command."""
+    photos = make_collection(work / "town", size.searched + TIMED + 1)
+    asked, folder = photos[size.searched :], work / "searched"
+    few = hard_links(photos[: size.searched], folder)[: size.encoded]
+    os.environ["INDIRET_CACHE"] = str(work / "cache")
+    with Collection.open(folder, METHOD, ROADS[0]) as collection:
+        first = mean_time([lambda: None, collection.update])
+
+        def search(query: Path) -> None:
+            collection.update()
+            collection.search(query)
+
+        running = mean_time(partial(search, query) for query in asked)
+    command = [sys.executable, "-m", "indiret", "search", "--shortlist", ROADS[0]]
+    commanded = mean_time(
+        partial(subprocess.check_output, [*command, query, folder]) for query in asked
+    )
+    retriever = build_retriever(METHOD)
+
+    def search_in_memory() -> None:
+        features = [retriever.encode(read_image(path)) for path in few]
+        retriever.score(retriever.encode_query(read_image(asked[0])), features)
+
+    in_memory = mean_time([search_in_memory] * 2)
+    times = size.searched / len(few)
+    return {
+        "photos": size.searched,
+        "in_memory": Seconds(times * in_memory.wall, times * in_memory.processor),
+        "measured_by": len(few),
+        "running": running,
+        "command": commanded,
+        "first": first,
+    }
+
+
+def measure_update(size: Size, work: Path) -> dict[str, Any]:
+    """Seconds to find nothing changed, to add and to remove ten of many photos; bytes; memory.
+
+    All but the ten have descriptions and codes of a few, changed at random.
+    """
+    photos = make_collection(work / "town", size.updated + CHANGED)
+    folder, road = work / "changed", ROADS[0]
+    hard_links(photos[: size.updated], folder)
+    new = hard_links(photos[size.updated :], folder / "new")
+    for link in new:
+        link.unlink()
+    index = work / "changed.index"
+    fill_index(folder, index, road, photos[: size.pool])
+    with Collection.open(folder, METHOD, road, index) as collection:
+        nothing = mean_time([collection.update] * 3)
+        hard_links(photos[size.updated :], folder / "new")
+        added = mean_time([lambda: None, collection.update])
+        asked = [path.relative_to(folder).as_posix() for path in new]
+        found = [collection.search(folder / name, 1)[0].name for name in asked]
+        for link in new:
+            link.unlink()
+        removed = mean_time([lambda: None, collection.update])
+        left = {hit.name for hit in collection.search(photos[-1], 10**9)} & {*asked}
+        stats = collection.stats()
+    return {
+        "photos": size.updated,
+        "nothing": nothing,
+        "added": added,
+        "found": sum(a == b for a, b in zip(asked, found, strict=True)),
+        "removed": removed,
+        "still_found": len(left),
+        "bytes": {
+            part: getattr(stats, part) / stats.photos for part in ("codes", "segments", "catalogue")
+        },
+        "peak": in_child(peak_of_search, folder, index, road, photos[-TIMED:]),
+    }
+
+
+def measure_encode(size: Size, work: Path) -> dict[str, Any]:
+    """Processor seconds a photo: reading, encoding, packing, and each road's description."""
+    retriever = build_retriever(METHOD)
+    paths = make_collection(work / "town", size.encoded)
+    pictures = [read_image(path) for path in paths]
+    features = [retriever.encode(picture) for picture in pictures]
+
+    def seconds(function: Callable[..., object], *arguments: Sequence[Any]) -> float:
+        return mean_time(map(partial, repeat(function), *arguments)).processor
+
+    return {
+        "read": seconds(read_image, paths),
+        "encode": seconds(retriever.encode, pictures),
+        "pack": seconds(retriever.pack, features),
+        "describe": {
+            road: seconds(build_shortlist(road).describe, pictures, features) for road in ROADS
+        },
+    }
+
+
+def measure_recall(size: Size, work: Path) -> dict[str, Any]:
+    """Each road on Toytown and on real photos, beside the exhaustive search of some queries."""
+    found = {}
+    for dataset, part in ((all_toytown(), "test/"), (real_photos(SHARED), "oxford/")):
+        queries = [query for query in dataset.queries if query.name.startswith(part)]
+        few = spread(queries, size.queries)
+        exhaustive = rank_exhaustively(dataset, few, work / f"exhaustive {dataset.name}.json")
+        found[dataset.name] = compare_roads(dataset, queries, ROADS, work, exhaustive)
+    return found
+
+
+def measure_growth(size: Size, work: Path) -> dict[str, Any]:
+    """Each road's shortlist alone, by the number of photos."""
+    photos = make_collection(work / "town", size.pool + TIMED)
+    return {road: grow(road, size.grown, photos[TIMED:], photos[:TIMED], work) for road in ROADS}
+
+
+def verdicts(found: dict[str, Any]) -> list[tuple[str, float, str]]:
+    """What was wanted, what was measured, and the bound with its sign."""
+    rows: list[tuple[str, float, str]] = []
+    if search := found.get("search"):
+        at = f"second search of {search['photos']:,} photos"
+        rows += [
+            (f"{at}: times faster", search["in_memory"][1] / search["running"][1], ">= 100"),
+            (f"{at}: seconds in a running process", search["running"][0], "<= 0.5"),
+            (f"{at}: seconds from the command line", search["command"][0], "<= 1.5"),
+        ]
+    if update := found.get("update"):
+        at = f"{update['photos']:,} photos"
+        rows += [
+            (f"{at}: seconds to add ten", update["added"][0], "<= 5"),
+            (f"{at}: removed photos that are found", update["still_found"], "<= 0"),
+            (f"{at}: GB of a search", update["peak"] / 1e9, "<= 1"),
+            (f"{at}: KB a photo", sum(update["bytes"].values()) / 1e3, "<= 120"),
+        ]
+    for name, recall in found.get("recall", {}).items():
+        for road, one in recall.items():
+            last = one["rows"][-1]
+            usual = next(row for row in one["rows"] if row["verified"] == MOST_VERIFIED)
+            least = ">= 0.98" if name == "toytown" else ">= 0.90" if road == "pixels" else ">= 0.95"
+            rows += [
+                (f"{name}, {road}: recall at {last['verified']}", last["recall"][0], least),
+                (f"{name}, {road}: mAP less the exhaustive", usual["difference"][0], ">= -0.01"),
+            ]
+    for road, grown in found.get("growth", {}).items():
+        seconds = {row["photos"]: row["seconds"] for row in grown}
+        if {10_000, 100_000} <= seconds.keys():
+            ratio = seconds[100_000] / seconds[10_000]
+            rows.append((f"{road}: shortlist of 100,000 over 10,000", ratio, "<= 1.5"))
+    return rows
+
+
+def show(name: str, value: float, bound: str) -> str:
+    """A line of the table at the end."""
+    sign, limit = bound.split()
+    met = value >= float(limit) if sign == ">=" else value <= float(limit)
+    return f"{'yes' if met else 'NO':4}{value:10.3f} {bound:8} {name}"
+
+
+STAGES: dict[str, Callable[[Size, Path], dict[str, Any]]] = {
+    "encode": measure_encode,
+    "search": measure_search,
+    "update": measure_update,
+    "recall": measure_recall,
+    "growth": measure_growth,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("out", type=Path, help="json file")
+    parser.add_argument("--work", type=Path, required=True, help="folder of photos and indexes")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=[*STAGES])
+    parser.add_argument("--quick", action="store_true", help="a few photos, to see that it works")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    found = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    for stage in arguments.stages:
+        began = os.getloadavg()[0]
+        found[stage] = STAGES[stage](QUICK if arguments.quick else FULL, arguments.work)
+        found["load"] = found.get("load", {}) | {stage: [began, os.getloadavg()[0]]}
+        write_json(arguments.out, found)
+    for row in verdicts(found):
+        print(show(*row))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""How well a collection on disk finds what the exhaustive search finds, at what cost.
+
+`compare_roads` is a part of ``python -m benchmarks.index``. One search that verifies many photos
+gives a whole curve, since a pair's score is that pair's alone: had fewer been verified, the others
+would follow in the shortlist's order.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from indiret.checkpoints import write_json
+from indiret.datasets import Query, RetrievalDataset, load_dataset
+from indiret.datasets.toytown import SPLITS
+from indiret.evaluation import average_precision, nested_bootstrap
+from indiret.index import Collection
+from indiret.index.collection import score_photos
+from indiret.retrieval import LEAST, build_retriever, encode_query, index_database, sort_hits
+
+METHOD = "plane-net"
+LISTED = 200  # photos of a shortlist
+VERIFIED = (0, 10, 20, 40, 60, 100, 200)  # of them
+Values = dict[tuple[str, str, int], float]
+
+
+class Found(NamedTuple):
+    """A shortlist with the scores of all its photos, and processor seconds of the three steps."""
+
+    names: list[str]
+    scores: list[float]
+    query: float  # encode and describe the query
+    shortlist: float
+    verify: float  # all photos of the list
+
+    def ranked(self, verified: int) -> list[str]:
+        """The list if so many photos had been verified."""
+        order = np.argsort(-np.array(self.scores[:verified]), kind="stable")
+        return [self.names[place] for place in order] + self.names[verified:]
+
+
+def join(name: str, parts: Mapping[str, RetrievalDataset]) -> RetrievalDataset:
+    """One database of several, each photo and query by the name of its part and its own."""
+    images, photos, queries = dict[str, Path](), dict[str, Path](), list[Query]()
+    for part, dataset in parts.items():
+        images |= {f"{part}/{one}": path for one, path in dataset.images.items()}
+        photos |= {f"{part}/{one}": path for one, path in dataset.query_images.items()}
+        for query in dataset.queries:
+            answers = {
+                kind: frozenset(f"{part}/{one}" for one in getattr(query, kind))
+                for kind in ("good", "ok", "junk")
+            }
+            names = {
+                kind: f"{part}/{getattr(query, kind)}" for kind in ("name", "image", "landmark")
+            }
+            queries.append(replace(query, **names, **answers))
+    return RetrievalDataset(name, Path(), images, tuple(queries), photos)
+
+
+def all_toytown() -> RetrievalDataset:
+    """All photos of Toytown; only the test part asks."""
+    parts = {split: load_dataset("toytown", split=split) for split in SPLITS}
+    asked = {
+        part: town if part == "test" else replace(town, queries=()) for part, town in parts.items()
+    }
+    return join("toytown", asked)
+
+
+def real_photos(root: Path) -> RetrievalDataset:
+    """The Oxford sample and SMVS among the distractors; of SMVS the even half asks."""
+    pairs = load_dataset("pairs", root / "smvs")
+    even = tuple(query for query in pairs.queries if int(Path(query.image).stem) % 2 == 0)
+    parts = {
+        "oxford": load_dataset("oxford5k", root / "oxford5k_sample"),
+        "smvs": replace(pairs, queries=even),
+        "distractors": load_dataset("folder", root / "distractors"),
+    }
+    return join("real", parts)
+
+
+def link_photos(dataset: RetrievalDataset, folder: Path) -> dict[str, str]:
+    """Make a folder of links to a database's photos; their names in it, and in the data set."""
+    files = {
+        f"{name.removesuffix(path.suffix)}{path.suffix}": name
+        for name, path in dataset.images.items()
+    }
+    for file, name in files.items():
+        link = folder / file
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(dataset.images[name].resolve())
+    return files
+
+
+def spread(queries: Sequence[Query], count: int) -> list[Query]:
+    """So many queries, in turn one of each landmark."""
+    left: dict[str, list[Query]] = {}
+    for query in queries:
+        left.setdefault(query.landmark, []).append(query)
+    return [query for turn in zip_longest(*left.values()) for query in turn if query][:count]
+
+
+def rank_exhaustively(
+    dataset: RetrievalDataset, queries: Sequence[Query], file: Path
+) -> dict[str, list[str]]:
+    """Lists of all photos by the search in memory; ``file`` keeps those that are there already."""
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    missing = [query for query in queries if query.name not in found]
+    if missing:
+        method = build_retriever(METHOD)
+        database = index_database(method, dataset)
+        names, features = list(database.features), list(database.features.values())
+        for query in tqdm(missing, desc="exhaustive", unit="query", disable=None):
+            scores = method.score(encode_query(method, dataset, query), features)
+            found[query.name] = [hit.name for hit in sort_hits(method, names, scores)]
+            write_json(file, found)
+    return {query.name: found[query.name] for query in queries}
+
+
+def ask(
+    collection: Collection, dataset: RetrievalDataset, query: Query, names: Mapping[str, str]
+) -> Found:
+    """The shortlist of a query in a collection whose files have these names in the data set."""
+    picture, clock = dataset.read_query(query), time.process_time
+    began = clock()
+    features = collection.retriever.encode_query(picture)
+    described = collection.shortlist.describe_query(picture, features)
+    asked = clock()
+    numbers, _ = collection.store.segments.search(described, LISTED)
+    photos = collection.store.catalogue.find(numbers[:LISTED].tolist())
+    listed = [(number, photos[number]) for number in numbers[:LISTED].tolist()]
+    named = clock()
+    scores: list[float] = []
+    for at in range(0, len(listed), LEAST):
+        part = [(number, photo.content) for number, photo in listed[at : at + LEAST]]
+        scores += score_photos(
+            collection.retriever, collection.store.codes, features, part
+        ).tolist()
+    ended = clock()
+    found = [names[photo.names[0]] for _, photo in listed]
+    return Found(found, scores, asked - began, named - asked, ended - named)
+
+
+def precisions(queries: Sequence[Query], lists: Mapping[str, Sequence[str]]) -> Values:
+    """Average precision by query; its own photo counts neither for nor against."""
+    return {
+        (query.landmark, query.name, 0): average_precision(
+            lists[query.name], query.positives - {query.image}, query.junk | {query.image}
+        )
+        for query in queries
+        if query.positives - {query.image}
+    }
+
+
+def recalls(queries: Sequence[Query], lists: Mapping[str, Sequence[str]]) -> Values:
+    """Share of a query's answers in its list, its own photo left out."""
+    return {
+        (query.landmark, query.name, 0): len(wanted & set(lists[query.name])) / len(wanted)
+        for query in queries
+        if (wanted := query.positives - {query.image})
+    }
+
+
+def measure_road(
+    found: Mapping[str, Found],
+    queries: Sequence[Query],
+    exhaustive: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Recall and mAP by how many are verified; with intervals, and paired with the exhaustive."""
+    compared = [query for query in queries if query.name in exhaustive]
+    best = precisions(compared, exhaustive)
+    rows = []
+    for verified in VERIFIED:
+        lists = {name: one.ranked(verified) for name, one in found.items()}
+        listed = {name: one.names[: verified or LISTED] for name, one in found.items()}
+        row = {
+            "verified": verified,
+            "recall": nested_bootstrap(recalls(queries, listed)),
+            "mAP": nested_bootstrap(precisions(queries, lists)),
+        }
+        if best:
+            row["difference"] = nested_bootstrap(precisions(compared, lists), best)
+        rows.append(row)
+    times = {
+        step: float(np.mean([getattr(one, step) for one in found.values()]))
+        for step in ("query", "shortlist", "verify")
+    }
+    return {"queries": len(queries), "seconds": times, "rows": rows} | (
+        {"exhaustive": nested_bootstrap(best), "compared": len(compared)} if best else {}
+    )
+
+
+def compare_roads(
+    dataset: RetrievalDataset,
+    queries: Sequence[Query],
+    roads: Sequence[str],
+    work: Path,
+    exhaustive: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """`measure_road` of each shortlist over one database, whose index stays in ``work``."""
+    files = link_photos(dataset, work / dataset.name)
+    measured = {}
+    for road in roads:
+        index = work / f"{dataset.name}.{road.replace(':', '_').replace('/', '_')}"
+        with Collection.open(work / dataset.name, METHOD, road, index) as collection:
+            collection.update()
+            bar = tqdm(queries, desc=f"{dataset.name}, {road}", unit="query", disable=None)
+            found = {query.name: ask(collection, dataset, query, files) for query in bar}
+        measured[road] = measure_road(found, queries, exhaustive)
+    return measured

@@ -1,0 +1,274 @@
+"""A folder of photos, encoded once and searched again and again.
+
+A search asks the shortlist for a few photos and verifies the best of them with the retriever, at
+most `indiret.retrieval.LEAST` at once, so that a pair's score is that pair's alone.
+
+Chapter: *From pairs to collections*.
+"""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Collection as Names
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from indiret.baselines.descriptors import is_descriptor_name
+from indiret.datasets.folders import cache_folder
+from indiret.datasets.writing import hold_lock
+from indiret.images import Box, Picture, crop, read_image
+from indiret.index.catalogue import State
+from indiret.index.cluster import Map, cluster_map, dask_client
+from indiret.index.shards import CodeStore, DamagedError
+from indiret.index.shortlist import Shortlist, build_shortlist
+from indiret.index.store import CATALOGUE, FORMAT, IndexStore, prepare_index
+from indiret.index.updates import find_changes, update_index
+from indiret.retrieval import LEAST, UNJUDGED, Hit, Retriever, Scores, build_retriever, sort_hits
+
+SHORTLISTED = 200  # photos that a shortlist names
+NO_SHORTLIST = "none"
+MOST_VERIFIED = 60  # of them, the best, that the retriever judges
+JUDGED_AT_ONCE = LEAST // 2  # photos that are judged at once: two parts for each of many processors
+
+
+class Changes(NamedTuple):
+    """What an update found."""
+
+    added: int  # files that are new, or have changed
+    removed: int  # files that are gone
+
+
+class Stats(NamedTuple):
+    """The size of a collection."""
+
+    files: int
+    photos: int  # that differ, and can be read
+    problems: int  # files that cannot be read
+    codes: int  # bytes
+    segments: int  # bytes
+    catalogue: int  # bytes
+
+
+class Collection:
+    """The photos of a folder and, in another folder, all that is kept of them.
+
+    Examples
+    --------
+    >>> import shutil, tempfile
+    >>> from indiret.datasets import load_dataset
+    >>> town = load_dataset("toytown", split="validation")
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for path in [*town.images.values()][:4]:
+    ...     copy = shutil.copy(path, folder)
+    >>> with Collection.open(folder, out=folder / "index") as collection:
+    ...     collection.update()
+    ...     len(collection.search(copy, top=3))
+    Changes(added=4, removed=0)
+    3
+    """
+
+    def __init__(
+        self, folder: Path, index: Path, retriever: Retriever, shortlist: Shortlist | None = None
+    ):
+        self.folder, self.retriever, self.shortlist = folder, retriever, shortlist
+        self.store = IndexStore(index, shortlist)
+        #: What does the parts of an update and of a search: `map`, or a cluster's.
+        self.map: Map = map
+        self._cluster = ExitStack()
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, method: str = "plane-net", shortlist: str | None = None,
+        out: str | Path | None = None, retriever: Retriever | None = None,
+    ) -> Self:  # fmt: skip
+        """The collection of a folder as it was last, empty at first; see `update`.
+
+        ``method`` is a retriever's name, and ``retriever`` what `build_retriever` made of it, if
+        that is at hand. ``shortlist`` is one's name, or ``none`` to verify all photos; if it is not
+        given, that is `default_shortlist`. What is kept lies in ``out``, or in the user's cache.
+
+        Raises ValueError if a name is not known, what the method encodes cannot be kept, or ``out``
+        holds something else: the index of another method or version, or what is no index.
+        """
+        folder = Path(folder)
+        retriever = retriever or build_retriever(method)
+        shortlist = shortlist or default_shortlist(method)
+        listing = None if shortlist == NO_SHORTLIST else build_shortlist(shortlist)
+        settings = {
+            "format": FORMAT,
+            "method": method,
+            "shortlist": shortlist,
+            "encoder": retriever.fingerprint(),
+            "shortlist's fit": listing.fingerprint() if listing else "",
+        }
+        whole = os.path.realpath(folder)
+        key = hashlib.blake2b(os.fsencode(f"{whole}\0{method}\0{shortlist}"), digest_size=8)
+        index = Path(out).resolve() if out else cache_folder() / "collections" / key.hexdigest()
+        prepare_index(index, settings, cache=out is None)
+        collection = cls(folder, index, retriever, listing)
+        catalogue = collection.store.catalogue
+        known = catalogue.settings().get("folder")
+        if known is None:
+            catalogue.set(settings | {"folder": whole})
+        elif known != whole:  # equal names, sizes and times tell nothing of another folder
+            catalogue.doubt()
+            catalogue.set({"folder": whole})
+        return collection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files that are open, and leave a cluster."""
+        self.store.close()
+        self._cluster.close()
+
+    def use_cluster(self, scheduler: str) -> None:
+        """Have a Dask cluster encode, search and verify; raises as `indiret.index.dask_client`.
+
+        ``scheduler`` is its address, or ``"local"`` to start one here. All of its machines see the
+        folder and the index under the same paths.
+        """
+        client = self._cluster.enter_context(dask_client(scheduler, os.cpu_count() or 1))
+        self.map = partial(cluster_map, client)
+
+    def update(self) -> Changes:
+        """Encode what is new in the folder, and forget what is gone; goes on where it was killed.
+
+        Another process that updates the same index is waited for. Raises FileNotFoundError if there
+        is no folder, and OSError if the index cannot be written.
+        """
+        if not any(find_changes(self.folder, self.store)):
+            return Changes(0, 0)
+        with hold_lock(self.store.folder / ".lock", str(self.store.folder)):
+            difference = find_changes(self.folder, self.store)  # what another one left to do
+            update_index(
+                self.folder, self.store, difference, self.retriever, self.shortlist, self.map
+            )
+        removed = [name for name in difference.gone if name not in difference.new]
+        return Changes(len(difference.new), len(removed))
+
+    def search(
+        self, query: str | Path | Picture, top: int = 10, box: Box | None = None
+    ) -> list[Hit]:
+        """The photos most like a query, a file or a picture (H, W, 3), best first.
+
+        With a ``box`` (x1, y1, x2, y2), in pixels, a part of it is searched for. Raises as
+        `indiret.images.read_image` and `indiret.images.crop`.
+        """
+        picture = query if isinstance(query, np.ndarray) else read_image(query)
+        picture = crop(picture, box) if box else picture
+        return self.rank(picture, self.retriever.encode_query(picture))[:top]
+
+    def rank(self, picture: Picture, features: Any, without: Names[str] = ()) -> list[Hit]:
+        """All photos but some that are named for a query's picture and its `encode_query`.
+
+        Those that were not verified come last, unjudged. Photos whose codes are damaged are encoded
+        again.
+        """
+        try:
+            hits = self._rank(picture, features)
+        except DamagedError:  # or another process has just removed the photo
+            try:
+                hits = self._rank(picture, features)
+            except DamagedError as error:
+                warnings.warn(f"{error} What is damaged is encoded again.", stacklevel=2)
+                self._repair()
+                hits = self._rank(picture, features)
+        return [hit for hit in hits if hit.name not in without]
+
+    def features(self, name: str) -> Any:
+        """What the retriever keeps of a photo, by the name of its file; KeyError if it has none."""
+        return self.retriever.unpack(self.store.codes.read(*self.store.catalogue.photo_of(name)))
+
+    def photos(self) -> list[list[str]]:
+        """The photos that can be found, each by the names of its copies."""
+        catalogue = self.store.catalogue
+        return [photo.names for photo in catalogue.find(catalogue.numbers()).values()]
+
+    def names_of(self, path: str | Path) -> list[str]:
+        """The names that a file has in the folder; FileNotFoundError if it is not there."""
+        status = os.stat(path)
+        found = []
+        for name in self.store.catalogue.alike(State(status.st_size, status.st_mtime_ns)):
+            with suppress(OSError):  # gone since the update
+                if os.path.samefile(self.folder / name, path):
+                    found.append(name)
+        return found
+
+    def problems(self) -> dict[str, str]:
+        """Why files cannot be read, by name."""
+        return self.store.catalogue.problems()
+
+    def stats(self) -> Stats:
+        """How many photos there are, and how much is kept of them."""
+        index, catalogue = self.store.folder, self.store.catalogue
+        sizes = [
+            sum(path.stat().st_size for path in index.glob(pattern))
+            for pattern in ("codes/*", "segments/*", CATALOGUE)
+        ]
+        counts = len(catalogue.files()), len(catalogue.numbers()), len(catalogue.problems())
+        return Stats(*counts, *sizes)
+
+    def _repair(self) -> None:
+        """Look at all codes, and encode again what is not whole."""
+        with hold_lock(self.store.folder / ".lock", str(self.store.folder)):
+            self.store.catalogue.forget(self.store.damaged())
+        self.update()
+
+    def _rank(self, picture: Picture, features: Any) -> list[Hit]:
+        catalogue, segments = self.store.catalogue, self.store.segments
+        numbers = catalogue.numbers(MOST_VERIFIED + 1 if self.shortlist else -1)
+        if self.shortlist and segments and len(numbers) > MOST_VERIFIED:
+            query = self.shortlist.describe_query(picture, features)
+            found = segments.search(query, SHORTLISTED, self.map)[0].tolist()
+            photos = catalogue.find(found)
+            numbers = [number for number in found if number in photos][:SHORTLISTED]
+            judged = numbers[:MOST_VERIFIED]
+        else:
+            photos, judged = catalogue.find(numbers), numbers
+        pairs = [(number, photos[number].content) for number in judged]
+        parts = [pairs[at : at + JUDGED_AT_ONCE] for at in range(0, len(pairs), JUDGED_AT_ONCE)]
+        score = partial(score_photos, self.retriever, self.store.codes, features)
+        rest = UNJUDGED - np.arange(len(numbers) - len(judged), dtype=np.float64)
+        apply = map_in_threads if self.map is map else self.map
+        scores = np.concatenate([*apply(score, parts), rest])
+        names = [name for number in numbers for name in photos[number].names]
+        copies = [len(photos[number].names) for number in numbers]
+        return sort_hits(self.retriever, names, scores.repeat(copies))
+
+
+def map_in_threads(function: Map, parts: Iterable[Any]) -> Iterator[Any]:
+    """As `map`, with a thread for each processor."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from threads.map(function, parts)
+
+
+def default_shortlist(method: str) -> str:
+    """The shortlist of a method: descriptors need none, since they are compared at once.
+
+    Examples
+    --------
+    >>> default_shortlist("plane-net"), default_shortlist("efficientnet-lite0:gem")
+    ('pixels', 'none')
+    """
+    return NO_SHORTLIST if is_descriptor_name(method) else "pixels"
+
+
+def score_photos(
+    retriever: Retriever, codes: CodeStore, query: Any, photos: Sequence[tuple[int, str]]
+) -> Scores:
+    """Scores of an encoded query against a few photos, given by number and content.
+
+    Raises `DamagedError` if the codes of one are not there, or damaged.
+    """
+    return retriever.score(query, [retriever.unpack(codes.read(*photo)) for photo in photos])

@@ -1,0 +1,134 @@
+"""All that lies on disk of a collection: catalogue, codes, segments, and what they were made with.
+
+What a batch adds is written in one order, codes, descriptions, catalogue, and the catalogue alone
+says what is there. So whoever is killed leaves nothing that counts, and what was lost or damaged
+shows as photos that lack something.
+
+Chapter: *From pairs to collections*.
+"""
+
+import warnings
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from indiret.datasets.writing import hold_lock
+from indiret.index.catalogue import Catalogue, Entry
+from indiret.index.segments import SegmentStore
+from indiret.index.shards import CodeStore, DamagedError, PhotoCodes
+from indiret.index.shortlist import Shortlist
+
+FORMAT = "1"  # of an index; others are refused
+CATALOGUE = "catalogue.sqlite"
+
+
+@dataclass
+class UnsavedPhotos:
+    """What has been made of photos, by number, and of files, and is not on disk yet."""
+
+    records: dict[int, PhotoCodes] = field(default_factory=dict)
+    described: dict[int, NDArray[Any]] = field(default_factory=dict)
+    files: dict[str, Entry] = field(default_factory=dict)
+
+
+class IndexStore:
+    """An index on disk.
+
+    Raises `DamagedError` or OSError as `indiret.index.catalogue.Catalogue`.
+    """
+
+    def __init__(self, folder: Path, shortlist: Shortlist | None = None):
+        self.folder = folder
+        self.catalogue = Catalogue(folder / CATALOGUE)
+        self.codes = CodeStore(folder / "codes")
+        self.segments = SegmentStore(folder / "segments", shortlist) if shortlist else None
+
+    def close(self) -> None:
+        """Close the catalogue."""
+        self.catalogue.close()
+
+    def save(self, batch: UnsavedPhotos) -> None:
+        """Write what was made of some photos."""
+        known = self.catalogue.photos()
+        self.codes.add(batch.records, known)
+        if self.segments:
+            self.segments.add(batch.described, known)
+        photos = {number: record.content for number, record in batch.records.items()}
+        self.catalogue.add(photos, batch.files)
+
+    def lacking(self) -> set[int]:
+        """Photos whose codes or description are not there, as far as directories tell."""
+        photos = self.catalogue.photos()
+        stored = photos.items() & self.codes.stored()
+        whole = {number for number, _ in stored}
+        if self.segments:
+            whole &= self.segments.numbers()
+        return photos.keys() - whole
+
+    def damaged(self) -> set[int]:
+        """Photos whose codes are not there or not whole: all codes are read."""
+        found = set()
+        for number, content in self.catalogue.photos().items():
+            try:
+                self.codes.read(number, content)
+            except DamagedError:
+                found.add(number)
+        return found
+
+    def tidy(self) -> None:
+        """Forget photos without a file, and win back their space where they are many."""
+        self.catalogue.prune()
+        known = self.catalogue.photos()
+        self.codes.compact(known)
+        if self.segments:
+            self.segments.compact(known, self.catalogue.next_number())
+
+
+def prepare_index(folder: Path, settings: Mapping[str, str], cache: bool) -> None:
+    """See that a folder can hold an index with these settings.
+
+    One with other settings, or what is no index, is a ValueError; in a ``cache`` it is made again,
+    as is what is damaged. Raises OSError if the folder cannot be written.
+    """
+    path = folder / CATALOGUE
+    if not path.exists():
+        if not cache and folder.exists() and not _is_empty(folder):
+            raise ValueError(
+                f"{folder} is no folder of an index, and not empty; name an empty or a new one."
+            )
+        return _clear(folder)
+    try:
+        with closing(Catalogue(path)) as catalogue:
+            catalogue.check()
+            found = catalogue.settings()
+    except DamagedError as error:
+        warnings.warn(f"{error} The index is made again.", stacklevel=3)
+        return _clear(folder)
+    differs = [name for name, value in settings.items() if found.get(name, value) != value]
+    if differs and not cache:
+        name = differs[0]
+        raise ValueError(
+            f"{folder} holds an index whose {name} is {found[name]}, not {settings[name]}; choose "
+            "what it was made with, or name another folder."
+        )
+    if differs:
+        _clear(folder)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder has no files but those of a lock."""
+    return folder.is_dir() and all(path.name.startswith(".lock") for path in folder.iterdir())
+
+
+def _clear(folder: Path) -> None:
+    with hold_lock(folder / ".lock", str(folder)):
+        for path in (
+            folder / CATALOGUE,
+            *folder.glob("codes/*.codes"),
+            *folder.glob("segments/*-*"),
+        ):
+            path.unlink(missing_ok=True)

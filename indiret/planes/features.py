@@ -1,0 +1,92 @@
+"""What is kept of a photo: patches that vote, its templates, and those voted for, its pyramid.
+
+Chapter: *Sphere or plane?*
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from indiret.planes.geometry import grid_places
+from indiret.planes.gradients import CELL, PATCH_CELLS, cell_grid
+
+STEP = 2  # every second patch of a template votes, which is a quarter of all
+
+
+@dataclass(frozen=True)
+class PlaneConfig:
+    """How large photos are made, and which turns are tried; see record 8."""
+
+    template: int = 112  # pixels of a template's longer side: 25 patches
+    pyramid: tuple[int, ...] = (70, 88, 111, 140, 176, 222, 280)  # 5/8 to 5/2 of a template
+    close: int = 56  # pixels of the templates that vote in the largest size alone, for its fifth
+    turns: int = 1  # evenly round the circle; 1 is upright alone
+    coarse: int = 70  # pixels of the templates that choose the turn
+    coarse_levels: int = 5  # sizes of the pyramid, from the smallest, in which those vote
+
+    @property
+    def template_sides(self) -> tuple[int, int, int]:
+        """Pixels of the longer sides of large, close and coarse templates."""
+        return self.template, self.close, self.coarse
+
+    def __post_init__(self) -> None:
+        sides = (*self.template_sides, *self.pyramid)
+        fewest = min(len(self.pyramid), self.turns, self.coarse_levels)
+        if fewest < 1 or min(sides) < CELL * PATCH_CELLS:
+            raise ValueError(
+                f"{self} does not make planes: give sides of at least {CELL * PATCH_CELLS} pixels, "
+                "and at least one size and one turn."
+            )
+
+
+PLANE_CONFIGS = {"planes": PlaneConfig(), "planes-turned": PlaneConfig(turns=12)}  # by name
+
+
+class Template(NamedTuple):
+    """Patches that vote."""
+
+    patches: Tensor  # (K, L, D)
+    points: Tensor  # (K, L, 2), their y and x from 0 to 1
+
+
+class PlaneFeatures(NamedTuple):
+    """What is kept of a photo: templates for each turn, and the patches of its pyramid."""
+
+    templates: tuple[Template, ...]
+    close: tuple[Template, ...]  # that look for the photo in a small part of another
+    coarse: tuple[Template, ...]
+    pyramid: tuple[Tensor, ...]  # (rows, columns, D) half for each size
+    shape: tuple[int, int]  # height and width of the photo
+    background_score: float = 1.0
+
+
+@lru_cache(maxsize=256)  # photos of a collection have few shapes
+def template_points(shape: tuple[int, int], turn: float, long_side: int) -> tuple[Tensor, Tensor]:
+    """Where a template's patches lie in a photo (height, width), and which do not look past it.
+
+    (K, L, 2) y and x from 0 to 1, and (K, L) bool; of the photo turned anticlockwise by degrees.
+    """
+    turned = Image.new("1", shape[::-1]).rotate(turn, expand=True)
+    frame, sides = torch.tensor((turned.size[::-1], shape), dtype=torch.float32)
+    longest = max(shape)
+    grid = cell_grid(turned.height, turned.width, round(long_side * max(turned.size) / longest))
+    rows, columns = ((side - PATCH_CELLS) // STEP + 1 for side in grid)
+    centres = STEP * grid_places(rows, columns) + PATCH_CELLS / 2
+    from_middle = centres / torch.tensor(grid) * frame - frame / 2
+    back = np.deg2rad(turn)
+    rotation = torch.tensor([[np.cos(back), np.sin(back)], [-np.sin(back), np.cos(back)]])
+    points = (from_middle @ rotation.float().mT + sides / 2) / sides
+    reach = PATCH_CELLS * CELL / 2 / long_side * longest / sides
+    inside = ((points >= reach * 0.7) & (points <= 1 - reach * 0.7)).all(-1) | (turn % 90 == 0)
+    return points, inside
+
+
+def pyramid_grid(shape: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """Rows and columns of a pyramid's patches in one size of a photo (height, width)."""
+    rows, columns = (side - PATCH_CELLS + 1 for side in cell_grid(*shape, long_side))
+    return rows, columns

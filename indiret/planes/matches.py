@@ -1,0 +1,69 @@
+"""The best planes of a pair of photos, and what they score.
+
+Chapter: *Sphere or plane?*
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from indiret.planes.features import PlaneFeatures, Template
+from indiret.planes.frames import cut_same, share_frame
+
+QUARTER_WEIGHT = 0.5  # of the quarters' mean score beside that of the whole
+CLOSE_WEIGHT = 0.5  # of a vote of a close template beside one of a large template
+UPRIGHT_WEIGHT = 2.0  # of an upright pair beside a turned one: few photos lie turned
+
+
+class PlaneMatch(NamedTuple):
+    """The best plane of a template in a pyramid."""
+
+    votes: float  # its mean response, times `CLOSE_WEIGHT` for a close template
+    z_score: float  # among all planes of the pair
+    level: int  # the number of its size in the pyramid
+    translation: int  # its number among those of that size
+    close: bool = False  # whether a close template found it
+    quarters: float = 0.0  # mean of votes × z-score over the quarters of the template
+
+    @property
+    def score(self) -> float:
+        """Mean response × z-score, of the whole and of its quarters."""
+        return self.votes * self.z_score + QUARTER_WEIGHT * self.quarters
+
+
+class PairMatch(NamedTuple):
+    """The best planes of query in target and of target in query, in one turn."""
+
+    turn: int
+    forward: PlaneMatch
+    backward: PlaneMatch = PlaneMatch(0.0, 0.0, 0, 0)
+    background_score: float = 1.0  # of the target
+
+    @property
+    def score(self) -> float:
+        """The sum of both directions over the root of the target's background score."""
+        both = self.forward.score + self.backward.score
+        return both * (1.0 if self.turn else UPRIGHT_WEIGHT) / math.sqrt(self.background_score)
+
+    def directions(
+        self, query: PlaneFeatures, target: PlaneFeatures
+    ) -> Iterator[tuple[Template, PlaneFeatures, PlaneMatch]]:
+        """The template that found each plane, the photo it was found in, and its match."""
+        for source, searched, match, turn in (
+            (query, target, self.forward, self.turn),
+            (target, query, self.backward, -self.turn),
+        ):
+            source = source if turn else without_frame(source, searched)
+            yield (source.close if match.close else source.templates)[turn], searched, match
+
+
+def without_frame(source: PlaneFeatures, searched: PlaneFeatures) -> PlaneFeatures:
+    """The templates of a photo, upright, less a frame that it shares with the other photo."""
+    if not share_frame(source.templates[0].patches, searched.templates[0].patches):
+        return source
+    kinds = zip((source.templates, source.close), (searched.templates, searched.close), strict=True)
+    cut = [
+        (one._replace(patches=cut_same(one.patches, other.patches)),)
+        for (one, *_), (other, *_) in kinds
+    ]
+    return source._replace(templates=cut[0], close=cut[1])
