@@ -89,13 +89,22 @@ def real_pairs():
     return pictures, [(query, 5 + target) for query in range(5) for target in range(5)]
 
 
-@pytest.mark.parametrize("choose", [town_pairs, real_pairs])
+def odd_pairs():
+    """Pictures as no camera makes them: a stripe upright and one lying, and much plain grey."""
+    random = np.random.default_rng(0)
+    shapes = [(400, 20), (20, 400), (120, 160)]
+    pictures = [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    pictures[2][:, 40:] = 128
+    return pictures, [(0, 0), (0, 1), (1, 2), (2, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("choose", [town_pairs, real_pairs, odd_pairs])
 def test_the_same_numbers_as_python(choose, node, retriever, tmp_path):
     pictures, pairs = choose()
     found = found_by_node(node, tmp_path, pictures, pairs)["verdicts"]
     queries = {at: retriever.encode_query(pictures[at]) for at in {pair[0] for pair in pairs}}
     targets = {at: retriever.encode(pictures[at]) for at in {pair[1] for pair in pairs}}
-    assert len(found) == len(pairs) == 25
+    assert len(found) == len(pairs)
     for (one, other), verdict in zip(pairs, found, strict=True):
         query, target = queries[one], targets[other]
         match = retriever.match_both(query, target)
@@ -106,6 +115,8 @@ def test_the_same_numbers_as_python(choose, node, retriever, tmp_path):
         assert verdict["score"] == pytest.approx(match.score, rel=1e-3)
         structure = [retriever.structure(query), retriever.structure(target)]
         assert verdict["structure"] == pytest.approx(structure, abs=1e-9)
+        if 1 in (*query.templates[0].points.shape, *target.templates[0].points.shape):
+            continue  # a plane is fitted to a line of patches: how wide it is depends on rounding
         evidence = retriever.explain(query, target)
         assert verdict["margin"] == pytest.approx(evidence.score, rel=1e-3, abs=1e-3)
         probability = retriever.probability(np.array([evidence.score]))[0]
@@ -187,13 +198,13 @@ def test_workers_of_a_page_on_the_disk_say_the_same_of_files(page, retriever):
     scores = retriever.score(asked, [retriever.encode(town.read(name)) for name in names[1:]])
     assert [hit["index"] for hit in found["hits"]] == np.argsort(-scores).tolist() == [0, 1]
     for hit in found["hits"]:
-        assert hit["score"] == pytest.approx(scores[hit["index"]], rel=0.03, abs=0.3)
+        assert hit["score"] == pytest.approx(scores[hit["index"]], rel=0.01, abs=0.05)
     assert found["margin"] == found["hits"][0]["score"]
     assert found["sum"] > 0 and found["corner"] == found["frame"][3]
 
 
 def test_what_is_cancelled_or_no_picture_says_so(page):
-    waiting, broken, query, works = page.evaluate(
+    waiting, broken, query, moved, works = page.evaluate(
         """async () => {
           const canvas = new OffscreenCanvas(60, 40);
           canvas.getContext("2d"); // transparent, which is white
@@ -203,11 +214,14 @@ def test_what_is_cancelled_or_no_picture_says_so(page):
             pool.rank(flat, [{ ...flat, background: 1.5 }])].map((one) => one.catch(nameOf));
           pool.cancel();
           const { features: later } = await pool.read(file);
+          const gone = { ...later, codes: later.codes.slice() };
+          structuredClone(gone.codes, { transfer: [gone.codes.buffer] });
           return [await Promise.all(waiting), await pool.read(new Blob(["no"])).catch(nameOf),
-            await pool.score(flat, flat).catch(nameOf), (await pool.score(flat, later)).structure];
+            await pool.score(flat, flat).catch(nameOf), await pool.score(flat, gone).catch(nameOf),
+            (await pool.score(flat, later)).structure];
         }"""
     )
     assert waiting == 4 * ["AbortError: The matching was cancelled."]
     assert broken == "Error: is no photo that a browser can read."
     assert query.startswith("TypeError: The target was encoded as a query")
-    assert works == [0, 0]
+    assert moved.startswith("DataCloneError") and works == [0, 0]

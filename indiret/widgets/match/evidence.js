@@ -14,7 +14,14 @@ const EXTENT = 5; // patches of a template, up and down and aside, over which su
  * @typedef {{i: number, j: number, k: number, l: number, value: number}} Pair
  * A template's plane in another photo: what is known along it, the probability that each patch is
  * right, and the shape and long side in pixels of the template's photo, and of the other.
- * @typedef {{sample: import("./samples.js").PlaneSample, support: Float64Array, shape: Shape, side: number, searched: Shape, level: number}} Direction
+ * @typedef {object} Direction
+ * @property {import("./samples.js").PlaneSample} sample
+ * @property {Float64Array} support
+ * @property {Shape} shape
+ * @property {number} side
+ * @property {Shape} searched
+ * @property {number} level
+ *
  * Where a template's patches lie in their own photo and in the other, and their support.
  * @typedef {{own: Points, matched: Points, support: Float64Array}} Correspondence
  */

@@ -58,7 +58,10 @@ export function encodeGrey(grey, sides, whitening) {
   return { ...features, structure: structureOf(viewsOf(features, sides).template) };
 }
 
-/** The share of patches that are steeper than noise, and not like both left and above them. @param {Patches} template */
+/**
+ * The share of patches that are steeper than noise, and not like both left and above them.
+ * @param {Patches} template
+ */
 function structureOf({ rows, columns, codes }) {
   const product = (/** @type {number} */ one, /** @type {number} */ other) => {
     let sum = 0;

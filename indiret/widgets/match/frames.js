@@ -58,7 +58,10 @@ export function shareFrame(one, other) {
   return around > LEAST_FRAME && inside < around / 2; // not if nothing is inside, NaN
 }
 
-/** A template without the patches that are the same in the other photo's. @param {Patches} one @param {Patches} other */
+/**
+ * A template without the patches that are the same in the other photo's.
+ * @param {Patches} one @param {Patches} other
+ */
 function cutSame(one, other) {
   if (!sameGrid(one, other)) return one;
   const codes = one.codes.slice();

@@ -114,7 +114,8 @@ function strongestNear(cosines, place, patch) {
 function solve(left, right) {
   const rows = left.map((row, at) => [...row, ...right[at]]), size = rows.length;
   for (let at = 0; at < size; at++) {
-    const pivot = rows.reduce((best, row, r) => (r >= at && Math.abs(row[at]) > Math.abs(rows[best][at]) ? r : best), at);
+    const pivot = rows.reduce((best, row, r) =>
+      (r > at && Math.abs(row[at]) > Math.abs(rows[best][at]) ? r : best), at);
     [rows[at], rows[pivot]] = [rows[pivot], rows[at]];
     rows.forEach((row, r) => {
       const factor = row[at] / rows[at][at];

@@ -11,7 +11,10 @@ const DIRECTIONS = 8;
 const RAW = DIRECTIONS * PATCH_CELLS * PATCH_CELLS; // numbers of a patch before it is whitened
 const FLAT = (1.6 / 255) * (PATCH_CELLS * CELL) ** 2; // what noise alone sums to is no structure
 
-/** The mean of all patches, and the principal directions. @typedef {{mean: Float32Array, columns: Float64Array}} Whitening */
+/**
+ * The mean of all patches, and the principal directions.
+ * @typedef {{mean: Float32Array, columns: Float64Array}} Whitening
+ */
 
 /**
  * As `indiret.patches.patch_grid` with the proportions kept.
@@ -63,14 +66,13 @@ export function encodePatches(grey, longSide, { mean, columns: principal }, step
     for (let column = 0; column < across; column++) {
       norms[column] = rootSift(cells, columns, step * row, step * column, mean, roots.subarray(column * RAW));
     }
-    const whitened = multiply(interleave(roots, across, RAW, 2), principal, across, DEPTH, RAW);
-    const wide = whitened.columns;
+    const { values, columns: wide } = multiply(interleave(roots, across, RAW, 2), principal, across, DEPTH, RAW);
     for (let column = 0; column < across; column++) {
       let square = 0;
-      for (let d = 0; d < DEPTH; d++) square += whitened.values[column * wide + d] ** 2;
+      for (let d = 0; d < DEPTH; d++) square += values[column * wide + d] ** 2;
       const scale = norms[column] / Math.max(Math.sqrt(square), 1e-12);
       const start = (row * across + column) * DEPTH;
-      for (let d = 0; d < DEPTH; d++) codes[start + d] = Math.round(UNIT * round(scale * whitened.values[column * wide + d]));
+      for (let d = 0; d < DEPTH; d++) codes[start + d] = Math.round(UNIT * round(scale * values[column * wide + d]));
     }
   }
   return codes;

@@ -18,7 +18,13 @@ import { sampleAlongPlane } from "./samples.js";
  * Of a pair: `score` of the votes; `margin` of the network, by which photos are ranked; the
  * calibrated `probability` that both show the same; the share of the query's and of the target's
  * patches that could be judged; and the best planes, of the query in the target and the reverse.
- * @typedef {{score: number, margin: number, probability: number, structure: [number, number], planes: [Match, Match]}} Verdict
+ * @typedef {object} Verdict
+ * @property {number} score
+ * @property {number} margin
+ * @property {number} probability
+ * @property {[number, number]} structure
+ * @property {[Match, Match]} planes
+ *
  * @typedef {ReturnType<typeof createMatcher>} Matcher
  */
 
@@ -26,8 +32,9 @@ import { sampleAlongPlane } from "./samples.js";
 export function createMatcher({ sides, mean, matrix, impostors, weights }) {
   const whitening = whiteningOf(mean, matrix);
 
-  /** One photo's best plane in another, sampled. @param {Views} own @param {Views} other @param {Match} match @param {Features} target */
-  function direction(own, other, match, { background }) {
+  /** One photo's best plane in another, sampled.
+   * @param {Views} own @param {Views} other @param {Match} match @param {number} background */
+  function direction(own, other, match, background) {
     const { template, close } = withoutFrame(own, other);
     const sample = sampleAlongPlane(match.close ? close : template, other.pyramid, match, background);
     return { sample, match, shape: own.shape, side: match.close ? sides.close : sides.template,
@@ -41,7 +48,10 @@ export function createMatcher({ sides, mean, matrix, impostors, weights }) {
       throw new TypeError("The target was encoded as a query, without a background score; encode it as a target.");
     }
     const asking = viewsOf(query, sides), searched = viewsOf(target, sides);
-    const directions = [direction(asking, searched, forward, target), direction(searched, asking, backward, target)];
+    const directions = [
+      direction(asking, searched, forward, target.background),
+      direction(searched, asking, backward, target.background),
+    ];
     const { margin, support } = judge(weights, directions.map(({ sample }) => sample));
     const [slope, offset] = weights.calibration;
     /** @type {Verdict} */
@@ -80,7 +90,8 @@ export function createMatcher({ sides, mean, matrix, impostors, weights }) {
     explain(query, target, { top = 60 } = {}) {
       const { verdict, directions: [forward, backward] } = judgePair(query, target);
       const evidence = splat(correspond(forward), correspond(backward), target.shape, query.shape);
-      const affine = forward.match.score >= backward.match.score ? planeAffine(forward) : inverse(planeAffine(backward));
+      const better = forward.match.score >= backward.match.score;
+      const affine = better ? planeAffine(forward) : inverse(planeAffine(backward));
       const frame = [[0, 0], [0, 1], [1, 1], [1, 0]].map((corner) => transfer(affine, corner));
       return { ...verdict, ...evidence, pairs: strongestPairs(evidence, top), affine, frame };
     },

@@ -19,7 +19,8 @@ export function judge(weights, samples) {
   const side = Math.max(...samples.flatMap(({ K, L }) => [K, L]));
   const seen = samples.map((sample) => seePlane(weights, sample, side));
   const pooled = seen.flatMap(({ means }, direction) => [...means, ...samples[direction].numbers]);
-  const hidden = linear(pooled, weights["head.0.weight"], weights["head.0.bias"]).map((value) => Math.max(0, value));
+  const hidden = linear(pooled, weights["head.0.weight"], weights["head.0.bias"])
+    .map((value) => Math.max(0, value));
   const [irrelevant, relevant] = linear(hidden, weights["head.2.weight"], weights["head.2.bias"]);
   const votes = samples.reduce((sum, { numbers }) => sum + numbers[SCORE], 0);
   return { margin: relevant - irrelevant + votes, support: seen.map(({ support }) => support) };
@@ -83,7 +84,8 @@ function convolve(input, side, weight, bias) {
       for (let c = 0; c < channels; c++) unfolded[to + 9 * c] = input[from + c];
     }
   }
-  const { values, columns } = multiply(interleave(unfolded, area, depth, 2), interleave(weight, width, depth, 4), area, width, depth);
+  const { values, columns } = multiply(
+    interleave(unfolded, area, depth, 2), interleave(weight, width, depth, 4), area, width, depth);
   return Float64Array.from({ length: area * width }, (_, at) =>
     Math.max(0, values[Math.floor(at / width) * columns + (at % width)] + bias[at % width]));
 }

@@ -27,15 +27,16 @@ export function toGrey({ width, height, data }) {
 }
 
 /**
- * As `Image.resize(size, BILINEAR)`: rows first, then columns, each a triangle as wide as the step.
+ * As `Image.resize(size, BILINEAR)`: a triangle as wide as the step along the rows, then along the
+ * columns; the other way round where a picture is more than twice as tall as wide, as Pillow 13 does.
  * @param {Grey} picture
  * @param {number} width
  * @param {number} height
  * @returns {Grey}
  */
 export function resize(picture, width, height) {
-  const narrow = width === picture.width ? picture : { ...picture, width, data: narrowed(picture, width) };
-  return height === picture.height ? narrow : { width, height, data: lowered(narrow, height) };
+  if (picture.height > 2 * picture.width) return narrowed(lowered(picture, height), width);
+  return lowered(narrowed(picture, width), height);
 }
 
 /**
@@ -60,8 +61,10 @@ function triangles(from, to) {
   return { first, counts, weights, most };
 }
 
-/** @param {Grey} picture @param {number} to */
-function narrowed({ width, height, data }, to) {
+/** @param {Grey} picture @param {number} to @returns {Grey} */
+function narrowed(picture, to) {
+  const { width, height, data } = picture;
+  if (width === to) return picture;
   const { first, counts, weights, most } = triangles(width, to);
   const made = new Uint8Array(height * to);
   for (let y = 0; y < height; y++) {
@@ -72,11 +75,13 @@ function narrowed({ width, height, data }, to) {
       made[y * to + x] = sum >> WEIGHT_BITS;
     }
   }
-  return made;
+  return { width: to, height, data: made };
 }
 
-/** @param {Grey} picture @param {number} to */
-function lowered({ width, height, data }, to) {
+/** @param {Grey} picture @param {number} to @returns {Grey} */
+function lowered(picture, to) {
+  const { width, height, data } = picture;
+  if (height === to) return picture;
   const { first, counts, weights, most } = triangles(height, to);
   const made = new Uint8Array(to * width), sums = new Int32Array(width);
   for (let y = 0; y < to; y++) {
@@ -87,5 +92,5 @@ function lowered({ width, height, data }, to) {
     }
     for (let x = 0; x < width; x++) made[y * width + x] = sums[x] >> WEIGHT_BITS;
   }
-  return made;
+  return { width, height: to, data: made };
 }

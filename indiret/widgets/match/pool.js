@@ -5,7 +5,11 @@ import { rankBy } from "./ranking.js";
 
 /**
  * @typedef {import("./features.js").Features} Features
- * @typedef {{task: string, given: unknown[], resolve: (result: any) => void, reject: (error: Error) => void}} Job
+ * @typedef {object} Job
+ * @property {string} task
+ * @property {unknown[]} given
+ * @property {(result: any) => void} resolve
+ * @property {(error: Error) => void} reject
  */
 
 /**
@@ -23,8 +27,7 @@ export function createWorkerPool(source, data, size) {
 
   function next() {
     for (const lane of lanes) {
-      const job = lane.busy ? undefined : waiting.shift();
-      if (job) lane.take(job);
+      while (!lane.busy && waiting.length) lane.take(/** @type {Job} */ (waiting.shift()));
     }
   }
   /** @param {string} task @param {unknown[]} given @returns {Promise<any>} */
@@ -106,10 +109,14 @@ function startLane(address, data, whenFree) {
     busy: true, // with the constants, at first
     /** @param {Job} given */
     take(given) {
-      if (failure) return given.reject(failure);
-      job = given;
-      lane.busy = true;
-      worker.postMessage({ task: given.task, given: given.given });
+      try {
+        if (failure) throw failure;
+        worker.postMessage({ task: given.task, given: given.given });
+        job = given;
+        lane.busy = true;
+      } catch (error) { // of a worker that failed, or features whose codes were moved elsewhere
+        given.reject(/** @type {Error} */ (error));
+      }
     },
     /** The worker ends what it does, and nobody waits for that. @param {Error} reason */
     drop(reason) {

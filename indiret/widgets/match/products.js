@@ -3,7 +3,7 @@
 // both products, the high one exactly, the low one to some 1e-6 of a cosine. That halves the work.
 
 export const DEPTH = 64; // numbers of a whitened patch
-export const UNIT = 2 ** 15; // the code of 1, which no number reaches: no patch is longer than 1, so |product| < 2³⁰
+export const UNIT = 2 ** 15; // the code of 1; no patch is longer than that, so |product| < 2³⁰
 const SHIFT = 2 ** 31;
 
 /**

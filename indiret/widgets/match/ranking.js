@@ -16,10 +16,12 @@ const UNJUDGED = -1e6; // photos that the network did not judge score this or le
  * network did not judge it, and whether it did.
  * @typedef {{index: number, score: number, probability: number | null, judged: boolean}} Hit
  * `onProgress` is told after every step how many are done, of how many, and the ranking so far.
- * @typedef {{onProgress?: (progress: {done: number, total: number, hits: Hit[]}) => void, signal?: AbortSignal}} RankOptions
+ * @typedef {{done: number, total: number, hits: Hit[]}} Progress
+ * @typedef {{onProgress?: (progress: Progress) => void, signal?: AbortSignal}} RankOptions
+ * @typedef {import("./matcher.js").Verdict} Verdict
  * @typedef {object} Steps
  * @property {(source: Features, searched: Features) => Promise<Match>} match
- * @property {(query: Features, target: Features, forward: Match, backward: Match) => Promise<import("./matcher.js").Verdict>} score
+ * @property {(query: Features, target: Features, forward: Match, backward: Match) => Promise<Verdict>} score
  */
 
 /**
@@ -67,10 +69,10 @@ export async function rankBy(steps, query, targets, { onProgress, signal } = {},
   await each(best(BACKWARD_SHARE), async (at) => {
     const match = await steps.match(targets[at], query);
     backward.set(at, match);
-    pairScores.set(at, pairScore(targets[at].background, known(forward, at), match));
+    pairScores.set(at, pairScore(targets[at].background, matchOf(forward, at), match));
   });
   await each(best(JUDGED_SHARE), async (at) => {
-    const verdict = await steps.score(query, targets[at], known(forward, at), known(backward, at));
+    const verdict = await steps.score(query, targets[at], matchOf(forward, at), matchOf(backward, at));
     probabilities.set(at, verdict.probability);
     margins.set(at, verdict.margin);
   });
@@ -90,7 +92,7 @@ export function pairScore(background, forward, backward) {
 export const shareOf = (count, share) => Math.min(count, Math.max(roundHalfEven(share * count), LEAST));
 
 /** @param {Map<number, Match>} matches @param {number} at @returns {Match} */
-const known = (matches, at) => /** @type {Match} */ (matches.get(at));
+const matchOf = (matches, at) => /** @type {Match} */ (matches.get(at));
 
 /**
  * New scores of some photos; all others come after them in their old order, unjudged.

@@ -9,7 +9,14 @@ const QUARTERS = 4;
 
 /**
  * The best plane of a template in a pyramid.
- * @typedef {{votes: number, zScore: number, level: number, translation: number, close: boolean, quarters: number}} PlaneMatch
+ * @typedef {object} PlaneMatch
+ * @property {number} votes its mean response
+ * @property {number} zScore among all planes of the pair
+ * @property {number} level the number of its size in the pyramid
+ * @property {number} translation its number among those of that size
+ * @property {boolean} close whether a close template found it
+ * @property {number} quarters mean of votes × z-score over the quarters of the template
+ *
  * @typedef {import("./products.js").Patches} Patches
  * @typedef {ReturnType<typeof import("./products.js").templateBlocks>} Template
  */
@@ -22,7 +29,7 @@ export function translationGrid(rows, columns, { rows: K, columns: L }) {
   return [rows + 2 * (K >> 1) - (K - 1), columns + 2 * (L >> 1) - (L - 1)];
 }
 
-/** Template patches beyond the middle of a side, of which the first half has one more if they are odd. */
+/** 1 beyond the middle of a side; of an odd number of patches, the first half has one more. */
 const secondHalf = (/** @type {number} */ at, /** @type {number} */ length) => (at >= Math.ceil(length / 2) ? 1 : 0);
 
 /**
@@ -69,11 +76,13 @@ function summary(levels) {
  * where none is above the threshold.
  * @param {Patches} target
  * @param {Template} template
- * @returns {Float32Array} (I', J', template's patches), halves rounded up, times UNIT²
+ * @returns {Float32Array} (I', J', template's patches), halves rounded up, times UNIT², from the
+ *   start of scratch memory: written over at the next call
  */
 function pooledProducts(target, template) {
   const tall = (target.rows + 1) >> 1, wide = (target.columns + 1) >> 1, length = template.rows * template.columns;
-  const size = tall * wide * length, pooled = scratchOf("pooled", size, Float32Array).fill(0, 0, size), least = COSINE_THRESHOLD * UNIT ** 2;
+  const size = tall * wide * length, pooled = scratchOf("pooled", size, Float32Array).fill(0, 0, size);
+  const least = COSINE_THRESHOLD * UNIT ** 2;
   for (let row = 0; row < target.rows; row++) {
     const first = row >> 1, last = Math.min((row + 1) >> 1, tall - 1);
     /** @param {number} pair @param {number} at @param {number} product */
