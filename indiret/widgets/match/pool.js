@@ -5,7 +5,11 @@ import { rankBy } from "./ranking.js";
 
 /**
  * @typedef {import("./features.js").Features} Features
- * @typedef {{task: string, given: unknown[], resolve: (result: any) => void, reject: (error: Error) => void}} Job
+ * @typedef {object} Job
+ * @property {string} task
+ * @property {unknown[]} given
+ * @property {(result: any) => void} resolve
+ * @property {(error: Error) => void} reject
  */
 
 /**
