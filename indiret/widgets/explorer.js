@@ -386,9 +386,10 @@ class Explorer extends View {
   summary(joined, truth) {
     if (!joined.length) return "No pair of patches spoke for a match.";
     const shown = joined.slice(0, this.model.get("pairs"));
-    const right = truth && shown.filter((pair) => this.isRight(pair)).length;
-    return `The ${shown.length} strongest pairs${
-      truth ? `; ${right} of them right, within one patch` : ""}. Point at a patch of either picture.`;
+    const { lines, crossings, onPlane } = linePattern(shown, this.query, this.target);
+    const seen = [`${onPlane} on one plane`, `${crossings} crossing${crossings === 1 ? "" : "s"}`];
+    if (truth) seen.push(`${shown.filter((pair) => this.isRight(pair)).length} right, within one patch`);
+    return `The ${lines} strongest pairs: ${seen.join(", ")}. Point at a patch of either picture.`;
   }
 
   summaryOfPatch(joined, truth, active, pinned, hovered) {
