@@ -8,11 +8,11 @@ from typing import Any
 from indiret.conv4d import resize4d
 from indiret.datasets import load_dataset
 from indiret.experiments.evidence_protocol import pair_matches
-from indiret.retrieval import build_retriever
+from indiret.retrieval import build_retriever, sort_hits
 from indiret.widgets import Candidate, Explorer
 from tools.measure_lines import OUT
 
-METHODS = {"base": "the paper's network", "plane-net": "planes"}  # as the explorer calls them
+METHODS = {"base": "the paper", "plane-net": "planes"}  # as the explorer calls them
 RULE = "base: combined"  # the evidence by which the queries are sorted
 
 
@@ -48,8 +48,8 @@ def landing_explorer() -> Explorer:
             pairs = retriever.explain(asked, features).pairs
             grid = grid or tuple(pairs.shape)
             found[title] = {"evidence": resize4d(pairs[None, None].float(), grid)[0, 0]}
-            probability = retriever.probability(retriever.score(asked, [features]))
-            says.append(f"{title} {probability[0]:.0%}")
+            (hit,) = sort_hits(retriever, [name], retriever.score(asked, [features]))
+            says.append(f"{title} {hit.probability:.0%}")
     candidates = [
         Candidate(
             name,

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
-from indiret.checkpoints import write_json
 from indiret.datasets import RetrievalDataset, load_dataset
 from indiret.evaluation import line_pattern, map_coverage, nested_bootstrap
 from indiret.experiments.evaluator import provenance
 from indiret.experiments.records import DATA
 from indiret.images import Picture
 from indiret.retrieval import Hit, Retriever, build_retriever, index_database, rank
+from tools.store_results import write
 
 OUT = DATA / "lines.json"
 LINES = 10  # drawn by figures and explorers
@@ -127,7 +127,7 @@ def main() -> None:
             shown = ", ".join(f"{of} {v[0]:.2f} ({v[1]:.2f} … {v[2]:.2f})" for of, v in row.items())
             print(f"  {measure:10} {shown}")
     if asked.queries is None:
-        write_json(OUT, results | {"provenance": made})
+        write(OUT, results | {"provenance": made})
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ APPEND = """async (address) => {
       one.setAttribute(name, new URL(one.getAttribute(name), address).href);
     }
   }
-  article.style.breakBefore = "page";
-  document.querySelector(".bd-article-container").append(article);
+  const container = document.querySelector(".bd-article-container");
+  if (container.querySelector("article")) article.style.breakBefore = "page";
+  container.append(article);
   for (const script of article.querySelectorAll("script")) {
     const alive = document.createElement("script");
     alive.type = script.type;
@@ -36,11 +37,15 @@ APPEND = """async (address) => {
   }
 }"""
 PAGES = """() => {
-  document.querySelector("article.bd-article").remove();
+  document.title = document.querySelector(".sidebar-primary-item .title").textContent.trim();
+  for (const old of document.querySelectorAll("article.bd-article, #jb-print-docs-body")) {
+    old.remove(); // the theme's own title and contents, too
+  }
   const links = [...document.querySelectorAll(".bd-links a.reference.internal")];
   const addresses = new Set(links.map((link) => link.href.replace(/#.*/, "")));
   return [...addresses].filter((address) => !address.includes("your_photos"));
 }"""
+TITLES = ".bd-article h1 { display: block !important }"  # which the theme hides on paper
 SETTLED = """async () => {
   await window.MathJax?.typesetPromise?.();
   await Promise.all([...document.images].map((image) => image.decode().catch(() => {})));
@@ -70,6 +75,7 @@ def print_book(built: Path, out: Path, chromium: str) -> int:
             addresses = [f"{home}/{FIRST}", *page.evaluate(PAGES)]
             for address in addresses:
                 page.evaluate(APPEND, address)
+            page.add_style_tag(content=f"@media print {{ {TITLES} }}")
             page.evaluate(SETTLED)
             page.pdf(
                 path=out,

@@ -12,7 +12,7 @@ from PIL import Image
 
 from indiret.datasets import load_dataset
 from indiret.figures import draw_evidence_pairs
-from indiret.retrieval import build_retriever
+from indiret.retrieval import build_retriever, sort_hits
 from tools.landing import middle_pair
 
 PICTURE = Path(__file__).parents[1] / "book" / "_static" / "evidence.png"
@@ -28,8 +28,8 @@ def main() -> None:
     query = next(query for query in town.queries if query.name == name)
     picture, found = town.read_query(query), town.read(right)
     pair = retriever.encode_query(picture), retriever.encode(found)
-    probability = retriever.probability(retriever.score(pair[0], [pair[1]]))
-    titles = "query", f"the same landmark: {probability[0]:.0%}"
+    (hit,) = sort_hits(retriever, [right], retriever.score(pair[0], [pair[1]]))
+    titles = "query", f"the same landmark: {hit.probability:.0%}"
     figure = draw_evidence_pairs(picture, found, retriever.explain(*pair), titles=titles)
     drawn = io.BytesIO()
     figure.savefig(drawn, bbox_inches="tight", dpi=110)

@@ -59,7 +59,7 @@ def article_text(page: str) -> str:
     'A map, < 1'
     """
     article = re.search(r"<article.*?</article>", page, re.DOTALL)
-    hidden = r'<(script|style)\b.*?</\1>|<a class="headerlink".*?</a>|<[^>]*>'
+    hidden = r'<(script|style|pre)\b.*?</\1>|<a class="headerlink".*?</a>|<[^>]*>'
     text = re.sub(hidden, "", article[0] if article else "", flags=re.DOTALL)
     return " ".join(unescape(text).split())
 
