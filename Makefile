@@ -48,6 +48,8 @@ book: $(VENV)/installed
 		notebooks/[0-9]*.ipynb
 	@$(BIN)/jupyter-book build $(SOURCE) --config _config.yml --toc book/_toc.yml \
 		--path-output . -W --keep-going --quiet >/dev/null  # its banners; warnings go on
+	@$(BIN)/python -m zipfile -c _build/indiret-book.zip _build/html
+	@mv _build/indiret-book.zip _build/html
 
 node_modules/.bin/tsc: package.json
 	@! command -v npm >/dev/null || { npm install --silent --no-package-lock && touch $@; }

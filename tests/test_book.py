@@ -9,6 +9,7 @@ import pytest
 from tests.widgets.pages import BOOK, FIRST_PAGE, absent, watch
 from tests.widgets.pages import browser as browser
 from tests.widgets.pages import served as served
+from tools.landing import METHODS
 
 CHAPTER_1 = "notebooks/01_quick_tour.html"
 PAGES = sorted(
@@ -17,6 +18,7 @@ PAGES = sorted(
     if "_static" not in page.parts
 ) or [FIRST_PAGE, CHAPTER_1]
 WIDTHS = (1440, 375)
+PARTS = ("/notebooks/", "/book/api/")
 SCHEMES = ("light", "dark")
 READABLE = 4.5  # the contrast that WCAG asks of text
 # Of the page's text, and of an explorer's where there is one, against what lies behind.
@@ -78,21 +80,56 @@ def test_page_is_whole_offline_and_fits(browser, served, page_name, over):
     assert [source for source, _, whole in pictures if not whole] == []
 
 
-@pytest.mark.parametrize("page_name", ["index.html", CHAPTER_1])
-def test_the_evidence_is_in_sight(browser, page_name):
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_landing_page_is_light_and_its_explorer_switches(browser, served, width):
+    """All that a minute needs: the evidence at once, five doors, and what it weighs."""
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(120_000)
+    got: list = []
+    page.on("response", lambda response: got.append(response))
+    page.goto(f"{served}/{FIRST_PAGE}", wait_until="load")
+    page.wait_for_selector(".indiret-explorer > div[data-ready]", state="attached")
+    weight = sum(len(r.body()) for r in got if r.ok and r.url.startswith(served))
+    picture = page.locator(".side img").first.bounding_box()
+    words = []
+    for method in METHODS.values():
+        page.locator(".show").get_by_text(method, exact=True).click()
+        words.append(page.locator(".readout").inner_text())
+    doors = page.locator(".doors a").all_inner_texts()
+    page.close()
+    assert FIRST_PAGE in (BOOK / "index.html").read_text(encoding="utf-8")
+    assert weight <= 1_500_000
+    assert picture["y"] < 900 and picture["width"] > 250
+    assert all("on one plane" in told for told in words)
+    assert len(doors) == 5
+
+
+def test_the_evidence_of_the_first_chapter_is_in_sight(browser):
     page = browser.new_page(viewport={"width": 1440, "height": 900})
-    page.goto((BOOK / page_name).as_uri(), wait_until="load")
-    page.wait_for_url(f"**/{page_name.replace('index.html', FIRST_PAGE)}")
-    title = page.title()
-    picture = page.locator("figure img[src*='evidence'], #fig-evidence img").first
+    page.goto((BOOK / CHAPTER_1).as_uri(), wait_until="load")
+    picture = page.locator("#fig-evidence img")
     picture.scroll_into_view_if_needed()
     box = picture.bounding_box()
-    pixels = picture.evaluate("image => [image.naturalWidth, image.naturalHeight]")
-    caption = page.locator("figure figcaption").first.inner_text()
+    caption = page.locator("#fig-evidence figcaption").inner_text()
     page.close()
-    assert "Indicative image retrieval" in title or page_name == CHAPTER_1
     assert box is not None and box["width"] > 400 and box["height"] > 100
-    assert min(pixels) > 200 and len(caption.split()) > 10
+    assert caption.startswith("Fig. 1.") and len(caption.split()) > 10
+
+
+def test_a_search_from_the_disk_shows_excerpts_and_chapters_first(browser):
+    page = browser.new_page()
+    page.set_default_timeout(120_000)
+    troubles = watch(page, f"{BOOK.as_uri()}/")
+    page.goto(f"{BOOK.as_uri()}/search.html?q=evidence")
+    page.wait_for_selector("#search-results li p.context")
+    page.wait_for_function("document.querySelectorAll('#search-results li').length > 5")
+    found = page.locator("#search-results li > a").evaluate_all("all => all.map((a) => a.href)")
+    excerpt = page.locator("#search-results li p.context").first.inner_text()
+    page.close()
+    assert troubles == []
+    assert "evidence" in excerpt.lower()
+    places = {part: next(n for n, one in enumerate(found) if part in one) for part in PARTS}
+    assert places["/notebooks/"] < places["/book/api/"]
 
 
 def test_equations_functions_and_chapters_lead_to_each_other():

@@ -1,31 +1,41 @@
-"""Make the README's picture from the first chapter: ``python -m tools.readme_picture``.
+"""Make the README's picture, the pair of the landing page: ``python -m tools.readme_picture``.
 
-The chapter is run as for the book, and its figure ``evidence`` saved with few enough colours
-to stay below 300 KB. Set up with ``pip install -e .[book]``.
+It is chosen by the rule of `tools.landing.middle_pair` and drawn under the evidence of the planes,
+with few enough colours to stay below 300 KB. Set up with ``pip install -e .[book]``.
 """
 
 import argparse
+import io
 from pathlib import Path
 
 from PIL import Image
 
-from tools.run_notebooks import run_notebook
+from indiret.datasets import load_dataset
+from indiret.figures import draw_evidence_pairs
+from indiret.retrieval import build_retriever, sort_hits
+from tools.landing import middle_pair
 
-CHAPTER = Path("notebooks/01_quick_tour.ipynb")
-PICTURE = Path("book/_static/evidence.png")
-COLOURS, WIDTH = 128, 900
+PICTURE = Path(__file__).parents[1] / "book" / "_static" / "evidence.png"
+METHOD = "plane-net"
+COLOURS, WIDTH = 256, 900
 
 
 def main() -> None:
-    """Run the chapter and write `PICTURE`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--query", type=int, default=0, help="number of the query (0)")
-    runs = Path("_build/runs")
-    run_notebook(CHAPTER, runs, {"query_number": parser.parse_args().query})
-    with Image.open(runs / "pictures" / CHAPTER.stem / "evidence.png") as picture:
-        small = picture.convert("RGB")
+    """Draw the pair and write `PICTURE`."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
+    town, retriever = load_dataset("toytown", split="validation"), build_retriever(METHOD)
+    name, (right, _) = middle_pair()
+    query = next(query for query in town.queries if query.name == name)
+    picture, found = town.read_query(query), town.read(right)
+    pair = retriever.encode_query(picture), retriever.encode(found)
+    (hit,) = sort_hits(retriever, [right], retriever.score(pair[0], [pair[1]]))
+    titles = "query", f"the same landmark: {hit.probability:.0%}"
+    figure = draw_evidence_pairs(picture, found, retriever.explain(*pair), titles=titles)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, bbox_inches="tight", dpi=110)
+    small = Image.open(drawn).convert("RGB")
     small.thumbnail((WIDTH, WIDTH))
-    small.quantize(COLOURS, dither=Image.Dither.NONE).save(PICTURE, optimize=True)
+    small.quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG).save(PICTURE, optimize=True)
     print(f"{PICTURE}: {PICTURE.stat().st_size // 1000} KB")
 
 

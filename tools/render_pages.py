@@ -5,13 +5,13 @@
     python -m tools.render_pages --readme README.md --check
 
 The first turns each ``NAME.md.j2`` below a folder into ``NAME.md`` (jinja2; a value that is not
-there is an error) and makes the pictures of `PICTURES`. The README is a template of its own: what
+there is an error) and makes the files of `MADE`. The README is a template of its own: what
 stands between ``<!-- = EXPRESSION -->`` and ``<!-- end -->`` is what the expression gives. The
 second brings it up to date, the third says whether it is, and exits with 1 if not.
 
 A template reads results with `stored`, `comparison`, `by_landmark`, `difference`, `study_rows`,
-`parameters` and `scale_costs`, and shows them with `table` and the filters ``fixed``, ``signed``,
-``interval``, ``gain``, ``measured``, ``cells`` and ``average``.
+`parameters`, `verdicts`, `line_table` and `scale_costs`, and shows them with `table` and the
+filters ``fixed``, ``signed``, ``interval``, ``gain``, ``measured``, ``cells`` and ``average``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import argparse
 import json
 import re
 import sys
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -32,11 +33,14 @@ from PIL import Image, ImageDraw
 from indiret.checkpoints import load_network
 from indiret.datasets import RetrievalDataset, load_dataset
 from indiret.evaluation import nested_bootstrap
+from indiret.experiments.claims import STORED_GRID, count_verdicts, judge_claims, read_measured
+from indiret.experiments.comparison import line_table
 from indiret.experiments.forecast import Rates, distinct, estimate, in_words
 from indiret.network import parameter_count
 from indiret.pairs import VERSIONS
 from indiret.training import TrainingConfig
 from indiret.widgets import photos_page
+from tools.landing import landing_explorer
 
 ROOT = Path(__file__).parents[1]
 
@@ -116,6 +120,12 @@ def study_rows(dataset: str) -> dict[tuple[str, str], Any]:
         (row["variant"], row["scheme"]): row
         for row in stored("study/results.json")[dataset]["rows"]
     }
+
+
+@cache
+def verdicts() -> dict[str, int]:
+    """How many of the paper's claims got which verdict, by the stored runs."""
+    return count_verdicts(v for one in read_measured(STORED_GRID) for v in judge_claims(one))
 
 
 def parameters(network: str) -> int:
@@ -246,7 +256,33 @@ def sample_sheet(town: RetrievalDataset) -> Image.Image:
     return sheet
 
 
-PICTURES = {"toytown_samples.jpg": lambda: sample_sheet(load_dataset("toytown", split="test"))}
+def zip_notebooks(path: Path) -> None:
+    """The chapters as they are run, for the landing page to hand out."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+            packed.writestr(zipfile.ZipInfo(f"notebooks/{notebook.name}"), notebook.read_bytes())
+
+
+def save_samples(path: Path) -> None:
+    sample_sheet(load_dataset("toytown", split="test")).save(path, quality=85)
+
+
+def save_explorer(path: Path) -> None:
+    path.write_text(landing_explorer().to_html(), encoding="utf-8")
+
+
+def save_photos_page(path: Path) -> None:
+    """The page that compares the reader's photos."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(photos_page(), encoding="utf-8")
+
+
+MADE = {  # files that pages show or hand out
+    "toytown_samples.jpg": save_samples,
+    "landing.html": save_explorer,
+    "notebooks.zip": zip_notebooks,
+    "_static/photos.html": save_photos_page,
+}
 
 
 def environment(folder: Path = BOOK) -> Environment:
@@ -261,6 +297,7 @@ def environment(folder: Path = BOOK) -> Environment:
     forms = (fixed, signed, interval, gain, measured, cells)
     made.filters |= {form.__name__: form for form in forms} | {"average": fmean}
     readers = (stored, comparison, by_landmark, difference, study_rows, parameters, scale_costs)
+    made.globals |= {"verdicts": verdicts, "line_table": line_table}
     made.globals |= {reader.__name__: reader for reader in (*readers, table, in_words)}
     made.globals["scale"] = json.loads((BOOK / "scale.json").read_text("utf-8"))
     made.globals |= {"scale_databases": DATABASES, "scale_places": list(PLACES)}
@@ -268,7 +305,7 @@ def environment(folder: Path = BOOK) -> Environment:
 
 
 def render_folder(folder: Path) -> list[Path]:
-    """Put a page in the place of every template below the folder, and make the pictures."""
+    """Put a page in the place of every template below the folder, and make the files of `MADE`."""
     made, pages = environment(folder), []
     for path in sorted(folder.rglob("*.md.j2")):
         page = path.with_suffix("")
@@ -276,11 +313,8 @@ def render_folder(folder: Path) -> list[Path]:
         page.write_text(text, encoding="utf-8")
         path.unlink()
         pages.append(page)
-    for name, make in PICTURES.items():
-        make().save(folder / name, quality=85)
-    static = folder / "_static"
-    static.mkdir(exist_ok=True)
-    (static / "photos.html").write_text(photos_page(), encoding="utf-8")
+    for name, make in MADE.items():
+        make(folder / name)
     return pages
 
 

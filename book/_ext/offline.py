@@ -2,35 +2,66 @@
 
 - Jupyter Book always loads sphinx-thebe, which names a server and writes its inline script into
   every page twice (a syntax error). The book has no live cells, so its scripts are taken out.
+- MathJax, 2 MB, is loaded by pages with mathematics alone.
 - A browser may not load a font file for a page that lies on a disk. The theme's icon fonts move
-  into their style sheet, and the pages no longer ask for the files beforehand.
+  into their style sheet, and the pages no longer ask for the files beforehand, nor for the script
+  that would draw the same icons once more (1.5 MB).
+- The search page has excerpts of all pages in a script, since it could not fetch them.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import re
 from functools import partial
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
 
-FONT_PRELOAD = re.compile(r'\s*<link rel="preload" as="font"[^>]*>')
+FONT_LINKS = re.compile(
+    r'\s*<link rel="preload" as="font"[^>]*>'
+    r'|\s*<link rel="preload" as="script"[^>]*fontawesome[^>]*>'
+    r"|\s*<script[^>]*fontawesome[^>]*></script>"
+)
 FONT_FACE = re.compile(r"@font-face\{.*?\}")
 FONT_FAMILIES = (r"Font Awesome\ 6 Free", r"Font Awesome\ 6 Brands")
 
 
-def drop_thebe(
+def drop_unused(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
 ) -> None:
-    """Take thebe's scripts and styles out of one page."""
+    """Take thebe's scripts and styles out of one page, and MathJax's where it has no use."""
+    mathematics = app.env.domaindata["math"]["has_equations"]
+    unused = ["thebe"] if mathematics.get(page) else ["thebe", "mathjax"]
     for kind in ("script_files", "css_files"):
         context[kind] = [
             item
             for item in context[kind]
-            if "thebe" not in f"{item} {getattr(item, 'attributes', '')}".lower()
+            if not any(n in f"{item} {getattr(item, 'attributes', '')}".lower() for n in unused)
         ]
+
+
+def load_excerpts(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Let the search page, and no other, load what `finish` writes."""
+    if page == "search":
+        app.add_js_file("excerpts.js")
+
+
+def article_text(page: str) -> str:
+    """What can be read in a page's article, without code, data and links to headings.
+
+    >>> article_text("<nav>x</nav><article>A <b>map</b>, &lt; 1<script>y</script></article><p>z")
+    'A map, < 1'
+    """
+    article = re.search(r"<article.*?</article>", page, re.DOTALL)
+    hidden = r'<(script|style|pre)\b.*?</\1>|<a class="headerlink".*?</a>|<[^>]*>'
+    text = re.sub(hidden, "", article[0] if article else "", flags=re.DOTALL)
+    return " ".join(unescape(text).split())
 
 
 def inline_font(css_folder: Path, face: re.Match[str]) -> str:
@@ -47,20 +78,27 @@ def inline_font(css_folder: Path, face: re.Match[str]) -> str:
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:
-    """Inline the icon fonts and remove the links that load them."""
+    """Inline the icon fonts and remove what else would load icons."""
     if error is not None or app.builder.format != "html":
         return
     built = Path(app.outdir)
     for sheet in built.glob("_static/vendor/fontawesome/*/css/all.min.css"):
         css = sheet.read_text(encoding="utf-8")
         sheet.write_text(FONT_FACE.sub(partial(inline_font, sheet.parent), css), encoding="utf-8")
-    for page in built.rglob("*.html"):
+    for script in built.glob("_static/vendor/fontawesome/*/js/*"):
+        script.unlink()
+    excerpts = {}
+    for page in sorted(built.rglob("*.html")):
         text = page.read_text(encoding="utf-8")
-        page.write_text(FONT_PRELOAD.sub("", text), encoding="utf-8")
+        page.write_text(FONT_LINKS.sub("", text), encoding="utf-8")
+        excerpts[page.relative_to(built).as_posix()] = article_text(text)
+    script = f"var EXCERPTS = {json.dumps(excerpts, ensure_ascii=False)};\n"
+    (built / "_static" / "excerpts.js").write_text(script, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     # After the theme and sphinx-thebe (priority 500) have added theirs.
-    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", drop_unused, priority=900)
+    app.connect("html-page-context", load_excerpts)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,7 +2,8 @@
 
 `ranking` has average precision, `localisation` what compares a map with a region, `correspondence`
 what compares matches with the ground truth, `crossvalidation` makes folds, `intervals` has the
-bootstrap, a sign-flip test and calibration, and `shapes` fits shapes to the matches in the tensor.
+bootstrap, a sign-flip test and calibration, `shapes` fits shapes to the matches in the tensor, and
+`lines` describes the lines drawn between matched patches.
 
 Chapter: *Ranking and honest evaluation*.
 """
@@ -26,6 +27,7 @@ from indiret.evaluation.crossvalidation import (
     training_data,
 )
 from indiret.evaluation.intervals import Interval, fit_calibration, nested_bootstrap, sign_flip_test
+from indiret.evaluation.lines import LinePattern, line_pattern, map_coverage
 from indiret.evaluation.localisation import (
     THRESHOLDS,
     Ceilings,
@@ -53,12 +55,13 @@ from indiret.evaluation.ranking import (
 from indiret.evaluation.shapes import SHAPES, matching_points, shape_precision, shape_recall
 
 __all__ = [
-    "NO_MATCH", "SETUPS", "SHAPES", "SPLIT_PROTOCOLS", "THRESHOLDS", "TITLES", "Ceilings", "Fold",
-    "Interval", "PatchMatches", "PointMatches", "average_precision", "average_to_grid", "box_iou",
-    "centre_gaussian", "check_fold", "evidence_iou", "fit_calibration", "folds",
-    "ground_truth_matches", "ground_truth_points", "held_out_images", "iou_ceilings", "mask_iou",
-    "matching_points", "mean_average_precision", "mean_precision", "nested_bootstrap", "otsu_iou",
-    "patch_match_accuracy", "pixel_auc", "point_match_accuracy", "precision_at", "scale_map",
-    "select_setup", "shape_precision", "shape_recall", "sign_flip_test", "strongest_targets",
-    "threshold_ious", "training_data", "upsample_map",
+    "NO_MATCH", "SETUPS", "SHAPES", "SPLIT_PROTOCOLS", "THRESHOLDS", "TITLES", "Ceilings",
+    "Fold", "Interval", "LinePattern", "PatchMatches", "PointMatches", "average_precision",
+    "average_to_grid", "box_iou", "centre_gaussian", "check_fold", "evidence_iou",
+    "fit_calibration", "folds", "ground_truth_matches", "ground_truth_points",
+    "held_out_images", "iou_ceilings", "line_pattern", "map_coverage", "mask_iou",
+    "matching_points", "mean_average_precision", "mean_precision", "nested_bootstrap",
+    "otsu_iou", "patch_match_accuracy", "pixel_auc", "point_match_accuracy", "precision_at",
+    "scale_map", "select_setup", "shape_precision", "shape_recall", "sign_flip_test",
+    "strongest_targets", "threshold_ious", "training_data", "upsample_map",
 ]  # fmt: skip

@@ -24,8 +24,22 @@ from indiret.experiments.records import DATA, StoredResult, markdown_table, show
 PUBLISHED = DATA / "published.csv"
 STORED_COMPARISON = DATA / "comparison"
 VERIFIED = DATA / "verifiers.json"  # of tools.measure_verifiers
+LINES = DATA / "lines.json"  # of tools.measure_lines
 ABLATION = DATA / "planes" / "ablation.json"  # of tools.ablate_planes, both
 CASCADE = DATA / "planes" / "cascade.json"
+LINE_COLUMNS = {  # evidence by the names of tools.measure_lines, and as tables call it
+    "base: combined": "the paper's network",
+    "base: gradcam (Eq. 3, literal)": "its Grad-CAM, as printed",
+    "planes: planes": "planes, by votes",
+    "plane-net: support": "planes, with a network",
+}
+LINE_ROWS = {
+    "spread": "lines more nearly parallel",
+    "crossings": "fewer lines that cross",
+    "on_plane": "more lines on one plane",
+    "coverage": "evidence over more of the query",
+    "score": "a higher score",
+}
 RANKING_COLUMNS = ("mAP", "mAP_without_query", "mAP@5", "mAP@10", "mAP@20")
 COST = {"ms_per_query": ".0f", "mb_per_image": ".2g"}
 EVIDENCE_COLUMNS = ("mIoU", "otsu_iou", "pixel_auc", "patch_match")
@@ -135,6 +149,21 @@ def verifier_table(path: Path = VERIFIED) -> str:
         values = (show_interval(found["rows"][name]["mAP"]) for name in names)
         rows.append([*names, *values, show_interval(gain, signed=True)])
     return markdown_table(["network", "against", "mAP", "mAP of the other", "gain"], rows)
+
+
+def line_table(path: Path = LINES, answers: str = "first") -> str:
+    """How often the lines, or the score, of a right answer are better than of the first wrong one.
+
+    In percent with intervals, from tools.measure_lines: of each query's ``"first"`` right answer,
+    or of ``"all"``; ties count half.
+    """
+    found = json.loads(path.read_text(encoding="utf-8"))["methods"]
+    rows = []
+    for measure, title in LINE_ROWS.items():
+        chances = (found[name]["chances"][measure][answers] for name in LINE_COLUMNS)
+        shown = ([f"{100 * value:.0f}" for value in chance] for chance in chances)
+        rows.append([title, *(f"{mean} % ({low} … {high})" for mean, low, high in shown)])
+    return markdown_table(["a right answer has", *LINE_COLUMNS.values()], rows)
 
 
 def is_second_look(method: str) -> bool:

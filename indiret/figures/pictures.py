@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 
-from indiret.evaluation import upsample_map
+from indiret.evaluation import line_pattern, upsample_map
 from indiret.evidence import Evidence
 from indiret.figures.style import BACKGROUND, GOOD, INK, LINE, show_picture, subplots
 from indiret.images import Picture
@@ -161,7 +161,8 @@ def draw_evidence_pairs(
 ) -> Figure:
     """The query under its map, the target under its map, and the strongest patch pairs as lines.
 
-    The ``k`` strongest are joined; the stronger, the thicker the line.
+    The ``k`` strongest are joined; the stronger, the thicker the line. Below stands what
+    `indiret.evaluation.line_pattern` counts of the lines.
 
     Examples
     --------
@@ -172,7 +173,11 @@ def draw_evidence_pairs(
     ['query', 'target']
     """
     matches = evidence.matches(k)
+    seen = line_pattern(matches, evidence.pairs.shape, target.shape, query.shape)
     with _row([query, target], width=10, height=4.6) as (figure, axes):
+        crossings = f"{seen.crossings} crossing{'' if seen.crossings == 1 else 's'}"
+        told = f"{seen.lines} lines: {seen.on_plane} on one plane, {crossings}"
+        figure.supxlabel(told, fontsize=10)
         show_picture(axes[0], overlay(query, evidence.query_map), titles[0])
         show_picture(axes[1], overlay(target, evidence.target_map), titles[1])
         frames = axes[0].transData, axes[1].transData

@@ -31,9 +31,10 @@ legend { float: left; padding: 0; flex: none; width: 3em; opacity: .75; }
 .candidates figure { padding: .25rem; border: 2px solid transparent; border-radius: .5rem; }
 .candidates .choice:hover figure { border-color: var(--line); }
 .candidates :checked + figure { border-color: var(--accent); }
-.candidates img { display: block; height: 5.2rem; border-radius: .25rem; }
+.candidates img { display: block; margin: 0 auto; height: 5.2rem; border-radius: .25rem; }
 .candidates figcaption { text-align: center; border-radius: .25rem; margin-top: .2rem; }
 .right { background: #177a4f; color: #fff; } .wrong { background: #b3402e; color: #fff; }
+.right, .wrong { padding: 0 .4rem; print-color-adjust: exact; }
 .stage { position: relative; display: flex; gap: ${GAP}px; justify-content: center; }
 .stage.tall { flex-direction: column; align-items: center; }
 .tall .side + .side { display: flex; flex-direction: column-reverse; } /* no line over a name */
@@ -386,9 +387,10 @@ class Explorer extends View {
   summary(joined, truth) {
     if (!joined.length) return "No pair of patches spoke for a match.";
     const shown = joined.slice(0, this.model.get("pairs"));
-    const right = truth && shown.filter((pair) => this.isRight(pair)).length;
-    return `The ${shown.length} strongest pairs${
-      truth ? `; ${right} of them right, within one patch` : ""}. Point at a patch of either picture.`;
+    const { lines, crossings, onPlane } = linePattern(shown, this.query, this.target);
+    const seen = [`${onPlane} on one plane`, `${crossings} crossing${crossings === 1 ? "" : "s"}`];
+    if (truth) seen.push(`${shown.filter((pair) => this.isRight(pair)).length} right, within one patch`);
+    return `The ${lines} strongest pairs: ${seen.join(", ")}. Point at a patch of either picture.`;
   }
 
   summaryOfPatch(joined, truth, active, pinned, hovered) {

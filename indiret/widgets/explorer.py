@@ -37,7 +37,8 @@ class Explorer(PageWidget):
 
     Pointing at a patch by mouse, finger or arrow keys shows where the other picture matches it and
     joins the strongest pairs; a click or Enter pins it. With nothing pointed at, both maps of
-    Eq. 4 and the strongest pairs of all are shown (of a view: each patch's best value).
+    Eq. 4 and the strongest pairs of all are shown (of a view: each patch's best value), with what
+    `indiret.evaluation.line_pattern` counts of their lines.
 
     The query is shown as it was compared, cropped to its box. ValueError as by `pack_channels`;
     TraitError if a patch, channel, candidate or number of pairs that is set does not exist.
@@ -52,7 +53,7 @@ class Explorer(PageWidget):
     (True, ('combined', 'tensor'))
     """
 
-    _esm = module_source("explorer_channels", "explorer", "explorer_widget")
+    _esm = module_source("explorer_channels", "explorer_lines", "explorer", "explorer_widget")
     kind = "explorer"
     page_state = ("opened", "channel", "pairs", "truth", "pinned")
     opened = traitlets.Int(0).tag(sync=True)  # number of the candidate shown

@@ -38,7 +38,7 @@ def photos_page() -> str:
     """
     script = "\n".join(
         [
-            module_source("explorer_channels", "explorer"),
+            module_source("explorer_channels", "explorer_lines", "explorer"),
             page_source(),
             join_modules(*(f"photos/{name}" for name in _ROOMS)),
         ]

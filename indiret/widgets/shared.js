@@ -30,6 +30,7 @@ svg { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: n
 .status { margin: .5rem 0 0; min-height: 1.45em; font-variant-numeric: tabular-nums; }
 .keys { margin: 0; font-size: 13px; opacity: .8; }
 [hidden] { display: none !important; }
+@media print { .row, .keys { display: none; } }
 `;
 
 /** An HTML element with attributes (null: none) and children; text is never read as markup. */

@@ -42,7 +42,7 @@ def test_a_value_that_is_not_there_is_an_error(tmp_path, form):
 def test_a_staged_book_has_pages_in_the_place_of_templates(tmp_path, monkeypatch):
     book = tmp_path / "book"
     shutil.copytree(BOOK / "decisions", book / "decisions")
-    monkeypatch.setattr(render_pages, "PICTURES", {})
+    monkeypatch.setattr(render_pages, "MADE", {})
     main([str(book)])
     assert not list(book.rglob("*.j2"))
     pages = {f"book/decisions/{path.stem}" for path in (book / "decisions").glob("*.md")}

@@ -8,6 +8,7 @@ import torch
 import traitlets
 
 from indiret.datasets import load_dataset
+from indiret.evaluation import line_pattern
 from indiret.evidence import Evidence, explain
 from indiret.experiments.evidence_protocol import pair_matches
 from indiret.network import build_network
@@ -300,7 +301,7 @@ def test_the_true_correspondence_is_laid_over(opened):
 
     judged = [right(*line[:2]) for line in shown["lines"]]
     assert [line[2] == "pair good" for line in shown["lines"]] == judged
-    assert f"{sum(judged)} of them right" in shown["readout"]
+    assert f"{sum(judged)} right, within one patch" in shown["readout"]
     one.point("hover", "query", 2, 3)
     shown = one.shown()
     assert ["box true", "target", flat[2, 3]] in shown["boxes"]
@@ -312,6 +313,27 @@ def test_the_true_correspondence_is_laid_over(opened):
     asking = [patch for kind, _, patch in one.shown()["boxes"] if kind == "box true"]
     sought = (known.true_matches == (i, j)).all(axis=-1).ravel()
     assert asking == np.flatnonzero(sought).tolist() and len(asking) >= 1
+
+
+def test_lines_are_counted_as_python_counts_them(opened):
+    """Of noise, whose lines cross and lie on no plane, and of a shift by one row and column."""
+    shift = np.zeros((5, 4, 3, 6))
+    k, l = np.indices((3, 3))
+    shift[k + 1, l + 1, k, l] = 9 - np.arange(9).reshape(3, 3)
+    channels = {"noise": candidate().channels["gradcam"], "shift": {"stem": shift, "stage1": shift}}
+    one = opened(Explorer("q", noise(), [candidate(channels=channels)]))
+    for group, counts in (("noise", (1, 2, 5, 10, 18)), ("shift", (9,))):
+        numbers = one.numbers[0][group, "stem"]
+        one.page.locator(".show").get_by_text(group).click()
+        for count in counts:
+            one.page.get_by_label("pairs").fill(str(count))
+            one.page.mouse.move(2, 2)
+            matches = Evidence(0.0, torch.from_numpy(numbers)).matches(count)
+            seen = line_pattern(matches, numbers.shape, (120, 90), (90, 120))
+            told = f"The {seen.lines} strongest pairs: {seen.on_plane} on one plane"
+            crossings = f", {seen.crossings} crossing{'' if seen.crossings == 1 else 's'}."
+            assert told + crossings in one.shown()["readout"]
+    assert seen[2:] == (0, 9)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
