@@ -111,11 +111,12 @@ class PlaneRetriever(Retriever):
     def encode_query(self, picture: Picture) -> PlaneFeatures:
         """The same without the background score, which only a target needs."""
         config = self.config
+        grey = np.asarray(Image.fromarray(picture).convert("L"))
+        views = [grey] + [picture] * (config.turns - 1)  # colours turn, then become grey
         templates, close, coarse = (
-            tuple(self._template(picture, turn, side) for turn in range(config.turns))
+            tuple(self._template(view, turn, side) for turn, view in enumerate(views))
             for side in (config.template, config.close, config.coarse)
         )
-        grey = np.asarray(Image.fromarray(picture).convert("L"))
         pyramid = tuple(self.patches(grey, side).half() for side in config.pyramid)
         return PlaneFeatures(templates, close, coarse, pyramid, picture.shape[:2])
 
