@@ -160,20 +160,22 @@ class PixelSegment(InvertedFile):
         """The photo, the plane and the weight of each posting that is like a patch of the query."""
         if not len(query.patches):
             return np.empty(0, int), np.empty(0, int), np.empty(0)
-        tables = similarity_tables(query.patches).reshape(-1)
+        tables = similarity_tables(query.patches).reshape(-1, 256 * CODE // 8)
+        flat = tables.ravel()
         codes = pack_codes(torch.from_numpy(query.patches))
         asking = np.tile(np.arange(len(query.patches)), query.cells.shape[1])
         found = [(np.empty(0, int), np.empty(0, int))]
         for at, which in self.positions(query.cells.T.ravel(), MOST_READ):
             patch, read = asking[which], self.codes[at]
-            alike = np.flatnonzero(
-                np.bitwise_count(read ^ codes[patch]).sum(1, dtype=np.uint8) <= MOST_BITS
-            )
+            far = np.bitwise_count(read ^ codes[patch])
+            alike = np.flatnonzero(far[:, 0] + far[:, 1] <= MOST_BITS)
             patch, at = patch[alike], at[alike]
             octets = read[alike].view(np.uint8)
             cosine = np.zeros(len(at), np.float32)
+            entry = patch * tables.shape[1]
             for number in range(CODE // 8):
-                cosine += tables[(patch * (CODE // 8) + number) * 256 + octets[:, number]]
+                cosine += flat[entry + octets[:, number]]
+                entry += 256
             keep = cosine > LEAST_COSINE
             found.append((at[keep], patch[keep]))
         at, patch = map(np.concatenate, zip(*found, strict=True))
