@@ -23,8 +23,8 @@ def index_command(
     from indiret.retrieval import build_retriever
 
     retriever = build_retriever(method, options.check_device(device))
+    options.report_passed_over(folder, verbose)
     with Collection.open(folder, method, shortlist, out, retriever) as collection:
-        options.report_passed_over(folder, verbose)
         if scheduler:
             collection.use_cluster(scheduler)
         added, removed = collection.update()
@@ -54,8 +54,8 @@ def duplicates_command(
 
     retriever = build_retriever(method, options.check_device(device))
     options.require_probability(method, retriever)
+    options.report_passed_over(folder, verbose)
     with Collection.open(folder, method, shortlist, out, retriever) as collection:
-        options.report_passed_over(folder, verbose)
         collection.update()
         options.report_skipped(collection.problems())
         groups = find_duplicates(collection, min_probability)

@@ -123,6 +123,7 @@ def _search(collection: "Collection | MemoryCollection", asked: Asked, keep_quer
         print(f"left out {printable(name)}: the query itself; see --keep-query", file=sys.stderr)
     hits = collection.rank(picture, encoded, without=own)
     if not hits:
+        find_images(collection.folder)  # which says what else is there
         raise ValueError(f"{collection.folder} holds no other photo that can be read.")
     return _Found(picture, encoded, retriever.structure(encoded), hits)
 

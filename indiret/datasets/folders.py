@@ -84,7 +84,7 @@ def list_folder(folder: str | Path) -> tuple[list[Path], dict[str, list[Path]]]:
                 )
                 kind = found if regular else rest["not regular files"]
             kind.append(path)
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix()), dict(rest)
+    return sorted(found, key=Path.as_posix), dict(rest)
 
 
 def cache_folder() -> Path:

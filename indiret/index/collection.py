@@ -9,8 +9,9 @@ Chapter: *From pairs to collections*.
 import hashlib
 import os
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Collection as Names
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from indiret.retrieval import LEAST, UNJUDGED, Hit, Retriever, Scores, build_ret
 SHORTLISTED = 200  # photos that a shortlist names
 NO_SHORTLIST = "none"
 MOST_VERIFIED = 60  # of them, the best, that the retriever judges
+PART = LEAST // 2  # photos that are judged at once: two parts for each of many processors
 
 
 class Changes(NamedTuple):
@@ -76,9 +78,9 @@ class Collection:
     ):
         self.folder, self.retriever, self.shortlist = folder, retriever, shortlist
         self.store = IndexStore(index, shortlist)
-        #: What does the parts of an update and of a search: `map`, or a cluster's.
-        self.map: Map = map
-        self._cluster = ExitStack()
+        #: What does the parts of an update and of a search, if not this process; `use_cluster`.
+        self.cluster: Map | None = None
+        self._resources = ExitStack()
 
     @classmethod
     def open(
@@ -128,7 +130,7 @@ class Collection:
     def close(self) -> None:
         """Close the files that are open, and leave a cluster."""
         self.store.close()
-        self._cluster.close()
+        self._resources.close()
 
     def use_cluster(self, scheduler: str) -> None:
         """Have a Dask cluster encode, search and verify; raises as `indiret.index.dask_client`.
@@ -136,8 +138,8 @@ class Collection:
         ``scheduler`` is its address, or ``"local"`` to start one here. All of its machines see the
         folder and the index under the same paths.
         """
-        client = self._cluster.enter_context(dask_client(scheduler, os.cpu_count() or 1))
-        self.map = partial(cluster_map, client)
+        client = self._resources.enter_context(dask_client(scheduler, os.cpu_count() or 1))
+        self.cluster = partial(cluster_map, client)
 
     def update(self) -> Changes:
         """Encode what is new in the folder, and forget what is gone; goes on where it was killed.
@@ -149,9 +151,8 @@ class Collection:
             return Changes(0, 0)
         with lock_folder(self.store.folder, "updates the index"):
             difference = find_changes(self.folder, self.store)  # what another one left to do
-            update_index(
-                self.folder, self.store, difference, self.retriever, self.shortlist, self.map
-            )
+            apply = self.cluster or map
+            update_index(self.folder, self.store, difference, self.retriever, self.shortlist, apply)
         removed = [name for name in difference.gone if name not in difference.new]
         return Changes(len(difference.new), len(removed))
 
@@ -221,21 +222,26 @@ class Collection:
         numbers = catalogue.numbers()
         if self.shortlist and segments and len(numbers) > MOST_VERIFIED:
             query = self.shortlist.describe_query(picture, features)
-            photos = catalogue.find(
-                found := segments.search(query, SHORTLISTED, self.map)[0].tolist()
-            )
+            found = segments.search(query, SHORTLISTED, self.cluster or map)[0].tolist()
+            photos = catalogue.find(found)
             numbers = [number for number in found if number in photos][:SHORTLISTED]
             judged = numbers[:MOST_VERIFIED]
         else:
             photos, judged = catalogue.find(numbers), numbers
         pairs = [(number, photos[number].content) for number in judged]
-        parts = [pairs[at : at + LEAST] for at in range(0, len(pairs), LEAST)]
+        parts = [pairs[at : at + PART] for at in range(0, len(pairs), PART)]
         score = partial(score_photos, self.retriever, self.store.codes, features)
         rest = UNJUDGED - np.arange(len(numbers) - len(judged), dtype=np.float64)
-        scores = np.concatenate([*self.map(score, parts), rest])
+        scores = np.concatenate([*(self.cluster or map_in_threads)(score, parts), rest])
         names = [name for number in numbers for name in photos[number].names]
         copies = [len(photos[number].names) for number in numbers]
         return sort_hits(self.retriever, names, scores.repeat(copies))
+
+
+def map_in_threads(function: Callable[[Any], Scores], parts: Iterable[Any]) -> list[Scores]:
+    """As `map`, with a thread for each processor."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return [*threads.map(function, parts)]
 
 
 def default_shortlist(method: str) -> str:

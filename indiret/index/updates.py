@@ -7,6 +7,7 @@ Chapter: *From pairs to collections*.
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,12 +49,13 @@ class Difference(NamedTuple):
 def find_changes(folder: Path, store: IndexStore) -> Difference:
     """What has changed in a folder; FileNotFoundError if there is none."""
     present = {}
+    start = len((folder / "x").as_posix()) - 1  # of the name in a path; `relative_to` is slow
     for path in list_folder(folder)[0]:
         state = NEVER
         with suppress(OSError):  # gone since it was listed, or a link to nowhere
-            status = path.stat()
+            status = os.stat(path)
             state = State(status.st_size, status.st_mtime_ns)
-        present[path.relative_to(folder).as_posix()] = state
+        present[path.as_posix()[start:]] = state
     lacking, files = store.lacking(), store.catalogue.files()
     again = store.catalogue.settings().get("reader") != READER
     gone = {
@@ -89,21 +91,23 @@ def encode_files(
     numbers = count(store.catalogue.next_number())
     batch, saved = UnsavedPhotos(), time.monotonic()
     encode = partial(encode_photos, folder.resolve(), retriever, shortlist, known)
-    with tqdm(total=len(new), desc="indexing", unit="photo", disable=None) as bar:
-        for part, made in _in_parts(apply, encode, list(new)):
-            for name, one in zip(part, made, strict=True):
-                if one.packed is not None and one.content not in known:
-                    known[one.content] = number = next(numbers)
-                    batch.records[number] = PhotoCodes(one.content, one.packed)
-                    if one.described is not None:
-                        batch.described[number] = one.described
-                state = NEVER if one.retry else new[name]
-                batch.files[name] = Entry(state, known.get(one.content), one.problem)
-            bar.update(len(part))
-            if time.monotonic() - saved > SAVE_SECONDS or len(batch.records) >= SHARD:
-                store.save(batch)
-                batch, saved = UnsavedPhotos(), time.monotonic()
-    store.save(batch)
+    try:
+        with tqdm(total=len(new), desc="indexing", unit="photo", disable=None) as bar:
+            for part, made in _in_parts(apply, encode, list(new)):
+                for name, one in zip(part, made, strict=True):
+                    if one.packed is not None and one.content not in known:
+                        known[one.content] = number = next(numbers)
+                        batch.records[number] = PhotoCodes(one.content, one.packed)
+                        if one.described is not None:
+                            batch.described[number] = one.described
+                    state = NEVER if one.retry else new[name]
+                    batch.files[name] = Entry(state, known.get(one.content), one.problem)
+                bar.update(len(part))
+                if time.monotonic() - saved > SAVE_SECONDS or len(batch.records) >= SHARD:
+                    full, batch, saved = batch, UnsavedPhotos(), time.monotonic()
+                    store.save(full)
+    finally:  # who is interrupted keeps what is finished
+        store.save(batch)
 
 
 def _in_parts(

@@ -238,6 +238,24 @@ def test_an_index_that_cannot_be_written_is_a_sentence_and_keeps_what_it_has(alb
         assert contents(found) == before
 
 
+def test_who_is_interrupted_keeps_what_was_finished(album):
+    folder, opened = album
+    save_photos(folder, 12, first=5)
+    left = [KeyboardInterrupt, *[None] * 11]
+
+    def encode(picture):
+        if left and (error := left.pop()):
+            raise error
+        return Vector().encode(picture)
+
+    with opened() as found:
+        found.retriever.encode = encode
+        with pytest.raises(KeyboardInterrupt):
+            found.update()
+        assert len(found.store.catalogue.files()) == updates.READ_AT_ONCE == 8
+        assert found.update() == (9, 0) and len(found.search(folder / "00016.png")) == 6
+
+
 def update(folder, index, pace=0.0):
     """What `indiret index` does, in a process of its own, saving after every eight photos."""
     torch.set_num_threads(1)
