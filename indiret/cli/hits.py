@@ -65,14 +65,16 @@ class RowWriter:
     def __init__(self, style: Format):
         self.style, self.rows = style, list[dict[str, Any]]()
         self.csv = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
-        if style == "csv":
-            self.csv.writeheader()
+        self.has_header = False
 
     def write(self, rows: list[dict[str, Any]]) -> None:
         """Print what belongs to one query."""
         if self.style == "jsonl":
             print(*map(json.dumps, rows), sep="\n", end="\n" * bool(rows), flush=True)
         elif self.style == "csv":
+            if not self.has_header:
+                self.csv.writeheader()
+                self.has_header = True
             self.csv.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
             sys.stdout.flush()
         else:
@@ -102,18 +104,15 @@ def place_hits(folder: Path, names: Iterable[str], into: Path, link: bool) -> No
     A file whose name is taken gets a number, which is said.
     """
     into.mkdir(parents=True, exist_ok=True)
-    placed = 0
+    place, done = (_link, "linked") if link else (_copy, "copied")
     for name in names:
-        source, wanted = folder / name, PurePosixPath(name)
-        place = _link if link else _copy
-        number, target = 1, into / wanted.name
-        while not place(source, target):
+        wanted, number = into / PurePosixPath(name).name, 1
+        target = wanted
+        while not place(folder / name, target):
             number += 1
-            target = into / f"{wanted.stem} ({number}){wanted.suffix}"
-        placed += 1
-        if number > 1:
-            print(printable(f"{name} is {target}, since the name was taken"), file=sys.stderr)
-    print(printable(f"{'linked' if link else 'copied'} {placed} photos to {into}"), file=sys.stderr)
+            target = wanted.with_stem(f"{wanted.stem} ({number})")
+        taken = f", since {wanted.name} was there" if number > 1 else ""
+        print(printable(f"{done} {name} to {target}{taken}"), file=sys.stderr)
 
 
 def _link(source: Path, target: Path) -> bool:
@@ -129,7 +128,11 @@ def _copy(source: Path, target: Path) -> bool:
     """Copy a file with its times; False if there is something already."""
     try:
         with open(source, "rb") as read, open(target, "xb") as written:
-            shutil.copyfileobj(read, written)
+            try:
+                shutil.copyfileobj(read, written)
+            except OSError:  # a full disk
+                target.unlink()
+                raise
     except FileExistsError:
         return False
     shutil.copystat(source, target)

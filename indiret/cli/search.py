@@ -78,17 +78,17 @@ def search_command(
     collection = options.open_collection(folder, method, shortlist, out, retriever, scheduler)
     collection.update()
     options.report_skipped(collection.problems())
-    writer = lists.RowWriter(style)
+    writer, names = lists.RowWriter(style), list[str]()
     for one in asked:
         try:
             found = _search(collection, one, keep_query)
-        except (ImageError, OSError) as error:
+        except (ValueError, OSError) as error:
             if not queries:
                 raise
             options.report_skipped({str(one.path): str(error)})
             continue
-        notes = _notes(found.hits[0], found.structure)
         hits = [hit for hit in found.hits if _reaches(hit, min_probability)][:top]
+        notes = _notes(hits, found.structure, min_probability)
         structure = {hit.name: retriever.structure(collection.features(hit.name)) for hit in hits}
         if style == "table":
             if queries:
@@ -96,14 +96,16 @@ def search_command(
             lists.print_table(hits, structure, notes)
         rows = [lists.plain(hit) | {"structure": structure[hit.name]} for hit in hits]
         if queries or style != "json":  # whose list of one query has always been this
-            query_of = {"query": str(one.path)}
-            rows = [query_of | {"rank": n} | row for n, row in enumerate(rows, start=1)]
+            asker = {"query": str(one.path)}
+            rows = [asker | {"rank": rank} | row for rank, row in enumerate(rows, start=1)]
         writer.write(rows)
-        if html:
-            _write_page(html, collection, one, found, hits, " ".join(notes))
-        for into in filter(None, (copy_to, link_to)):
-            lists.place_hits(folder, [hit.name for hit in hits], into, link=into is link_to)
+        names += [hit.name for hit in hits if hit.name not in names]
     writer.close()
+    if html:
+        _write_page(html, collection, one, found, hits, " ".join(notes))
+    for into in filter(None, (copy_to, link_to)):
+        with options.naming(into):
+            lists.place_hits(folder, names, into, link=into is link_to)
 
 
 class _Found(NamedTuple):
@@ -198,7 +200,7 @@ def _reaches(hit: "Hit", probability: float | None) -> bool:
     return probability is None or (hit.probability is not None and hit.probability >= probability)
 
 
-def _notes(best: "Hit", structure: float | None) -> list[str]:
+def _notes(hits: list["Hit"], structure: float | None, least: float | None) -> list[str]:
     """What to say before a ranked list."""
     notes = []
     if lists.is_little(structure):
@@ -206,7 +208,9 @@ def _notes(best: "Hit", structure: float | None) -> list[str]:
             f"Too little structure: {structure:.1%} of the query's patches can be judged, so that "
             "no hit is to be trusted."
         )
-    if best.probability is not None and best.probability < NOTHING_FOUND:
+    if not hits:
+        notes.append(f"Nothing found: no photo reaches probability {least}.")
+    elif hits[0].probability is not None and hits[0].probability < NOTHING_FOUND:
         notes.append(
             f"Nothing found: no photo reaches probability {NOTHING_FOUND}. The closest are listed."
         )

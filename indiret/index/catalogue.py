@@ -126,10 +126,10 @@ class Catalogue:
         query = "SELECT name FROM files WHERE size = ? AND time = ? ORDER BY name"
         return [os.fsdecode(name) for (name,) in self._rows(query, *state)]
 
-    def numbers(self) -> list[int]:
-        """The photos that are there: those of at least one file."""
-        query = "SELECT DISTINCT number FROM files WHERE number IS NOT NULL ORDER BY number"
-        return [number for (number,) in self._rows(query)]
+    def numbers(self, most: int = -1) -> list[int]:
+        """The photos that are there, those of at least one file: the first ``most``, or all."""
+        query = "SELECT DISTINCT number FROM files WHERE number IS NOT NULL ORDER BY number LIMIT ?"
+        return [number for (number,) in self._rows(query, most)]
 
     def problems(self) -> dict[str, str]:
         """Why files cannot be read, by name."""

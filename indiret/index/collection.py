@@ -34,7 +34,7 @@ from indiret.retrieval import LEAST, UNJUDGED, Hit, Retriever, Scores, build_ret
 SHORTLISTED = 200  # photos that a shortlist names
 NO_SHORTLIST = "none"
 MOST_VERIFIED = 60  # of them, the best, that the retriever judges
-PART = LEAST // 2  # photos that are judged at once: two parts for each of many processors
+JUDGED_AT_ONCE = LEAST // 2  # photos that are judged at once: two parts for each of many processors
 
 
 class Changes(NamedTuple):
@@ -176,12 +176,13 @@ class Collection:
         """
         try:
             hits = self._rank(picture, features)
-        except DamagedError as error:
-            warnings.warn(f"{error} What is damaged is encoded again.", stacklevel=2)
-            with lock_folder(self.store.folder, "updates the index"):
-                self.store.catalogue.forget(self.store.damaged())
-            self.update()
-            hits = self._rank(picture, features)
+        except DamagedError:  # or another process has just removed the photo
+            try:
+                hits = self._rank(picture, features)
+            except DamagedError as error:
+                warnings.warn(f"{error} What is damaged is encoded again.", stacklevel=2)
+                self._repair()
+                hits = self._rank(picture, features)
         return [hit for hit in hits if hit.name not in without]
 
     def features(self, name: str) -> Any:
@@ -217,9 +218,15 @@ class Collection:
         counts = len(catalogue.files()), len(catalogue.numbers()), len(catalogue.problems())
         return Stats(*counts, *sizes)
 
+    def _repair(self) -> None:
+        """Look at all codes, and encode again what is not whole."""
+        with lock_folder(self.store.folder, "updates the index"):
+            self.store.catalogue.forget(self.store.damaged())
+        self.update()
+
     def _rank(self, picture: Picture, features: Any) -> list[Hit]:
         catalogue, segments = self.store.catalogue, self.store.segments
-        numbers = catalogue.numbers()
+        numbers = catalogue.numbers(MOST_VERIFIED + 1 if self.shortlist else -1)
         if self.shortlist and segments and len(numbers) > MOST_VERIFIED:
             query = self.shortlist.describe_query(picture, features)
             found = segments.search(query, SHORTLISTED, self.cluster or map)[0].tolist()
@@ -229,7 +236,7 @@ class Collection:
         else:
             photos, judged = catalogue.find(numbers), numbers
         pairs = [(number, photos[number].content) for number in judged]
-        parts = [pairs[at : at + PART] for at in range(0, len(pairs), PART)]
+        parts = [pairs[at : at + JUDGED_AT_ONCE] for at in range(0, len(pairs), JUDGED_AT_ONCE)]
         score = partial(score_photos, self.retriever, self.store.codes, features)
         rest = UNJUDGED - np.arange(len(numbers) - len(judged), dtype=np.float64)
         scores = np.concatenate([*(self.cluster or map_in_threads)(score, parts), rest])

@@ -110,7 +110,7 @@ def test_photos_that_vanish_are_named_and_the_others_found(capsys, album, tmp_pa
     score = NetworkRetriever.score
     monkeypatch.setattr(updates, "READ_AT_ONCE", 1)
     monkeypatch.setattr(updates, "read_image", lambda p: (last.unlink(True), read_image(p))[1])
-    monkeypatch.setattr(NetworkRetriever, "score", lambda *a: (first.unlink(), score(*a))[1])
+    monkeypatch.setattr(NetworkRetriever, "score", lambda *a: (first.unlink(True), score(*a))[1])
     line = "search", album[1], folder, "--method", "base", "--top", 30, "--html", page
     status, out, err = run(capsys, *line)
     assert status == 0 and last.name not in out and first.name in out
@@ -268,16 +268,19 @@ def test_only_probable_hits_are_shown_and_placed_without_replacing(capsys, album
     shown = [hit["name"] for hit in json.loads(run(capsys, *line)[1])]
     every = json.loads(run(capsys, *line[:3], "--json")[1])
     assert shown == [hit["name"] for hit in every if hit["probability"] >= 0.5] != []
+    none = run(capsys, *line[:3], "--method", "base", "--min-probability", 1)[1]
+    assert none == "Nothing found: no photo reaches probability 1.0.\n"
     for option, is_link in (("--copy-to", False), ("--link-to", True)):
         into = tmp_path / option
         (into / shown[0]).parent.mkdir(parents=True)
         (into / shown[0]).write_text("mine")
         status, _, err = run(capsys, *line, option, into)
-        assert status == 0 and f"{shown[0]} is {into}/{shown[0][:-4]} (2).jpg" in err
+        assert status == 0 and f"{into}/{shown[0][:-4]} (2).jpg, since {shown[0]} was there" in err
         assert (into / shown[0]).read_text() == "mine" and len([*into.iterdir()]) == len(shown) + 1
         placed = into / f"{shown[0][:-4]} (2).jpg"
         assert placed.read_bytes() == (photos / shown[0]).read_bytes()
         assert placed.is_symlink() == is_link
+        assert f"{placed} cannot be written" in run(capsys, *line, option, placed)[2]
 
 
 def test_no_name_is_a_formula_in_a_table(capsys, album, tmp_path):
