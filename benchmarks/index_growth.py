@@ -34,7 +34,7 @@ class StandIn(Retriever):
         self.retriever, self.packed = retriever, packed
 
     def encode(self, picture: Picture) -> bytes:
-        """The codes of a picture that is chosen by this one."""
+        """The codes of a picture that this one chooses."""
         return self.packed[int(picture.sum()) % len(self.packed)]
 
     def pack(self, features: bytes) -> bytes:
@@ -58,7 +58,7 @@ def describe_pool(road: str, photos: Sequence[Path]) -> tuple[list[bytes], list[
     retriever, shortlist = build_retriever(METHOD), build_shortlist(road)
     packed, described = [], []
     for path in photos:
-        features = retriever.encode(picture := read_image(path))
+        features = retriever.encode_to_pack(picture := read_image(path))
         packed.append(retriever.pack(features))
         described.append(shortlist.describe(picture, features))
     return packed, described
@@ -67,8 +67,6 @@ def describe_pool(road: str, photos: Sequence[Path]) -> tuple[list[bytes], list[
 def fill_index(folder: Path, index: Path, road: str, photos: Sequence[Path]) -> None:
     """Index a folder with stand-ins for all its photos."""
     with Collection.open(folder, METHOD, road, index) as collection:
-        if collection.stats().photos:
-            return
         packed, described = describe_pool(road, photos)
         shortlist: Any = collection.shortlist
 
