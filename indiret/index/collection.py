@@ -9,8 +9,8 @@ Chapter: *From pairs to collections*.
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Collection as Names
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -78,9 +78,9 @@ class Collection:
     ):
         self.folder, self.retriever, self.shortlist = folder, retriever, shortlist
         self.store = IndexStore(index, shortlist)
-        #: What does the parts of an update and of a search, if not this process; `use_cluster`.
-        self.cluster: Map | None = None
-        self._resources = ExitStack()
+        #: What does the parts of an update and of a search: `map`, or a cluster's.
+        self.map: Map = map
+        self._cluster = ExitStack()
 
     @classmethod
     def open(
@@ -130,7 +130,7 @@ class Collection:
     def close(self) -> None:
         """Close the files that are open, and leave a cluster."""
         self.store.close()
-        self._resources.close()
+        self._cluster.close()
 
     def use_cluster(self, scheduler: str) -> None:
         """Have a Dask cluster encode, search and verify; raises as `indiret.index.dask_client`.
@@ -138,8 +138,8 @@ class Collection:
         ``scheduler`` is its address, or ``"local"`` to start one here. All of its machines see the
         folder and the index under the same paths.
         """
-        client = self._resources.enter_context(dask_client(scheduler, os.cpu_count() or 1))
-        self.cluster = partial(cluster_map, client)
+        client = self._cluster.enter_context(dask_client(scheduler, os.cpu_count() or 1))
+        self.map = partial(cluster_map, client)
 
     def update(self) -> Changes:
         """Encode what is new in the folder, and forget what is gone; goes on where it was killed.
@@ -151,8 +151,9 @@ class Collection:
             return Changes(0, 0)
         with lock_folder(self.store.folder, "updates the index"):
             difference = find_changes(self.folder, self.store)  # what another one left to do
-            apply = self.cluster or map
-            update_index(self.folder, self.store, difference, self.retriever, self.shortlist, apply)
+            update_index(
+                self.folder, self.store, difference, self.retriever, self.shortlist, self.map
+            )
         removed = [name for name in difference.gone if name not in difference.new]
         return Changes(len(difference.new), len(removed))
 
@@ -229,7 +230,7 @@ class Collection:
         numbers = catalogue.numbers(MOST_VERIFIED + 1 if self.shortlist else -1)
         if self.shortlist and segments and len(numbers) > MOST_VERIFIED:
             query = self.shortlist.describe_query(picture, features)
-            found = segments.search(query, SHORTLISTED, self.cluster or map)[0].tolist()
+            found = segments.search(query, SHORTLISTED, self.map)[0].tolist()
             photos = catalogue.find(found)
             numbers = [number for number in found if number in photos][:SHORTLISTED]
             judged = numbers[:MOST_VERIFIED]
@@ -239,16 +240,17 @@ class Collection:
         parts = [pairs[at : at + JUDGED_AT_ONCE] for at in range(0, len(pairs), JUDGED_AT_ONCE)]
         score = partial(score_photos, self.retriever, self.store.codes, features)
         rest = UNJUDGED - np.arange(len(numbers) - len(judged), dtype=np.float64)
-        scores = np.concatenate([*(self.cluster or map_in_threads)(score, parts), rest])
+        apply = map_in_threads if self.map is map else self.map
+        scores = np.concatenate([*apply(score, parts), rest])
         names = [name for number in numbers for name in photos[number].names]
         copies = [len(photos[number].names) for number in numbers]
         return sort_hits(self.retriever, names, scores.repeat(copies))
 
 
-def map_in_threads(function: Callable[[Any], Scores], parts: Iterable[Any]) -> list[Scores]:
+def map_in_threads(function: Map, parts: Iterable[Any]) -> Iterator[Any]:
     """As `map`, with a thread for each processor."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return [*threads.map(function, parts)]
+        yield from threads.map(function, parts)
 
 
 def default_shortlist(method: str) -> str:

@@ -50,13 +50,13 @@ def test_a_worker_that_is_killed_changes_nothing(client, tmp_path, monkeypatch):
     def make(index, apply):
         index.mkdir()
         with Collection(tmp_path / "photos", index, Vector(), Nearest()) as made:
-            made.cluster = apply
+            made.map = apply
             made.update()
             hits = [made.search(photo) for photo in photos[:2]]
             codes = (index / "codes" / "000000.codes").read_bytes()
             return hits, codes, made.problems(), made.store.catalogue.photos()
 
-    assert make(tmp_path / "together", kill_one) == make(tmp_path / "alone", None)
+    assert make(tmp_path / "together", kill_one) == make(tmp_path / "alone", map)
     assert killed and {*parts_of} == {"encode_photos", "search_segment", "score_photos"}
 
 
