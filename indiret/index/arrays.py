@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from indiret.checkpoints import write_atomically
 
-KINDS = {"I8": "<i1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "I64": "<i8"}  # of safetensors
+DTYPES = {"I8": "<i1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "I64": "<i8"}  # of safetensors
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -36,7 +36,7 @@ def create_arrays(
     """
     header, end = {}, 0
     for name, (kind, shape) in layout.items():
-        begin, end = end, end + np.dtype(KINDS[kind]).itemsize * int(np.prod(shape))
+        begin, end = end, end + np.dtype(DTYPES[kind]).itemsize * int(np.prod(shape))
         header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # so that the arrays are aligned
@@ -68,7 +68,7 @@ def _map(path: Path, mode: Any) -> Arrays:
         header = json.loads(file.read(length))
     arrays, end = {}, 0
     for name, entry in header.items():
-        kind, shape = KINDS[entry["dtype"]], tuple(entry["shape"])
+        kind, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
         begin, end = entry["data_offsets"]
         if end - begin != np.dtype(kind).itemsize * int(np.prod(shape)):
             raise ValueError("an array is not as long as its shape says")

@@ -1,7 +1,8 @@
 """A shortlist from pixels alone: an inverted file whose postings vote for planes.
 
-Every second patch of a photo, in every size, falls into the nearest of some thousand *cells* and
-leaves a posting there. Each patch of a query reads the postings of the cells around it; those whose
+A *neighbourhood* is four patches side by side: fewer are alike by chance than single ones.
+Every second one of a photo, in every size, falls into the nearest of 65,536 *cells* and leaves a
+posting there. Each neighbourhood of a query reads the postings of the cells around it; those whose
 codes are like it vote for the translation and size that would bring them together (Jégou et al.,
 *Hamming embedding and weak geometric consistency*, 2008). A photo scores as a pair of photos does
 in `indiret.planes`: v z, the votes of its best plane times their z-score among all its planes.
@@ -27,55 +28,59 @@ from indiret.checkpoints import WEIGHTS, hash_tensors, load_tensors
 from indiret.images import Picture
 from indiret.index.postings import POSTING, InvertedFile, merge_segments, write_segment
 from indiret.index.shortlist import SHORTLISTS, Segment
-from indiret.planes import PLANE_CONFIGS, PlaneFeatures, PlaneRetriever
+from indiret.planes import PATCH_CELLS, PLANE_CONFIGS, PlaneFeatures, PlaneRetriever
+from indiret.planes.matching import STEP
+from indiret.planes.voting import float32_on_cpu
 
-FITTED = WEIGHTS / "postings.safetensors"
-STEP = 2  # every second patch of a photo is filed, and every patch of a query asks
-TEMPLATE = 2  # the number of the size in which a query asks: 111 pixels
-STEEP = 0.5  # square of a patch's length below which it is too flat to be filed, or to ask
-PROBES = 64  # cells that a patch of a query reads
-SHORT = 24  # centres of each half that a patch of a query looks at
+FITTED_CELLS = WEIGHTS / "postings.safetensors"
+QUERY_LEVEL = 2  # the number of the size in which a query asks: 111 pixels
+STEEP = 1.0  # square of a neighbourhood's length below which it is too flat to be filed, or to ask
+PROBES = 96  # cells that a neighbourhood of a query reads
+NEAR = 24  # centres of each half that are looked at for them
 MOST_READ = 4_000_000  # postings that a query reads of a segment
-MOST_BITS = 26  # in which codes may differ at first sight
-LEAST_COSINE = 0.3  # of a patch and a code that votes
+MOST_BITS = 46  # in which codes may differ at first sight
+LEAST_COSINE = 0.42  # of a neighbourhood and a code that votes
 PLANES = 5000  # about as many has a photo of 4 : 3
-SIDE = 64  # places along a side, at most, of every second patch
+CODE = 128  # numbers of a neighbourhood, and bits of its code
+CELL_SIZE = 64  # of them, the first, by which its cell is chosen
+SIDE = 64  # more than there are planes, or postings, along a side
+MOST_PLACES = 26  # more than a query has along a side, an even number
 SIGNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).T * 2.0 - 1  # (8, 256)
 
 
 @cache
 def fitted_cells() -> dict[str, Tensor]:
-    """``mean`` (64,), ``matrix`` (64, D) and ``centres`` (2, K, D / 2) of `tools.fit_postings`."""
-    return {name: values.float() for name, values in load_tensors(FITTED)[1].items()}
+    """``mean`` (256,), ``matrix`` (256, 128), ``centres`` (2, 256, 32), by `tools.fit_postings`."""
+    return {name: values.float() for name, values in load_tensors(FITTED_CELLS)[1].items()}
 
 
-class Query(NamedTuple):
-    """Patches that ask."""
+class PixelQuery(NamedTuple):
+    """The neighbourhoods of a query, which ask."""
 
-    patches: NDArray[np.float32]  # (N, 64), of length 1
+    patches: NDArray[np.float32]  # (N, 128), of length 1
     places: NDArray[np.int64]  # (N, 2) row and column
     cells: NDArray[np.int64]  # (N, PROBES), nearest first
 
 
-def project(patches: Tensor) -> Tensor:
-    """Whitened patches (N, 64) of length 1 as the cells see them, (N, D) of length 1."""
-    fitted = fitted_cells()
-    return F.normalize((patches - fitted["mean"]) @ fitted["matrix"], dim=1)
+def neighbourhoods(patches: Tensor) -> Tensor:
+    """Four patches side by side as one: (rows, columns, 64) to (rows − 4, columns − 4, 256)."""
+    wide = torch.cat([patches[:, :-PATCH_CELLS], patches[:, PATCH_CELLS:]], dim=2)
+    return torch.cat([wide[:-PATCH_CELLS], wide[PATCH_CELLS:]], dim=2)
 
 
-def nearest_cells(patches: Tensor, count: int) -> NDArray[np.int64]:
-    """(N, count) cells around patches (N, 64), nearest first.
+def nearest_cells(codes: Tensor, count: int) -> NDArray[np.int64]:
+    """(N, count) cells around projected neighbourhoods (N, 128), nearest first.
 
     A cell is a pair of centres, one of each half of the projected numbers (an inverted
-    multi-index, Babenko & Lempitsky, 2012); those of the nearest `SHORT` centres are compared.
+    multi-index, Babenko & Lempitsky, 2012); those of the nearest `NEAR` centres are compared.
     """
-    projected, centres = project(patches), fitted_cells()["centres"]
-    halves = projected.view(len(patches), projected.shape[1] // 2, 2)
+    centres = fitted_cells()["centres"]
+    halves = codes[:, :CELL_SIZE].view(len(codes), CELL_SIZE // 2, 2)
     found = []
     for half in range(2):
         # |x − c|² less |x|², which is the same for all
         far = centres[half].square().sum(1) - 2 * halves[..., half] @ centres[half].mT
-        found.append(far.topk(min(count, SHORT), largest=False))
+        found.append(far.topk(min(count, NEAR), largest=False))
     (far, first), (away, second) = found
     pairs = (far[:, :, None] + away[:, None]).flatten(1).topk(count, largest=False).indices
     columns = second.shape[1]
@@ -83,24 +88,29 @@ def nearest_cells(patches: Tensor, count: int) -> NDArray[np.int64]:
     return (first * len(centres[1]) + second).numpy()
 
 
-def steep_patches(patches: Tensor, step: int) -> tuple[Tensor, NDArray[np.int64]]:
-    """Every ``step``-th patch of (rows, columns, 64) that is no flat ground, and where: (N, 2).
+def project(patches: Tensor, step: int) -> tuple[Tensor, NDArray[np.int64]]:
+    """Every ``step``-th neighbourhood of patches that is no flat ground, (N, 128), and its place.
 
-    The patches come back with length 1, the places as numbers of steps.
+    Places are (N, 2) numbers of steps. The 128 numbers, of length 1, are those in which matching
+    neighbourhoods are most alike, and others are not (a linear discriminant analysis).
     """
-    every = patches[::step, ::step].float()
+    if min(patches.shape[:2]) <= PATCH_CELLS:
+        return torch.empty(0, CODE), np.empty((0, 2), np.int64)
+    every = neighbourhoods(patches.float())[::step, ::step]
     steep = every.square().sum(2) > STEEP
-    return F.normalize(every[steep], dim=1), steep.nonzero().numpy()
+    fitted = fitted_cells()
+    projected = (F.normalize(every[steep], dim=1) - fitted["mean"]) @ fitted["matrix"]
+    return F.normalize(projected, dim=1), steep.nonzero().numpy()
 
 
 def pack_codes(patches: Tensor) -> NDArray[np.uint64]:
-    """(N,) codes of patches (N, 64): a bit for each number's sign."""
-    return np.packbits((patches > 0).numpy(), axis=1).view("<u8")[:, 0]
+    """(N, 2) codes of projected neighbourhoods (N, 128): a bit for each number's sign."""
+    return np.packbits((patches > 0).numpy(), axis=1).view("<u8")
 
 
 def similarity_tables(patches: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, 8, 256): what each byte of a code adds to its cosine with patches (N, 64)."""
-    return (patches.reshape(-1, 8, 8) @ SIGNS.astype(np.float32)) / 8
+    """(N, 16, 256): what each byte of a code adds to its cosine with neighbourhoods (N, 128)."""
+    return (patches.reshape(-1, CODE // 8, 8) @ SIGNS.astype(np.float32)) / CODE**0.5
 
 
 def pyramid(picture: Picture, features: Any) -> Sequence[Tensor]:
@@ -114,26 +124,29 @@ def pyramid(picture: Picture, features: Any) -> Sequence[Tensor]:
 class PixelSegment(InvertedFile):
     """Photos whose postings vote."""
 
-    def search(self, query: Query, top: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def search(self, query: PixelQuery, top: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Numbers and scores of the photos with the best planes; those without any come last."""
         scores = self.scores(query)
         best = np.lexsort((self.numbers, -scores))[:top]
         return self.numbers[best], scores[best]
 
-    def scores(self, query: Query) -> NDArray[np.float64]:
+    def scores(self, query: PixelQuery) -> NDArray[np.float64]:
         """v z of all photos, in the order of `numbers`."""
         photos, planes, weights = self.votes(query)
         count = len(self.numbers)
-        # Each votes for the four planes around its own, which it may miss by half a patch.
         keys = (photos.astype(np.int64) << 15) + planes
-        keys = np.concatenate([keys, keys + 1, keys + SIDE, keys + SIDE + 1])
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        first = np.flatnonzero(np.diff(keys, prepend=-1))
+        order = np.argsort(keys)
+        first = np.flatnonzero(np.diff(keys[order], prepend=-1))
         if not len(first):
             return np.zeros(count)
-        votes = np.add.reduceat(np.tile(weights, 4)[order], first)
-        of_photo = (keys[first] >> 15).astype(np.intp)
+        keys = keys[order][first]
+        single = np.add.reduceat(weights[order], first)
+        votes = single.copy()  # with those of the next planes, down and aside
+        for step in (1, SIDE, SIDE + 1):
+            at = np.searchsorted(keys, keys + step)
+            at[at == len(keys)] = 0
+            votes += single[at] * (keys[at] == keys + step)
+        of_photo = (keys >> 15).astype(np.intp)
         mean = np.bincount(of_photo, votes, count) / PLANES
         square = np.bincount(of_photo, votes**2, count) / PLANES
         highest = np.zeros(count)
@@ -142,7 +155,7 @@ class PixelSegment(InvertedFile):
         return highest * (highest - mean) / deviation
 
     def votes(
-        self, query: Query
+        self, query: PixelQuery
     ) -> tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.float64]]:
         """The photo, the plane and the weight of each posting that is like a patch of the query."""
         if not len(query.patches):
@@ -150,27 +163,31 @@ class PixelSegment(InvertedFile):
         tables = similarity_tables(query.patches).reshape(-1)
         codes = pack_codes(torch.from_numpy(query.patches))
         asking = np.tile(np.arange(len(query.patches)), query.cells.shape[1])
-        found = []
+        found = [(np.empty(0, int), np.empty(0, int))]
         for at, which in self.positions(query.cells.T.ravel(), MOST_READ):
             patch, read = asking[which], self.codes[at]
-            alike = np.flatnonzero(np.bitwise_count(read ^ codes[patch]) <= MOST_BITS)
+            alike = np.flatnonzero(
+                np.bitwise_count(read ^ codes[patch]).sum(1, dtype=np.uint8) <= MOST_BITS
+            )
             patch, at = patch[alike], at[alike]
-            octets = read[alike].view(np.uint8).reshape(-1, 8)
+            octets = read[alike].view(np.uint8)
             cosine = np.zeros(len(at), np.float32)
-            for number in range(8):
-                cosine += tables[(patch * 8 + number) * 256 + octets[:, number]]
+            for number in range(CODE // 8):
+                cosine += tables[(patch * (CODE // 8) + number) * 256 + octets[:, number]]
             keep = cosine > LEAST_COSINE
-            found.append((at[keep], patch[keep], cosine[keep]))
-        at, patch, cosine = map(np.concatenate, zip(*found, strict=True))
-        weights = (cosine - LEAST_COSINE).astype(np.float64)
-        # A posting that many patches of the query are like tells little about each.
-        _, of = np.unique(at, return_inverse=True)
-        weights /= np.sqrt(np.bincount(of, weights)[of] / len(codes) + 0.001)
+            found.append((at[keep], patch[keep]))
+        at, patch = map(np.concatenate, zip(*found, strict=True))
+        # A posting that much of the query is like tells little about each place.
+        _, of, popular = np.unique(at, return_inverse=True, return_counts=True)
+        weights = 1 / np.sqrt(popular[of] * len(codes))
         places = self.places[at].astype(np.int64)
         row, column = STEP * (places >> 6 & 63), STEP * (places & 63)
-        down, right = row - query.places[patch, 0] + 26, column - query.places[patch, 1] + 26
+        down, right = (
+            row - query.places[patch, 0] + MOST_PLACES,
+            column - query.places[patch, 1] + MOST_PLACES,
+        )
         planes = ((places >> 12) << 12) + ((down >> 1) << 6) + (right >> 1)
-        return self.photos[at], planes, weights / len(codes)
+        return self.photos[at], planes, weights
 
 
 class PixelShortlist:
@@ -196,12 +213,13 @@ class PixelShortlist:
         """Hash of the cells, and of how patches are filed."""
         return hash_tensors((STEP, STEEP, PLANE_CONFIGS["planes"]), fitted_cells())
 
+    @float32_on_cpu()
     @torch.inference_mode()
     def describe(self, picture: Picture, features: Any) -> NDArray[np.void]:
-        """Postings of a photo, 12 bytes each, about 1,500 of 4 : 3."""
+        """Postings of a photo, 20 bytes each, about 1,400 of 4 : 3."""
         filed = []
         for level, every in enumerate(pyramid(picture, features)):
-            patches, places = steep_patches(every, STEP)
+            patches, places = project(every, STEP)
             postings = np.empty(len(patches), POSTING)
             postings["cell"] = nearest_cells(patches, 1)[:, 0]
             postings["place"] = (level << 12) + (places[:, 0] << 6) + places[:, 1]
@@ -209,11 +227,12 @@ class PixelShortlist:
             filed.append(postings)
         return np.concatenate(filed)
 
+    @float32_on_cpu()
     @torch.inference_mode()
-    def describe_query(self, picture: Picture, features: Any) -> Query:
+    def describe_query(self, picture: Picture, features: Any) -> PixelQuery:
         """All patches of a query in one size, and the cells that they read."""
-        patches, places = steep_patches(pyramid(picture, features)[TEMPLATE], 1)
-        return Query(patches.numpy(), places, nearest_cells(patches, PROBES))
+        patches, places = project(pyramid(picture, features)[QUERY_LEVEL], 1)
+        return PixelQuery(patches.numpy(), places, nearest_cells(patches, PROBES))
 
     def build(
         self, path: Path, numbers: Sequence[int], described: Sequence[NDArray[np.void]]

@@ -8,26 +8,27 @@ Chapter: *From pairs to collections*.
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indiret.index.arrays import create_arrays, open_arrays
 
-#: What is kept of a patch before it is filed: 12 bytes.
-POSTING = np.dtype([("cell", "<u2"), ("place", "<u2"), ("code", "<u8")])
+#: What is kept of a patch before it is filed: 20 bytes.
+POSTING = np.dtype([("cell", "<u2"), ("place", "<u2"), ("code", "<u8", 2)])
 ARRAYS = {"numbers": "I64", "starts": "U32", "photos": "U32", "places": "U16", "codes": "U64"}
 CELLS_AT_ONCE = 256  # that are merged in memory
+PIECE = 1 << 18  # postings that are read at a time, which stay in a processor's cache
 
 
 class Postings(NamedTuple):
-    """Postings of some cells, (N,) each; a photo is its row among the segment's numbers."""
+    """N postings; a photo is its row among the segment's numbers."""
 
-    cells: NDArray[np.integer]
-    photos: NDArray[np.integer]
-    places: NDArray[np.uint16]
-    codes: NDArray[np.uint64]
+    cells: NDArray[Any]  # (N,)
+    photos: NDArray[Any]  # (N,)
+    places: NDArray[Any]  # (N,) uint16
+    codes: NDArray[Any]  # (N, 2) uint64
 
     def take(self, chosen: NDArray[np.integer] | NDArray[np.bool_]) -> "Postings":
         """Some of them."""
@@ -47,7 +48,7 @@ class InvertedFile:
             self.photos, self.places, self.codes = (
                 arrays[name] for name in ("photos", "places", "codes")
             )
-            ends = {int(self.starts[-1]), sizes["photos"], sizes["places"], sizes["codes"]}
+            ends = {int(self.starts[-1]), sizes["photos"], sizes["places"], sizes["codes"] // 2}
             whole = len(ends) == 1 and bool((np.diff(self.starts) >= 0).all())
         if not whole:
             raise ValueError(f"{path} holds no postings of patches; delete it, it is made again.")
@@ -64,16 +65,13 @@ class InvertedFile:
         ends = np.cumsum(lengths)
         last = int(np.searchsorted(ends, most, side="right"))
         at = 0
-        while at < last:  # pieces that stay in a processor's cache
+        while at < last:
             to = max(at + 1, int(np.searchsorted(ends, ends[at] + PIECE)))
             to = min(to, last)
             part = lengths[at:to]
             first = np.repeat(starts[at:to] - (np.cumsum(part) - part), part)
             yield first + np.arange(part.sum()), np.repeat(np.arange(at, to), part)
             at = to
-
-
-PIECE = 1 << 18
 
 
 def write_segment(
@@ -117,7 +115,9 @@ def _write(
 ) -> None:
     """Write postings that come in parts of ascending cells, sorted by cell and photo."""
     sizes = dict.fromkeys(ARRAYS, total) | {"numbers": len(numbers), "starts": cells + 1}
-    layout = {name: (kind, (sizes[name],)) for name, kind in ARRAYS.items()}
+    shapes: dict[str, tuple[int, ...]] = {name: (size,) for name, size in sizes.items()}
+    shapes["codes"] = total, 2
+    layout = {name: (kind, shapes[name]) for name, kind in ARRAYS.items()}
     counts, at = np.zeros(cells, np.int64), 0
     with create_arrays(path, layout) as arrays:
         arrays["numbers"][:] = numbers

@@ -17,7 +17,7 @@ from indiret.images import Picture
 from indiret.index.arrays import create_arrays, open_arrays
 from indiret.index.shortlist import SHORTLISTS, Segment
 
-BLOCK = 4096  # vectors that are made numbers again at a time
+VECTORS_AT_ONCE = 4096  # vectors that are made numbers again at a time
 
 
 def quantise_vector(vector: NDArray[np.floating]) -> NDArray[np.int8]:
@@ -48,10 +48,10 @@ class VectorSegment:
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Numbers and cosines of the photos whose vectors are most like a query's."""
         cosines = np.empty(len(self.numbers))
-        for at in range(0, len(cosines), BLOCK):
-            block = self.vectors[at : at + BLOCK].astype(np.float32)
+        for at in range(0, len(cosines), VECTORS_AT_ONCE):
+            block = self.vectors[at : at + VECTORS_AT_ONCE].astype(np.float32)
             lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
-            cosines[at : at + BLOCK] = block @ query / np.maximum(lengths, 1)
+            cosines[at : at + VECTORS_AT_ONCE] = block @ query / np.maximum(lengths, 1)
         best = np.lexsort((self.numbers, -cosines))[:top]
         return self.numbers[best], cosines[best]
 

@@ -1,0 +1,165 @@
+"""Shortlists: an inverted file equals counting all, merging equals making anew, damage is told."""
+
+import numpy as np
+import pytest
+import torch
+
+from indiret.index import pixels
+from indiret.index.pixels import PixelShortlist
+from indiret.index.shortlist import build_shortlist
+from indiret.index.vectors import VectorShortlist, quantise_vector
+from tests.callers import SETTINGS
+
+
+def picture(seed, shape=(12, 16)):
+    noise = np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    return noise.repeat(10, axis=0).repeat(10, axis=1)
+
+
+PICTURES = [picture(seed) for seed in range(6)]
+NUMBERS = [3, 4, 8, 11, 12, 20]
+
+
+@pytest.fixture(scope="module")
+def shortlist():
+    return PixelShortlist()
+
+
+@pytest.fixture(scope="module")
+def described(shortlist):
+    return [shortlist.describe(one, None) for one in PICTURES]
+
+
+@pytest.fixture(scope="module")
+def query(shortlist):
+    return shortlist.describe_query(PICTURES[2][20:110, 30:150], None)
+
+
+@pytest.fixture
+def segment(shortlist, described, tmp_path):
+    shortlist.build(tmp_path / "all", NUMBERS, described)
+    return shortlist.open(tmp_path / "all")
+
+
+def naive_scores(query, described):
+    """Votes counted posting by posting, in a dense array of planes."""
+    signs = np.where(query.patches > 0, 1, 0)
+    hits, popular = [], {}
+    for photo, postings in enumerate(described):
+        bits = np.unpackbits(postings["code"].view(np.uint8).reshape(len(postings), -1), axis=1)
+        for patch, cells in enumerate(query.cells):
+            cosines = (bits * 2.0 - 1) @ query.patches[patch] / np.sqrt(128)
+            near = np.isin(postings["cell"], cells) & (cosines > pixels.LEAST_COSINE)
+            near &= (bits != signs[patch]).sum(1) <= pixels.MOST_BITS
+            for posting in np.flatnonzero(near):
+                hits.append((photo, posting, patch))
+                popular[photo, posting] = popular.get((photo, posting), 0) + 1
+    votes = np.zeros((len(described), 8, 65, 65))
+    for photo, posting, patch in hits:
+        place = int(described[photo]["place"][posting])
+        level, row, column = place >> 12, place >> 6 & 63, place & 63
+        down, right = np.array([row, column]) * 2 - query.places[patch] + pixels.MOST_PLACES
+        weight = 1 / np.sqrt(popular[photo, posting] * len(query.patches))
+        votes[photo, level, down // 2, right // 2] += weight
+    single = votes[:, :, :-1, :-1]
+    around = single + votes[:, :, 1:, :-1] + votes[:, :, :-1, 1:] + votes[:, :, 1:, 1:]
+    around = np.where(single > 0, around, 0).reshape(len(described), -1)
+    highest, mean = around.max(1), around.sum(1) / pixels.PLANES
+    deviation = np.sqrt((around**2).sum(1) / pixels.PLANES - mean**2)
+    return highest * (highest - mean) / np.maximum(deviation, 1e-6)
+
+
+def test_an_inverted_file_counts_all_votes(segment, query, described):
+    naive = naive_scores(query, described)
+    np.testing.assert_allclose(segment.scores(query), naive, rtol=1e-5, atol=1e-12)
+    assert naive.argmax() == 2 and naive[2] > 5 * np.delete(naive, 2).max()
+    numbers, scores = segment.search(query, 3)
+    assert numbers[0] == 8 and (np.diff(scores) <= 0).all() and len(numbers) == 3
+
+
+def test_merging_equals_making_anew(shortlist, described, segment, tmp_path):
+    for name, part in (("odd", slice(1, None, 2)), ("even", slice(0, None, 2))):
+        shortlist.build(tmp_path / name, NUMBERS[part], described[part])
+    parts = [shortlist.open(tmp_path / name) for name in ("odd", "even")]
+    shortlist.merge(tmp_path / "merged", parts, ())
+    assert (tmp_path / "merged").read_bytes() == (tmp_path / "all").read_bytes()
+    shortlist.merge(tmp_path / "fewer", parts, {8, 20})
+    rest = [0, 1, 3, 4]
+    shortlist.build(tmp_path / "rest", [NUMBERS[at] for at in rest], [described[at] for at in rest])
+    assert (tmp_path / "fewer").read_bytes() == (tmp_path / "rest").read_bytes()
+
+
+def test_reading_stops_in_time(segment, query):
+    read = [sum(len(at) for at, _ in segment.positions(query.cells.T.ravel(), most))
+            for most in (50, 10**9)]  # fmt: skip
+    assert 0 < read[0] <= 50 < read[1]
+
+
+def test_a_blank_photo_is_filed_and_asks(shortlist, segment, tmp_path):
+    blank = np.full((90, 120, 3), 128, np.uint8)
+    shortlist.build(tmp_path / "blank", [1], [shortlist.describe(blank, None)])
+    one, asked = shortlist.open(tmp_path / "blank"), shortlist.describe_query(blank, None)
+    assert one.search(asked, 5)[1].tolist() == [0.0]
+    assert segment.search(asked, 9)[0].tolist() == NUMBERS
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_what_the_caller_has_set_changes_nothing(shortlist, described, setting):
+    with SETTINGS[setting]():
+        assert shortlist.describe(PICTURES[0], None).tobytes() == described[0].tobytes()
+
+
+@pytest.mark.parametrize("cut", (0, 4, 100, -1))
+def test_a_damaged_file_is_refused(shortlist, segment, tmp_path, cut):
+    whole = (tmp_path / "all").read_bytes()
+    (tmp_path / "cut").write_bytes(whole[:cut])
+    with pytest.raises(ValueError, match="damaged; delete it"):
+        shortlist.open(tmp_path / "cut")
+
+
+def test_a_foreign_segment_is_refused(shortlist, tmp_path):
+    vectors = VectorShortlist("toy:mean")
+    vectors.build(tmp_path / "vectors", [1], [np.ones(4, np.int8)])
+    with pytest.raises(ValueError, match="holds no postings"):
+        shortlist.open(tmp_path / "vectors")
+
+
+@pytest.fixture(autouse=True)
+def toy_descriptor(monkeypatch):
+    from torch import nn
+
+    from indiret.baselines.backbones import PretrainedBackbone
+    from indiret.baselines.descriptors import DescriptorRetriever
+
+    def build(name):
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Conv2d(3, 24, 3, 16, 1), nn.ReLU())
+        return DescriptorRetriever(PretrainedBackbone("toy", layers), "mean")
+
+    monkeypatch.setattr("indiret.index.vectors.build_descriptor", build)
+
+
+def test_vectors_are_ranked_by_their_cosines(tmp_path):
+    shortlist = build_shortlist("toy:mean")
+    described = [shortlist.describe(one, None) for one in PICTURES]
+    shortlist.build(tmp_path / "all", NUMBERS, described)
+    shortlist.build(tmp_path / "some", NUMBERS[3:], described[3:])
+    shortlist.build(tmp_path / "others", NUMBERS[:3], described[:3])
+    parts = [shortlist.open(tmp_path / name) for name in ("some", "others")]
+    shortlist.merge(tmp_path / "merged", parts, ())
+    assert (tmp_path / "merged").read_bytes() == (tmp_path / "all").read_bytes()
+    shortlist.merge(tmp_path / "fewer", parts, {8})
+    query = shortlist.describe_query(PICTURES[2], None)
+    numbers, cosines = shortlist.open(tmp_path / "all").search(query, 6)
+    exact = [
+        shortlist.describe_query(PICTURES[NUMBERS.index(one)], None) @ query for one in numbers
+    ]
+    np.testing.assert_allclose(cosines, exact, atol=0.01)
+    assert numbers[0] == 8
+    assert shortlist.open(tmp_path / "fewer").search(query, 6)[0].tolist() == numbers[1:].tolist()
+
+
+def test_bytes_keep_the_direction():
+    vector = np.random.default_rng(0).standard_normal(500)
+    kept = quantise_vector(vector).astype(float)
+    assert vector @ kept / np.linalg.norm(vector) / np.linalg.norm(kept) > 0.9999
