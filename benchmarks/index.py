@@ -2,7 +2,7 @@
 
 Every figure is a ratio or a sum within one run, and is kept in OUT.json by its stage; a run may do
 some stages alone (``--stages search update``), and each run prints what all of them have so far,
-beside what was wanted. ``--quick`` does them small, which says that they work and no more.
+beside what was wanted. ``--quick`` does all but `recall` small: that says that they work, no more.
 
     rates    seconds and bytes of each step, of a photo or of a query
     search   the second search of a folder: in memory, in a running process, from the command line

@@ -45,7 +45,7 @@ class StandIn(Retriever):
 def change(described: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
     """A description like another: a bit of sixteen of its codes, or a little of each number."""
     if described.dtype.names:  # postings: the same patches, seen a little differently
-        flips = random.integers(2**64, size=(4, len(described)), dtype=np.uint64)
+        flips = random.integers(2**64, size=(4, *described["code"].shape), dtype=np.uint64)
         changed = described.copy()
         changed["code"] ^= np.bitwise_and.reduce(flips)
         return changed
