@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from indiret.evidence import Evidence, explain
     from indiret.feedback import FeedbackConfig, refine_query, rerank_with_feedback
     from indiret.images import crop, read_image
+    from indiret.index import Collection
     from indiret.metrics import register_metric
     from indiret.network import build_network
     from indiret.patches import extract_patches, register_patch_source
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Conv4d", "Evidence", "FeedbackConfig", "Hit", "HypersphereMask", "NetworkRetriever",
-    "PivotConv4d", "Query", "RetrievalDataset", "Retriever", "TrainingConfig",
+    "Collection", "Conv4d", "Evidence", "FeedbackConfig", "Hit", "HypersphereMask",
+    "NetworkRetriever", "PivotConv4d", "Query", "RetrievalDataset", "Retriever", "TrainingConfig",
     "average_precision", "baselines", "build_network", "build_retriever", "correlation_tensor",
     "crop", "explain", "extract_patches", "find_images", "fit", "index_database",
     "list_retrievers", "load_dataset", "load_network", "mean_average_precision", "planes", "rank",
@@ -65,6 +66,7 @@ HOMES = {  # where a name is, as above for those who only read; so `import indir
         "evidence": "Evidence explain",
         "feedback": "FeedbackConfig refine_query rerank_with_feedback",
         "images": "crop read_image",
+        "index": "Collection",
         "metrics": "register_metric",
         "network": "build_network",
         "patches": "extract_patches register_patch_source",

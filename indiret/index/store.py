@@ -112,8 +112,9 @@ def prepare_index(folder: Path, settings: Mapping[str, str], cache: bool) -> Non
     if differs and not cache:
         name = differs[0]
         raise ValueError(
-            f"{folder} holds an index whose {name} is {found[name]}, not {settings[name]}; choose "
-            "what it was made with, or name another folder."
+            f"{folder} holds an index whose {name} is {found[name][:20]}, not "
+            f"{settings[name][:20]}; choose what it was made with, name another folder, or delete "
+            "this one."
         )
     if differs:
         _clear(folder)
