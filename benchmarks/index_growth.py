@@ -24,7 +24,7 @@ from indiret.index.shortlist import build_shortlist
 from indiret.retrieval import Retriever, build_retriever
 
 METHOD = "plane-net"
-MOST_BYTES = 3e9  # of descriptions; where they would be more, each keeps one posting of several
+MOST_BYTES = 5e9  # of descriptions; where they would be more, each keeps one posting of several
 
 
 class StandIn(Retriever):
