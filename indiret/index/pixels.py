@@ -35,11 +35,11 @@ from indiret.planes.voting import float32_on_cpu
 FITTED_CELLS = WEIGHTS / "postings.safetensors"
 QUERY_LEVEL = 2  # the number of the size in which a query asks: 111 pixels
 STEEP = 1.0  # square of a neighbourhood's length below which it is too flat to be filed, or to ask
-PROBES = 96  # cells that a neighbourhood of a query reads
-NEAR = 24  # centres of each half that are looked at for them
+PROBES = 128  # cells that a neighbourhood of a query reads
+NEAR_CENTRES = 24  # centres of each half that are looked at for them
 MOST_READ = 4_000_000  # postings that a query reads of a segment
-MOST_BITS = 46  # in which codes may differ at first sight
-LEAST_COSINE = 0.42  # of a neighbourhood and a code that votes
+MOST_BITS = 48  # in which codes may differ at first sight
+LEAST_COSINE = 0.38  # of a neighbourhood and a code that votes
 PLANES = 5000  # about as many has a photo of 4 : 3
 CODE = 128  # numbers of a neighbourhood, and bits of its code
 CELL_SIZE = 64  # of them, the first, by which its cell is chosen
@@ -72,7 +72,7 @@ def nearest_cells(codes: Tensor, count: int) -> NDArray[np.int64]:
     """(N, count) cells around projected neighbourhoods (N, 128), nearest first.
 
     A cell is a pair of centres, one of each half of the projected numbers (an inverted
-    multi-index, Babenko & Lempitsky, 2012); those of the nearest `NEAR` centres are compared.
+    multi-index, Babenko & Lempitsky, 2012); only the `NEAR_CENTRES` nearest of each are paired.
     """
     centres = fitted_cells()["centres"]
     halves = codes[:, :CELL_SIZE].view(len(codes), CELL_SIZE // 2, 2)
@@ -80,7 +80,7 @@ def nearest_cells(codes: Tensor, count: int) -> NDArray[np.int64]:
     for half in range(2):
         # |x − c|² less |x|², which is the same for all
         far = centres[half].square().sum(1) - 2 * halves[..., half] @ centres[half].mT
-        found.append(far.topk(min(count, NEAR), largest=False))
+        found.append(far.topk(min(count, NEAR_CENTRES), largest=False))
     (far, first), (away, second) = found
     pairs = (far[:, :, None] + away[:, None]).flatten(1).topk(count, largest=False).indices
     columns = second.shape[1]
@@ -182,11 +182,9 @@ class PixelSegment(InvertedFile):
         weights = 1 / np.sqrt(popular[of] * len(codes))
         places = self.places[at].astype(np.int64)
         row, column = STEP * (places >> 6 & 63), STEP * (places & 63)
-        down, right = (
-            row - query.places[patch, 0] + MOST_PLACES,
-            column - query.places[patch, 1] + MOST_PLACES,
-        )
-        planes = ((places >> 12) << 12) + ((down >> 1) << 6) + (right >> 1)
+        shift = MOST_PLACES - query.places[patch]
+        down, right = (row + shift[:, 0]) >> 1, (column + shift[:, 1]) >> 1
+        planes = ((places >> 12) << 12) + (down << 6) + right
         return self.photos[at], planes, weights
 
 
@@ -230,7 +228,7 @@ class PixelShortlist:
     @float32_on_cpu()
     @torch.inference_mode()
     def describe_query(self, picture: Picture, features: Any) -> PixelQuery:
-        """All patches of a query in one size, and the cells that they read."""
+        """All neighbourhoods of a query in one size, and the cells that they read."""
         patches, places = project(pyramid(picture, features)[QUERY_LEVEL], 1)
         return PixelQuery(patches.numpy(), places, nearest_cells(patches, PROBES))
 
