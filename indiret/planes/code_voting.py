@@ -1,8 +1,9 @@
 """Votes of coded photos, many pairs at a time, in whole numbers: no score feels its company.
 
-As `indiret.planes.voting`. Products of coded patches are multiples of 1/256 up to 1, which bfloat16
-holds exactly, and responses are rounded to multiples of 1/`UNIT`, whose sums float32 holds exactly.
-So neither the batch, nor the order of sums, nor the processor changes a score.
+As `indiret.planes.voting`. Coded patches are whole numbers of a byte but for a factor, so float32
+holds sums of their products exactly, which are rounded once, to bfloat16. Normalised responses are
+rounded to multiples of 1/`UNIT`, and float32 holds their sums exactly. So neither the batch, nor
+the order of sums, nor the precision of the processor's products changes a score.
 
 Chapter: *From pairs to collections*.
 """
@@ -18,14 +19,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from indiret.planes.features import PlaneFeatures
-from indiret.planes.frames import share_frame
-from indiret.planes.matches import CLOSE_WEIGHT, PairMatch, PlaneMatch, without_frame
+from indiret.planes.matches import CLOSE_WEIGHT, PairMatch, PlaneMatch, have_frame, without_frame
 from indiret.planes.voting import POPULARITY_FLOOR
 
-THRESHOLD = 307 / 1024  # a cosine of signs that says nothing yet: 0.3 of patches' is 0.2 of signs'
-CODE_WEIGHT = 1.5  # of a vote of signs, so that scores are as large as those of cosines
+THRESHOLD = 307 / 1024  # as `indiret.planes.voting.COSINE_THRESHOLD`, in 10 bits
+SIGN_WEIGHT = 1.25  # of a vote among signs, whose responses are 0.8 of those of cosines
 UNIT = 2048  # parts of 1 in which responses are counted
 CACHE = 2**19  # responses that are made at once, so that they stay in a processor's cache
+EXACT = torch.bfloat16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else torch.float32
 QUARTERS = 2  # parts of a template, up and down and aside
 
 
@@ -33,9 +34,9 @@ def match_codes(query: PlaneFeatures, targets: Sequence[PlaneFeatures]) -> list[
     """The best planes, upright, of a coded query in coded targets and of these in the query."""
     groups: dict[tuple[Hashable, int | None], list[int]] = defaultdict(list)
     for place, target in enumerate(targets):
-        framed = share_frame(query.templates[0].patches, target.templates[0].patches)
         shapes = *(size.shape for size in target.pyramid), target.close[0].patches.shape
-        groups[shapes, place if framed else None].append(place)  # with a frame, each by itself
+        alone = place if have_frame(query, target) else None  # less a frame, it has no company
+        groups[shapes, alone].append(place)
     matches = {}
     for (_, alone), places in groups.items():
         found, source = [targets[place] for place in places], query
@@ -44,6 +45,8 @@ def match_codes(query: PlaneFeatures, targets: Sequence[PlaneFeatures]) -> list[
             source, sources = without_frame(query, found[0]), [without_frame(found[0], query)]
         forward, backward = best_matches([source], found), best_matches(sources, [query])
         for place, there, back in zip(places, forward, backward, strict=True):
+            votes, quarters = SIGN_WEIGHT * there.votes, SIGN_WEIGHT * there.quarters
+            there = there._replace(votes=votes, quarters=quarters)
             matches[place] = PairMatch(0, there, back, targets[place].background_score)
     return [matches[place] for place in range(len(targets))]
 
@@ -93,14 +96,13 @@ def best_planes(
 def _plane_votes(templates: Sequence[Tensor], pyramids: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     """Of each size the sums over all planes of each quarter, (pairs, 4, planes), whole numbers."""
     stacked = torch.stack([*templates])
-    signs, lengths = stacked.sign().bfloat16() / 8, stacked.abs().amax(3) * 8
     votes = []
     for size in zip(*pyramids, strict=True):
-        few = max(1, CACHE // (size[0][..., 0].numel() * lengths[0].numel()))
+        few = max(1, CACHE // (size[0][..., 0].numel() * templates[0][..., 0].numel()))
         parts = [
-            _hough_votes(_pooled_responses(torch.stack(size[at : at + few]), *template))
+            _hough_votes(_pooled_responses(torch.stack(size[at : at + few]), part))
             for at in range(0, len(size), few)
-            for template in zip(signs.split(few), lengths.split(few), strict=True)
+            for part in stacked.split(few)
         ]
         votes.append(torch.cat([part.flatten(0, 1) for part in parts]))
     return votes
@@ -115,24 +117,24 @@ def _highest(quarters: Tensor, patches: int) -> tuple[list[Any], list[Any], list
     highest, places = votes.max(2)
     scale = UNIT * patches  # of sums to means
     z_scores = (highest - mean) / (variance.clamp_min(0).sqrt() + 1e-9 * scale)
-    means = highest.double() * (CODE_WEIGHT / scale)
+    means = highest.double() / scale
     return means.tolist(), z_scores.tolist(), places[:, 0].tolist()
 
 
-def _pooled_responses(patches: Tensor, signs: Tensor, lengths: Tensor) -> Tensor:
+def _pooled_responses(patches: Tensor, templates: Tensor) -> Tensor:
     """(B, I', J', M, K, L): thresholded maxima of 3 × 3 patches, normalised, whole numbers."""
-    product = patches.flatten(0, 2) @ signs.flatten(0, 2).mT
-    pooled = _max_pool_stride2(product.view(*patches.shape[:3], -1)).float()
-    answers = pooled.mul_(lengths.flatten()).sub_(THRESHOLD).clamp_min_(0)
-    answers = answers.unflatten(3, (len(lengths), -1))
+    template = templates.shape[:3]
+    product = patches.flatten(0, 2).to(EXACT) @ templates.flatten(0, 2).to(EXACT).mT
+    pooled = _max_pool_stride2(product.bfloat16().view(*patches.shape[:3], -1))
+    answers = pooled.float().sub_(THRESHOLD).clamp_min_(0).unflatten(3, (template[0], -1))
     popularity = answers.mean(4, keepdim=True).add_(POPULARITY_FLOOR).sqrt_()
-    return answers.div_(popularity).mul_(UNIT).round_().unflatten(4, lengths.shape[1:])
+    return answers.div_(popularity).mul_(UNIT).round_().unflatten(4, template[1:])
 
 
 def _max_pool_stride2(responses: Tensor) -> Tensor:
     """As `indiret.planes.voting.max_pool_stride2`, of (B, I, J, N) bfloat16, where it is > 0.
 
-    Positive numbers have the order of their bits, whose maxima take a third of the time.
+    Positive numbers have the order of their bits, whose maxima take half of the time.
     """
     bits = responses.view(torch.int16)
     for axis in (1, 2):

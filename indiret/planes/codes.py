@@ -1,19 +1,18 @@
-"""Encoded photos as few bytes: of a patch's 64 numbers the signs, and its length in quarters.
+"""Encoded photos as few bytes: signs of the pyramid's patches, whole numbers of the templates'.
 
-The cosine of two patches' signs tells that of the patches: 2 / π times its arcsine, on average.
-Coded features are `PlaneFeatures` whose patches are signs times length / 8, in bfloat16 in the
-pyramid, which is how one knows them; all of a retriever takes them.
+Of a patch of the pyramid the signs are kept, 64 bits, and the length in quarters, two more; the few
+patches that vote keep their 64 numbers as bytes. *Coded* features are `PlaneFeatures` of a bfloat16
+pyramid whose numbers are what such bytes hold: signs times length / 8, or multiples of 1 / 256. A
+query is not kept, so its pyramid, too, consists of the latter; all of a retriever takes either.
 
 Chapter: *From pairs to collections*.
 """
 
-import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from indiret.planes.features import (
@@ -21,51 +20,33 @@ from indiret.planes.features import (
     PlaneFeatures,
     Template,
     pyramid_grid,
+    structured_share,
     template_points,
 )
 
 SIZE = 64  # numbers of a patch
+SCALE = 256  # of numbers to bytes: half a length of 1 is the most of one number
 LENGTHS = (0.0, 0.5, 0.75, 1.0)  # which two bits tell apart
-HEADER = struct.Struct("<IIf")  # height, width and background score
-
-
-def cosine_of_signs(cosine: float) -> float:
-    """The cosine that signs of patches of this cosine have on average.
-
-    Examples
-    --------
-    >>> round(cosine_of_signs(0.7), 2), cosine_of_signs(1.0)
-    (0.49, 1.0)
-    """
-    return math.asin(cosine) * 2 / math.pi
+HEADER = struct.Struct("<IIff")  # height, width, structure and background score
 
 
 def is_coded(features: PlaneFeatures) -> bool:
-    """Whether patches are signs, as `quantise` leaves them."""
+    """Whether features are coded."""
     return features.pyramid[0].dtype == torch.bfloat16
 
 
-def quantise(features: PlaneFeatures) -> PlaneFeatures:
-    """The same photo with coded patches.
-
-    Examples
-    --------
-    >>> from indiret.planes import PlaneRetriever
-    >>> photo = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    >>> coded = quantise(PlaneRetriever().encode_query(photo))
-    >>> coded.pyramid[0].shape, coded.pyramid[0].dtype
-    (torch.Size([10, 14, 64]), torch.bfloat16)
-    """
-    return _with_patches(features, [_decode(*_encode(one)) for one in _patches(features)])
-
-
-def quantise_like(query: PlaneFeatures, target: PlaneFeatures) -> PlaneFeatures:
-    """A query coded if the target is."""
-    return quantise(query) if is_coded(target) and not is_coded(query) else query
+def code_query(query: PlaneFeatures, target: PlaneFeatures) -> PlaneFeatures:
+    """A query, coded if the target is, and as it is otherwise."""
+    if is_coded(query) or not is_coded(target):
+        return query
+    pyramid = tuple(round_patches(size).bfloat16() for size in query.pyramid)
+    return _with_templates(query, map(round_patches, _template_patches(query)))._replace(
+        pyramid=pyramid
+    )
 
 
 def pack_codes(features: PlaneFeatures) -> bytes:
-    """A photo's shape, background score, and 66 bits a patch, coded or not.
+    """A photo's shape, structure, background score, and codes.
 
     Examples
     --------
@@ -73,17 +54,28 @@ def pack_codes(features: PlaneFeatures) -> bytes:
     >>> photo = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     >>> packed = pack_codes(PlaneRetriever().encode_query(photo))
     >>> len(packed), unpack_codes(packed, PLANE_CONFIGS["planes"]).shape
-    (65971, (300, 400))
+    (77445, (300, 400))
     """
-    signs, digits = zip(*(_encode(one.flatten(0, 1)) for one in _patches(features)), strict=True)
-    header = HEADER.pack(*features.shape, features.background_score)
-    two_bits = np.unpackbits(np.concatenate(digits)[:, None], axis=1)[:, 6:]
-    return header + np.concatenate(signs).tobytes() + np.packbits(two_bits).tobytes()
+    header = HEADER.pack(*features.shape, _structure(features), features.background_score)
+    voting = torch.cat([one.flatten() for one in _template_patches(features)])
+    numbers = (round_patches(voting) * SCALE).to(torch.int8).numpy()
+    patches = torch.cat([size.flatten(0, 1) for size in features.pyramid]).float()
+    middles = torch.tensor(LENGTHS, dtype=torch.float32).unfold(0, 2, 1).mean(1)
+    digits = torch.bucketize(patches.norm(dim=1), middles).byte().numpy()
+    two_bits = np.unpackbits(digits[:, None], axis=1)[:, 6:]
+    signs = np.packbits((patches > 0).numpy())
+    return header + numbers.tobytes() + signs.tobytes() + np.packbits(two_bits).tobytes()
+
+
+def with_background(packed: bytes, background_score: float) -> bytes:
+    """Bytes of `pack_codes` with another background score."""
+    header = (*HEADER.unpack_from(packed)[:-1], background_score)
+    return HEADER.pack(*header) + packed[HEADER.size :]
 
 
 def unpack_codes(packed: bytes | memoryview, config: PlaneConfig) -> PlaneFeatures:
     """The coded features of bytes of `pack_codes`, with the points of their templates."""
-    height, width, background = HEADER.unpack_from(packed)
+    height, width, structure, background = HEADER.unpack_from(packed)
     shape = height, width
     turns = [360 * turn / config.turns for turn in range(config.turns)]
     templates, close, coarse = (
@@ -91,42 +83,49 @@ def unpack_codes(packed: bytes | memoryview, config: PlaneConfig) -> PlaneFeatur
         for side in config.template_sides
     )
     grids = [tuple(one.points.shape[:2]) for one in (*templates, *close, *coarse)]
-    grids += [pyramid_grid(shape, side) for side in config.pyramid]
-    counts = [rows * columns for rows, columns in grids]
+    counts = [rows * columns * SIZE for rows, columns in grids]
+    sizes = [pyramid_grid(shape, side) for side in config.pyramid]
+    areas = [rows * columns for rows, columns in sizes]
     stored = np.frombuffer(packed, np.uint8, offset=HEADER.size)
-    signs, rest = np.split(stored, [sum(counts) * SIZE // 8])
-    two_bits = np.unpackbits(rest, count=2 * sum(counts)).reshape(-1, 2)
-    patches = _decode(signs.reshape(-1, SIZE // 8), two_bits @ np.array([2, 1], np.uint8))
-    parts = [one.view(*grid, SIZE) for one, grid in zip(patches.split(counts), grids, strict=True)]
-    return _with_patches(PlaneFeatures(templates, close, coarse, (), shape, background), parts)
+    numbers, signs, rest = np.split(stored, np.cumsum([sum(counts), sum(areas) * SIZE // 8]))
+    rounded = torch.from_numpy(numbers.view(np.int8).astype(np.float32)) / SCALE
+    voting = (
+        part.view(*grid, SIZE) for part, grid in zip(rounded.split(counts), grids, strict=True)
+    )
+    digits = np.unpackbits(rest, count=2 * sum(areas)).reshape(-1, 2) @ np.array([2, 1])
+    lengths = torch.tensor(LENGTHS, dtype=torch.bfloat16)[torch.from_numpy(digits)] / SIZE**0.5
+    bits = torch.from_numpy(np.unpackbits(signs).reshape(-1, SIZE)).bfloat16()
+    patches = bits.mul_(2).sub_(1).mul_(lengths[:, None]).split(areas)
+    pyramid = tuple(part.view(*size, SIZE) for part, size in zip(patches, sizes, strict=True))
+    features = PlaneFeatures(templates, close, coarse, pyramid, shape, background, structure)
+    return _with_templates(
+        features, (part.view(*grid, SIZE) for part, grid in zip(voting, grids, strict=True))
+    )
 
 
-def _patches(features: PlaneFeatures) -> list[Tensor]:
-    """(K, L, D) of all templates, then (I, J, D) of the pyramid."""
-    kinds = (*features.templates, *features.close, *features.coarse)
-    return [one.patches for one in kinds] + [size.float() for size in features.pyramid]
+def round_patches(patches: Tensor) -> Tensor:
+    """Patches as multiples of 1 / `SCALE` that a byte holds."""
+    return (patches.float() * SCALE).round().clamp(-127, 127) / SCALE
 
 
-def _with_patches(features: PlaneFeatures, patches: Sequence[Tensor]) -> PlaneFeatures:
-    """Features with the patches of `_patches`, the pyramid's in bfloat16."""
+def _template_patches(features: PlaneFeatures) -> list[Tensor]:
+    """(K, L, D) of all templates."""
+    return [one.patches for one in (*features.templates, *features.close, *features.coarse)]
+
+
+def _with_templates(features: PlaneFeatures, patches: Iterable[Tensor]) -> PlaneFeatures:
+    """Features with other patches of `_template_patches`."""
     rest = iter(patches)
     templates, close, coarse = (
         tuple(one._replace(patches=next(rest)) for one in kind)
         for kind in (features.templates, features.close, features.coarse)
     )
-    pyramid = tuple(size.bfloat16() for size in rest)
-    return features._replace(templates=templates, close=close, coarse=coarse, pyramid=pyramid)
+    return features._replace(templates=templates, close=close, coarse=coarse)
 
 
-def _encode(patches: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Signs as bits, (..., 8), and which of `LENGTHS` is nearest, (...)."""
-    middles = torch.tensor(LENGTHS, dtype=torch.float32).unfold(0, 2, 1).mean(1)
-    digits = torch.bucketize(patches.norm(dim=-1), middles)
-    return np.packbits((patches > 0).numpy(), axis=-1), digits.byte().numpy()
-
-
-def _decode(signs: NDArray[np.uint8], digits: NDArray[np.uint8]) -> Tensor:
-    """(..., 64) float32 patches of `_encode`."""
-    bits = torch.from_numpy(np.unpackbits(signs, axis=-1)).float()
-    lengths = torch.tensor(LENGTHS, dtype=torch.float32)[torch.from_numpy(digits).long()]
-    return bits.mul_(2).sub_(1).mul_(lengths[..., None] / SIZE**0.5)
+def _structure(features: PlaneFeatures) -> float:
+    return (
+        structured_share(features.templates[0])
+        if features.structure is None
+        else features.structure
+    )

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from indiret.planes.geometry import grid_places
 from indiret.planes.gradients import CELL, PATCH_CELLS, cell_grid
 
+ALIKE = 0.7  # cosine of a patch and that beside it, from which on it has no structure of its own
 STEP = 2  # every second patch of a template votes, which is a quarter of all
 
 
@@ -63,6 +65,7 @@ class PlaneFeatures(NamedTuple):
     pyramid: tuple[Tensor, ...]  # (rows, columns, D) half for each size
     shape: tuple[int, int]  # height and width of the photo
     background_score: float = 1.0
+    structure: float | None = None  # `structured_share`, of codes
 
 
 @lru_cache(maxsize=256)  # photos of a collection have few shapes
@@ -90,3 +93,12 @@ def pyramid_grid(shape: tuple[int, int], long_side: int) -> tuple[int, int]:
     """Rows and columns of a pyramid's patches in one size of a photo (height, width)."""
     rows, columns = (side - PATCH_CELLS + 1 for side in cell_grid(*shape, long_side))
     return rows, columns
+
+
+def structured_share(template: Template) -> float:
+    """Share of patches that are steeper than noise, and not like both left and above them."""
+    unit = F.normalize(template.patches, dim=-1)
+    rows, columns = ((torch.arange(n) - STEP).clamp_min(0) for n in unit.shape[:2])
+    alike = torch.minimum((unit * unit[rows]).sum(-1), (unit * unit[:, columns]).sum(-1))
+    steep = template.patches.square().sum(-1) > 0.5  # gradients as large as `FLAT_GRADIENT`
+    return float((steep & (alike < ALIKE)).double().mean())

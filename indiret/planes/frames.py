@@ -19,20 +19,20 @@ MIDDLE = 0.5  # of a photo's height and width
 STRUCTURE = 0.3  # square of a patch's length below which it is too flat to be part of a frame
 
 
-def same_patches(template: Tensor, other: Tensor) -> Tensor:
+def same_patches(template: Tensor, other: Tensor, same: float = SAME) -> Tensor:
     """(K, L) bool: which patches of two photos, (K, L, D), are the same in the same place."""
     longer = torch.maximum(template.square().sum(-1), other.square().sum(-1))
-    return (template * other).sum(-1) > SAME * longer.clamp_min(STRUCTURE)
+    return (template * other).sum(-1) > same * longer.clamp_min(STRUCTURE)
 
 
-def cut_same(template: Tensor, other: Tensor) -> Tensor:
+def cut_same(template: Tensor, other: Tensor, same: float = SAME) -> Tensor:
     """A template without the patches that are the same in the other photo's."""
     if template.shape != other.shape:
         return template
-    return template * ~same_patches(template, other)[..., None]
+    return template * ~same_patches(template, other, same)[..., None]
 
 
-def share_frame(template: Tensor, other: Tensor) -> bool:
+def share_frame(template: Tensor, other: Tensor, same: float = SAME) -> bool:
     """Whether two photos are the same around their middles, and less than half as often in them.
 
     Examples
@@ -45,12 +45,12 @@ def share_frame(template: Tensor, other: Tensor) -> bool:
     """
     if template.shape != other.shape:
         return False
-    same = same_patches(template, other)
-    if same.float().mean() < LEAST_FRAME / 2:  # nearly always
+    alike = same_patches(template, other, same)
+    if alike.float().mean() < LEAST_FRAME / 2:  # nearly always
         return False
     longer = torch.maximum(template.square().sum(-1), other.square().sum(-1)) > STRUCTURE
-    middle = _middle(*same.shape)
-    around, inside = ((same & part).sum() / (longer & part).sum() for part in (~middle, middle))
+    middle = _middle(*alike.shape)
+    around, inside = ((alike & part).sum() / (longer & part).sum() for part in (~middle, middle))
     return bool(around > LEAST_FRAME and inside < around / 2)  # not if nothing is inside, NaN
 
 

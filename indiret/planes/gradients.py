@@ -51,8 +51,8 @@ def dense_rootsift(picture: np.ndarray, long_side: int) -> Tensor:
 
     As `indiret.metrics.oriented_gradients`, but a gradient counts in neighbouring cells, too, so
     that sums change smoothly when the picture moves. The (H, W, 3) uint8 picture is made
-    ``long_side`` pixels long first; see `cell_grid`. (rows, columns, 128) float32 ≥ 0 come back,
-    each of length 1 at most, less on flat ground.
+    ``long_side`` pixels long and grey first, if it is not; see `cell_grid`. (rows, columns, 128)
+    float32 ≥ 0 come back, each of length 1 at most, less on flat ground.
 
     Examples
     --------

@@ -57,9 +57,14 @@ class PairMatch(NamedTuple):
             yield (source.close if match.close else source.templates)[turn], searched, match
 
 
+def have_frame(source: PlaneFeatures, searched: PlaneFeatures) -> bool:
+    """Whether two photos share a frame; see `indiret.planes.frames`."""
+    return share_frame(source.templates[0].patches, searched.templates[0].patches)
+
+
 def without_frame(source: PlaneFeatures, searched: PlaneFeatures) -> PlaneFeatures:
     """The templates of a photo, upright, less a frame that it shares with the other photo."""
-    if not share_frame(source.templates[0].patches, searched.templates[0].patches):
+    if not have_frame(source, searched):
         return source
     kinds = zip((source.templates, source.close), (searched.templates, searched.close), strict=True)
     cut = [

@@ -18,7 +18,6 @@ the turn that it found.
 Chapter: *Sphere or plane?*
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -26,7 +25,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from indiret.checkpoints import hash_tensors
 from indiret.evidence import Evidence
@@ -34,12 +32,12 @@ from indiret.images import Picture
 from indiret.planes import voting
 from indiret.planes.code_voting import best_planes, match_codes
 from indiret.planes.codes import (
-    cosine_of_signs,
+    code_query,
     is_coded,
     pack_codes,
-    quantise,
-    quantise_like,
+    round_patches,
     unpack_codes,
+    with_background,
 )
 from indiret.planes.correspondence import PlaneCorrespondence, move_points, smooth_support, splat
 from indiret.planes.features import (
@@ -48,6 +46,7 @@ from indiret.planes.features import (
     PlaneConfig,
     PlaneFeatures,
     Template,
+    structured_share,
     template_points,
 )
 from indiret.planes.geometry import Plane, refine_plane
@@ -75,8 +74,8 @@ BACKWARD_SHARE = 0.7  # of the photos, those with the highest forward scores
 IMPOSTORS = 16  # pictures of other things that are matched with every photo beforehand
 BACKGROUND_FLOOR = 1.5  # less than any photo with structure scores; see record 18
 MIDDLE_SIZES = slice(1, 5)  # in which impostors look for coded photos, for half the time
-MIDDLE_WEIGHT = 1.44  # of their scores there, so that these are as high as in all sizes
-ALIKE = 0.7  # cosine of a patch and that beside it, from which on it has no structure of its own
+MIDDLE_WEIGHT = 2.1  # of the root of their scores there: the best guess of that in all sizes
+IMPOSTOR_GRID = 9, 12  # patches of those, so that all vote together
 LEAST_STRUCTURE = 0.01  # with less, the floor rises no further
 PRODUCT = voting.ScratchBuffer()
 
@@ -112,11 +111,13 @@ class PlaneRetriever(Retriever):
     def encode_query(self, picture: Picture) -> PlaneFeatures:
         """The same without the background score, which only a target needs."""
         config = self.config
+        grey = np.asarray(Image.fromarray(picture).convert("L"))
+        views = [grey] + [picture] * (config.turns - 1)  # colours turn, then become grey
         templates, close, coarse = (
-            tuple(self._template(picture, turn, side) for turn in range(config.turns))
+            tuple(self._template(view, turn, side) for turn, view in enumerate(views))
             for side in (config.template, config.close, config.coarse)
         )
-        pyramid = tuple(self.patches(picture, side).half() for side in config.pyramid)
+        pyramid = tuple(self.patches(grey, side).half() for side in config.pyramid)
         return PlaneFeatures(templates, close, coarse, pyramid, picture.shape[:2])
 
     def fingerprint(self) -> str:
@@ -129,9 +130,9 @@ class PlaneRetriever(Retriever):
 
     @float32_on_cpu()
     def pack(self, features: PlaneFeatures) -> bytes:
-        """Codes of `indiret.planes.codes`, 70 KB for a photo of 4 : 3, with a background score."""
-        coded = quantise(features)
-        return pack_codes(coded._replace(background_score=self.background_score(coded)))
+        """Codes of `indiret.planes.codes`, 77 KB for a photo of 4 : 3, with a background score."""
+        packed = pack_codes(features)
+        return with_background(packed, self.background_score(self.unpack(packed)))
 
     @float32_on_cpu()
     def unpack(self, packed: bytes | memoryview) -> PlaneFeatures:
@@ -141,13 +142,9 @@ class PlaneRetriever(Retriever):
     @float32_on_cpu()
     def structure(self, features: PlaneFeatures) -> float:
         """Share of patches that are steeper than noise, and not like both left and above them."""
-        patches = features.templates[0].patches
-        unit = F.normalize(patches, dim=-1)
-        rows, columns = ((torch.arange(n) - STEP).clamp_min(0) for n in unit.shape[:2])
-        alike = torch.minimum((unit * unit[rows]).sum(-1), (unit * unit[:, columns]).sum(-1))
-        limit = cosine_of_signs(ALIKE) if is_coded(features) else ALIKE
-        steep = patches.square().sum(-1) > 0.5  # where gradients are as large as `FLAT_GRADIENT`
-        return float((steep & (alike < limit)).double().mean())
+        if features.structure is None:
+            return structured_share(features.templates[0])
+        return features.structure
 
     def patches(self, picture: Picture, long_side: int) -> Tensor:
         """(rows, columns, D): descriptors of a picture made ``long_side`` pixels long."""
@@ -162,8 +159,8 @@ class PlaneRetriever(Retriever):
         """
         if is_coded(features):
             sizes = features.pyramid[MIDDLE_SIZES]
-            found = [one for group in self.coded_impostors for one in best_planes(group, [sizes])]
-            background = MIDDLE_WEIGHT * float(np.median([match.score for match in found]))
+            found = best_planes(self.coded_impostors, [sizes])
+            background = MIDDLE_WEIGHT * float(np.median([match.score for match in found])) ** 0.5
         else:
             matches = [self.match(impostor, features, 0) for impostor in self.impostors]
             background = float(np.median([match.score for match in matches]))
@@ -181,13 +178,12 @@ class PlaneRetriever(Retriever):
         return found
 
     @cached_property
-    def coded_impostors(self) -> list[list[Tensor]]:
-        """Their large templates as codes, by shape."""
-        groups = defaultdict(list)
-        for impostor in self.impostors:
-            patches = quantise(impostor).templates[0].patches
-            groups[patches.shape].append(patches)
-        return [*groups.values()]
+    def coded_impostors(self) -> list[Tensor]:
+        """Their large templates as codes, all cut to `IMPOSTOR_GRID`, without the smaller ones."""
+        rows, columns = IMPOSTOR_GRID
+        large = [round_patches(impostor.templates[0].patches) for impostor in self.impostors]
+        cut = [patches[:rows, :columns] for patches in large]
+        return [patches for patches in cut if patches.shape[:2] == IMPOSTOR_GRID]
 
     def _template(self, picture: Picture, number: int, long_side: int) -> Template:
         """The template of a photo turned anticlockwise; patches that look past its edge are 0."""
@@ -266,7 +262,7 @@ class PlaneRetriever(Retriever):
     ) -> PairMatch:
         """A match of `match_forward`, made here if not given, and the best plane the other way."""
         if is_coded(target) and self.config.turns == 1:
-            return match_codes(quantise_like(query, target), [target])[0]
+            return match_codes(code_query(query, target), [target])[0]
         match = match or self.match_forward(query, target)
         return match._replace(backward=self.match(target, query, -match.turn))
 
@@ -285,7 +281,7 @@ class PlaneRetriever(Retriever):
         """
         if not database:
             return np.empty(0), {}
-        query = quantise_like(query, database[0])
+        query = code_query(query, database[0])
         if is_coded(query) and self.config.turns == 1:
             both = match_codes(query, database)
             return np.array([match.score for match in both]), dict(enumerate(both))
@@ -324,7 +320,7 @@ class PlaneRetriever(Retriever):
         self, query: PlaneFeatures, target: PlaneFeatures
     ) -> tuple[PairMatch, list[PlaneCorrespondence]]:
         """The match of a pair, and where it puts each template's patches in the other photo."""
-        query = quantise_like(query, target)
+        query = code_query(query, target)
         match = self.match_both(query, target)
         return match, [self.plane_correspondence(*one) for one in match.directions(query, target)]
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from indiret.checkpoints import find_weights, holds, load_tensors, restore, save_tensors
 from indiret.evidence import Evidence
-from indiret.planes.codes import quantise_like
+from indiret.planes.codes import code_query
 from indiret.planes.correspondence import PlaneCorrespondence, smooth_support, splat
 from indiret.planes.features import PLANE_CONFIGS, PlaneConfig, PlaneFeatures
 from indiret.planes.matches import PairMatch
@@ -119,7 +119,7 @@ class PlaneNetRetriever(PlaneRetriever):
         """Margins of what the network judges, less for what it does not, (len(database),)."""
         if not database:
             return np.empty(0)
-        query = quantise_like(query, database[0])
+        query = code_query(query, database[0])
         scores, matches = self.score_all(query, database)
         kept = top_share(scores, self.judged)
         pairs = [(database[place], matches.get(place)) for place in kept.tolist()]
@@ -145,7 +145,7 @@ class PlaneNetRetriever(PlaneRetriever):
     ) -> Evidence:
         """Which patches are right by the network, and where the planes put them."""
         check_kind(self, kind)
-        samples = sample_pair(self, quantise_like(query, target), target)
+        samples = sample_pair(self, code_query(query, target), target)
         with torch.inference_mode():
             output = self.network(*collate([samples]))
         found = []

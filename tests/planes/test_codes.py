@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from indiret.planes import PlaneRetriever
+from indiret.planes.codes import code_query
 from tests.planes.conftest import RETRIEVER, SMALL, TURNED, scene
 
 
@@ -14,14 +15,28 @@ def test_unpacked_photos_have_the_shapes_of_the_photos(config):
     features = retriever.encode(scene(1))
     found = retriever.unpack(memoryview(retriever.pack(features)))
     assert found.shape == features.shape
-    assert found.background_score == pytest.approx(features.background_score)
+    assert found.structure == pytest.approx(retriever.structure(features))
+    assert found.background_score == pytest.approx(retriever.background_score(found))
     for one, other in zip(found.pyramid, features.pyramid, strict=True):
         assert one.shape == other.shape and one.dtype == torch.bfloat16
+    for one, other in zip(found.pyramid, features.pyramid, strict=True):
+        cosines = torch.cosine_similarity(one.float(), other.float(), dim=-1)
+        assert cosines[other.float().norm(dim=-1) > 0.5].mean() > 0.75  # the root of 2 / π is 0.8
     for kind in ("templates", "close", "coarse"):
         for one, other in zip(getattr(found, kind), getattr(features, kind), strict=True):
             torch.testing.assert_close(one.points, other.points)
-            cosines = torch.cosine_similarity(one.patches, other.patches, dim=-1)
-            assert cosines[other.patches.norm(dim=-1) > 0.1].mean() > 0.75  # root of 2 / pi
+            rounded = other.patches.clamp(-0.5, 0.5)
+            torch.testing.assert_close(one.patches, rounded, atol=1 / 256, rtol=0)
+
+
+def test_a_coded_query_is_close_to_the_query_and_stays_as_it_is(scenes):
+    kept = RETRIEVER.unpack(RETRIEVER.pack(scenes[1]))
+    query = code_query(scenes[0], kept)
+    for one, other in zip(query.pyramid, scenes[0].pyramid, strict=True):
+        torch.testing.assert_close(
+            one.float(), other.float().clamp(-0.5, 0.5), atol=1 / 256, rtol=0
+        )
+    assert code_query(query, kept) is query and code_query(scenes[0], scenes[1]) is scenes[0]
 
 
 def test_a_part_is_found_among_unpacked_photos(scenes):

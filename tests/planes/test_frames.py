@@ -1,6 +1,8 @@
 """Photos with little structure, and screenshots of one app that share nothing but its frame."""
 
+from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +11,9 @@ from PIL import Image, ImageDraw
 from indiret.datasets import load_dataset
 from indiret.images import Picture
 from indiret.pairs import relit
-from indiret.retrieval import LITTLE_STRUCTURE, build_retriever
+from indiret.retrieval import LITTLE_STRUCTURE, Retriever, build_retriever
 
-METHODS = ("planes", "plane-net", "plane-cascade", "planes-turned")
+METHODS = ("planes", "plane-net", "plane-net packed", "planes-turned")
 TOWN = load_dataset("toytown", split="validation")
 PHOTOS = [TOWN.read(name) for name in list(TOWN.images)[:40:4]]
 
@@ -55,18 +57,28 @@ def screenshot(app: int, photo: Picture, quality: int = 90) -> Picture:
     return np.asarray(Image.open(stored))
 
 
+def build(name: str) -> tuple[Retriever, Callable[[Picture], Any]]:
+    """A retriever, and what it keeps of a picture, in memory or on disk."""
+    retriever = build_retriever(name.removesuffix(" packed"))
+    if " packed" in name:
+        return retriever, lambda picture: retriever.unpack(
+            retriever.pack(retriever.encode_to_pack(picture))
+        )
+    return retriever, retriever.encode
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_photos_with_little_structure_come_last(name):
-    retriever = build_retriever(name)
+    retriever, encode = build(name)
     kinds = ("paper", "wall", "sky", "fog", "colour")
     plain = [
         smooth(kind, at, noise=2 * at % 5, quality=95 - 15 * at) for at, kind in enumerate(kinds)
     ]
-    database = [retriever.encode(one) for one in plain]
+    database = [encode(one) for one in plain]
     assert max(map(retriever.structure, database)) < LITTLE_STRUCTURE
     for query in TOWN.queries[::16]:
         right = min(query.good - {query.image})
-        target = retriever.encode(TOWN.read(right))
+        target = encode(TOWN.read(right))
         assert retriever.structure(target) > 2 * LITTLE_STRUCTURE
         scores = retriever.score(
             retriever.encode_query(TOWN.read_query(query)), [target, *database]
@@ -87,12 +99,12 @@ def test_walls_lit_alike_from_the_middle_are_no_match():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_frame_is_not_what_a_photo_shows(name):
-    retriever = build_retriever(name)
+    retriever, encode = build(name)
     random = np.random.default_rng(0)
     for app in range(2):
         pages = [screenshot(app, PHOTOS[5 * app + number], 95 - 10 * number) for number in range(3)]
         again = relit(random, pages[0])
-        features = [retriever.encode(one) for one in (*pages[1:], again)]
+        features = [encode(one) for one in (*pages[1:], again)]
         scores = retriever.score(retriever.encode_query(pages[0]), features)
         assert scores[2] > 3 * scores[:2].max()
         likely = retriever.probability(scores)
