@@ -2,9 +2,9 @@
 
 Every figure is a ratio or a sum within one run, and is kept in OUT.json by its stage; a run may do
 some stages alone (``--stages search update``), and each run prints what all of them have so far,
-beside what was wanted. ``--quick`` does them small, which says that they work and no more.
+beside what was wanted. ``--quick`` does all but `recall` small: that says that they work, no more.
 
-    encode   seconds a photo: today's way and the collection's
+    rates    seconds and bytes of each step, of a photo or of a query
     search   the second search of a folder: in memory, in a running process, from the command line
     update   10 photos added to many, 10 removed; bytes a photo; memory of a search
     recall   Toytown, and real photos of ``../shared/data`` (INDIRET_SHARED_DATA) among distractors
@@ -16,6 +16,7 @@ Photos come from `tools.make_collection`. One thread, unless a stage says otherw
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -41,17 +42,17 @@ from benchmarks.index_recall import (
     real_photos,
     spread,
 )
+from indiret.baselines.maps import empty_cache
 from indiret.checkpoints import write_json
 from indiret.images import read_image
 from indiret.index import Collection
 from indiret.index.collection import MOST_VERIFIED
 from indiret.index.shortlist import build_shortlist
-from indiret.retrieval import build_retriever
+from indiret.retrieval import LEAST, build_retriever
 from tools.make_collection import make_collection
 
 ROADS = ("pixels", "efficientnet-lite0:rmac")
 SHARED = Path(os.environ.get("INDIRET_SHARED_DATA", "../shared/data"))
-TIMED = 5  # queries whose time is taken
 CHANGED = 10  # photos that are added and removed
 
 
@@ -64,10 +65,11 @@ class Size(NamedTuple):
     queries: int  # of each data set that are compared with the exhaustive search
     encoded: int  # photos by which encoding and the search in memory are timed
     pool: int  # photos whose codes stand for others
+    timed: int  # queries whose time is taken
 
 
-FULL = Size(5_000, 20_000, (1_000, 10_000, 100_000, 1_000_000), 20, 60, 256)
-QUICK = Size(70, 90, (100, 300), 2, 4, 8)
+FULL = Size(5_000, 20_000, (1_000, 10_000, 100_000, 1_000_000), 20, 60, 256, 5)
+QUICK = Size(70, 90, (100, 300), 2, 4, 8, 2)
 
 
 class Seconds(NamedTuple):
@@ -81,11 +83,15 @@ def mean_time(calls: Iterable[Callable[[], object]]) -> Seconds:
     """Mean of some calls, the first left out."""
     first, *others = calls
     first()
-    began, used = time.perf_counter(), sum(os.times()[:4])
+    began, used = time.perf_counter(), busy()
     for call in others:
         call()
-    wall, processor = time.perf_counter() - began, sum(os.times()[:4]) - used
-    return Seconds(wall / len(others), processor / len(others))
+    return Seconds((time.perf_counter() - began) / len(others), (busy() - used) / len(others))
+
+
+def busy() -> float:
+    """Processor seconds of this process and of all that it has waited for."""
+    return time.process_time() + sum(os.times()[2:4])
 
 
 def hard_links(photos: Sequence[Path], folder: Path) -> list[Path]:
@@ -100,10 +106,9 @@ def hard_links(photos: Sequence[Path], folder: Path) -> list[Path]:
 
 def measure_search(size: Size, work: Path) -> dict[str, Any]:
     """Seconds of the second search of a folder: in memory, in a running process, by the command."""
-    photos = make_collection(work / "town", size.searched + TIMED + 1)
+    photos = make_collection(work / "town", size.searched + size.timed + 1)
     asked, folder = photos[size.searched :], work / "searched"
     few = hard_links(photos[: size.searched], folder)[: size.encoded]
-    os.environ["INDIRET_CACHE"] = str(work / "cache")
     with Collection.open(folder, METHOD, ROADS[0]) as collection:
         first = mean_time([lambda: None, collection.update])
 
@@ -168,27 +173,44 @@ def measure_update(size: Size, work: Path) -> dict[str, Any]:
         "bytes": {
             part: getattr(stats, part) / stats.photos for part in ("codes", "segments", "catalogue")
         },
-        "peak": in_child(peak_of_search, folder, index, road, photos[-TIMED:]),
+        "peak": in_child(peak_of_search, folder, index, road, photos[-size.timed :]),
     }
 
 
-def measure_encode(size: Size, work: Path) -> dict[str, Any]:
-    """Processor seconds a photo: reading, encoding, packing, and each road's description."""
-    retriever = build_retriever(METHOD)
+def measure_rates(size: Size, work: Path) -> dict[str, Any]:
+    """Processor seconds and bytes of each step, of a photo or of a query."""
+    retriever, shortlists = build_retriever(METHOD), {road: build_shortlist(road) for road in ROADS}
     paths = make_collection(work / "town", size.encoded)
     pictures = [read_image(path) for path in paths]
     features = [retriever.encode(picture) for picture in pictures]
+    packed = [retriever.pack(one) for one in features]
+    queries = [retriever.encode_query(picture) for picture in pictures[: size.timed + 1]]
 
     def seconds(function: Callable[..., object], *arguments: Sequence[Any]) -> float:
         return mean_time(map(partial, repeat(function), *arguments)).processor
 
+    def verify(query: Any) -> None:
+        retriever.score(query, [retriever.unpack(one) for one in packed[:LEAST]])
+
+    with empty_cache():  # of backbones' maps
+        describe = {
+            road: seconds(one.describe, pictures, features) for road, one in shortlists.items()
+        }
+    with empty_cache():
+        describe_query = {
+            road: seconds(one.describe_query, pictures, features)
+            for road, one in shortlists.items()
+        }
     return {
         "read": seconds(read_image, paths),
         "encode": seconds(retriever.encode, pictures),
-        "pack": seconds(retriever.pack, features),
-        "describe": {
-            road: seconds(build_shortlist(road).describe, pictures, features) for road in ROADS
-        },
+        "code": seconds(lambda one: retriever.pack(retriever.encode_to_pack(one)), pictures),
+        "describe": describe,
+        "query": seconds(retriever.encode_query, pictures),
+        "describe_query": describe_query,
+        "verify": seconds(verify, queries) / len(packed[:LEAST]),
+        "verified": MOST_VERIFIED,
+        "codes": sum(map(len, packed)) / len(packed),
     }
 
 
@@ -205,13 +227,19 @@ def measure_recall(size: Size, work: Path) -> dict[str, Any]:
 
 def measure_growth(size: Size, work: Path) -> dict[str, Any]:
     """Each road's shortlist alone, by the number of photos."""
-    photos = make_collection(work / "town", size.pool + TIMED)
-    return {road: grow(road, size.grown, photos[TIMED:], photos[:TIMED], work) for road in ROADS}
+    photos = make_collection(work / "town", size.pool + size.timed)
+    return {
+        road: grow(road, size.grown, photos[size.timed :], photos[: size.timed], work)
+        for road in ROADS
+    }
 
 
 def verdicts(found: dict[str, Any]) -> list[tuple[str, float, str]]:
     """What was wanted, what was measured, and the bound with its sign."""
     rows: list[tuple[str, float, str]] = []
+    if rates := found.get("rates"):
+        ratio = (rates["read"] + rates["encode"]) / (rates["read"] + rates["code"])
+        rows.append(("a photo read and encoded: times faster than for memory", ratio, ">= 3"))
     if search := found.get("search"):
         at = f"second search of {search['photos']:,} photos"
         rows += [
@@ -252,7 +280,7 @@ def show(name: str, value: float, bound: str) -> str:
 
 
 STAGES: dict[str, Callable[[Size, Path], dict[str, Any]]] = {
-    "encode": measure_encode,
+    "rates": measure_rates,
     "search": measure_search,
     "update": measure_update,
     "recall": measure_recall,
@@ -268,11 +296,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few photos, to see that it works")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    os.environ["INDIRET_CACHE"] = str(arguments.work.resolve() / "cache")
     found = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    torch_version = torch.__version__.partition("+")[0]
+    found["machine"] = f"{platform.machine()}, one thread, torch {torch_version}"
     for stage in arguments.stages:
-        began = os.getloadavg()[0]
+        load = os.getloadavg()[0]  # others at work make seconds longer
         found[stage] = STAGES[stage](QUICK if arguments.quick else FULL, arguments.work)
-        found["load"] = found.get("load", {}) | {stage: [began, os.getloadavg()[0]]}
+        found["load"] = found.get("load", {}) | {stage: [load, os.getloadavg()[0]]}
         write_json(arguments.out, found)
     for row in verdicts(found):
         print(show(*row))

@@ -24,7 +24,7 @@ from indiret.index.shortlist import build_shortlist
 from indiret.retrieval import Retriever, build_retriever
 
 METHOD = "plane-net"
-MOST_BYTES = 3e9  # of descriptions; where they would be more, each keeps one posting of several
+MOST_BYTES = 5e9  # of descriptions; where they would be more, each keeps one posting of several
 
 
 class StandIn(Retriever):
@@ -34,7 +34,7 @@ class StandIn(Retriever):
         self.retriever, self.packed = retriever, packed
 
     def encode(self, picture: Picture) -> bytes:
-        """The codes of a picture that is chosen by this one."""
+        """The codes of a picture that this one chooses."""
         return self.packed[int(picture.sum()) % len(self.packed)]
 
     def pack(self, features: bytes) -> bytes:
@@ -45,7 +45,7 @@ class StandIn(Retriever):
 def change(described: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
     """A description like another: a bit of sixteen of its codes, or a little of each number."""
     if described.dtype.names:  # postings: the same patches, seen a little differently
-        flips = random.integers(2**64, size=(4, len(described)), dtype=np.uint64)
+        flips = random.integers(2**64, size=(4, *described["code"].shape), dtype=np.uint64)
         changed = described.copy()
         changed["code"] ^= np.bitwise_and.reduce(flips)
         return changed
@@ -58,7 +58,7 @@ def describe_pool(road: str, photos: Sequence[Path]) -> tuple[list[bytes], list[
     retriever, shortlist = build_retriever(METHOD), build_shortlist(road)
     packed, described = [], []
     for path in photos:
-        features = retriever.encode(picture := read_image(path))
+        features = retriever.encode_to_pack(picture := read_image(path))
         packed.append(retriever.pack(features))
         described.append(shortlist.describe(picture, features))
     return packed, described
@@ -67,8 +67,6 @@ def describe_pool(road: str, photos: Sequence[Path]) -> tuple[list[bytes], list[
 def fill_index(folder: Path, index: Path, road: str, photos: Sequence[Path]) -> None:
     """Index a folder with stand-ins for all its photos."""
     with Collection.open(folder, METHOD, road, index) as collection:
-        if collection.stats().photos:
-            return
         packed, described = describe_pool(road, photos)
         shortlist: Any = collection.shortlist
 

@@ -20,8 +20,10 @@ from indiret.checkpoints import write_json
 from indiret.datasets import Query, RetrievalDataset, load_dataset
 from indiret.datasets.toytown import SPLITS
 from indiret.evaluation import average_precision, nested_bootstrap
-from indiret.index import Collection
+from indiret.images import Picture, read_image
+from indiret.index import Collection, build_shortlist
 from indiret.index.collection import score_photos
+from indiret.index.segments import SegmentStore
 from indiret.retrieval import LEAST, build_retriever, encode_query, index_database, sort_hits
 
 METHOD = "plane-net"
@@ -123,27 +125,41 @@ def rank_exhaustively(
     return {query.name: found[query.name] for query in queries}
 
 
+def describe_all(collection: Collection, road: str, folder: Path) -> SegmentStore:
+    """The segments of another road, for the photos of a collection."""
+    catalogue, shortlist = collection.store.catalogue, build_shortlist(road)
+    segments = SegmentStore(folder, shortlist)
+    photos = catalogue.find(sorted({*catalogue.numbers()} - segments.numbers()))
+    described = {
+        number: shortlist.describe(read_image(collection.folder / photo.names[0]), None)
+        for number, photo in tqdm(photos.items(), desc=road, unit="photo", disable=None)
+    }
+    segments.add(described, catalogue.photos())
+    return segments
+
+
 def ask(
-    collection: Collection, dataset: RetrievalDataset, query: Query, names: Mapping[str, str]
+    collection: Collection, segments: SegmentStore, picture: Picture, names: Mapping[str, str]
 ) -> Found:
     """The shortlist of a query in a collection whose files have these names in the data set."""
-    picture, clock = dataset.read_query(query), time.process_time
+    retriever, catalogue, clock = (
+        collection.retriever,
+        collection.store.catalogue,
+        time.process_time,
+    )
     began = clock()
-    features = collection.retriever.encode_query(picture)
-    described = collection.shortlist.describe_query(picture, features)
+    features = retriever.encode_query(picture)
+    described = segments.shortlist.describe_query(picture, features)
     asked = clock()
-    numbers, _ = collection.store.segments.search(described, LISTED)
-    photos = collection.store.catalogue.find(numbers[:LISTED].tolist())
-    listed = [(number, photos[number]) for number in numbers[:LISTED].tolist()]
+    numbers = segments.search(described, LISTED)[0][:LISTED].tolist()
+    photos = catalogue.find(numbers)
     named = clock()
-    scores: list[float] = []
-    for at in range(0, len(listed), LEAST):
-        part = [(number, photo.content) for number, photo in listed[at : at + LEAST]]
-        scores += score_photos(
-            collection.retriever, collection.store.codes, features, part
-        ).tolist()
+    pairs, scores = [(number, photos[number].content) for number in numbers], list[float]()
+    for at in range(0, len(pairs), LEAST):
+        part = pairs[at : at + LEAST]
+        scores += score_photos(retriever, collection.store.codes, features, part).tolist()
     ended = clock()
-    found = [names[photo.names[0]] for _, photo in listed]
+    found = [names[photos[number].names[0]] for number in numbers]
     return Found(found, scores, asked - began, named - asked, ended - named)
 
 
@@ -204,13 +220,18 @@ def compare_roads(
     exhaustive: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """`measure_road` of each shortlist over one database, whose index stays in ``work``."""
-    files = link_photos(dataset, work / dataset.name)
-    measured = {}
-    for road in roads:
-        index = work / f"{dataset.name}.{road.replace(':', '_').replace('/', '_')}"
-        with Collection.open(work / dataset.name, METHOD, road, index) as collection:
-            collection.update()
+    files, measured = link_photos(dataset, work / dataset.name), {}
+    index = work / f"{dataset.name}.index"
+    with Collection.open(work / dataset.name, METHOD, roads[0], index) as collection:
+        collection.update()
+        for road in roads:
+            segments: Any = collection.store.segments
+            if road != roads[0]:
+                segments = describe_all(collection, road, work / f"{dataset.name} {road}")
             bar = tqdm(queries, desc=f"{dataset.name}, {road}", unit="query", disable=None)
-            found = {query.name: ask(collection, dataset, query, files) for query in bar}
-        measured[road] = measure_road(found, queries, exhaustive)
+            found = {
+                query.name: ask(collection, segments, dataset.read_query(query), files)
+                for query in bar
+            }
+            measured[road] = measure_road(found, queries, exhaustive)
     return measured

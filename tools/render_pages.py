@@ -10,14 +10,16 @@ stands between ``<!-- = EXPRESSION -->`` and ``<!-- end -->`` is what the expres
 second brings it up to date, the third says whether it is, and exits with 1 if not.
 
 A template reads results with `stored`, `comparison`, `by_landmark`, `difference`, `study_rows`,
-`parameters`, `verdicts`, `line_table` and `scale_costs`, and shows them with `table` and the
-filters ``fixed``, ``signed``, ``interval``, ``gain``, ``measured``, ``cells`` and ``average``.
+`parameters`, `verdicts`, `line_table`, `scale_costs` and `collection_costs`, and shows them with
+`table` and the filters ``fixed``, ``signed``, ``interval``, ``gain``, ``measured``, ``cells`` and
+``average``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 import zipfile
@@ -36,8 +38,11 @@ from indiret.evaluation import nested_bootstrap
 from indiret.experiments.claims import STORED_GRID, count_verdicts, judge_claims, read_measured
 from indiret.experiments.comparison import line_table
 from indiret.experiments.forecast import Rates, distinct, estimate, in_words
+from indiret.index.segments import FANOUT
+from indiret.index.shards import SHARD
 from indiret.network import parameter_count
 from indiret.pairs import VERSIONS
+from indiret.retrieval import LEAST
 from indiret.training import TrainingConfig
 from indiret.widgets import photos_page
 from tools.landing import landing_explorer
@@ -75,6 +80,14 @@ PLACES = {  # cores; None: one GPU that takes no time for what it does, and 16 c
 }
 QUERIES, SHORTLIST, RUNS = 55, 1000, 40
 OXFORD = 567  # photos of Oxford that are good or ok for some query
+
+# The same page's part on collections, by rates of benchmarks/index.py.
+COLLECTIONS = {
+    "Oxford, 5,063 photos": 5063,
+    "Oxford and 100,000 more": 105_063,
+    "Oxford and 1 million more": 1_005_063,
+}
+CLUSTER = 256  # cores
 
 # The sample pictures of the page on Toytown.
 CELL = (200, 160)  # pixels of one sample, with its margin
@@ -238,6 +251,50 @@ def scale_costs(found: Mapping[str, Any]) -> dict[str, Any]:
     return {"photo": photo, "ranking": ranking, "once": once, "every": every}
 
 
+def extrapolate(measured: Sequence[tuple[float, float]], at: float) -> float:
+    """A value between or past measured ones, (place, value) in order, by straight lines.
+
+    >>> extrapolate([(1, 10), (3, 30), (5, 30)], 2), extrapolate([(1, 10), (3, 30)], 5)
+    (20.0, 50.0)
+    """
+    after = next((n for n in range(1, len(measured)) if at <= measured[n][0]), len(measured) - 1)
+    (first, low), (last, high) = measured[after - 1], measured[after]
+    return low + (at - first) * (high - low) / (last - first)
+
+
+def collection_costs(found: Mapping[str, Any], road: str) -> dict[str, Any]:
+    """What collections cost by one kind of shortlist, from the rates of benchmarks/index.py.
+
+    On a cluster segments are searched, and shares of the photos verified, beside one another; the
+    largest segment takes longest. A GPU at best verifies in no time; the rest stays on one core.
+    """
+    rates, grown = found["rates"], [row for row in found["growth"][road] if row["thinned"] == 1]
+    photo = rates["read"] + rates["code"] + rates["describe"][road]
+    query = rates["query"] + rates["describe_query"][road]
+    verify = rates["verify"] * rates["verified"]
+    rows = []
+    for name, photos in COLLECTIONS.items():
+        seconds, memory, disk = (
+            extrapolate([(row["photos"], row[one]) for row in grown], photos)
+            for one in ("seconds", "peak", "disk")
+        )
+        alone, at_best = query + seconds + verify, query + seconds
+        largest = SHARD * FANOUT ** int(math.log(photos / SHARD, FANOUT))
+        spread = query + seconds * largest / photos + LEAST * rates["verify"]
+        rows.append(
+            [
+                name,
+                in_words(photos * photo / 3600),
+                in_words(photos * photo / CLUSTER / 3600),
+                *(f"{fixed(each, 2)} s" for each in (alone, at_best, spread)),
+                f"{fixed(memory / 1e9, 1)} GB",
+                f"{fixed((photos * rates['codes'] + disk) / 1e9, 1)} GB",
+            ]
+        )
+    parts = {"photo": photo, "query": query, "verify": verify}
+    return {"rows": rows, "most": max(row["photos"] for row in grown), **parts}
+
+
 def sample_sheet(town: RetrievalDataset) -> Image.Image:
     """One row a landmark: a query with its box, then other views that show the landmark."""
     sheet = Image.new("RGB", (VIEWS * CELL[0], len(town.landmarks) * CELL[1]), PAPER)
@@ -296,9 +353,10 @@ def environment(folder: Path = BOOK) -> Environment:
     )
     forms = (fixed, signed, interval, gain, measured, cells)
     made.filters |= {form.__name__: form for form in forms} | {"average": fmean}
-    readers = (stored, comparison, by_landmark, difference, study_rows, parameters, scale_costs)
+    readers = (stored, comparison, by_landmark, difference, study_rows, parameters)
+    costs = (scale_costs, collection_costs)
     made.globals |= {"verdicts": verdicts, "line_table": line_table}
-    made.globals |= {reader.__name__: reader for reader in (*readers, table, in_words)}
+    made.globals |= {one.__name__: one for one in (*readers, *costs, table, in_words)}
     made.globals["scale"] = json.loads((BOOK / "scale.json").read_text("utf-8"))
     made.globals |= {"scale_databases": DATABASES, "scale_places": list(PLACES)}
     return made

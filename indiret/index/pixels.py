@@ -103,7 +103,7 @@ def project(patches: Tensor, step: int) -> tuple[Tensor, NDArray[np.int64]]:
     return F.normalize(projected, dim=1), steep.nonzero().numpy()
 
 
-def pack_codes(patches: Tensor) -> NDArray[np.uint64]:
+def sign_codes(patches: Tensor) -> NDArray[np.uint64]:
     """(N, 2) codes of projected neighbourhoods (N, 128): a bit for each number's sign."""
     return np.packbits((patches > 0).numpy(), axis=1).view("<u8")
 
@@ -162,7 +162,7 @@ class PixelSegment(InvertedFile):
             return np.empty(0, int), np.empty(0, int), np.empty(0)
         tables = similarity_tables(query.patches).reshape(-1, 256 * CODE // 8)
         flat = tables.ravel()
-        codes = pack_codes(torch.from_numpy(query.patches))
+        codes = sign_codes(torch.from_numpy(query.patches))
         asking = np.tile(np.arange(len(query.patches)), query.cells.shape[1])
         found = [(np.empty(0, int), np.empty(0, int))]
         for at, which in self.positions(query.cells.T.ravel(), MOST_READ):
@@ -223,7 +223,7 @@ class PixelShortlist:
             postings = np.empty(len(patches), POSTING)
             postings["cell"] = nearest_cells(patches, 1)[:, 0]
             postings["place"] = (level << 12) + (places[:, 0] << 6) + places[:, 1]
-            postings["code"] = pack_codes(patches)
+            postings["code"] = sign_codes(patches)
             filed.append(postings)
         return np.concatenate(filed)
 

@@ -143,8 +143,9 @@ def encode_photos(
         for one, picture in zip(files, pictures, strict=True)
         if picture is not None
     }
-    encoded, made = retriever.encode_many(list(fresh.values())), {}
-    for (content, picture), features in zip(fresh.items(), encoded, strict=True):
+    made = {}
+    for content, picture in fresh.items():
+        features = retriever.encode_to_pack(picture)
         described = shortlist.describe(picture, features) if shortlist else None
         made[content] = EncodedFile(content, retriever.pack(features), described)
     return [made.get(one.content, one) for one in files]

@@ -14,7 +14,17 @@ from jinja2 import UndefinedError
 from indiret.datasets import load_dataset
 from indiret.experiments.forecast import in_words
 from tools import render_pages
-from tools.render_pages import BOOK, CELL, DATA, ROOT, VIEWS, RunRates, environment, main
+from tools.render_pages import (
+    BOOK,
+    CELL,
+    DATA,
+    ROOT,
+    VIEWS,
+    RunRates,
+    collection_costs,
+    environment,
+    main,
+)
 
 TEMPLATES = sorted(path.relative_to(BOOK).as_posix() for path in BOOK.rglob("*.md.j2"))
 
@@ -114,6 +124,25 @@ def test_the_page_on_scale_says_what_was_measured_and_what_was_not():
     assert fast < page.index("A part was rehearsed")
     page = render(full=whole)
     assert "The whole of Oxford was rehearsed" in page and "not run" not in page
+
+
+def test_collections_cost_what_their_rates_say():
+    """The largest segment of 105,063 photos has 65,536; sixty are verified in parts of twenty."""
+    grown = [
+        {"photos": n, "thinned": 1, "seconds": n / 1e5, "peak": 3e8 + 1e4 * n, "disk": 2e4 * n}
+        for n in (1000, 100_000)
+    ]
+    thinned = dict.fromkeys(grown[0], 9.9) | {"photos": 10**6, "thinned": 8}
+    rates = {"read": 0.001, "code": 0.05, "query": 0.03, "verify": 0.01, "verified": 60}
+    rates |= {"describe": {"pixels": 0.009}, "describe_query": {"pixels": 0.01}, "codes": 8e4}
+    found = {"rates": rates, "growth": {"pixels": [*grown, thinned]}}
+    costs = collection_costs(found, "pixels")
+    assert costs["most"] == 100_000 and costs["photo"] == pytest.approx(0.06)
+    hours = 105_063 * 0.06 / 3600
+    alone, at_best, spread = "1.69 s", "1.09 s", "0.90 s"
+    assert costs["rows"][1][1:] == [
+        *(in_words(hours), in_words(hours / 256), alone, at_best, spread, "1.4 GB", "10.5 GB")
+    ]
 
 
 def test_pages_without_figures_are_not_templates():
