@@ -34,6 +34,7 @@ from indiret.retrieval import LEAST, UNJUDGED, Hit, Retriever, Scores, build_ret
 SHORTLISTED = 200  # photos that a shortlist names
 NO_SHORTLIST = "none"
 MOST_VERIFIED = 60  # of them, the best, that the retriever judges
+FEW = 500  # photos of a collection that are all judged: in a few seconds, and nothing is missed
 JUDGED_AT_ONCE = LEAST // 2  # photos that are judged at once: two parts for each of many processors
 
 
@@ -227,8 +228,8 @@ class Collection:
 
     def _rank(self, picture: Picture, features: Any) -> list[Hit]:
         catalogue, segments = self.store.catalogue, self.store.segments
-        numbers = catalogue.numbers(MOST_VERIFIED + 1 if self.shortlist else -1)
-        if self.shortlist and segments and len(numbers) > MOST_VERIFIED:
+        numbers = catalogue.numbers(FEW + 1 if self.shortlist else -1)
+        if self.shortlist and segments and len(numbers) > FEW:
             query = self.shortlist.describe_query(picture, features)
             found = segments.search(query, SHORTLISTED, self.map)[0].tolist()
             photos = catalogue.find(found)

@@ -37,7 +37,7 @@ QUERY_LEVEL = 2  # the number of the size in which a query asks: 111 pixels
 STEEP = 1.0  # square of a neighbourhood's length below which it is too flat to be filed, or to ask
 PROBES = 128  # cells that a neighbourhood of a query reads
 NEAR_CENTRES = 24  # centres of each half that are looked at for them
-MOST_READ = 4_000_000  # postings that a query reads of a segment
+MOST_READ = 4_000_000  # postings that a query reads
 MOST_BITS = 48  # in which codes may differ at first sight
 LEAST_COSINE = 0.38  # of a neighbourhood and a code that votes
 PLANES = 5000  # about as many has a photo of 4 : 3
@@ -124,15 +124,17 @@ def pyramid(picture: Picture, features: Any) -> Sequence[Tensor]:
 class PixelSegment(InvertedFile):
     """Photos whose postings vote."""
 
-    def search(self, query: PixelQuery, top: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def search(
+        self, query: PixelQuery, top: int, share: float = 1.0
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Numbers and scores of the photos with the best planes; those without any come last."""
-        scores = self.scores(query)
+        scores = self.scores(query, share)
         best = np.lexsort((self.numbers, -scores))[:top]
         return self.numbers[best], scores[best]
 
-    def scores(self, query: PixelQuery) -> NDArray[np.float64]:
+    def scores(self, query: PixelQuery, share: float = 1.0) -> NDArray[np.float64]:
         """v z of all photos, in the order of `numbers`."""
-        photos, planes, weights = self.votes(query)
+        photos, planes, weights = self.votes(query, share)
         count = len(self.numbers)
         keys = (photos.astype(np.int64) << 15) + planes
         order = np.argsort(keys)
@@ -155,7 +157,7 @@ class PixelSegment(InvertedFile):
         return highest * (highest - mean) / deviation
 
     def votes(
-        self, query: PixelQuery
+        self, query: PixelQuery, share: float = 1.0
     ) -> tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.float64]]:
         """The photo, the plane and the weight of each posting that is like a patch of the query."""
         if not len(query.patches):
@@ -165,7 +167,7 @@ class PixelSegment(InvertedFile):
         codes = sign_codes(torch.from_numpy(query.patches))
         asking = np.tile(np.arange(len(query.patches)), query.cells.shape[1])
         found = [(np.empty(0, int), np.empty(0, int))]
-        for at, which in self.positions(query.cells.T.ravel(), MOST_READ):
+        for at, which in self.positions(query.cells.T.ravel(), int(share * MOST_READ)):
             patch, read = asking[which], self.codes[at]
             far = np.bitwise_count(read ^ codes[patch])
             alike = np.flatnonzero(far[:, 0] + far[:, 1] <= MOST_BITS)

@@ -79,11 +79,15 @@ class SegmentStore:
         With another ``apply`` than `map`, others open the segments and search them.
         """
         segments = self.segments()
+        photos = sum(len(segment.numbers) for segment in segments.values())
+        shares = [len(segment.numbers) / photos for segment in segments.values()]
         if apply is map:
-            found = [segment.search(query, top) for segment in segments.values()]
+            pairs = zip(segments.values(), shares, strict=True)
+            found = [segment.search(query, top, share) for segment, share in pairs]
         else:
             paths = [self._path(block).resolve() for block in segments]
-            found = list(apply(partial(search_segment, self.shortlist, query, top), paths))
+            search = partial(search_segment, self.shortlist, query, top)
+            found = list(apply(search, list(zip(paths, shares, strict=True))))
         if not found:
             return np.empty(0, np.int64), np.empty(0)
         numbers, scores = map(np.concatenate, zip(*found, strict=True))
@@ -152,10 +156,11 @@ class SegmentStore:
 
 
 def search_segment(
-    shortlist: Shortlist, query: Any, top: int, path: Path
+    shortlist: Shortlist, query: Any, top: int, part: tuple[Path, float]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Numbers and scores of one segment's photos most like a query, best first."""
-    return shortlist.open(path).search(query, top)
+    """Numbers and scores of one segment's photos; ``part`` is its file, and its share of all."""
+    path, share = part
+    return shortlist.open(path).search(query, top, share)
 
 
 def _block(path: Path) -> Block:

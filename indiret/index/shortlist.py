@@ -22,8 +22,13 @@ class Segment(Protocol):
 
     numbers: NDArray[np.int64]
 
-    def search(self, query: Any, top: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Numbers and scores of the photos most like a query, best first."""
+    def search(
+        self, query: Any, top: int, share: float = 1.0
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Numbers and scores of the photos most like a query, best first.
+
+        The segment is a ``share`` of the collection, and does no more than that of the work.
+        """
 
 
 class Shortlist(Protocol):

@@ -44,7 +44,7 @@ class VectorSegment:
         self.vectors: NDArray[np.int8] = arrays["vectors"]
 
     def search(
-        self, query: NDArray[np.float32], top: int
+        self, query: NDArray[np.float32], top: int, share: float = 1.0
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Numbers and cosines of the photos whose vectors are most like a query's."""
         cosines = np.empty(len(self.numbers))

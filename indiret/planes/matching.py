@@ -32,6 +32,7 @@ from indiret.images import Picture
 from indiret.planes import voting
 from indiret.planes.code_voting import best_planes, match_codes
 from indiret.planes.codes import (
+    LAYOUT,
     code_query,
     is_coded,
     pack_codes,
@@ -121,8 +122,8 @@ class PlaneRetriever(Retriever):
         return PlaneFeatures(templates, close, coarse, pyramid, picture.shape[:2])
 
     def fingerprint(self) -> str:
-        """Hash of the configuration, the whitening and the impostors."""
-        return hash_tensors(self.config, fitted_tensors())
+        """Hash of the configuration, the whitening, the impostors and the layout of codes."""
+        return hash_tensors((self.config, LAYOUT), fitted_tensors())
 
     def encode_to_pack(self, picture: Picture) -> PlaneFeatures:
         """Features without the background score: codes have one of their own."""

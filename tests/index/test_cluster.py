@@ -31,7 +31,12 @@ def test_parts_keep_their_order_and_errors_are_raised(client):
 
 def test_a_worker_that_is_killed_changes_nothing(client, tmp_path, monkeypatch):
     """Every photo but one is verified, two by two."""
-    for name, value in {"SHORTLISTED": PHOTOS, "MOST_VERIFIED": PHOTOS - 1, "LEAST": 2}.items():
+    for name, value in {
+        "SHORTLISTED": PHOTOS,
+        "MOST_VERIFIED": PHOTOS - 1,
+        "FEW": 2,
+        "LEAST": 2,
+    }.items():
         monkeypatch.setattr(collection, name, value)
     photos = save_photos(tmp_path / "photos", PHOTOS)
     (tmp_path / "photos" / "broken.png").write_bytes(b"no photo")

@@ -28,6 +28,7 @@ def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collection, "SHORTLISTED", 6)
         patch.setattr(collection, "MOST_VERIFIED", 3)
+        patch.setattr(collection, "FEW", 3)
         yield
 
 

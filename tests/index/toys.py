@@ -70,7 +70,7 @@ class NearestSegment:
     def __init__(self, stored):
         self.numbers, self.vectors = stored["numbers"], stored["vectors"]
 
-    def search(self, query, top):
+    def search(self, query, top, share=1.0):
         scores = -np.abs(self.vectors - query).sum(1)
         best = np.argsort(-scores, kind="stable")[:top]
         return self.numbers[best], scores[best]
