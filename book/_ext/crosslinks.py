@@ -51,6 +51,7 @@ CHAPTERS = (
     "Reproducing the tables",
     "Your own photos",
     "Sphere or plane?",
+    "From pairs to collections",
 )
 EQUATION = re.compile(r"(?<!\d{4}, )\bEq\. (\d+)(?:(–| and | to )(\d+))?")
 LAUNCH = {

@@ -3,10 +3,10 @@
 Chapter: all.
 """
 
-from indiret.exercises import method, planes, practice  # they register their checks
+from indiret.exercises import indexing, method, planes, practice  # they register their checks
 from indiret.exercises.checks import CHECKS, CheckResult, Hint, check, exercise, expect, guess
 
 __all__ = [
-    "CHECKS", "CheckResult", "Hint", "check", "exercise", "expect", "guess", "method", "planes",
-    "practice",
+    "CHECKS", "CheckResult", "Hint", "check", "exercise", "expect", "guess", "indexing", "method",
+    "planes", "practice",
 ]  # fmt: skip

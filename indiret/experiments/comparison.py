@@ -27,6 +27,7 @@ VERIFIED = DATA / "verifiers.json"  # of tools.measure_verifiers
 LINES = DATA / "lines.json"  # of tools.measure_lines
 ABLATION = DATA / "planes" / "ablation.json"  # of tools.ablate_planes, both
 CASCADE = DATA / "planes" / "cascade.json"
+INDEX_RESULTS = DATA / "index.json"  # of benchmarks.index
 LINE_COLUMNS = {  # evidence by the names of tools.measure_lines, and as tables call it
     "base: combined": "the paper's network",
     "base: gradcam (Eq. 3, literal)": "its Grad-CAM, as printed",

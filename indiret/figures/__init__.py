@@ -14,6 +14,7 @@ from indiret.figures.diagrams import (
     matrices,
     plane_fit,
     reported_and_measured,
+    shortlist_curves,
     trajectories,
 )
 from indiret.figures.pictures import (
@@ -38,5 +39,5 @@ __all__ = [
     "curves", "draw_evidence_pairs", "evidence_columns", "heat_table", "histograms",
     "interval_rows", "jpeg", "map_strip", "matrices", "overlay", "patch_centre", "patch_mosaic",
     "patch_responses", "plain_array", "plane_fit", "ranked_lists", "ranked_strip",
-    "reported_and_measured", "shrink_picture", "subplots", "trajectories",
+    "reported_and_measured", "shortlist_curves", "shrink_picture", "subplots", "trajectories",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from indiret.experiments.comparison import CASCADE, Published
+from indiret.experiments.comparison import CASCADE, INDEX_RESULTS, Published
 from indiret.figures.style import BAD, INK, subplots
 
 _PANELS = 3  # in a row
@@ -214,6 +214,38 @@ def cascade_curve() -> Figure:
                 ax.annotate(f"{one['voted']:.0%}", at, (7, -4), textcoords="offset points")
         ax.set(xlabel="milliseconds a pair, of all pairs", ylabel="mAP")
         ax.legend()
+    return figure
+
+
+def shortlist_curves(database: str) -> Figure:
+    """Recall and mAP of searches by shortlist, over their cost, as ``benchmarks.index`` stored it.
+
+    ``database`` is ``"real"`` or ``"toytown"``. A search verifies 10 to 200 photos of its list; the
+    dotted line verifies all photos of the database.
+
+    Examples
+    --------
+    >>> [ax.get_title() for ax in shortlist_curves("real").axes]
+    ['recall', 'mAP']
+    """
+    roads = json.loads(INDEX_RESULTS.read_text(encoding="utf-8"))["recall"][database]
+    with _panels(2, width=3.5, more=(0, 0.4), sharey=True) as (figure, axes):
+        for ax, measure in zip(axes, ("recall", "mAP"), strict=True):
+            for road, found in roads.items():
+                rows = [row for row in found["rows"] if row["verified"]]
+                steps = found["seconds"]
+                places = [
+                    steps["query"] + steps["shortlist"] + row["verified"] * steps["verify"] / 200
+                    for row in rows
+                ]
+                mean, low, high = np.array([row[measure] for row in rows]).T
+                ax.plot(places, mean, marker="o", markersize=4, label=road)
+                ax.fill_between(places, low, high, alpha=0.13)
+            if measure == "mAP":
+                ax.axhline(found["exhaustive"][0], color=INK, linestyle=":", label="all pairs")
+            ax.set(title=measure, xlabel="seconds a query, one core", ylim=(-0.03, 1.05))
+        handles, labels = axes[1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     return figure
 
 
