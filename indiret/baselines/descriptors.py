@@ -128,9 +128,14 @@ class DescriptorRetriever(Retriever):
         self.whitening = self._learn_whitening() if "whiten" in options else None
         self._kept: tuple[bytes, Any] = (b"", None)
 
-    def encode(self, picture: Picture) -> ImageVector:
-        sources = [extract(self.backbone, [picture], scale)[0] for scale in self.scales]
-        return self._encode(sources)
+    def encode(self, picture: Picture, keep: bool = True) -> ImageVector:
+        """The vector; maps for evidence go to the cache, or nowhere if ``keep`` is false."""
+        maps = [extract(self.backbone, [picture], scale, keep)[0] for scale in self.scales]
+        return self._encode(maps)
+
+    def encode_to_pack(self, picture: Picture) -> ImageVector:
+        """The same vector; of a large collection, maps would fill the cache."""
+        return self.encode(picture, keep=False)
 
     def _precomputed(self, name: str, query: bool = False) -> ImageVector:
         path = self.backbone.path(name, query)

@@ -36,19 +36,22 @@ EXPORTED = "features="  # starts the name of a folder of exported features
 
 
 def extract(
-    backbone: PretrainedBackbone, pictures: Sequence[Picture], scale: float = 1.0
+    backbone: PretrainedBackbone,
+    pictures: Sequence[Picture],
+    scale: float = 1.0,
+    keep: bool = True,
 ) -> list[bytes]:
     """The feature maps of pictures, each as `load_maps` takes them, made unless the cache has them.
 
     An entry is named by a hash of the weights and of the pixels, and begins with one of its name
     and content: one that is cut, damaged or another's is made again, and the folder can be deleted
-    at any time. Maps are kept in half precision, 20 KB for a picture of 320 × 240 pixels. Raises
-    OSError if the cache cannot be written.
+    at any time. Maps are kept in half precision, 20 KB for a picture of 320 × 240 pixels, but not
+    if ``keep`` is false. Raises OSError if the cache cannot be written.
     """
-    return [_extract_one(backbone, backbone.fit(picture, scale)) for picture in pictures]
+    return [_extract_one(backbone, backbone.fit(picture, scale), keep) for picture in pictures]
 
 
-def _extract_one(backbone: PretrainedBackbone, picture: Picture) -> bytes:
+def _extract_one(backbone: PretrainedBackbone, picture: Picture, keep: bool) -> bytes:
     """By itself: in a batch, a picture's maps could depend on the others."""
     name = sha256(f"{backbone.fingerprint} {picture.shape}".encode() + picture.tobytes())
     path = cache_folder() / "maps" / name.hexdigest()
@@ -61,6 +64,8 @@ def _extract_one(backbone: PretrainedBackbone, picture: Picture) -> bytes:
         raise ValueError(f"{backbone.name} gives values beyond half precision; choose another.")
     np.savez_compressed(file, maps=maps.numpy())
     made = file.getvalue()
+    if not keep:
+        return made
     try:
         with write_atomically(path) as part:
             part.write_bytes(sha256(name.digest() + made).digest() + made)

@@ -5,6 +5,7 @@ A command's module is imported when the command is asked for, so that help comes
 
 import io
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from importlib import import_module
@@ -65,7 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminal = sys.stderr.isatty()
     try:
         group = build_group(arguments[0] if arguments else "")
-        with redirect_stderr(sys.stderr if terminal else ProgressLines(sys.stderr)):
+        with (
+            redirect_stderr(sys.stderr if terminal else ProgressLines(sys.stderr)),
+            warnings.catch_warnings(),
+        ):
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
             with group.make_context("indiret", arguments) as context:
                 group.invoke(context)
     except typer.Exit as done:  # after help
@@ -79,6 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("indiret: interrupted; what was finished is kept.", file=sys.stderr)
         return 130
     return 0
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """A warning in one line, without the code it comes from."""
+    print(f"indiret: {printable(str(message))}", file=sys.stderr)
 
 
 def build_group(chosen: str) -> Any:

@@ -1,6 +1,7 @@
 """``indiret search``: the photos of a folder that are like a photo; see *Your own photos*."""
 
 import csv
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,14 @@ from indiret.cli import hits as lists
 from indiret.cli import options
 from indiret.cli.explain import check_evidence
 from indiret.datasets import find_images
-from indiret.datasets.files import read_text
+from indiret.datasets.files import read_text, reason
 from indiret.images import Box, ImageError, Picture, crop, printable, read_image
 
 if TYPE_CHECKING:
     from indiret.index import Collection, MemoryCollection
     from indiret.retrieval import Hit
 
+_ROW = "write path or path,x1,y1,x2,y2 on each line, numbers for x and y, without a header."
 NOTHING_FOUND = 0.5  # probability below which the best hit is not called a match
 
 
@@ -78,7 +80,7 @@ def search_command(
     collection = options.open_collection(folder, method, shortlist, out, retriever, scheduler)
     collection.update()
     options.report_skipped(collection.problems())
-    writer, names = lists.RowWriter(style), list[str]()
+    writer, names, failed = lists.RowWriter(style), list[str](), 0
     for one in asked:
         try:
             found = _search(collection, one, keep_query)
@@ -86,6 +88,7 @@ def search_command(
             if not queries:
                 raise
             options.report_skipped({str(one.path): str(error)})
+            failed += 1
             continue
         hits = [hit for hit in found.hits if _reaches(hit, min_probability)][:top]
         notes = _notes(hits, found.structure, min_probability)
@@ -100,6 +103,8 @@ def search_command(
             rows = [asker | {"rank": rank} | row for rank, row in enumerate(rows, start=1)]
         writer.write(rows)
         names += [hit.name for hit in hits if hit.name not in names]
+    if failed == len(asked):
+        raise ValueError(f"nothing of {queries} could be searched for; see what was skipped.")
     writer.close()
     if html:
         _write_page(html, collection, one, found, hits, " ".join(notes))
@@ -148,11 +153,12 @@ def _questions(
 def _read_table(path: Path) -> list[Asked]:
     """The queries of a file; their paths are taken from its folder."""
     asked = []
-    lines = read_text(path, errors="surrogateescape").splitlines()
-    for number, row in enumerate(csv.reader(lines), start=1):
-        try:
+    text = read_text(path, errors="surrogateescape")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)  # a name may have two lines
+    try:
+        for row in reader:
             match row:
-                case [] | [""]:
+                case [*cells] if not any(map(str.strip, cells)):
                     continue
                 case [name]:
                     asked.append(Asked(path.parent / name))
@@ -160,13 +166,13 @@ def _read_table(path: Path) -> list[Asked]:
                     box = float(x1), float(y1), float(x2), float(y2)
                     asked.append(Asked(path.parent / name, box))
                 case _:
-                    raise ValueError
-        except ValueError:
-            raise ValueError(
-                f"line {number} of {path} is {','.join(row)!r}; write path or path,x1,y1,x2,y2."
-            ) from None
+                    raise ValueError(f"it is {','.join(row)!r}")
+    except (ValueError, csv.Error) as error:
+        raise ValueError(
+            f"line {reader.line_num} of {path} cannot be read ({reason(error)}); {_ROW}"
+        ) from error
     if not asked:
-        raise ValueError(f"{path} names no photo; write path or path,x1,y1,x2,y2 on each line.")
+        raise ValueError(f"{path} names no photo; {_ROW}")
     return asked
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from indiret.images import EXTENSIONS, printable
 
 THUMBNAILS = ("@eaDir", ".thumbnails")  # folders that network storage and desktops fill
+INDEX_MARK = ".indiret-index"  # a file that makes a folder an index, which is no part of the photos
 
 
 def find_images(folder: str | Path) -> list[Path]:
@@ -37,6 +38,7 @@ def list_folder(folder: str | Path) -> tuple[list[Path], dict[str, list[Path]]]:
 
     The rest is by kind: other files by extension, hidden names, thumbnails, what is no regular
     file, folders that cannot be opened, links to folders that are listed already or hold the link.
+    A folder that is an index of `indiret.index` is in neither.
     Raises FileNotFoundError if the folder is missing or a file.
 
     Examples
@@ -68,6 +70,8 @@ def list_folder(folder: str | Path) -> tuple[list[Path], dict[str, list[Path]]]:
             rest["folders linked again"].append(where)
             continue
         seen.add(real)
+        if any(entry.name == INDEX_MARK for entry in inside):
+            continue
         for entry in inside:
             path, link = where / entry.name, entry.is_symlink()
             if entry.name in THUMBNAILS or entry.name.startswith("."):

@@ -35,7 +35,7 @@ class State(NamedTuple):
     """What tells without reading that a file has changed."""
 
     size: int  # bytes
-    time: int  # of its last change, in nanoseconds
+    time: int  # of its last change of content or name, in nanoseconds: no program can set it back
 
 
 class Entry(NamedTuple):
@@ -80,10 +80,13 @@ class Catalogue:
         self._sqlite.close()
 
     def check(self) -> None:
-        """Raise `DamagedError` unless the file is whole."""
-        with self._naming():
-            if self._sqlite.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                raise DamagedError(f"{self.path} is damaged.")
+        """Raise `DamagedError` unless the file is whole, and has all columns."""
+        if self._rows("PRAGMA integrity_check(1)") != [("ok",)]:
+            raise DamagedError(f"{self.path} is damaged; try again, and the index is made anew.")
+        self.settings()
+        self.next_number()
+        columns = "number, hash, name, size, time, problem"
+        self._rows(f"SELECT {columns} FROM photos JOIN files USING (number) LIMIT 0")
 
     def settings(self) -> dict[str, str]:
         """What the collection was made with."""
@@ -186,10 +189,14 @@ class Catalogue:
         """Errors of SQLite as this class has them, with the name of the file."""
         try:
             yield
-        except sqlite3.OperationalError as error:  # full disk, no right to write, a long wait
-            raise OSError(
+        except sqlite3.DatabaseError as error:
+            lacks_column = error.sqlite_errorcode == sqlite3.SQLITE_ERROR
+            if lacks_column or not isinstance(error, sqlite3.OperationalError):
+                raise DamagedError(
+                    f"{self.path} is no catalogue, or damaged ({error}); try again, and the index "
+                    "is made anew."
+                ) from error
+            raise OSError(  # full disk, no right to write, a long wait
                 f"{self.path} cannot be used ({error}); give the index a place with room and the "
                 "right to write, by --out or INDIRET_CACHE."
             ) from error
-        except sqlite3.DatabaseError as error:
-            raise DamagedError(f"{self.path} is no catalogue, or damaged ({error}).") from error

@@ -111,14 +111,13 @@ class Collection:
         whole = os.path.realpath(folder)
         key = hashlib.blake2b(os.fsencode(f"{whole}\0{method}\0{shortlist}"), digest_size=8)
         index = Path(out).resolve() if out else cache_folder() / "collections" / key.hexdigest()
+        if str(index) == whole:
+            raise ValueError(f"{index} holds the photos; name another folder for their index.")
         prepare_index(index, settings, cache=out is None)
         collection = cls(folder, index, retriever, listing)
         catalogue = collection.store.catalogue
-        known = catalogue.settings().get("folder")
-        if known is None:
-            catalogue.set(settings | {"folder": whole})
-        elif known != whole:  # equal names, sizes and times tell nothing of another folder
-            catalogue.doubt()
+        if catalogue.settings().get("folder") != whole:
+            catalogue.doubt()  # equal names, sizes and times tell nothing of another folder
             catalogue.set({"folder": whole})
         return collection
 
@@ -200,7 +199,7 @@ class Collection:
         """The names that a file has in the folder; FileNotFoundError if it is not there."""
         status = os.stat(path)
         found = []
-        for name in self.store.catalogue.alike(State(status.st_size, status.st_mtime_ns)):
+        for name in self.store.catalogue.alike(State(status.st_size, status.st_ctime_ns)):
             with suppress(OSError):  # gone since the update
                 if os.path.samefile(self.folder / name, path):
                     found.append(name)

@@ -9,13 +9,14 @@ Chapter: *From pairs to collections*.
 
 import warnings
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from indiret.datasets.folders import INDEX_MARK
 from indiret.datasets.writing import hold_lock
 from indiret.index.catalogue import Catalogue, Entry
 from indiret.index.segments import SegmentStore
@@ -89,25 +90,44 @@ class IndexStore:
 
 
 def prepare_index(folder: Path, settings: Mapping[str, str], cache: bool) -> None:
-    """See that a folder can hold an index with these settings.
+    """See that a folder holds an index with these settings, an empty one if there was none.
 
     One with other settings, or what is no index, is a ValueError; in a ``cache`` it is made again,
     as is what is damaged. Raises OSError if the folder cannot be written.
     """
-    path = folder / CATALOGUE
-    if not path.exists():
+    with suppress(DamagedError):
+        if _holds(folder, settings, cache):
+            return
+    with hold_lock(folder / ".lock", str(folder)):
+        try:
+            if _holds(folder, settings, cache):  # another process has made it meanwhile
+                return
+        except DamagedError:
+            warnings.warn(f"{folder} has a damaged catalogue; it is made again.", stacklevel=3)
+        for pattern in (f"{CATALOGUE}*", "codes/*.codes", "segments/*-*"):
+            for path in folder.glob(pattern):
+                path.unlink()
+        (folder / INDEX_MARK).touch()
+        with closing(Catalogue(folder / CATALOGUE)) as catalogue:
+            catalogue.set(settings)
+
+
+def _holds(folder: Path, settings: Mapping[str, str], cache: bool) -> bool:
+    """Whether a folder is an index with these settings; raises as `prepare_index`.
+
+    Raises `DamagedError` if its catalogue is not whole.
+    """
+    if not (folder / INDEX_MARK).exists():
         if not cache and folder.exists() and not _is_empty(folder):
             raise ValueError(
                 f"{folder} is no folder of an index, and not empty; name an empty or a new one."
             )
-        return _clear(folder)
-    try:
-        with closing(Catalogue(path)) as catalogue:
-            catalogue.check()
-            found = catalogue.settings()
-    except DamagedError as error:
-        warnings.warn(f"{error} The index is made again.", stacklevel=3)
-        return _clear(folder)
+        return False
+    if not (folder / CATALOGUE).exists():
+        return False
+    with closing(Catalogue(folder / CATALOGUE)) as catalogue:
+        catalogue.check()
+        found = catalogue.settings()
     differs = [name for name, value in settings.items() if found.get(name, value) != value]
     if differs and not cache:
         name = differs[0]
@@ -116,20 +136,9 @@ def prepare_index(folder: Path, settings: Mapping[str, str], cache: bool) -> Non
             f"{settings[name][:20]}; choose what it was made with, name another folder, or delete "
             "this one."
         )
-    if differs:
-        _clear(folder)
+    return not differs
 
 
 def _is_empty(folder: Path) -> bool:
     """Whether a folder has no files but those of a lock."""
     return folder.is_dir() and all(path.name.startswith(".lock") for path in folder.iterdir())
-
-
-def _clear(folder: Path) -> None:
-    with hold_lock(folder / ".lock", str(folder)):
-        for path in (
-            folder / CATALOGUE,
-            *folder.glob("codes/*.codes"),
-            *folder.glob("segments/*-*"),
-        ):
-            path.unlink(missing_ok=True)

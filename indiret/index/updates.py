@@ -9,6 +9,7 @@ Chapter: *From pairs to collections*.
 import hashlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -54,7 +55,7 @@ def find_changes(folder: Path, store: IndexStore) -> Difference:
         state = NEVER
         with suppress(OSError):  # gone since it was listed, or a link to nowhere
             status = os.stat(path)
-            state = State(status.st_size, status.st_mtime_ns)
+            state = State(status.st_size, status.st_ctime_ns)
         present[path.as_posix()[start:]] = state
     lacking, files = store.lacking(), store.catalogue.files()
     again = store.catalogue.settings().get("reader") != READER
@@ -136,7 +137,8 @@ def encode_photos(
 ) -> list[EncodedFile]:  # fmt: skip
     """Read files and encode their photos, but not those whose content is known."""
     paths = [folder / name for name in names]
-    with ThreadPoolExecutor(READ_AT_ONCE) as threads:
+    # Threads that leave `read_image` in another order than they came leave warnings off.
+    with warnings.catch_warnings(), ThreadPoolExecutor(READ_AT_ONCE) as threads:
         files, pictures = zip(*threads.map(partial(_read, known=known), paths), strict=True)
     fresh = {
         one.content: picture

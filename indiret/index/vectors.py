@@ -74,11 +74,11 @@ class VectorShortlist:
 
     def describe(self, picture: Picture, features: Any) -> NDArray[np.int8]:
         """The vector as bytes, 1.3 KB of EfficientNet-lite0."""
-        return quantise_vector(self.retriever.encode(picture).vector)
+        return quantise_vector(self.retriever.encode_to_pack(picture).vector)
 
     def describe_query(self, picture: Picture, features: Any) -> NDArray[np.float32]:
         """The unit vector of a query."""
-        return self.retriever.encode_query(picture).vector
+        return self.retriever.encode_to_pack(picture).vector
 
     def build(
         self, path: Path, numbers: Sequence[int], described: Sequence[NDArray[np.int8]]

@@ -53,6 +53,14 @@ def test_maps_are_made_once_and_by_themselves(made, cache):
     assert not made and len(list(cache.iterdir())) == 5  # nothing unfinished is left
 
 
+def test_what_is_to_be_packed_is_the_same_and_fills_no_cache(cache):
+    retriever, (picture,) = DescriptorRetriever(toy(), "gem"), pictures(1)
+    vector = retriever.encode_to_pack(picture).vector
+    assert not cache.exists()
+    np.testing.assert_array_equal(vector, retriever.encode(picture).vector)
+    assert len(list(cache.iterdir())) == 1
+
+
 def test_the_cache_tells_weights_sizes_and_pixels_apart(cache):
     picture = pictures(1)
     other = [picture[0].copy()]

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import warnings
 from importlib.util import find_spec
 
 import numpy as np
@@ -240,11 +241,43 @@ def test_several_queries_each_have_a_list(capsys, album, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("a.jpg,1,2,3", "line 1 of"), ("\na.jpg,1,2,3,x", "line 2 of"), ("\n", "names no photo")],
+    [
+        ("a.jpg,1,2,3", "line 1 of"),
+        ("\na.jpg,1,2,3,x", "line 2 of"),
+        ("\n  ", "names no photo"),
+        ("path,x1,y1,x2,y2", "without a header"),
+        ('"a.jpg\n', "unexpected end of data"),
+        ("a" * 200_000, "field larger than"),
+    ],
 )
 def test_a_table_of_queries_that_is_none_is_refused(capsys, album, tmp_path, text, words):
     (tmp_path / "q.csv").write_text(text)
     assert words in refused(capsys, "search", album[0], "--queries", tmp_path / "q.csv")
+
+
+def test_a_query_may_have_a_name_of_two_lines_and_none_that_can_be_read_is_an_error(
+    capsys, album, tmp_path
+):
+    shutil.copy(album[1], tmp_path / "two\nlines.jpg")
+    (table := tmp_path / "q.csv").write_text('"two\nlines.jpg"\n')
+    line = "search", "--queries", table, album[0], "--method", "thumbnail", "--format", "jsonl"
+    status, out, _ = run(capsys, *line)
+    assert status == 0 and rows_of(out)[0]["query"] == str(tmp_path / "two\nlines.jpg")
+    table.write_text("one.jpg;0;0;9;9\ntwo.jpg\n")
+    status, out, err = run(capsys, *line)
+    assert (status, out) == (2, "") and err.count("There is no file") == 2
+    assert err.endswith("q.csv could be searched for; see what was skipped.\n")
+
+
+def test_damage_is_mended_and_said_in_a_line(capsys, album, tmp_path):
+    line = "search", album[1], album[0], "--out", tmp_path / "index", "--json"
+    first = run(capsys, *line)[1]
+    (tmp_path / "index" / "catalogue.sqlite").write_bytes(b"damaged" * 999)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        status, out, err = run(capsys, *line)
+    assert (status, out) == (0, first) and "\n  " not in err
+    assert f"indiret: {tmp_path}/index has a damaged catalogue; it is made again.\n" in err
 
 
 def test_options_that_exclude_each_other_are_refused(capsys, album, tmp_path):
@@ -254,7 +287,7 @@ def test_options_that_exclude_each_other_are_refused(capsys, album, tmp_path):
         ("--queries", photos, photos): "--queries stands for QUERY",
         (photos, "--method", "thumbnail", "--min-probability", 0.5): "gives scores without",
         (photos, "--method", "thumbnail", "--out", tmp_path): "cannot be kept on disk",
-        (photos, "--out", photos): "no folder of an index, and not empty",
+        (photos, "--out", photos): "holds the photos; name another folder",
     }.items():
         assert words in refused(capsys, "search", query, *more)
     if not find_spec("pyarrow"):

@@ -58,6 +58,15 @@ def test_what_is_no_catalogue_or_damaged_is_said(tmp_path):
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(DamagedError):
         Catalogue(path).check()
+    path.unlink()
+    Catalogue(path).add({1: "a"}, files)
+    path.write_bytes(path.read_bytes().replace(b"77.jpg", b"xx.jpg", 1))  # in one of two tables
+    with pytest.raises(DamagedError):
+        Catalogue(path).check()
+    path.unlink()
+    (catalogue := Catalogue(path))._sqlite.execute("ALTER TABLE files RENAME problem TO trouble")
+    with pytest.raises(DamagedError, match="no such column: problem"):
+        catalogue.check()
 
 
 def test_what_cannot_be_written_is_a_sentence(tmp_path):

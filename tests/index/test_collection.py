@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
 import warnings
 
@@ -12,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from indiret.datasets import list_folder
 from indiret.images import read_image
 from indiret.index import SHORTLISTS, Collection, collection, updates
 from indiret.retrieval import RETRIEVERS
@@ -146,7 +148,7 @@ def test_a_photo_that_cannot_be_read_is_remembered_and_tried_when_it_changes(alb
 
 
 @pytest.mark.parametrize("toys", [TOYS, ("vector", "none")])
-@pytest.mark.parametrize("kind", ["lost", "cut", "changed", "segment", "catalogue"])
+@pytest.mark.parametrize("kind", ["lost", "cut", "changed", "segment", "catalogue", "none"])
 def test_what_is_damaged_is_made_again(album, kind, toys):
     opened = album[1]
     with opened(*toys) as found:
@@ -164,8 +166,10 @@ def test_what_is_damaged_is_made_again(album, kind, toys):
     elif kind == "segment":
         for path in segments:
             path.write_bytes(b"PK damaged")
-    else:
+    elif kind == "catalogue":
         (found.store.folder / "catalogue.sqlite").write_bytes(b"damaged" * 999)
+    else:
+        (found.store.folder / "catalogue.sqlite").unlink()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         with opened(*toys) as found:
@@ -191,9 +195,61 @@ def test_what_is_no_index_or_another_one_is_refused(album, tmp_path, monkeypatch
     monkeypatch.setattr(collection, "FORMAT", "0")
     with pytest.raises(ValueError, match="whose format is 1, not 0"):
         opened()
-    with pytest.raises(ValueError, match="photos is no folder of an index, and not empty"):
+    with pytest.raises(ValueError, match="photos holds the photos; name another folder"):
         Collection.open(folder, *TOYS, out=folder)
     assert len([*folder.iterdir()]) == 5
+    (own := tmp_path / "own").mkdir()
+    (own / "catalogue.sqlite").write_bytes(b"of another program")
+    with pytest.raises(ValueError, match="own is no folder of an index, and not empty"):
+        Collection.open(folder, *TOYS, out=own)
+    assert (own / "catalogue.sqlite").read_bytes() == b"of another program"
+
+
+def test_an_index_among_the_photos_is_none_of_them(album):
+    folder, _ = album
+    with Collection.open(folder, *TOYS, out=folder / "index") as found:
+        assert found.update() == (5, 0) and found.update() == (0, 0)
+    assert list_folder(folder)[1] == {}
+
+
+def test_a_photo_replaced_by_one_of_its_size_and_time_is_seen(album):
+    folder, opened = album
+    one, other = (folder / f"0000{n}.png" for n in (0, 1))
+    for path in (one, other):
+        path.write_bytes(path.read_bytes().ljust(999, b"\0"))
+        os.utime(path, ns=(9, 9))
+    with opened() as found:
+        found.update()
+        one.write_bytes(other.read_bytes())
+        os.utime(one, ns=(9, 9))
+        assert found.update() == (1, 0) and found.search(one)[1].score == 0
+
+
+def test_reading_side_by_side_leaves_warnings_as_they_were(album, monkeypatch):
+    """The second thread comes while the first reads, and leaves after it."""
+    opened = album[1]
+    came, joined, left = (threading.Event() for _ in range(3))
+
+    def read(path):
+        if path.stem == "00000":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                came.set()
+                assert joined.wait(9)
+            left.set()
+        elif path.stem == "00001":
+            assert came.wait(9)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                joined.set()
+                assert left.wait(9)
+        return read_image(path)
+
+    monkeypatch.setattr(updates, "read_image", read)
+    before = list(warnings.filters)
+    with opened() as found:
+        assert found.update() == (5, 0)
+    assert warnings.filters == before
 
 
 def test_the_cache_is_made_again_where_settings_changed(album, tmp_path, monkeypatch):
