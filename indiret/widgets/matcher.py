@@ -12,7 +12,7 @@ from indiret.planes.network import NAME
 from indiret.widgets.base import join_modules
 from indiret.widgets.payload import pack
 
-WHOLE = 2**15  # the code of 1 in whitened patches, as in ``products.js``
+CODE_OF_ONE = 2**15  # the code of 1 in whitened patches, as in ``products.js``
 
 # each behind those that it imports
 _CORE = (
@@ -39,7 +39,7 @@ def pack_matcher() -> bytes:
         for kind in ("template", "close"):
             patches = fitted[f"impostor.{number}.{kind}"].numpy()
             shapes[kind] = patches.shape
-            parts.append(np.rint(patches * WHOLE).astype("<i2").tobytes())
+            parts.append(np.rint(patches * CODE_OF_ONE).astype("<i2").tobytes())
         impostors.append(shapes)
     header = {
         "sides": {
