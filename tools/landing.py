@@ -55,7 +55,7 @@ def landing_explorer() -> Explorer:
             name,
             town.read(name),
             found,
-            " · ".join(says),
+            "\n".join(says),
             relevant=name in query.positives,
             true_matches=pair_matches(town, query, name, grid),
         )

@@ -31,8 +31,10 @@ legend { float: left; padding: 0; flex: none; width: 3em; opacity: .75; }
 .candidates figure { padding: .25rem; border: 2px solid transparent; border-radius: .5rem; }
 .candidates .choice:hover figure { border-color: var(--line); }
 .candidates :checked + figure { border-color: var(--accent); }
-.candidates img { display: block; margin: 0 auto; height: 5.2rem; border-radius: .25rem; }
-.candidates figcaption { text-align: center; border-radius: .25rem; margin-top: .2rem; }
+.candidates img { display: block; height: 6rem; min-width: 100%; max-width: 11rem; object-fit: cover;
+  border-radius: .25rem; }
+.candidates figcaption { max-width: 11rem; margin-top: .2rem; text-align: center; white-space: pre-line;
+  border-radius: .25rem; }
 .right { background: #177a4f; color: #fff; } .wrong { background: #b3402e; color: #fff; }
 .right, .wrong { padding: 0 .4rem; print-color-adjust: exact; }
 .stage { position: relative; display: flex; gap: ${GAP}px; justify-content: center; }

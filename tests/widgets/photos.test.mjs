@@ -54,7 +54,7 @@ test("a verdict follows probability, and structure before it", () => {
 });
 
 test("no cell is a formula, and every cell is read again as it was", () => {
-  for (const text of ["=1+2", "+1", "-1", "@a", "\t=1", " =1"]) assert.equal(csvCell(text).replace(/^"/, "")[0], "'");
+  for (const text of ["=1+2", "+1", "-1", "@a", "\t=1", " =1", "＝1"]) assert.equal(csvCell(text).replace(/^"/, "")[0], "'");
   assert.equal(csvCell('a "b", c'), '"a ""b"", c"');
   assert.equal(csv([["a", -1.5], ["b;", 2]]), 'a,-1.5\r\n"b;",2\r\n');
 });

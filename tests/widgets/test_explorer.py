@@ -339,9 +339,12 @@ def test_lines_are_counted_as_python_counts_them(opened):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1440])
 def test_it_fits_is_named_and_can_be_read(opened, width, scheme):
-    candidates = [candidate(n, caption="95%") for n in range(12)]
+    candidates = [candidate(n, caption="one 95%\nother 5%" if n else "95%") for n in range(12)]
     one = opened(Explorer("a_long_name_" * 12, noise(), candidates), width=width, scheme=scheme)
     one.assert_fits_and_is_named()
+    for frame in one.page.locator(".candidates figure").all()[:2]:  # no space beside the picture
+        wide = [frame.locator(of).bounding_box()["width"] for of in ("img", "figcaption")]
+        assert wide[0] == pytest.approx(wide[1], abs=1)
     assert one.page.locator("img").count() == 14
     for side, grid in (("query", "3 rows of 6"), ("target", "5 rows of 4")):
         name = one.page.locator(f".pad[data-side={side}]").get_attribute("aria-label")

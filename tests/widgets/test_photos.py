@@ -262,14 +262,57 @@ def test_a_folder_is_ranked_kept_and_taken_away(visit, jpegs, browser, tmp_path)
     assert one.page.evaluate(KEPT) == 0
 
 
-def test_without_a_place_to_keep_codes_it_works_as_before(visit, jpegs):
-    one = visit(
-        script="Object.defineProperty(window, 'indexedDB', { get() { throw Error('no'); } })"
-    )
+@pytest.mark.parametrize(
+    ("script", "kept"),
+    [
+        ("Object.defineProperty(window, 'indexedDB', { get() { throw Error('no'); } })", False),
+        ("IDBDatabase.prototype.transaction = () => { throw Error('closed'); }", True),
+    ],
+)
+def test_without_a_place_to_keep_codes_it_works_as_before(visit, jpegs, script, kept):
+    one = visit(script=script)
     one.give("query", jpegs[0])
     one.give("targets", *jpegs[1:3])
     one.wait_answer()
-    assert one.page.locator("#forget").is_hidden() and one.page.locator("#save-csv").is_visible()
+    assert one.page.locator("#problems p").count() == 0
+    assert one.page.locator("#save-csv").is_visible()
+    assert one.page.locator("#forget").is_visible() == kept
+    if kept:
+        one.page.locator("#forget").click()
+        one.wait_status("could not be removed")
+
+
+def test_another_version_of_the_page_removes_what_was_kept(visit, page_file):
+    one = visit()
+    stored = "indexedDB.databases().then((all) => all.map(({ name }) => name))"
+    before = one.page.evaluate(stored)
+    newer = page_file.with_name("newer.html")
+    newer.write_text(re.sub('data-version="[^"]*"', 'data-version="newer"', page_file.read_text()))
+    one.page.goto(newer.as_uri())
+    one.wait_ready()
+    assert len(before) == 1 and one.page.evaluate(stored) == ["indiret-photos-newer"]
+
+
+def test_a_query_or_box_that_is_refused_changes_nothing(visit, jpegs):
+    small = io.BytesIO()
+    Image.open(io.BytesIO(jpegs[0][1])).resize((90, 120)).save(small, "PNG")
+    one = visit()
+    one.give("targets", *jpegs[1:])
+    one.give("query", ("small.png", small.getvalue()))
+    one.page.locator("#pad img").wait_for()
+    assert "Now the photo" not in one.page.locator("#status").text_content()
+    one.wait_status("Compar")
+    one.give("query", ("empty.jpg", b""))
+    one.page.get_by_text("empty.jpg is empty.").wait_for()
+    one.wait_answer()
+    assert all("%" in caption for _, caption in one.ranked())
+    box = one.page.locator("#pad .pad").bounding_box()
+    for step, act in enumerate((one.page.mouse.down, one.page.mouse.up)):
+        one.page.mouse.move(box["x"] + 20 + 0.1 * step * box["width"], box["y"] + 20 + 40 * step)
+        act()
+    one.page.get_by_text("The box on small.png has").wait_for()
+    assert one.page.locator("#problems p").count() == 1
+    assert one.page.locator("#pad rect.outline").count() == 0
 
 
 def test_reading_stops_and_goes_on(visit, jpegs):

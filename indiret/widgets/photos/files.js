@@ -42,12 +42,12 @@ async function openStore(version) {
     const opening = indexedDB.open(name);
     opening.onupgradeneeded = () => opening.result.createObjectStore("photos");
     const database = await settled(opening);
-    const photos = (mode) => database.transaction("photos", mode).objectStore("photos");
-    return {
+    const ask = async (mode, what) => settled(what(database.transaction("photos", mode).objectStore("photos")));
+    return { // nothing is lost but time if the disk is full, or the browser has taken the database away
       allowed: true,
-      get: (key) => settled(photos("readonly").get(key)).catch(() => undefined),
-      put: (key, value) => settled(photos("readwrite").put(value, key)).catch(() => {}), // a full disk
-      clear: () => settled(photos("readwrite").clear()),
+      get: (key) => ask("readonly", (photos) => photos.get(key)).catch(() => undefined),
+      put: (key, value) => ask("readwrite", (photos) => photos.put(value, key)).catch(() => {}),
+      clear: () => ask("readwrite", (photos) => photos.clear()),
     };
   } catch {
     return { allowed: false, get: async () => undefined, put: async () => {}, clear: async () => {} };

@@ -33,7 +33,7 @@ class PhotosPage {
   hits = []; // those that are ranked, best first
   asked = 0; // how many queries, and
   opened = 0; // how many answers were asked for: an earlier one that comes late is dropped
-  reading = false;
+  lanes = 0; // that read
   ranking = false;
   explorer = null;
 
@@ -49,6 +49,10 @@ class PhotosPage {
     this.listen();
   }
 
+  get reading() {
+    return this.lanes > 0;
+  }
+
   listen() {
     const click = (id, action) => byId(id).addEventListener("click", action);
     click("draw", () => this.allowTouch(byId("draw").getAttribute("aria-pressed") === "false"));
@@ -57,7 +61,9 @@ class PhotosPage {
     click("stop", () => (this.reading ? this.stop() : this.read()));
     click("save-csv", () => saveCsv(this.hits));
     click("save-page", () => this.savePage());
-    click("forget", () => this.store.clear().then(() => this.say("Forgotten: this browser keeps nothing of them.")));
+    click("forget", () => this.store.clear().then(
+      () => this.say("Forgotten: this browser keeps nothing of them."),
+      () => this.say("They could not be removed; clear this browser's data.")));
     for (const input of document.querySelectorAll("input[type=file]")) {
       input.addEventListener("change", () => {
         this.take([...input.files], input.dataset.for);
@@ -99,12 +105,16 @@ class PhotosPage {
     byId("problems").append(element("p", { "data-of": place }, words));
   }
 
+  forgive(place) {
+    document.querySelectorAll(`#problems [data-of=${place}]`).forEach((old) => old.remove());
+  }
+
   // ------------------------------------------------------------------ what is given
 
   /** Files for one of the cards. Of several for the query the first is asked about, the others looked in. */
   take(files, place) {
     const photos = files.length > 1 ? files.filter(isPhoto) : files;
-    document.querySelectorAll(`#problems [data-of=${place}]`).forEach((old) => old.remove());
+    this.forgive(place);
     if (!photos.length) return this.complain(place, "There is no photo in it.");
     if (place === "query") this.setQuery(photos.shift());
     if (photos.length) this.add(photos);
@@ -112,9 +122,9 @@ class PhotosPage {
 
   async setQuery(file, box = null) {
     const run = ++this.asked, photo = new Photo(file), changed = this.query?.file !== file;
+    this.forgive("query");
     this.say(`Reading ${photo.name} …`);
     try {
-      if (this.ranking) this.pool.cancel();
       const { whole, ...known } = await this.pool.read(file, { query: true, box });
       if (run !== this.asked) return;
       photo.know(known);
@@ -123,11 +133,13 @@ class PhotosPage {
       if (changed) this.showQuery(whole);
       this.allowTouch(false);
       byId("whole").hidden = !box;
+      byId("answer").classList.add("old");
     } catch (error) {
       if (run !== this.asked) return;
       if (isAbort(error)) return this.setQuery(file, box); // what else was under way has been stopped
-      this.say("");
-      return this.complain("query", `${photo.name} ${error.message}`);
+      if (!this.ranking) this.say("");
+      if (!changed) this.box.show({ ...this.query, url: this.wholeUrl });
+      return this.complain("query", `${box ? "The box on " : ""}${photo.name} ${error.message}`);
     }
     await this.rank();
   }
@@ -158,7 +170,7 @@ class PhotosPage {
     this.targets.push(...fresh);
     this.waiting.push(...fresh);
     this.showTargets();
-    if (!this.reading) this.read();
+    this.read();
   }
 
   clear() {
@@ -167,9 +179,9 @@ class PhotosPage {
     this.targets.forEach((photo) => photo.forget());
     Object.assign(this, { targets: [], hits: [] });
     this.list.clear();
-    this.closeAnswer();
+    this.opened++;
     byId("problems").replaceChildren();
-    byId("results").hidden = byId("reading").hidden = true;
+    byId("results").hidden = byId("reading").hidden = byId("answer").hidden = true;
     this.say("");
     this.showTargets();
   }
@@ -177,15 +189,18 @@ class PhotosPage {
   // ------------------------------------------------------------------ reading
 
   /** Decode and encode all that wait, in as many lanes as there are workers, and one that fetches. */
-  async read() {
+  read() {
     if (this.ranking) this.pool.cancel();
-    Object.assign(this, { reading: true, stopped: false, began: performance.now(), done: 0 });
+    if (!this.reading) Object.assign(this, { began: performance.now(), done: 0 });
+    this.stopped = false;
+    while (this.waiting.length && this.lanes <= this.workers) this.openLane();
     this.showReading();
-    const lane = async () => {
-      while (this.waiting.length && !this.stopped) await this.readOne(this.waiting.shift());
-    };
-    await Promise.all(Array.from({ length: this.workers + 1 }, lane));
-    this.reading = false;
+  }
+
+  async openLane() {
+    this.lanes++;
+    while (this.waiting.length && !this.stopped) await this.readOne(this.waiting.shift());
+    if (--this.lanes) return;
     this.showReading();
     this.showTargets();
     await this.rank();
@@ -247,13 +262,16 @@ class PhotosPage {
 
   async rank() {
     const { query } = this, read = this.targets.filter(({ features }) => features);
-    if (this.reading || !query) return this.say(read.length ? "Now the photo you ask about." : "");
+    this.hits = [];
+    this.list.clear();
+    byId("results").hidden = true;
+    if (!query) return this.say(read.length ? "Now the photo you ask about." : "");
+    if (this.reading) return this.say("");
     if (!read.length) return this.say("Now a photo to compare it with, or a folder.");
     const others = read.filter(({ file }) => !isSame(file, query.file)); // itself would be the first
     const photos = others.length ? others : read;
     if (this.ranking) this.pool.cancel();
     const run = (this.ranking = Symbol("ranking"));
-    this.list.clear();
     this.say(`Comparing with ${count(photos.length)} …`);
     const show = (hits, final) => {
       this.hits = hits.map((hit) => ({ ...hit, photo: photos[hit.index] }));
@@ -309,11 +327,6 @@ class PhotosPage {
     return this.pool.explain(this.query.features, photo.features, { top: 0 }).catch((error) => {
       if (!isAbort(error)) throw error;
     });
-  }
-
-  closeAnswer() {
-    this.opened++;
-    byId("answer").hidden = true;
   }
 
   async savePage() {

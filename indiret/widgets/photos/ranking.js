@@ -44,8 +44,7 @@ class Ranking {
   }
 
   select(photo) {
-    const { input } = this.card(photo);
-    input.checked = true;
+    this.card(photo).input.checked = true;
   }
 
   clear() {

@@ -32,7 +32,7 @@ export function answerWords({ probability, structure }) {
 /** A cell that no spreadsheet takes for a formula. @param {string | number} value */
 export function csvCell(value) {
   if (typeof value === "number") return String(value);
-  const safe = /^[\s]*[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+  const safe = /^\s*[=+\-@＝＋－＠\t\r]/.test(value) ? `'${value}` : value;
   return /[",\r\n;']/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
