@@ -43,11 +43,11 @@ class StandIn(Retriever):
 
 
 def change(described: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
-    """A description like another: a bit of sixteen of its codes, or a little of each number."""
+    """A description like another: a bit of sixteen of its words, or a little of each number."""
     if described.dtype.names:  # postings: the same patches, seen a little differently
-        flips = random.integers(2**64, size=(4, *described["code"].shape), dtype=np.uint64)
+        flips = random.integers(2**24, size=(4, len(described)), dtype=np.uint32)
         changed = described.copy()
-        changed["code"] ^= np.bitwise_and.reduce(flips)
+        changed["word"] ^= np.bitwise_and.reduce(flips)
         return changed
     noise = random.integers(-8, 9, described.shape)
     return np.clip(described + noise, -127, 127).astype(described.dtype)

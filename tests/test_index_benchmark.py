@@ -66,7 +66,7 @@ def test_a_changed_description_is_like_it_and_not_equal(kind):
     picture = read_image(next(iter(load_dataset("toytown").images.values())))
     described = build_shortlist("pixels").describe(picture, None)
     if kind == "vector":
-        described = described["code"].copy().view(np.int8)
+        described = described["word"].copy().view(np.int8)
     one, other = (change(described, np.random.default_rng(seed)) for seed in (0, 1))
     assert one.dtype == described.dtype and one.shape == described.shape
     assert len({one.tobytes(), other.tobytes(), described.tobytes()}) == 3

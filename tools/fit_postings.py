@@ -1,8 +1,8 @@
 """Fit what the shortlist from pixels needs beforehand: ``python -m tools.fit_postings``.
 
-The projection in which neighbourhoods of patches that show the same are most alike, and the centres
-of its cells, both from Toytown's training photos and their geometry; nothing else is seen. Writes
-`indiret.index.pixels.FITTED_CELLS`.
+The projection in which neighbourhoods of patches that show the same are most alike, from Toytown's
+training photos and their geometry; nothing else is seen. Writes
+`indiret.index.pixels.FITTED_WORDS`.
 """
 
 from collections import defaultdict
@@ -19,17 +19,15 @@ from tqdm import tqdm
 from indiret.checkpoints import save_tensors
 from indiret.datasets import Geometry, RetrievalDataset, load_dataset
 from indiret.evaluation.correspondence import ground_truth_points
-from indiret.index.pixels import CELL_SIZE, CODE, FITTED_CELLS, STEEP, neighbourhoods
+from indiret.index.pixels import FITTED_WORDS, STEEP, WORD, neighbourhoods
 from indiret.planes import PATCH_CELLS, PLANE_CONFIGS, PlaneRetriever
 
 SIDES = PLANE_CONFIGS["planes"].pyramid
 PARTNERS, POINTS = 2, 50  # photos of the same landmark, and points of each pair
-FILED = 60  # neighbourhoods of a photo by which the cells are fitted
 ZOOM = (0.3, 3.0)  # between two photos, beyond which a point is left out
 MISFIT = 0.15  # by which the logarithms of two sizes may differ from the zoom between the photos
 FLOOR = 0.02  # of the mean variance, added to each direction's
 POWER = 0.75  # of a direction's correlation between matching neighbourhoods, its weight
-CENTRES, ROUNDS = 256, 12  # of each half, and rounds of k-means
 
 
 def read_neighbourhoods(
@@ -98,7 +96,7 @@ def matching_neighbourhoods(
 
 
 def fit_projection(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """``mean`` (256,) and ``matrix`` (256, CODE): a linear discriminant analysis of pairs.
+    """``mean`` (256,) and ``matrix`` (256, WORD): a linear discriminant analysis of pairs.
 
     Directions are those in which pairs differ least for how much neighbourhoods differ, each of
     deviation 1, times its correlation to `POWER`.
@@ -107,45 +105,24 @@ def fit_projection(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     within, total = apart.mT @ apart / (2 * len(apart)), both.mT.cov()
     floor = FLOOR * total.diagonal().mean() * torch.eye(len(total))
     share, directions = eigh((within + floor).numpy(), (total + floor).numpy())
-    print("variance within pairs, of all:", np.round(share[[0, 15, 31, 63, CODE - 1]], 2))
-    weights = (1 - share[:CODE]) ** POWER
-    return both.mean(0), torch.from_numpy(directions[:, :CODE] * weights)
-
-
-def fit_centres(points: Tensor, count: int, rounds: int) -> Tensor:
-    """(count, D) centres of (N, D) points by k-means, from points at random."""
-    random = torch.Generator().manual_seed(0)
-    centres = points[torch.randperm(len(points), generator=random)[:count]]
-    for _ in range(rounds):
-        nearest = (centres.square().sum(1) - 2 * points @ centres.mT).argmin(1)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
-        counts = nearest.bincount(minlength=count)[:, None]
-        centres = torch.where(counts > 0, sums / counts, centres)
-    return centres
+    print("variance within pairs, of all:", np.round(share[[0, WORD // 2, WORD - 1]], 2))
+    weights = (1 - share[:WORD]) ** POWER
+    return both.mean(0), torch.from_numpy(directions[:, :WORD] * weights)
 
 
 @torch.inference_mode()
 def main() -> None:
-    """Fit and write both."""
-    town, random = load_dataset("toytown", split="train"), np.random.default_rng(0)
+    """Fit and write it."""
+    town = load_dataset("toytown", split="train")
     retriever, pyramids = PlaneRetriever(), {}
     for name in tqdm(town.images, unit="photo", disable=None):
         picture = town.read(name)
         pyramids[name] = [retriever.patches(picture, side).half() for side in SIDES]
     first, second = map(torch.cat, zip(*matching_neighbourhoods(town, pyramids), strict=True))
     mean, matrix = fit_projection(first, second)
-    filed = []
-    for levels in pyramids.values():
-        wide = [neighbourhoods(one.float()) for one in levels if min(one.shape[:2]) > PATCH_CELLS]
-        every = torch.cat([level.flatten(0, 1) for level in wide])
-        every = every[every.square().sum(1) > STEEP]
-        filed.append(every[random.permutation(len(every))[:FILED]])
-    unit = F.normalize(torch.cat(filed), dim=1)
-    cells = F.normalize((unit - mean.float()) @ matrix.float(), dim=1)[:, :CELL_SIZE]
-    centres = [fit_centres(cells[:, half::2], CENTRES, ROUNDS) for half in range(2)]
-    print(f"{len(first)} pairs, {len(unit)} neighbourhoods")
-    fitted = {"mean": mean, "matrix": matrix, "centres": torch.stack(centres)}
-    save_tensors(FITTED_CELLS, {name: values.half() for name, values in fitted.items()})
+    print(f"{len(first)} pairs")
+    fitted = {"mean": mean, "matrix": matrix}
+    save_tensors(FITTED_WORDS, {name: values.half() for name, values in fitted.items()})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from indiret.datasets.writing import write_atomically
 
-DTYPES = {"I8": "<i1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "I64": "<i8"}  # of safetensors
+#: Of safetensors.
+DTYPES = {"I8": "<i1", "U8": "<u1", "U16": "<u2", "U32": "<u4", "I64": "<i8"}
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -1,14 +1,17 @@
 """A shortlist from pixels alone: an inverted file whose postings vote for planes.
 
-A *neighbourhood* is four patches side by side: fewer are alike by chance than single ones.
-Every second one of a photo, in every size, falls into the nearest of 65,536 *cells* and leaves a
-posting there. Each neighbourhood of a query reads the postings of the cells around it; those whose
-codes are like it vote for the translation and size that would bring them together (Jégou et al.,
-*Hamming embedding and weak geometric consistency*, 2008). A photo scores as a pair of photos does
-in `indiret.planes`: v z, the votes of its best plane times their z-score among all its planes.
+A *neighbourhood* is four patches side by side: fewer are alike by chance than single ones. Its
+*word* is the signs of 24 numbers in which neighbourhoods that show the same are most alike. Each
+one of a photo, in every size, leaves a posting under its word. The query asks in three sizes; each
+of its neighbourhoods reads the postings of the words that one like it most likely has: its own, and
+those with the least certain bits flipped (Lv et al., *Multi-probe LSH*, 2007). A posting votes for
+the translation and size that would bring both together (Jégou et al., *Hamming embedding and weak
+geometric consistency*, 2008), the less the more postings its neighbourhood reads. A photo scores as
+a pair of photos does in `indiret.planes`: v z, the votes of its best plane times their z-score
+among all its planes.
 
-Cells and codes are fitted on Toytown's training part by `tools.fit_postings`, never on a
-collection: so segments can be merged, and two updates equal one.
+The numbers are fitted on Toytown's training part by `tools.fit_postings`, never on a collection: so
+segments can be merged, and two updates equal one.
 
 Chapter: *From pairs to collections*.
 """
@@ -29,37 +32,34 @@ from indiret.images import Picture
 from indiret.index.postings import POSTING, InvertedFile, merge_segments, write_segment
 from indiret.index.shortlist import SHORTLISTS, Segment
 from indiret.planes import PATCH_CELLS, PLANE_CONFIGS, PlaneFeatures, PlaneRetriever
-from indiret.planes.matching import STEP
 from indiret.planes.voting import float32_on_cpu
 
-FITTED_CELLS = WEIGHTS / "postings.safetensors"
-QUERY_LEVEL = 2  # the number of the size in which a query asks: 111 pixels
+FITTED_WORDS = WEIGHTS / "postings.safetensors"
 STEEP = 1.0  # square of a neighbourhood's length below which it is too flat to be filed, or to ask
-PROBES = 128  # cells that a neighbourhood of a query reads
-NEAR_CENTRES = 24  # centres of each half that are looked at for them
-MOST_READ = 4_000_000  # postings that a query reads
-MOST_BITS = 48  # in which codes may differ at first sight
-LEAST_COSINE = 0.38  # of a neighbourhood and a code that votes
+WORD = 24  # bits of a word
+DOUBTED = 10  # of them, the least certain, that may be flipped
+PROBES = 256  # words that a neighbourhood of a query reads
+QUERY_LEVELS = 1, 2, 3  # the numbers of the sizes in which a query asks
+MOST_READ = 1_000_000  # postings that a query reads
+RARITY = 0.001  # postings a photo, added to those that a neighbourhood reads
 PLANES = 5000  # about as many has a photo of 4 : 3
-CODE = 128  # numbers of a neighbourhood, and bits of its code
-CELL_SIZE = 64  # of them, the first, by which its cell is chosen
-SIDE = 64  # more than there are planes, or postings, along a side
-MOST_PLACES = 26  # more than a query has along a side, an even number
-SIGNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).T * 2.0 - 1  # (8, 256)
+SIDE, BIN = 32, 4  # bins of translations along a side, each so many patches wide
+MOST_PLACES = 30  # patches that a query has along a side, at most
+PLANE_BITS, ASKING_BITS = 14, 11  # that tell planes, and neighbourhoods of a query, apart
 
 
 @cache
-def fitted_cells() -> dict[str, Tensor]:
-    """``mean`` (256,), ``matrix`` (256, 128), ``centres`` (2, 256, 32), by `tools.fit_postings`."""
-    return {name: values.float() for name, values in load_tensors(FITTED_CELLS)[1].items()}
+def fitted_words() -> dict[str, Tensor]:
+    """``mean`` (256,) and ``matrix`` (256, 24), by `tools.fit_postings`."""
+    return {name: values.float() for name, values in load_tensors(FITTED_WORDS)[1].items()}
 
 
 class PixelQuery(NamedTuple):
     """The neighbourhoods of a query, which ask."""
 
-    patches: NDArray[np.float32]  # (N, 128), of length 1
+    levels: NDArray[np.int64]  # (N,) the size of each
     places: NDArray[np.int64]  # (N, 2) row and column
-    cells: NDArray[np.int64]  # (N, PROBES), nearest first
+    words: NDArray[np.int64]  # (N, PROBES), the likeliest first
 
 
 def neighbourhoods(patches: Tensor) -> Tensor:
@@ -68,49 +68,36 @@ def neighbourhoods(patches: Tensor) -> Tensor:
     return torch.cat([wide[:-PATCH_CELLS], wide[PATCH_CELLS:]], dim=2)
 
 
-def nearest_cells(codes: Tensor, count: int) -> NDArray[np.int64]:
-    """(N, count) cells around projected neighbourhoods (N, 128), nearest first.
+def project(patches: Tensor) -> tuple[Tensor, NDArray[np.int64]]:
+    """All neighbourhoods of patches that are no flat ground, (N, 24), and their places (N, 2).
 
-    A cell is a pair of centres, one of each half of the projected numbers (an inverted
-    multi-index, Babenko & Lempitsky, 2012); only the `NEAR_CENTRES` nearest of each are paired.
-    """
-    centres = fitted_cells()["centres"]
-    halves = codes[:, :CELL_SIZE].view(len(codes), CELL_SIZE // 2, 2)
-    found = []
-    for half in range(2):
-        # |x − c|² less |x|², which is the same for all
-        far = centres[half].square().sum(1) - 2 * halves[..., half] @ centres[half].mT
-        found.append(far.topk(min(count, NEAR_CENTRES), largest=False))
-    (far, first), (away, second) = found
-    pairs = (far[:, :, None] + away[:, None]).flatten(1).topk(count, largest=False).indices
-    columns = second.shape[1]
-    first, second = first.gather(1, pairs // columns), second.gather(1, pairs % columns)
-    return (first * len(centres[1]) + second).numpy()
-
-
-def project(patches: Tensor, step: int) -> tuple[Tensor, NDArray[np.int64]]:
-    """Every ``step``-th neighbourhood of patches that is no flat ground, (N, 128), and its place.
-
-    Places are (N, 2) numbers of steps. The 128 numbers, of length 1, are those in which matching
-    neighbourhoods are most alike, and others are not (a linear discriminant analysis).
+    The 24 numbers are those in which matching neighbourhoods are most alike, and others are not (a
+    linear discriminant analysis); their signs are the word.
     """
     if min(patches.shape[:2]) <= PATCH_CELLS:
-        return torch.empty(0, CODE), np.empty((0, 2), np.int64)
-    every = neighbourhoods(patches.float())[::step, ::step]
+        return torch.empty(0, WORD), np.empty((0, 2), np.int64)
+    every = neighbourhoods(patches.float())
     steep = every.square().sum(2) > STEEP
-    fitted = fitted_cells()
+    fitted = fitted_words()
     projected = (F.normalize(every[steep], dim=1) - fitted["mean"]) @ fitted["matrix"]
-    return F.normalize(projected, dim=1), steep.nonzero().numpy()
+    return projected, steep.nonzero().numpy()
 
 
-def sign_codes(patches: Tensor) -> NDArray[np.uint64]:
-    """(N, 2) codes of projected neighbourhoods (N, 128): a bit for each number's sign."""
-    return np.packbits((patches > 0).numpy(), axis=1).view("<u8")
+def words_of(projected: Tensor) -> Tensor:
+    """(N,): the words of projected neighbourhoods (N, 24), a bit for each number's sign."""
+    return ((projected > 0) * 2 ** torch.arange(WORD)).sum(1)
 
 
-def similarity_tables(patches: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, 16, 256): what each byte of a code adds to its cosine with neighbourhoods (N, 128)."""
-    return (patches.reshape(-1, CODE // 8, 8) @ SIGNS.astype(np.float32)) / CODE**0.5
+def likely_words(projected: Tensor, count: int) -> NDArray[np.int64]:
+    """(N, count): words that neighbourhoods like those projected, (N, 24), may have.
+
+    The likeliest come first: their own, and then those whose flipped numbers are nearest to 0.
+    """
+    doubts, which = projected.square().topk(DOUBTED, largest=False)
+    subsets = torch.cartesian_prod(*[torch.arange(2)] * DOUBTED).mT  # (10, 1024)
+    best = (doubts @ subsets.float()).topk(count, largest=False).indices
+    flips = (2**which @ subsets).gather(1, best)
+    return (words_of(projected)[:, None] ^ flips).numpy()
 
 
 def pyramid(picture: Picture, features: Any) -> Sequence[Tensor]:
@@ -134,21 +121,16 @@ class PixelSegment(InvertedFile):
 
     def scores(self, query: PixelQuery, share: float = 1.0) -> NDArray[np.float64]:
         """v z of all photos, in the order of `numbers`."""
-        photos, planes, weights = self.votes(query, share)
+        planes, single = self.votes(query, share)
         count = len(self.numbers)
-        keys = (photos.astype(np.int64) << 15) + planes
-        order = np.argsort(keys)
-        first = np.flatnonzero(np.diff(keys[order], prepend=-1))
-        if not len(first):
+        if not len(planes):
             return np.zeros(count)
-        keys = keys[order][first]
-        single = np.add.reduceat(weights[order], first)
         votes = single.copy()  # with those of the next planes, down and aside
         for step in (1, SIDE, SIDE + 1):
-            at = np.searchsorted(keys, keys + step)
-            at[at == len(keys)] = 0
-            votes += single[at] * (keys[at] == keys + step)
-        of_photo = (keys >> 15).astype(np.intp)
+            at = np.searchsorted(planes, planes + step)
+            at[at == len(planes)] = 0
+            votes += single[at] * (planes[at] == planes + step)
+        of_photo = planes >> PLANE_BITS
         mean = np.bincount(of_photo, votes, count) / PLANES
         square = np.bincount(of_photo, votes**2, count) / PLANES
         highest = np.zeros(count)
@@ -158,38 +140,37 @@ class PixelSegment(InvertedFile):
 
     def votes(
         self, query: PixelQuery, share: float = 1.0
-    ) -> tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.float64]]:
-        """The photo, the plane and the weight of each posting that is like a patch of the query."""
-        if not len(query.patches):
-            return np.empty(0, int), np.empty(0, int), np.empty(0)
-        tables = similarity_tables(query.patches).reshape(-1, 256 * CODE // 8)
-        flat = tables.ravel()
-        codes = sign_codes(torch.from_numpy(query.patches))
-        asking = np.tile(np.arange(len(query.patches)), query.cells.shape[1])
-        found = [(np.empty(0, int), np.empty(0, int))]
-        for at, which in self.positions(query.cells.T.ravel(), int(share * MOST_READ)):
-            patch, read = asking[which], self.codes[at]
-            far = np.bitwise_count(read ^ codes[patch])
-            alike = np.flatnonzero(far[:, 0] + far[:, 1] <= MOST_BITS)
-            patch, at = patch[alike], at[alike]
-            octets = read[alike].view(np.uint8)
-            cosine = np.zeros(len(at), np.float32)
-            entry = patch * tables.shape[1]
-            for number in range(CODE // 8):
-                cosine += flat[entry + octets[:, number]]
-                entry += 256
-            keep = cosine > LEAST_COSINE
-            found.append((at[keep], patch[keep]))
-        at, patch = map(np.concatenate, zip(*found, strict=True))
-        # A posting that much of the query is like tells little about each place.
-        _, of, popular = np.unique(at, return_inverse=True, return_counts=True)
-        weights = 1 / np.sqrt(popular[of] * len(codes))
-        places = self.places[at].astype(np.int64)
-        row, column = STEP * (places >> 6 & 63), STEP * (places & 63)
-        shift = MOST_PLACES - query.places[patch]
-        down, right = (row + shift[:, 0]) >> 1, (column + shift[:, 1]) >> 1
-        planes = ((places >> 12) << 12) + (down << 6) + right
-        return self.photos[at], planes, weights
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The planes that have any votes, in ascending order, and these.
+
+        A plane is a number of `PLANE_BITS`, after those of the photo's row.
+        """
+        first, lengths = self.find(query.words)
+        # The rarest words are read first, until there are enough postings.
+        rarest = np.argsort(lengths, axis=None, kind="stable")
+        lengths.ravel()[rarest[np.cumsum(lengths.ravel()[rarest]) > share * MOST_READ]] = 0
+        sides = np.array(PLANE_CONFIGS["planes"].pyramid)
+        scale = sides[QUERY_LEVELS[1]] / sides[query.levels]
+        found = [np.empty(0, np.int64)]
+        for at, which in self.positions(first.ravel(), lengths.ravel()):
+            patch = which // query.words.shape[1]
+            places = self.places[at].astype(np.int64)
+            size = (places >> 12) - query.levels[patch] + QUERY_LEVELS[-1]
+            asked, zoom = query.places[patch], scale[patch]
+            down, right = (
+                ((2 * (places >> shift & 63) - asked[:, axis]) * zoom + MOST_PLACES) // BIN
+                for axis, shift in enumerate((6, 0))
+            )
+            planes = (size * SIDE + down.astype(np.int64)) * SIDE + right.astype(np.int64)
+            planes += self.photos[at].astype(np.int64) << PLANE_BITS
+            found.append((planes << ASKING_BITS) + patch)
+        keys = np.sort(np.concatenate(found))
+        peers = np.bincount(query.levels)[query.levels]  # in the same size
+        rates = lengths.sum(1) / len(self.numbers)
+        weights = 1 / np.sqrt((rates + RARITY) * peers)
+        planes = keys >> ASKING_BITS
+        starts = np.flatnonzero(np.diff(planes, prepend=-1))
+        return planes[starts], np.add.reduceat(weights[keys & ((1 << ASKING_BITS) - 1)], starts)
 
 
 class PixelShortlist:
@@ -212,35 +193,39 @@ class PixelShortlist:
         pass
 
     def fingerprint(self) -> str:
-        """Hash of the cells, and of how patches are filed."""
-        return hash_tensors((STEP, STEEP, PLANE_CONFIGS["planes"]), fitted_cells())
+        """Hash of the words, and of how patches are filed."""
+        return hash_tensors((STEEP, PLANE_CONFIGS["planes"]), fitted_words())
 
     @float32_on_cpu()
     @torch.inference_mode()
     def describe(self, picture: Picture, features: Any) -> NDArray[np.void]:
-        """Postings of a photo, 20 bytes each, about 1,400 of 4 : 3."""
+        """Postings of a photo, 6 bytes each, about 5,600 of 4 : 3."""
         filed = []
         for level, every in enumerate(pyramid(picture, features)):
-            patches, places = project(every, STEP)
-            postings = np.empty(len(patches), POSTING)
-            postings["cell"] = nearest_cells(patches, 1)[:, 0]
-            postings["place"] = (level << 12) + (places[:, 0] << 6) + places[:, 1]
-            postings["code"] = sign_codes(patches)
+            projected, places = project(every)
+            postings = np.empty(len(projected), POSTING)
+            postings["word"] = words_of(projected)
+            halves = places // 2
+            postings["place"] = (level << 12) + (halves[:, 0] << 6) + halves[:, 1]
             filed.append(postings)
         return np.concatenate(filed)
 
     @float32_on_cpu()
     @torch.inference_mode()
     def describe_query(self, picture: Picture, features: Any) -> PixelQuery:
-        """All neighbourhoods of a query in one size, and the cells that they read."""
-        patches, places = project(pyramid(picture, features)[QUERY_LEVEL], 1)
-        return PixelQuery(patches.numpy(), places, nearest_cells(patches, PROBES))
+        """All neighbourhoods of a query in three sizes, and the words that they read."""
+        sizes = pyramid(picture, features)
+        found = [project(sizes[level]) for level in QUERY_LEVELS]
+        projected, places = map(list, zip(*found, strict=True))
+        levels = np.repeat(QUERY_LEVELS, [len(one) for one in places])
+        words = likely_words(torch.cat(projected), PROBES)
+        return PixelQuery(levels, np.concatenate(places), words)
 
     def build(
         self, path: Path, numbers: Sequence[int], described: Sequence[NDArray[np.void]]
     ) -> None:
         """Write a segment."""
-        write_segment(path, numbers, described, len(fitted_cells()["centres"][0]) ** 2)
+        write_segment(path, numbers, described)
 
     def merge(self, path: Path, segments: Sequence[Segment], removed: Collection[int]) -> None:
         """Write one segment of several, without the removed photos."""

@@ -1,7 +1,8 @@
-"""An inverted file on disk: for each cell, the postings of the patches that fell into it.
+"""An inverted file on disk: for each word, the postings of the patches that have it.
 
-A posting is a photo, the place and size of a patch, and a code of it. Those of a cell lie side by
-side, in the order of photos, so that a query reads only the cells it asks for.
+A posting is a photo, and the place and size of a patch. Those of a word lie side by side, in the
+order of photos, so that a query reads only the words it asks for. A word's first 16 bits are its
+*cell*, and a table tells where each cell begins; its last 8 bits lie with the postings.
 
 Chapter: *From pairs to collections*.
 """
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from indiret.index.arrays import create_arrays, open_arrays
 
-#: What is kept of a patch before it is filed: 20 bytes.
-POSTING = np.dtype([("cell", "<u2"), ("place", "<u2"), ("code", "<u8", 2)])
-ARRAYS = {"numbers": "I64", "starts": "U32", "photos": "U32", "places": "U16", "codes": "U64"}
+#: What is kept of a patch before it is filed: 6 bytes, and 7 afterwards.
+POSTING = np.dtype([("word", "<u4"), ("place", "<u2")])
+ARRAYS = {"numbers": "I64", "starts": "U32", "photos": "U32", "places": "U16", "tails": "U8"}
+CELLS, TAIL = 1 << 16, 8  # cells, and bits of a word that tell those of a cell apart
 CELLS_AT_ONCE = 256  # that are merged in memory
 PIECE = 1 << 18  # postings that are read at a time, which stay in a processor's cache
 
@@ -25,10 +27,9 @@ PIECE = 1 << 18  # postings that are read at a time, which stay in a processor's
 class Postings(NamedTuple):
     """N postings; a photo is its row among the segment's numbers."""
 
-    cells: NDArray[Any]  # (N,)
+    words: NDArray[Any]  # (N,) of 24 bits
     photos: NDArray[Any]  # (N,)
     places: NDArray[Any]  # (N,) uint16
-    codes: NDArray[Any]  # (N, 2) uint64
 
     def take(self, chosen: NDArray[np.integer] | NDArray[np.bool_]) -> "Postings":
         """Some of them."""
@@ -45,44 +46,52 @@ class InvertedFile:
         if whole:
             self.numbers: NDArray[np.int64] = np.asarray(arrays["numbers"])
             self.starts: NDArray[np.int64] = arrays["starts"].astype(np.int64)
-            self.photos, self.places, self.codes = (
-                arrays[name] for name in ("photos", "places", "codes")
+            self.photos, self.places, self.tails = (
+                arrays[name] for name in ("photos", "places", "tails")
             )
-            ends = {int(self.starts[-1]), sizes["photos"], sizes["places"], sizes["codes"] // 2}
+            ends = {int(self.starts[-1]), sizes["photos"], sizes["places"], sizes["tails"]}
             whole = len(ends) == 1 and bool((np.diff(self.starts) >= 0).all())
         if not whole:
             raise ValueError(f"{path} holds no postings of patches; delete it, it is made again.")
 
-    def positions(
-        self, cells: NDArray[np.integer], most: int
-    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Where the postings of cells (M,) lie, and which of the cells each is of, in pieces.
+    def find(self, words: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the postings of words begin, and how many there are, in the shape of the words."""
+        first, end = self._bisect(words), self._bisect(words + 1)
+        return first, end - first
 
-        Cells are read in their order until there are ``most`` postings.
-        """
-        starts = self.starts[cells]
-        lengths = self.starts[cells + 1] - starts
+    def _bisect(self, words: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Where the first posting lies whose word is not lower."""
+        cells, tails = words >> TAIL, words & ((1 << TAIL) - 1)
+        low, high = self.starts[cells], self.starts[np.minimum(cells + 1, CELLS)]
+        while (low < high).any():
+            middle = (low + high) // 2
+            lower = (low < high) & (self.tails[np.minimum(middle, len(self.tails) - 1)] < tails)
+            low, high = np.where(lower, middle + 1, low), np.where(lower, high, middle)
+        return low
+
+    def positions(
+        self, first: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.intp]]]:
+        """Positions of all postings of runs (M,), and which run each is of, in pieces."""
         ends = np.cumsum(lengths)
-        last = int(np.searchsorted(ends, most, side="right"))
         at = 0
-        while at < last:
+        while at < len(ends):
             to = max(at + 1, int(np.searchsorted(ends, ends[at] + PIECE)))
-            to = min(to, last)
             part = lengths[at:to]
-            first = np.repeat(starts[at:to] - (np.cumsum(part) - part), part)
-            yield first + np.arange(part.sum()), np.repeat(np.arange(at, to), part)
+            begin = np.repeat(first[at:to] - (np.cumsum(part) - part), part)
+            yield begin + np.arange(part.sum()), np.repeat(np.arange(at, at + len(part)), part)
             at = to
 
 
 def write_segment(
-    path: Path, numbers: Sequence[int], described: Sequence[NDArray[np.void]], cells: int
+    path: Path, numbers: Sequence[int], described: Sequence[NDArray[np.void]]
 ) -> None:
-    """File the postings of photos under so many cells; see `POSTING`."""
+    """File the postings of photos; see `POSTING`."""
     order = np.argsort(numbers)
     photos = np.repeat(np.arange(len(order)), [len(described[at]) for at in order])
     all_of_them = np.concatenate([described[at] for at in order])
-    found = Postings(all_of_them["cell"], photos, all_of_them["place"], all_of_them["code"])
-    _write(path, np.asarray(numbers, np.int64)[order], cells, len(photos), iter([found]))
+    found = Postings(all_of_them["word"], photos, all_of_them["place"])
+    _write(path, np.asarray(numbers, np.int64)[order], len(photos), iter([found]))
 
 
 def merge_segments(path: Path, segments: Sequence[InvertedFile], removed: Collection[int]) -> None:
@@ -93,39 +102,35 @@ def merge_segments(path: Path, segments: Sequence[InvertedFile], removed: Collec
         np.where(np.isin(one.numbers, kept), np.searchsorted(kept, one.numbers), -1)
         for one in segments
     ]
-    cells = len(segments[0].starts) - 1
 
     def merged() -> Iterator[Postings]:
-        for at in range(0, cells, CELLS_AT_ONCE):
-            some = np.arange(at, min(at + CELLS_AT_ONCE, cells))
+        for at in range(0, CELLS, CELLS_AT_ONCE):
+            some = np.arange(at, at + CELLS_AT_ONCE)
             parts = []
             for one, row in zip(segments, rows, strict=True):
                 span = slice(one.starts[some[0]], one.starts[some[-1] + 1])
                 of_cells = np.repeat(some, np.diff(one.starts[some[0] : some[-1] + 2]))
-                part = Postings(of_cells, row[one.photos[span]], one.places[span], one.codes[span])
+                words = (of_cells << TAIL) + one.tails[span]
+                part = Postings(words, row[one.photos[span]], one.places[span])
                 parts.append(part.take(part.photos >= 0))
             yield Postings(*map(np.concatenate, zip(*parts, strict=True)))
 
     total = sum(int((row >= 0)[one.photos].sum()) for one, row in zip(segments, rows, strict=True))
-    _write(path, kept, cells, total, merged())
+    _write(path, kept, total, merged())
 
 
-def _write(
-    path: Path, numbers: NDArray[np.int64], cells: int, total: int, parts: Iterator[Postings]
-) -> None:
-    """Write postings that come in parts of ascending cells, sorted by cell and photo."""
-    sizes = dict.fromkeys(ARRAYS, total) | {"numbers": len(numbers), "starts": cells + 1}
-    shapes: dict[str, tuple[int, ...]] = {name: (size,) for name, size in sizes.items()}
-    shapes["codes"] = total, 2
-    layout = {name: (kind, shapes[name]) for name, kind in ARRAYS.items()}
-    counts, at = np.zeros(cells, np.int64), 0
+def _write(path: Path, numbers: NDArray[np.int64], total: int, parts: Iterator[Postings]) -> None:
+    """Write postings that come in parts of ascending words, sorted by word and photo."""
+    sizes = dict.fromkeys(ARRAYS, total) | {"numbers": len(numbers), "starts": CELLS + 1}
+    layout = {name: (kind, (sizes[name],)) for name, kind in ARRAYS.items()}
+    counts, at = np.zeros(CELLS, np.int64), 0
     with create_arrays(path, layout) as arrays:
         arrays["numbers"][:] = numbers
         for part in parts:
-            part = part.take(np.lexsort((part.photos, part.cells)))
+            part = part.take(np.lexsort((part.photos, part.words)))
             span = slice(at, at := at + len(part.photos))
             arrays["photos"][span], arrays["places"][span] = part.photos, part.places
-            arrays["codes"][span] = part.codes
-            counts += np.bincount(part.cells, minlength=cells)
+            arrays["tails"][span] = part.words & ((1 << TAIL) - 1)
+            counts += np.bincount(part.words >> TAIL, minlength=CELLS)
         arrays["starts"][0] = 0
         arrays["starts"][1:] = np.cumsum(counts)

@@ -43,24 +43,18 @@ def segment(shortlist, described, tmp_path):
 
 def naive_scores(query, described):
     """Votes counted posting by posting, in a dense array of planes."""
-    signs = np.where(query.patches > 0, 1, 0)
-    hits, popular = [], {}
-    for photo, postings in enumerate(described):
-        bits = np.unpackbits(postings["code"].view(np.uint8).reshape(len(postings), -1), axis=1)
-        for patch, cells in enumerate(query.cells):
-            cosines = (bits * 2.0 - 1) @ query.patches[patch] / np.sqrt(128)
-            near = np.isin(postings["cell"], cells) & (cosines > pixels.LEAST_COSINE)
-            near &= (bits != signs[patch]).sum(1) <= pixels.MOST_BITS
-            for posting in np.flatnonzero(near):
-                hits.append((photo, posting, patch))
-                popular[photo, posting] = popular.get((photo, posting), 0) + 1
-    votes = np.zeros((len(described), 8, 65, 65))
-    for photo, posting, patch in hits:
-        place = int(described[photo]["place"][posting])
-        level, row, column = place >> 12, place >> 6 & 63, place & 63
-        down, right = np.array([row, column]) * 2 - query.places[patch] + pixels.MOST_PLACES
-        weight = 1 / np.sqrt(popular[photo, posting] * len(query.patches))
-        votes[photo, level, down // 2, right // 2] += weight
+    votes = np.zeros((len(described), 16, 33, 33))
+    for level, place, words in zip(query.levels, query.places, query.words, strict=True):
+        found = [np.flatnonzero(np.isin(one["word"], words)) for one in described]
+        rate = sum(map(len, found)) / len(described)
+        weight = 1 / np.sqrt((rate + pixels.RARITY) * (query.levels == level).sum())
+        for photo, postings in enumerate(found):
+            for posting in postings:
+                filed = int(described[photo]["place"][posting])
+                at = 2 * np.array([filed >> 6 & 63, filed & 63])
+                shift = (at - place) * 111 / {1: 88, 2: 111, 3: 140}[int(level)]
+                down, right = ((shift + pixels.MOST_PLACES) // pixels.BIN).astype(int)
+                votes[photo, (filed >> 12) - level + 3, down, right] += weight
     single = votes[:, :, :-1, :-1]
     around = single + votes[:, :, 1:, :-1] + votes[:, :, :-1, 1:] + votes[:, :, 1:, 1:]
     around = np.where(single > 0, around, 0).reshape(len(described), -1)
@@ -72,7 +66,7 @@ def naive_scores(query, described):
 def test_an_inverted_file_counts_all_votes(segment, query, described):
     naive = naive_scores(query, described)
     np.testing.assert_allclose(segment.scores(query), naive, rtol=1e-5, atol=1e-12)
-    assert naive.argmax() == 2 and naive[2] > 3 * np.delete(naive, 2).max()
+    assert naive.argmax() == 2 and naive[2] > 2 * np.delete(naive, 2).max()
     numbers, scores = segment.search(query, 3)
     assert numbers[0] == 8 and (np.diff(scores) <= 0).all() and len(numbers) == 3
 
@@ -89,10 +83,33 @@ def test_merging_equals_making_anew(shortlist, described, segment, tmp_path):
     assert (tmp_path / "fewer").read_bytes() == (tmp_path / "rest").read_bytes()
 
 
-def test_reading_stops_in_time(segment, query):
-    read = [sum(len(at) for at, _ in segment.positions(query.cells.T.ravel(), most))
-            for most in (50, 10**9)]  # fmt: skip
-    assert 0 < read[0] <= 50 < read[1]
+def test_the_rarest_words_are_read(segment, query, monkeypatch):
+    monkeypatch.setattr(pixels, "MOST_READ", 0)
+    assert not segment.scores(query).any()
+    lengths = segment.find(query.words)[1]
+    rarest = lengths[lengths > 0].min()
+    monkeypatch.setattr(pixels, "MOST_READ", 40 * rarest)
+    planes, votes = segment.votes(query)
+    assert 0 < len(planes) <= 40 * rarest and (np.diff(planes) > 0).all() and (votes > 0).all()
+
+
+def test_words_are_found_where_they_lie(segment, described):
+    every = np.sort(np.concatenate([one["word"] for one in described]).astype(np.int64))
+    words = np.append(every[::7], [0, 1, 2**24 - 1])
+    first, lengths = segment.find(words)
+    np.testing.assert_array_equal(first, np.searchsorted(every, words))
+    np.testing.assert_array_equal(first + lengths, np.searchsorted(every, words, side="right"))
+
+
+def test_likely_words_are_those_with_the_least_flipped():
+    projected = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 24)))
+    words = pixels.likely_words(projected.float(), 50)
+    bits = words[..., None] >> np.arange(24) & 1
+    flipped = bits != (projected > 0).numpy()[:, None]
+    doubts = (flipped * projected.numpy()[:, None] ** 2).sum(2)
+    assert (doubts[:, 0] == 0).all() and (np.diff(doubts) > 0).all()
+    doubtful = np.sort(projected.numpy() ** 2)[:, :2]
+    np.testing.assert_allclose(doubts[:, 1], doubtful[:, 0])
 
 
 def test_a_blank_photo_is_filed_and_asks(shortlist, segment, tmp_path):
