@@ -123,21 +123,21 @@ def test_a_public_name_stands_in_one_place():
 # The most lines of Python of each wing and of its tests, so that no wing grows behind another.
 # Who makes one smaller lowers its numbers; who raises one says why in book/decisions/0017.
 CEILINGS = {
-    "core": (4300, 4640),
-    "datasets": (2130, 2050),
-    "evaluation": (1020, 750),
-    "planes": (1810, 1060),
-    "baselines": (2210, 1930),
-    "index": (1600, 1200),
-    "experiments": (3720, 1820),
-    "exercises": (640, 130),
-    "figures": (710, 230),
+    "core": (4300, 4770),
+    "datasets": (2140, 2020),
+    "evaluation": (1120, 840),
+    "planes": (2230, 1200),
+    "baselines": (2240, 1950),
+    "index": (2000, 960),
+    "experiments": (3740, 1830),
+    "exercises": (690, 130),
+    "figures": (750, 230),
     "reports": (420, 230),
-    "widgets": (810, 1480),
-    "cli": (860, 790),
-    "tools": (0, 130),
+    "widgets": (980, 2190),
+    "cli": (1240, 970),
+    "tools": (0, 280),
 }
-MAX_SCRIPTS = 150_000  # bytes of all JavaScript
+MAX_SCRIPTS = 190_000  # bytes of all JavaScript; that of one page has a test of its own
 
 
 def count_lines(path: Path) -> int:
