@@ -58,7 +58,7 @@ def test_its_evidence_finds_the_landmark_and_is_of_the_pair_and_of_the_score(tow
 
 def test_weights_are_small_and_have_their_log():
     for path in WEIGHTS.glob("*.safetensors"):
-        learnt = path.stem != "planes"
+        learnt = path.stem not in ("planes", "postings")  # these two are fitted in closed form
         assert path.stat().st_size <= 2_000_000
         assert path.with_suffix(".log.json").is_file() == learnt
 

@@ -21,17 +21,26 @@ from tests.index.toys import Nearest, Vector, save_photo, save_photos
 
 KILLS = int(os.environ.get("INDIRET_KILLS", "3"))
 TOYS = "vector", "nearest"
-RETRIEVERS["vector"], SHORTLISTS["nearest"] = ("for tests", Vector), lambda name: Nearest()
+
+
+def register():
+    RETRIEVERS["vector"], SHORTLISTS["nearest"] = ("for tests", Vector), lambda name: Nearest()
+
+
+if multiprocessing.parent_process():  # one that is to be killed
+    register()
 
 
 @pytest.fixture(autouse=True, scope="module")
 def small():
     """A shortlist of six photos of which three are verified."""
+    register()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collection, "SHORTLISTED", 6)
         patch.setattr(collection, "MOST_VERIFIED", 3)
         patch.setattr(collection, "FEW", 3)
         yield
+    del RETRIEVERS["vector"], SHORTLISTS["nearest"]
 
 
 @pytest.fixture
