@@ -24,11 +24,8 @@ TOYS = "vector", "nearest"
 
 
 def register():
-    RETRIEVERS["vector"], SHORTLISTS["nearest"] = ("for tests", Vector), lambda name: Nearest()
-
-
-if multiprocessing.parent_process():  # one that is to be killed
-    register()
+    if "vector" not in RETRIEVERS:
+        RETRIEVERS["vector"], SHORTLISTS["nearest"] = ("for tests", Vector), lambda name: Nearest()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -324,6 +321,7 @@ def test_who_is_interrupted_keeps_what_was_finished(album):
 
 def update(folder, index, pace=0.0):
     """What `indiret index` does, in a process of its own, saving after every eight photos."""
+    register()
     torch.set_num_threads(1)
     updates.SAVE_SECONDS, encode = 0.0, Vector.encode
     Vector.encode = lambda *given: (time.sleep(pace), encode(*given))[1]
