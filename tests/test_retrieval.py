@@ -197,6 +197,7 @@ def test_what_cannot_be_gets_a_sentence(town):
 def test_what_a_network_keeps_of_a_photo_survives_a_disk(judged):
     _, retriever, query, database, (scores, *_) = judged
     kept = [retriever.unpack(memoryview(retriever.pack(one))) for one in database]
+    assert {tensor.data_ptr() % 64 for one in kept for tensor in one.values()} == {0}
     np.testing.assert_array_equal(retriever.score(query, kept), scores)
     again = NetworkRetriever(untrained())
     assert again.fingerprint() == NetworkRetriever(untrained()).fingerprint()
