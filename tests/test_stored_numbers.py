@@ -54,7 +54,6 @@ def test_what_records_say():
     once = [name for name in OXFORD if name.startswith(LITE) and not any(a in name for a in again)]
     best = max(OXFORD[name]["mAP"] for name in (*once, "sift-ransac"))
     assert min(OXFORD[name]["mAP"] for name in ("planes", "planes-turned", "plane-net")) > best
-    assert OXFORD["plane-cascade"]["mAP"] < OXFORD["planes"]["mAP"]
     assert difference(TEST["plane-net"], TEST["planes"])[1] < 0, "adds little to the ranking"
     assert TEST["base"]["mAP"] < TEST["sift-ransac"]["mAP"]
     for by in (TEST, OXFORD):

@@ -3,13 +3,11 @@
 Ranks with one choice changed at a time, on Toytown validation (one query of each landmark against
 its other positives and 36 photos of other things) and, with ``--smvs FOLDER``, on odd-numbered
 landmarks and paintings of SMVS (against all odd references) and on small parts of its landmarks
-(against all odd queries' photos). Writes ``ablation.json`` and, for the steps of the cascade,
-``cascade.json``, both into ``indiret/data/planes``.
+(against all odd queries' photos). Writes ``indiret/data/planes/ablation.json``.
 
-A row of ``ablation.json`` has mAP without the query's own photo, its paired difference to the first
+A row has mAP without the query's own photo, its paired difference to the first
 row with its interval, MRR, and milliseconds of processor time a pair, of the directions that count.
-In all rows but two every photo is matched backward. A point of ``cascade.json`` has the shares of
-the database for large templates and for the network, mAP, and mean milliseconds over all pairs.
+In all rows but two every photo is matched backward.
 """
 
 import argparse
@@ -18,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +32,10 @@ from indiret.experiments.evaluator import provenance
 from indiret.images import Picture
 from indiret.planes import (
     PLANE_CONFIGS,
-    PlaneCascadeRetriever,
     PlaneConfig,
     PlaneFeatures,
     PlaneRetriever,
     dense_rootsift,
-    load_plane_network,
 )
 from indiret.planes.features import Template
 from indiret.planes.gradients import fitted_tensors
@@ -56,7 +51,6 @@ from tools.fit_planes import encode_impostors
 OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes"
 NEGATIVES = 36
 SMVS = {"landmarks": "landmarks", "paintings": "museum_paintings"}
-SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
 CHOSEN = PLANE_CONFIGS["planes"]
 SIX = CHOSEN.pyramid[:6]
 Precisions = dict[tuple[str, str, int], float]
@@ -161,18 +155,16 @@ VARIANTS: dict[str, tuple[type[PlaneRetriever], PlaneConfig]] = {
 }
 
 
-def toytown_task(negatives: int | None = NEGATIVES) -> Task:
-    """One query of each of Toytown's validation landmarks, and some other photos, or all."""
+def toytown_task() -> Task:
+    """One query of each of Toytown's validation landmarks, and some other photos."""
     town = load_dataset("toytown", split="validation")
     random, task = np.random.default_rng(1), Task()
     for landmark in town.landmarks:
         query = [query for query in town.queries if query.landmark == landmark][-1]
         known = query.positives | query.junk | {query.image}
         others = [name for name in town.images if name not in known]
-        if negatives is not None:
-            others = random.choice(others, negatives, replace=False).tolist()
         positives = set(query.positives - {query.image})
-        names = [*sorted(positives), *others]
+        names = [*sorted(positives), *random.choice(others, NEGATIVES, replace=False).tolist()]
         task.pictures |= {n: town.read(n) for n in names if n not in task.pictures}
         task.pictures[f"query {query.name}"] = town.read_query(query)
         task.queries.append((f"query {query.name}", positives, names))
@@ -272,47 +264,14 @@ def ablate(tasks: dict[str, Task]) -> list[dict[str, Any]]:
     return rows
 
 
-def cascade(task: Task) -> dict[str, Any]:
-    """How quality and cost grow with the shares for large templates and for the network."""
-    retriever = PlaneCascadeRetriever(load_plane_network())
-    features = {name: retriever.encode(picture) for name, picture in task.pictures.items()}
-    steps, ms = [], np.zeros(3)  # the scores of each step, by query
-    for name, _, names in tqdm(task.queries, desc="cascade", unit="query", disable=None):
-        query, targets = features[name], [features[name] for name in names]
-        times = [time.process_time()]
-        coarse = [retriever.match_coarse(query, target) for target in targets]
-        times.append(time.process_time())
-        large = [retriever.match_large(query, *pair) for pair in zip(targets, coarse, strict=True)]
-        times.append(time.process_time())
-        margins = retriever.margins(query, list(zip(targets, large, strict=True)))
-        times.append(time.process_time())
-        ms += 1000 * np.diff(times) / task.pairs
-        votes = [np.array([match.score for match in found]) for found in (coarse, large)]
-        steps.append((*votes, margins))
-    points = []
-    for voted, part in product(SHARES, (0, 1 / 4, 1 / 2, 1)):
-        judged, scores = voted * part, []
-        for row, *better in steps:
-            for share, again in zip((voted, judged), better, strict=True):
-                kept = np.argsort(-row, kind="stable")[: round(share * row.size)]
-                row = splice_scores(row, kept, again[kept]) if kept.size else row
-            scores.append(row)
-        quality = float(np.mean(list(precisions(task, scores).values())))
-        point = {"voted": voted, "judged": judged, "toytown": round(quality, 4)}
-        points.append(point | {"ms": round(float(ms @ [1, voted, judged]), 2)})
-    names = ("coarse", "large", "network")
-    return {"points": points, "ms": dict(zip(names, ms.round(2).tolist(), strict=True))}
-
-
 def main() -> None:
-    """Measure and write both files."""
+    """Measure and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smvs", type=Path, help="folder with SMVS's categories")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     made = {"provenance": provenance(load_dataset("toytown", split="validation"))}
-    write_json(arguments.out / "cascade.json", cascade(toytown_task(None)) | made)
     tasks = {"toytown": toytown_task()}
     if arguments.smvs:
         tasks |= {name: smvs_task(arguments.smvs / folder) for name, folder in SMVS.items()}

@@ -25,8 +25,7 @@ PUBLISHED = DATA / "published.csv"
 STORED_COMPARISON = DATA / "comparison"
 VERIFIED = DATA / "verifiers.json"  # of tools.measure_verifiers
 LINES = DATA / "lines.json"  # of tools.measure_lines
-ABLATION = DATA / "planes" / "ablation.json"  # of tools.ablate_planes, both
-CASCADE = DATA / "planes" / "cascade.json"
+ABLATION = DATA / "planes" / "ablation.json"  # of tools.ablate_planes
 INDEX_RESULTS = DATA / "index.json"  # of benchmarks.index
 LINE_COLUMNS = {  # evidence by the names of tools.measure_lines, and as tables call it
     "base: combined": "the paper's network",

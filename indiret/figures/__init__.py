@@ -6,7 +6,6 @@ of a notebook cell it is shown once, and nothing is left open.
 
 from indiret.figures.diagrams import (
     bars,
-    cascade_curve,
     curves,
     heat_table,
     histograms,
@@ -35,9 +34,9 @@ from indiret.figures.pictures import (
 from indiret.figures.style import BACKGROUND, BAD, GOOD, INK, LINE, STYLE, subplots
 
 __all__ = [
-    "BACKGROUND", "BAD", "GOOD", "INK", "LINE", "STYLE", "RankedPicture", "bars", "cascade_curve",
-    "curves", "draw_evidence_pairs", "evidence_columns", "heat_table", "histograms",
-    "interval_rows", "jpeg", "map_strip", "matrices", "overlay", "patch_centre", "patch_mosaic",
-    "patch_responses", "plain_array", "plane_fit", "ranked_lists", "ranked_strip",
-    "reported_and_measured", "shortlist_curves", "shrink_picture", "subplots", "trajectories",
+    "BACKGROUND", "BAD", "GOOD", "INK", "LINE", "STYLE", "RankedPicture", "bars", "curves",
+    "draw_evidence_pairs", "evidence_columns", "heat_table", "histograms", "interval_rows", "jpeg",
+    "map_strip", "matrices", "overlay", "patch_centre", "patch_mosaic", "patch_responses",
+    "plain_array", "plane_fit", "ranked_lists", "ranked_strip", "reported_and_measured",
+    "shortlist_curves", "shrink_picture", "subplots", "trajectories",
 ]  # fmt: skip

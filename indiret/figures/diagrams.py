@@ -15,11 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from indiret.experiments.comparison import CASCADE, INDEX_RESULTS, Published
+from indiret.experiments.comparison import INDEX_RESULTS, Published
 from indiret.figures.style import BAD, INK, subplots
 
 _PANELS = 3  # in a row
-_CASCADES = {0: "vote alone", 0.25: "network on a quarter of those", 0.5: "on half", 1: "on all"}
 
 
 def heat_table(
@@ -193,27 +192,6 @@ def reported_and_measured(
         left.set(xlabel="mAP", title=f"reported by papers, {datasets.pop()}")
         _intervals(right, measured)
         right.set(xlabel="mAP, 95 % interval", title="measured here", xlim=(0, 1))
-    return figure
-
-
-def cascade_curve() -> Figure:
-    """mAP over cost, as ``tools.ablate_planes`` measured it: how many photos are looked at.
-
-    Examples
-    --------
-    >>> cascade_curve().axes[0].get_xlabel()
-    'milliseconds a pair, of all pairs'
-    """
-    points = json.loads(CASCADE.read_text(encoding="utf-8"))["points"]
-    with subplots(figsize=(7, 3.2)) as (figure, ((ax,),)):
-        for part, name in _CASCADES.items():
-            line = [one for one in points if np.isclose(one["judged"], part * one["voted"])]
-            ax.plot([p["ms"] for p in line], [p["toytown"] for p in line], marker="o", label=name)
-            for one in line if part == 0 else ():
-                at = one["ms"], one["toytown"]
-                ax.annotate(f"{one['voted']:.0%}", at, (7, -4), textcoords="offset points")
-        ax.set(xlabel="milliseconds a pair, of all pairs", ylabel="mAP")
-        ax.legend()
     return figure
 
 

@@ -1,13 +1,12 @@
 """Past the paper: matching patches of a flat thing lie on a plane of T, (i, j) = A (k, l) + t.
 
-A retriever that votes for planes without learning, a small network that reads T along the best
-ones, and a cascade of both. `indiret.planes.training` is imported by those who train it.
+A retriever that votes for planes without learning, and a small network that reads T along the
+best ones. `indiret.planes.training` is imported by those who train it.
 
 Chapter: *Sphere or plane?*
 """
 
 from indiret.planes.attention import GaussianMask, PlaneMask, PredictedHypersphereMask
-from indiret.planes.cascade import PlaneCascadeRetriever
 from indiret.planes.features import PLANE_CONFIGS, PlaneConfig, PlaneFeatures
 from indiret.planes.geometry import Plane, sample_plane
 from indiret.planes.gradients import PATCH_CELLS, cell_grid, dense_rootsift
@@ -23,8 +22,8 @@ from indiret.planes.voting import hough_votes, responses, threshold_relu_
 
 __all__ = [
     "CHANNELS", "PATCH_CELLS", "PLANE_CONFIGS", "GaussianMask", "Plane",
-    "PlaneCascadeRetriever", "PlaneConfig", "PlaneFeatures", "PlaneMask", "PlaneNetRetriever",
-    "PlaneNetwork", "PlaneRetriever", "PredictedHypersphereMask", "cell_grid", "collate",
-    "dense_rootsift", "hough_votes", "load_plane_network", "responses",
-    "sample_pair", "sample_plane", "save_plane_network", "threshold_relu_",
+    "PlaneConfig", "PlaneFeatures", "PlaneMask", "PlaneNetRetriever", "PlaneNetwork",
+    "PlaneRetriever", "PredictedHypersphereMask", "cell_grid", "collate", "dense_rootsift",
+    "hough_votes", "load_plane_network", "responses", "sample_pair", "sample_plane",
+    "save_plane_network", "threshold_relu_",
 ]  # fmt: skip

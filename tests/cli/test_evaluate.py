@@ -184,12 +184,12 @@ def test_a_method_that_cannot_explain_ranks_and_says_so(capsys, tmp_path, album,
         assert f"{method!r} cannot explain" in sentence and "plane-net" in sentence
 
 
-@pytest.mark.parametrize("method", ["plane-cascde", "paper-base"])
+@pytest.mark.parametrize("method", ["plane-nte", "paper-base"])
 def test_an_unknown_method_gets_a_list_of_the_known(capsys, album, town, method):
     photos, query = album
     for line in (("search", query, photos), ("explain", query, query), ("evaluate", *town)):
         sentence = refused(capsys, *line, "--method", method)
-        assert method in sentence and "base, " in sentence and "plane-cascade" in sentence
+        assert method in sentence and "base, " in sentence and "plane-net" in sentence
 
 
 def test_methods_are_listed_with_the_forms_of_names(capsys):

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indiret.planes import PlaneCascadeRetriever, PlaneNetRetriever, PlaneRetriever
+from indiret.planes import PlaneNetRetriever, PlaneRetriever
 from indiret.planes import load_plane_network as load
 from indiret.planes.geometry import grid_places
 from tests.planes.conftest import SMALL, TURNED, scene
@@ -19,7 +19,6 @@ MAKERS = {
     "planes": lambda: PlaneRetriever(SMALL),
     "planes-turned": lambda: PlaneRetriever(TURNED),
     "plane-net": lambda: PlaneNetRetriever(load(), SMALL),
-    "plane-cascade": lambda: PlaneCascadeRetriever(load(), SMALL),
 }
 SHAPES = ((96, 120), (120, 80), (60, 160), (90, 90), (150, 40))
 PICTURES = [scene(number, *shape) for number, shape in enumerate(SHAPES)]

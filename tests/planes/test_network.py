@@ -20,7 +20,7 @@ from indiret.planes import (
 )
 from indiret.planes.gradients import FITTED
 from indiret.planes.network import NAME
-from indiret.retrieval import index_database, rank
+from indiret.retrieval import build_retriever, index_database, rank
 from tests.planes.conftest import RETRIEVER, SMALL
 from tests.planes.test_samples import few_landmarks
 
@@ -44,6 +44,12 @@ def test_the_file_is_the_network_and_nothing_else_is(tmp_path, views):
     save_plane_network(network, path)
     with pytest.raises(ValueError, match="NaN or infinity"):
         load_plane_network(path)
+
+
+def test_it_is_built_by_name_and_from_a_file(tmp_path):
+    save_plane_network(load_plane_network(), tmp_path / "mine.safetensors")
+    for name in ("plane-net", str(tmp_path / "mine.safetensors")):
+        assert type(build_retriever(name)) is PlaneNetRetriever
 
 
 def test_the_shipped_network_tells_a_part_from_an_unrelated_photo(views):
