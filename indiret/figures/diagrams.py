@@ -164,7 +164,7 @@ def interval_rows(
 def reported_and_measured(
     published: Iterable[Published], measured: Mapping[str, tuple[float, float, float]]
 ) -> Figure:
-    """Figure 5, honestly: what papers report on the left, what was measured here on the right.
+    """Figure 5: what papers report, by year, on the left; what was measured here on the right.
 
     They stand apart, since reported figures come from another database, other training photos, and
     sometimes another crop of the query. ``measured`` is (mAP, low, high) by method. ValueError if
@@ -178,7 +178,7 @@ def reported_and_measured(
     >>> [ax.get_title() for ax in figure.axes]
     ['reported by papers, oxford5k', 'measured here']
     """
-    rows = sorted(published, key=lambda row: (row.family, row.mAP))
+    rows = sorted(published, key=lambda row: (row.year, row.mAP))
     datasets = {row.dataset for row in rows}
     if len(datasets) != 1:
         raise ValueError(f"Give the figures of one data set; these are of {sorted(datasets)}.")
@@ -187,7 +187,7 @@ def reported_and_measured(
         for family in dict.fromkeys(row.family for row in rows):
             places = [at for at, row in enumerate(rows) if row.family == family]
             left.plot([rows[at].mAP for at in places], places, "D", mfc="none", label=family)
-        left.set_yticks(range(len(rows)), [row.method for row in rows])
+        left.set_yticks(range(len(rows)), [f"{row.method}, {row.year}" for row in rows])
         left.legend(loc="upper center", bbox_to_anchor=(0.3, -0.08), ncols=2)
         left.set(xlabel="mAP", title=f"reported by papers, {datasets.pop()}")
         _intervals(right, measured)
