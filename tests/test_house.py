@@ -130,7 +130,7 @@ CEILINGS = {
     "baselines": (2240, 1950),
     "index": (2000, 960),
     "experiments": (3740, 1830),
-    "exercises": (690, 130),
+    "exercises": (1390, 270),
     "figures": (750, 230),
     "reports": (420, 230),
     "widgets": (980, 2190),
