@@ -3,63 +3,30 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
 import pytest
 import torch
 
 from indiret.conv4d import Conv4d
 from indiret.exercises import CHECKS, CheckResult, Hint, check, exercise, expect, guess
+from tools.make_course import Exercise, read_exercises
 
 ROOT = Path(__file__).parents[2]
-TASK = re.compile(r"### (★{1,3})☆{0,2} .+")
 
 
-@dataclass(frozen=True)
-class Exercise:
-    chapter: str
-    name: str
-    grade: int
-    imports: str
-    starter: str
-    solution: str
-    mistake: str
-
-    def verdict(self, answer: str, seed: int = 0) -> CheckResult:
-        """Run code after the chapter's imports, then the starter's call of check."""
-        (call,) = re.findall(r"^check\(.*\)$", self.starter, re.MULTILINE)
-        call = call.replace(")", f", {seed})")
-        names: dict[str, object] = {}
-        exec(f"{self.imports}\n{answer}\nverdict = {call}", names)
-        verdict = names["verdict"]
-        assert isinstance(verdict, CheckResult)
-        return verdict
-
-
-def read_exercises() -> list[Exercise]:
-    """Every exercise: a task, then ``exercise-*-starter``, then ``exercise-*-solution``."""
-    found = []
-    for chapter in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
-        cells = nbformat.read(chapter, as_version=4).cells
-        imports = next(cell.source for cell in cells if cell.id == "imports")
-        for task, starter, answers in zip(cells, cells[1:], cells[2:], strict=False):
-            if starter.cell_type != "code" or not starter.id.startswith("exercise-"):
-                continue
-            heading = TASK.match(task.source)
-            assert heading, f"{chapter.name}: {task.id} does not start with its grade and title"
-            assert answers.id == task.id + "-solution", f"{chapter.name}: {task.id}"
-            assert answers.source.startswith("<details>\n<summary>Solution</summary>\n\n```python")
-            assert answers.source.endswith("```\n\n</details>")
-            solution, mistake = re.findall(r"^```python\n(.*?)^```$", answers.source, re.M | re.S)
-            (name,) = re.findall(r'^check\("(\w+)"', starter.source, re.MULTILINE)
-            codes = imports, starter.source, solution, mistake
-            found.append(Exercise(chapter.stem, name, len(heading[1]), *codes))
+def judge(one: Exercise, answer: str, seed: int = 0) -> CheckResult:
+    """Run code after the chapter's imports, then check it."""
+    names: dict[str, object] = {}
+    call = f"check({one.name!r}, {one.answer}, {seed})"
+    exec(f"{one.imports}\n{answer}\nverdict = {call}", names)
+    found = names["verdict"]
+    assert isinstance(found, CheckResult)
     return found
 
 
-EXERCISES = read_exercises()
+CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+EXERCISES = [one for chapter in CHAPTERS for one in read_exercises(chapter)]
 # What starts with 9 is reference.
 LESSONS = [path.stem for path in sorted((ROOT / "notebooks").glob("*")) if "01" < path.name < "9"]
 each = pytest.mark.parametrize("one", EXERCISES, ids=lambda one: f"{one.chapter[:2]}-{one.name}")
@@ -67,15 +34,15 @@ each = pytest.mark.parametrize("one", EXERCISES, ids=lambda one: f"{one.chapter[
 
 @each
 def test_the_solution_is_right(one):
-    verdict = one.verdict(one.solution)
+    verdict = judge(one, one.solution)
     assert verdict.right, verdict.hint
 
 
 @each
 def test_the_starter_is_not_yet_right_and_the_typical_mistake_gets_a_hint(one):
-    verdict = one.verdict(re.sub(r"^check\(.*\)$", "", one.starter, flags=re.MULTILINE))
+    verdict = judge(one, re.sub(r"^check\(.*\)$", "", one.starter, flags=re.MULTILINE))
     assert not verdict.right and "There is no answer yet" in verdict.hint
-    verdict = one.verdict(one.mistake)
+    verdict = judge(one, one.mistake)
     assert not verdict.right and len(verdict.hint.split()) >= 6
     assert "no answer yet" not in verdict.hint and "raised" not in verdict.hint
 
@@ -110,8 +77,8 @@ def test_an_error_in_the_readers_code_is_a_verdict_with_its_reason():
 @each
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_other_random_numbers_judge_the_same(one, seed):
-    assert one.verdict(one.solution, seed).right
-    assert not one.verdict(one.mistake, seed).right
+    assert judge(one, one.solution, seed).right
+    assert not judge(one, one.mistake, seed).right
 
 
 def relu_first(F, G):
