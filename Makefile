@@ -1,6 +1,8 @@
 # make book   run every chapter and render the book into _build/html; chapters that ran before
-#             are reused while nothing they depend on has changed, and never where CI is set
+#             are reused while nothing they depend on has changed, and never where CI is set;
+#             SOLUTIONS=no leaves out the exercises' solutions
 # make test   lint, types, tests, doctests
+# make course write an nbgrader course into _build/course: assignments, solutions, students' zip
 # make lab    open the notebooks in JupyterLab
 # make clean  remove what these made (the environment too)
 #
@@ -15,7 +17,7 @@ SOURCE := _build/source
 # Two test processes with one thread each beat one process with two.
 WORKERS ?= 2
 
-.PHONY: book test lab clean
+.PHONY: book test course lab clean
 
 $(BIN)/python:
 	@bare=; for python in $(PYTHONS); do \
@@ -39,6 +41,10 @@ $(VENV)/installed-lab: $(VENV)/installed
 	$(PIP) --editable ".[lab]"
 	touch $@
 
+$(VENV)/installed-course: $(VENV)/installed
+	@$(PIP) --editable ".[course]"
+	@touch $@
+
 book: $(VENV)/installed
 	@rm -rf _build/html $(SOURCE)
 	@mkdir -p $(SOURCE)
@@ -46,6 +52,7 @@ book: $(VENV)/installed
 	@$(BIN)/python -m tools.render_pages $(SOURCE)/book
 	@$(BIN)/python -m tools.run_notebooks --out $(SOURCE)/notebooks --reuse _build/chapters \
 		notebooks/[0-9]*.ipynb
+	@[ "$(SOLUTIONS)" != no ] || $(BIN)/python -m tools.make_course --strip $(SOURCE)
 	@$(BIN)/jupyter-book build $(SOURCE) --config _config.yml --toc book/_toc.yml \
 		--path-output . -W --keep-going --quiet >/dev/null  # its banners; warnings go on
 	@$(BIN)/python -m zipfile -c _build/indiret-book.zip _build/html
@@ -54,11 +61,14 @@ book: $(VENV)/installed
 node_modules/.bin/tsc: package.json
 	@! command -v npm >/dev/null || { npm install --silent --no-package-lock && touch $@; }
 
-test: $(VENV)/installed-lab node_modules/.bin/tsc
+test: $(VENV)/installed-lab $(VENV)/installed-course node_modules/.bin/tsc
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+course: $(VENV)/installed-course
+	@$(BIN)/python -m tools.make_course
 
 lab: $(VENV)/installed-lab
 	$(BIN)/jupyter lab --notebook-dir notebooks --LabApp.news_url=None \

@@ -3,10 +3,16 @@
 Chapter: all.
 """
 
-from indiret.exercises import indexing, method, planes, practice  # they register their checks
+from indiret.exercises import (  # they register their checks
+    experiments,
+    indexing,
+    method,
+    planes,
+    practice,
+)
 from indiret.exercises.checks import CHECKS, CheckResult, Hint, check, exercise, expect, guess
 
 __all__ = [
-    "CHECKS", "CheckResult", "Hint", "check", "exercise", "expect", "guess", "indexing", "method",
-    "planes", "practice",
+    "CHECKS", "CheckResult", "Hint", "check", "exercise", "expect", "experiments", "guess",
+    "indexing", "method", "planes", "practice",
 ]  # fmt: skip

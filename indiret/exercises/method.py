@@ -9,7 +9,14 @@ from torch.nn import functional as F
 from indiret.attention import attend, coordinates
 from indiret.conv4d import Conv4d
 from indiret.evidence import Evidence
-from indiret.exercises.checks import Answer, exercise, expect, random_tensor
+from indiret.exercises.checks import (
+    Answer,
+    exercise,
+    expect,
+    expect_parts,
+    random_tensor,
+    without,
+)
 from indiret.feedback import refine_query, weight_tensor
 from indiret.metrics import PatchProducts
 from indiret.network import CONFIGS, build_network, parameter_count
@@ -20,14 +27,28 @@ from indiret.patches import patch_length
 @exercise
 def check_patch_values(answer: Answer) -> None:
     hint = "Count pixels, colours and windows: a pyramid has more than one."
-    expect(answer, patch_length(16, "pyramid"), hint)
+    window, pixels = 16 * 16 * 3, 16 * 16
+    mistakes = {
+        "That is one window. A pyramid has two, and keeps both.": window,
+        "Those are pixels. Each has three colors.": pixels,
+        "Two windows, but each pixel has three colors.": 2 * pixels,
+    }
+    expect(answer, patch_length(16, "pyramid"), hint, mistakes)
 
 
 @exercise
 def check_patch_at(answer: Answer) -> None:
     expect(answer(0, 0, (2, 4), (100, 200)), (0, 0), "The first pixel is in patch (0, 0).")
     hint = "Pixel (x, y) = (199, 10) of a picture 100 high and 200 wide is in row 0, column 3."
-    expect(answer(199, 10, (2, 4), (100, 200)), (0, 3), hint)
+    mistakes = {
+        "Rows belong to y and the height, columns to x and the width; return the row first.": (
+            3,
+            0,
+        ),
+        "Each side is divided by its own length: y by the height, x by the width.": (0, 7),
+        "Row and column are whole numbers: divide with //.": (0.2, 3.98),
+    }
+    expect(answer(199, 10, (2, 4), (100, 200)), (0, 3), hint, mistakes)
     expect(answer(30, 70, (14, 10), (100, 50)), (9, 6), "Multiply before you divide by the side.")
 
 
@@ -38,7 +59,13 @@ def check_zncc(answer: Answer) -> None:
     expect(answer(p, q + 0.5), answer(p, q), "A brighter q should change nothing: mind the means.")
     expect(answer(p, 3 * q), answer(p, q), "A q of more contrast should change nothing.")
     wanted = torch.corrcoef(torch.stack([p, q]))[0, 1]
-    expect(answer(p, q), wanted, "It differs from the correlation of two drawn patches.")
+    a, b = p - p.mean(), q - q.mean()
+    mistakes = {
+        "The mean of a product is not yet divided by both deviations.": (a * b).mean(),
+        "Divide by the norms, not by their squares.": a @ b / (a @ a * (b @ b)),
+    }
+    hint = "It differs from the correlation of two random patches."
+    expect(answer(p, q), wanted, hint, mistakes)
 
 
 @exercise
@@ -46,21 +73,37 @@ def check_chi_square(answer: Answer) -> None:
     p, q = random_tensor(2, 5, 12), random_tensor(1, 3, 12)
     far = (p[:, :, None] - q[:, None]).square() / (p[:, :, None] + q[:, None])
     hint = "Take −½ Σ (p − q)² / (p + q) for all pairs; larger has to mean more alike."
-    expect(answer(PatchProducts(p, q)), -far.sum(-1) / 2, hint)
+    mistakes = {
+        "That is a distance. A metric is a similarity here: larger means more alike.": far.sum(-1)
+        / 2,
+        "The factor ½ is missing.": -far.sum(-1),
+        "Add over the D values of a patch; yours is their mean.": -far.mean(-1) / 2,
+    }
+    expect(answer(PatchProducts(p, q)), -far.sum(-1) / 2, hint, mistakes)
 
 
 # Chapter: The 4-D correlation tensor
 @exercise
 def check_tensor_entries(answer: Answer) -> None:
     hint = "One view has 14 · 14 · 10 · 10 entries; how many views are there?"
-    expect(answer, 6 * 14 * 14 * 10 * 10, hint)
+    mistakes = {
+        "Six views, but each compares all 14 · 14 patches with all 10 · 10.": 6 * (14**2 + 10**2),
+        "Target and query have grids of their own: 14 × 14 and 10 × 10.": 6 * 14**4,
+    }
+    expect(answer, 6 * 14 * 14 * 10 * 10, hint, mistakes)
 
 
 @exercise
 def check_best_target(answer: Answer) -> None:
     R = random_tensor(6, 5, 3, 4)
     R[4, 1, 2, 3], R[2, 3, 0, 1] = 2, 3
-    expect(answer(R, 2, 3), (4, 1), "The target comes first: the query patch fixes R[:, :, k, l].")
+    mistakes = {
+        "That is the place in the flattened slice. Return row and column.": 4 * 5 + 1,
+        "Row first, then column; yours come the other way round.": (1, 4),
+        "Divide by the number of columns, 5 here, not of rows.": divmod(4 * 5 + 1, 6),
+    }
+    hint = "The target comes first: the query patch fixes R[:, :, k, l]."
+    expect(answer(R, 2, 3), (4, 1), hint, mistakes)
     expect(answer(R, 0, 1), (2, 3), "Row and column: divide the flat place by the columns.")
 
 
@@ -68,7 +111,12 @@ def check_best_target(answer: Answer) -> None:
 def check_mutual_pairs(answer: Answer) -> None:
     R = torch.zeros(1, 3, 1, 3)
     R[0, 0, 0, 0], R[0, 1, 0, 1], R[0, 2, 0, 1], R[0, 2, 0, 2] = 0.9, 0.5, 0.8, 0.3
-    expect(answer(R), 2, "Both have to choose each other: a best in one direction is no pair.")
+    hint = "Both have to choose each other: a best in one direction is no pair."
+    mistakes = {
+        "That counts a choice of either side. Both have to hold: use &.": 7,
+        "That counts what is above zero. Compare with the maximum of each direction.": 4,
+    }
+    expect(answer(R), 2, hint, mistakes)
     R = random_tensor(4, 5, 3, 6)
     flat = R.flatten(2).flatten(0, 1)
     both = (flat == flat.amax(0, keepdim=True)) & (flat == flat.amax(1, keepdim=True))
@@ -79,7 +127,16 @@ def check_mutual_pairs(answer: Answer) -> None:
 def check_plane_mean(answer: Answer) -> None:
     R = random_tensor(6, 6, 4, 4)
     inside = [R[k + 1, l + 2, k, l] for k in range(4) for l in range(4)]
-    expect(answer(R, 1, 2), torch.stack(inside).mean(), "Take the mean of R[k + t, l + u, k, l].")
+    swapped = torch.stack([R[k + 2, l + 1, k, l] for k in range(4) for l in range(4)]).mean()
+    mistakes = {
+        "That is the sum. Divide by how many entries there are.": torch.stack(inside).sum(),
+        "t shifts the rows, u the columns; yours are exchanged.": swapped,
+        "All k and l are combined: 16 entries, not only those with k = l.": torch.stack(
+            [R[k + 1, k + 2, k, k] for k in range(4)]
+        ).mean(),
+    }
+    hint = "Take the mean of R[k + t, l + u, k, l]."
+    expect(answer(R, 1, 2), torch.stack(inside).mean(), hint, mistakes)
     cut = [R[k - 2, l + 3, k, l] for k in range(2, 4) for l in range(3)]
     hint = "Skip what falls outside the target. A negative index is no error in Python: it wraps."
     expect(answer(R, -2, 3), torch.stack(cut).mean(), hint)
@@ -89,7 +146,13 @@ def check_plane_mean(answer: Answer) -> None:
 @exercise
 def check_kernel_weights(answer: Answer) -> None:
     hint = "A kernel has 3⁴ taps for every pair of an input and an output channel."
-    expect(answer, Conv4d(6, 8, 3, bias=False).weight.numel(), hint)
+    mistakes = {
+        "That is one kernel of 81 taps for each output. Each input needs its own.": 8 * 81,
+        "That is a kernel of two dimensions: 3² taps. Here it has 3⁴.": 8 * 6 * 9,
+        "That is a kernel of three dimensions: 3³ taps. Here it has 3⁴.": 8 * 6 * 27,
+        "That counts a bias. The exercise asks for none.": 8 * 6 * 81 + 8,
+    }
+    expect(answer, Conv4d(6, 8, 3, bias=False).weight.numel(), hint, mistakes)
 
 
 @exercise
@@ -103,7 +166,17 @@ def check_output_length(answer: Answer) -> None:
 def check_mirror_kernel(answer: Answer) -> None:
     wanted = torch.einsum("tv,uw->tuvw", torch.eye(3), torch.eye(3).flip(0))
     hint = "In a mirror image a step right (w) in the query is a step left (u) in the target."
-    expect(answer(), wanted, hint)
+    step, mirror = torch.eye(3), torch.eye(3).flip(0)
+    mistakes = {
+        "That is turned by 180°. Left to right changes columns alone.": torch.einsum(
+            "tv,uw->tuvw", mirror, mirror
+        ),
+        "That is mirrored top to bottom.": torch.einsum("tv,uw->tuvw", mirror, step),
+        "That is the kernel of the chapter: nothing is mirrored.": torch.einsum(
+            "tv,uw->tuvw", step, step
+        ),
+    }
+    expect(answer(), wanted, hint, mistakes)
 
 
 @exercise
@@ -113,7 +186,13 @@ def check_conv4d_from_2d(answer: Answer) -> None:
     x = random_tensor(5, 4, 6, 3)
     wanted = conv(x[None, None]).detach()[0, 0]
     hint = "Tap (t, u) reads the input at row i + t − 1 and column j + u − 1, zeros outside."
-    expect(answer(x, conv.weight.detach()[0, 0]), wanted, hint)
+    w = random_tensor(3, 3, 3, 3)
+    conv.weight.data.copy_(w.flip(0, 1, 2, 3))
+    reverse = "That is a convolution with a reversed kernel; networks do not reverse it."
+    called = "That calls a convolution of more than two dimensions. Use nothing above F.conv2d."
+    with without("conv3d", "conv_transpose3d", "convolution", hint=called):
+        found = answer(x, w)
+    expect(found, wanted, hint, {reverse: conv(x[None, None]).detach()[0, 0]})
 
 
 # Chapter: A 4-D ResNet learns to match
@@ -121,7 +200,18 @@ def check_conv4d_from_2d(answer: Answer) -> None:
 def check_probability(answer: Answer) -> None:
     logits = 4 * random_tensor(5, 2) - 2
     hint = "Divide exp(relevant) by the sum of both; only the difference of the logits counts."
-    expect(answer(logits), logits.softmax(1)[:, 1], hint)
+    mistakes = {
+        "That is the probability of irrelevant. Relevant is the second column.": logits.softmax(1)[
+            :, 0
+        ],
+        "Return one number for each pair, the second column.": logits.softmax(1),
+        "Normalize over the two logits of a pair, not over the pairs.": logits.softmax(0)[:, 1],
+        "That is the sigmoid of one logit. The other counts, too: use the margin.": logits[
+            :, 1
+        ].sigmoid(),
+        "That is the logarithm of the probability.": logits.log_softmax(1)[:, 1],
+    }
+    expect(answer(logits), logits.softmax(1)[:, 1], hint, mistakes)
 
 
 @exercise
@@ -130,30 +220,70 @@ def check_loss_of_margins(answer: Answer) -> None:
     expect(answer(torch.zeros(4), labels[:4]), 0.6931472, "Not knowing costs log 2 a pair.")
     logits = torch.stack([torch.zeros(8), margins], dim=1)
     hint = "−log sigmoid(margin) for a match, −log sigmoid(−margin) for none; the mean over pairs."
-    expect(answer(margins, labels), F.cross_entropy(logits, labels), hint)
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    mistakes = {
+        "That is the sum. Take the mean over pairs.": losses.sum(),
+        "Return the mean, not the loss of each pair.": losses,
+        "The labels count the other way round: 1 is a match.": F.cross_entropy(logits, 1 - labels),
+        "Pairs without a match cost too: −log sigmoid(−margin).": (losses * labels).mean(),
+        "The labels are 0 and 1. Turn them into the signs −1 and 1.": F.softplus(
+            -margins * labels
+        ).mean(),
+    }
+    expect(answer(margins, labels), losses.mean(), hint, mistakes)
 
 
 @exercise
 def check_swap(answer: Answer) -> None:
     tensor = random_tensor(2, 3, 4, 5, 6, 7)
     hint = "swapped[b, v, k, l, i, j] = T[b, v, i, j, k, l]: permute the axes, do not reshape."
-    expect(answer(tensor), tensor.permute(0, 1, 4, 5, 2, 3), hint)
+    mistakes = {
+        "The shape is right, but reshape keeps the old order. Permute the axes.": tensor.reshape(
+            2, 3, 6, 7, 4, 5
+        ),
+        "Rows stay before columns: k, l, i, j. Yours has them reversed.": tensor.permute(
+            0, 1, 5, 4, 3, 2
+        ),
+    }
+    expect(answer(tensor), tensor.permute(0, 1, 4, 5, 2, 3), hint, mistakes)
 
 
 # Chapter: From Grad-CAM to evidence
 @exercise
 def check_evidence_maps(answer: Answer) -> None:
     M = random_tensor(3, 4, 2, 5)
-    target, query = answer(M)
-    expect(target, M.sum((2, 3)), "P is a map over the target: sum over the query's k, l.")
+    target, query = expect_parts(answer(M), 2, "Return the two maps: `return P, Q`.")
+    swapped = "The maps are exchanged: P, over the target, comes first."
+    mean = "Eq. 4 sums; yours is the mean."
+    hint = "P is a map over the target: sum over the query's k, l."
+    expect(target, M.sum((2, 3)), hint, {swapped: M.sum((0, 1)), mean: M.mean((2, 3))})
     expect(query, M.sum((0, 1)), "Q is a map over the query: sum over the target's i, j.")
 
 
 @exercise
 def check_grad_cam(answer: Answer) -> None:
     feature, gradient = random_tensor(2, 3, 4, 5) - 0.5
-    wanted = (gradient.mean((1, 2), keepdim=True) * feature).sum(0).relu()
-    expect(answer(feature, gradient), wanted, "First weight and add the channels, then cut at 0.")
+    alpha = gradient.mean((1, 2), keepdim=True)
+    wanted = (alpha * feature).sum(0).relu()
+    mistakes = {
+        "The ReLU is missing: the map keeps only what speaks for the match.": (
+            alpha * feature
+        ).sum(0),
+        "The ReLU comes after the sum, so that channels can cancel.": (
+            alpha * feature
+        ).relu().sum(0),
+        "The ReLU belongs to the map, not to the weights.": (alpha.relu() * feature).sum(0),
+        "That multiplies place by place. Grad-CAM first averages the gradient of each channel.": (
+            gradient * feature
+        ).sum(0).relu(),
+        "A weight is the mean of a gradient over places; yours is its sum.": 20 * wanted,
+        "Add the weighted channels; yours is their mean.": wanted / 3,
+        "The weights come from the gradient; yours come from the features.": (
+            feature.mean((1, 2), keepdim=True) * gradient
+        ).sum(0).relu(),
+    }  # fmt: skip
+    hint = "Weight each channel by its mean gradient, add the channels, then cut at 0."
+    expect(answer(feature, gradient), wanted, hint, mistakes)
 
 
 @exercise
@@ -161,7 +291,12 @@ def check_total_contribution(answer: Answer) -> None:
     weight, bias = random_tensor(20) - 0.5, 0.3
     x = random_tensor(2, 20)[0]
     hint = "Σ gradient · x: for a judge that is linear it is judge(x) − judge(0)."
-    expect(answer(lambda x: x @ weight + bias, x), x @ weight, hint)
+    mistakes = {
+        "That is judge(x) itself. The constant is no contribution of x.": x @ weight + bias,
+        "That is the sum of the gradient. Multiply each entry by x first.": weight.sum(),
+        "Those are the contributions one by one. Add them.": x * weight,
+    }
+    expect(answer(lambda x: x @ weight + bias, x), x @ weight, hint, mistakes)
 
 
 # Chapter: Hypersphere attention
@@ -169,20 +304,37 @@ def check_total_contribution(answer: Answer) -> None:
 def check_har_numbers(answer: Answer) -> None:
     network = build_network(CONFIGS["base"].replace(attention="har"))
     wanted = parameter_count(network) - parameter_count(build_network("base"))
-    expect(answer, wanted, "Six for one mask: the centre has four coordinates. How many masks?")
+    mistakes = {
+        "That is one mask. Every block has its own.": wanted // 3,
+        "The center alone has four coordinates; radius and width are to be added.": 3 * 4,
+        "The center has four coordinates, one for each axis of the tensor.": 3 * 3,
+    }
+    hint = "Six for one mask: the center has four coordinates. How many masks?"
+    expect(answer, wanted, hint, mistakes)
 
 
 @exercise
 def check_attended(answer: Answer) -> None:
     features, theta = random_tensor(2, 3, 4, 4, 5, 5), random_tensor(2, 4, 4, 5, 5)
     hint = "Where the mask is 0 the features stay as they are; one mask serves all channels."
-    expect(answer(features, theta), attend(features, theta), hint)
+    mistakes = {
+        "That forbids: where the mask is 0 nothing is left. Add the features again.": (
+            features * theta[:, None]
+        ),
+        "The mask multiplies the features; yours is added to them.": features + theta[:, None],
+    }
+    expect(answer(features, theta), attend(features, theta), hint, mistakes)
 
 
 @exercise
 def check_brightest(answer: Answer) -> None:
     expect(answer(0.0), 0.0, "With μ = 0 it is a ball, largest in its middle.")
-    expect(answer(0.25), 0.5, "Θ is largest where d = μ, and d is the squared distance.")
+    mistakes = {
+        "μ is a squared radius: take its root.": 0.25,
+        "Take the root, not the square.": 0.0625,
+    }
+    hint = "Θ is largest where d = μ, and d is the squared distance."
+    expect(answer(0.25), 0.5, hint, mistakes)
 
 
 @exercise
@@ -191,8 +343,20 @@ def check_plane_mask(answer: Answer) -> None:
     A, t = torch.tensor([[0.8, 0.1], [-0.2, 0.6]]), torch.tensor([0.1, -0.3])
     off = places[..., :2] - (torch.einsum("pq,...q->...p", A, places[..., 2:]) + t)
     wanted = torch.exp(-off.square().sum(-1) / (2 * 0.3**2))
+    back = places[..., :2] @ A.T + t - places[..., 2:]
+    turned = places[..., :2] - (places[..., 2:] @ A + t)
+    mistakes = {
+        "The matrix is transposed: the rows of A belong to i and j.": torch.exp(
+            -turned.square().sum(-1) / (2 * 0.3**2)
+        ),
+        "Target and query are exchanged: A sends (k, l) to (i, j).": torch.exp(
+            -back.square().sum(-1) / (2 * 0.3**2)
+        ),
+        "The exponent has the squared distance.": torch.exp(-off.norm(dim=-1) / (2 * 0.3**2)),
+        "The squared distance is divided by 2σ².": torch.exp(-off.square().sum(-1) / 0.3**2),
+    }
     hint = "Send (k, l) = places[..., 2:] through A and t, and measure from there to (i, j)."
-    expect(answer(places, A, t, 0.3), wanted, hint)
+    expect(answer(places, A, t, 0.3), wanted, hint, mistakes)
 
 
 # Chapter: Indicative feedback
@@ -200,7 +364,16 @@ def check_plane_mask(answer: Answer) -> None:
 def check_even_votes(answer: Answer) -> None:
     maps = random_tensor(3, 4, 5) * torch.tensor([1.0, 10.0, 100.0])[:, None, None]
     wanted = refine_query([Evidence(0.0, one[None, None]) for one in maps], normalise=True)
-    expect(answer(maps), wanted, "Divide each map by its own sum before you take the mean.")
+    mistakes = {
+        "That is the mean of the raw maps: the strongest decides.": maps.mean(0),
+        "A map that sums to one is divided by its sum, not by its maximum.": (
+            maps / maps.amax((1, 2), keepdim=True)
+        ).mean(0),
+        "Each map is divided by its own sum, not by that of all.": maps.mean(0) / maps.sum(),
+        "Take the mean of the maps; yours is their sum.": 3 * wanted,
+    }
+    hint = "Divide each map by its own sum before you take the mean."
+    expect(answer(maps), wanted, hint, mistakes)
 
 
 @exercise
@@ -208,7 +381,12 @@ def check_weighed(answer: Answer) -> None:
     tensor, w = random_tensor(1, 2, 3, 3, 4, 5), random_tensor(4, 5)
     expect(answer(tensor, w, 0.0), tensor, "λ = 0 leaves the tensor as it is.")
     wanted = weight_tensor(tensor, w, 0.7)
-    expect(answer(tensor, w, 0.7), wanted, "λ = 1 multiplies by w; in between, mix the two.")
+    hint = "λ = 1 multiplies by w; in between, mix the two."
+    mistakes = {
+        "λ and 1 − λ are exchanged.": weight_tensor(tensor, w, 0.3),
+        "The part 1 − λ has to stay: (1 − λ) + λw.": tensor * 0.7 * w,
+    }
+    expect(answer(tensor, w, 0.7), wanted, hint, mistakes)
 
 
 @exercise
@@ -216,5 +394,10 @@ def check_evidence_cells(answer: Answer) -> None:
     P = torch.zeros(6, 8)
     P[1, 2], P[4, 5], P[5, 7] = 10, 4, 1
     hint = "The level is a share of the maximum; bottom and right are one past the last cell."
-    expect(answer(P, 0.3), (1, 2, 5, 6), hint)
+    mistakes = {
+        "Bottom and right are one past the last cell.": (1, 2, 4, 5),
+        "Row first: top, left, bottom, right.": (2, 1, 6, 5),
+        "A cell below the level is in your box: it has 1, and the level is 3.": (1, 2, 6, 8),
+    }
+    expect(answer(P, 0.3), (1, 2, 5, 6), hint, mistakes)
     expect(answer(P / 100, 0.3), (1, 2, 5, 6), "The same map, a hundred times fainter: same box.")

@@ -17,17 +17,24 @@ from indiret.exercises.checks import Answer, exercise, expect, random_tensor
 @exercise
 def check_right_at_random(answer: Answer) -> None:
     hint = "Each place is right with the chance positives / photos; add up all `top` places."
-    expect(answer(100, 20, 5), 1.0, hint)
+    mistakes = {
+        "That is the chance of one place. Add up all of them.": 0.2,
+        "There cannot be more right ones among the first than there are places.": 20.0,
+    }
+    expect(answer(100, 20, 5), 1.0, hint, mistakes)
     expect(answer(60, 9, 10), 1.5, hint)
 
 
 @exercise
 def check_countable(answer: Answer) -> None:
     found = answer(["c", "own", "a", "blurred", "b"], "own", {"blurred", "dark"})
-    hint = (
-        "The query's own photo and every junk photo are left out, and the others keep their order."
-    )
-    expect(found if found in (None, ...) else " ".join(found), "c a b", hint)
+    hint = "The query's own photo and every junk photo are left out; the others keep their order."
+    mistakes = {
+        "The query's own photo is still in the list.": ["c", "own", "a", "b"],
+        "The junk photos are still in the list.": ["c", "a", "blurred", "b"],
+        "The order of the ranking is lost: a set has none.": ["a", "b", "c"],
+    }
+    expect(found if found in (None, ...) else list(found), ["c", "a", "b"], hint, mistakes)
 
 
 @exercise
@@ -43,7 +50,12 @@ def check_warmer_inside(answer: Answer) -> None:
 # Chapter: Reproducing the tables
 @exercise
 def check_trainings(answer: Answer) -> None:
-    expect(answer, 3 * 2 * 10 * 2, "Which of the four variants have weights of their own?")
+    mistakes = {
+        "Feedback needs no training of its own: two variants are trained.": 3 * 2 * 10 * 4,
+        "Base and HAR are two trainings.": 3 * 2 * 10,
+    }
+    hint = "Which of the four variants have weights of their own?"
+    expect(answer, 3 * 2 * 10 * 2, hint, mistakes)
 
 
 @exercise
@@ -70,12 +82,24 @@ def check_verdict_of(answer: Answer) -> None:
 # Chapter: Ranking and honest evaluation
 @exercise
 def check_own_photo_alone(answer: Answer) -> None:
-    expect(answer, 1 / 11, "One recall step of eleven, at precision 1 before and after it.")
+    mistakes = {
+        "That is the precision at rank 1. AP weights it by its recall step.": 1.0,
+        "By convention the precision before the first rank is 1, not 0.": 1 / 22,
+        "There are 11 right answers, its own photo among them.": 1 / 12,
+        "Its own photo counts as one of the 11.": 1 / 10,
+    }
+    hint = "One recall step of eleven, at precision 1 before and after it."
+    expect(answer, 1 / 11, hint, mistakes)
 
 
 @exercise
 def check_ap_by_hand(answer: Answer) -> None:
-    expect(answer(["a", "x", "b"], {"a", "b"}, set()), 19 / 24, "The mean of P before and after.")
+    mistakes = {
+        "That is AP without the trapezoid. Take the mean of precision before and after.": 5 / 6,
+        "The precision before the first rank is 1.": 13 / 24,
+    }
+    hint = "Each right answer adds its recall step times the mean of P before and after."
+    expect(answer(["a", "x", "b"], {"a", "b"}, set()), 19 / 24, hint, mistakes)
     expect(answer(["x", "a"], {"a"}, {"x"}), 1.0, "Junk is taken out before ranks are counted.")
     names = [f"photo{number}" for number in range(30)]
     order = [names[at] for at in random_tensor(30).argsort().tolist()]
@@ -97,7 +121,12 @@ def check_leaking_queries(answer: Answer) -> None:
 
 @exercise
 def check_sign_flips(answer: Answer) -> None:
-    expect(answer([0.1, 0.2, 0.3]), 0.25, "Of 8 ways, all + and all − are as far from 0: 2 / 8.")
+    mistakes = {
+        "That is one side. Sums as far below 0 count, too.": 0.125,
+        "That is how many there are. Divide by 2ᴺ.": 2,
+    }
+    hint = "Of 8 ways, all + and all − are as far from 0: 2 / 8."
+    expect(answer([0.1, 0.2, 0.3]), 0.25, hint, mistakes)
     values = (random_tensor(7) - 0.3).tolist()
     hint = "Count sums as far from 0 as the true one in either direction, among all 2ᴺ."
     expect(answer(values), sign_flip_test(values), hint)
@@ -107,7 +136,13 @@ def check_sign_flips(answer: Answer) -> None:
 @exercise
 def check_box_overlap(answer: Answer) -> None:
     hint = "Both hold 1 of the 7 pixels that at least one of (0, 0, 2, 2) and (1, 1, 3, 3) holds."
-    expect(answer((0, 0, 2, 2), (1, 1, 3, 3)), 1 / 7, hint)
+    mistakes = {
+        "The pixels that both hold are counted twice below. Take them away once.": 1 / 8,
+        "That is the area of both alone. Divide by the area of at least one.": 1.0,
+        "That divides by one box. Divide by the area that at least one holds.": 1 / 4,
+        "Boxes end before x2 and y2: (0, 0, 2, 2) holds 4 pixels.": 4 / 14,
+    }
+    expect(answer((0, 0, 2, 2), (1, 1, 3, 3)), 1 / 7, hint, mistakes)
     hint = "Boxes that lie apart have nothing in common: no width or height may fall below 0."
     expect(answer((0, 0, 2, 2), (5, 6, 9, 9)), 0.0, hint)
 
@@ -115,8 +150,10 @@ def check_box_overlap(answer: Answer) -> None:
 @exercise
 def check_outline_area(answer: Answer) -> None:
     hint = "The triangle (0, 0), (4, 0), (0, 3) has area 6, either way round."
-    expect(answer([(0, 0), (4, 0), (0, 3)]), 6.0, hint)
-    expect(answer([(0, 3), (4, 0), (0, 0)]), 6.0, hint)
+    double = "That is the sum. The area is half of it."
+    expect(answer([(0, 0), (4, 0), (0, 3)]), 6.0, hint, {double: 12})
+    sign = "The area has no sign: take the absolute value."
+    expect(answer([(0, 3), (4, 0), (0, 0)]), 6.0, hint, {sign: -6})
     hint = "The square (1, 1), (3, 1), (3, 3), (1, 3) has area 4: it has four edges, not three."
     expect(answer([(1, 1), (3, 1), (3, 3), (1, 3)]), 4.0, hint)
 
@@ -136,7 +173,13 @@ def check_carry_over(answer: Answer) -> None:
 def check_generalised_mean(answer: Answer) -> None:
     maps = random_tensor(3, 4, 5)
     expect(answer(maps, 1), maps.mean((1, 2)), "For p = 1 GeM is the mean over places.")
-    expect(answer(maps, 3), gem(maps[None], 3)[0], "Power, mean over places, root; per channel.")
+    wanted = gem(maps[None], 3)[0]
+    mistakes = {
+        "The root is missing: raise the mean to 1 / p.": wanted**3,
+        "Take the mean over places before the root, not the sum.": wanted * 20 ** (1 / 3),
+        "The root comes after the mean; yours cancels the power.": maps.mean((1, 2)),
+    }
+    expect(answer(maps, 3), wanted, "Power, mean over places, root; per channel.", mistakes)
 
 
 @exercise
@@ -144,7 +187,11 @@ def check_clear_matches(answer: Answer) -> None:
     near_twice = [0.8, 0.3, 0.31], [0.1, 0.11, 0.5]
     distances = torch.tensor([[0.2, 0.9, 0.7], *near_twice, [5.0, 1.0, 3.0]])
     hint = "Of four rows the first and last have one near partner, the others two: compare both."
-    expect(answer(distances, 0.8), 2, hint)
+    mistakes = {
+        "That is a limit on the distance itself. Compare with the second smallest.": 3,
+        "Return how many rows pass, not which.": [True, False, False, True],
+    }
+    expect(answer(distances, 0.8), 2, hint, mistakes)
     expect(answer(distances, 0.3), 1, "A smaller ratio is stricter: only row 0 is left at 0.3.")
 
 
@@ -154,7 +201,15 @@ def check_expanded_query(answer: Answer) -> None:
     nearest = database[(database @ q).argsort(descending=True)[:3]]
     wanted = F.normalize(q + nearest.sum(0), dim=0)
     hint = "Add the query and its n nearest, then divide by the length."
-    expect(answer(q, database, 3), wanted, hint)
+    mistakes = {
+        "The query itself is missing from the mean.": F.normalize(nearest.sum(0), dim=0),
+        "Make the mean a unit vector again.": (q + nearest.sum(0)) / 4,
+        "That is the sum. Make it a unit vector again.": q + nearest.sum(0),
+        "Those are the farthest. The nearest have the largest product.": F.normalize(
+            q + database[(database @ q).argsort()[:3]].sum(0), dim=0
+        ),
+    }
+    expect(answer(q, database, 3), wanted, hint, mistakes)
 
 
 @exercise
