@@ -1,5 +1,6 @@
 # make book   run every chapter and render the book into _build/html; chapters that ran before
 #             are reused while nothing they depend on has changed, and never where CI is set
+# make slides the slides of both courses, in _build/slides; they work offline
 # make test   lint, types, tests, doctests
 # make lab    open the notebooks in JupyterLab
 # make clean  remove what these made (the environment too)
@@ -15,7 +16,7 @@ SOURCE := _build/source
 # Two test processes with one thread each beat one process with two.
 WORKERS ?= 2
 
-.PHONY: book test lab clean
+.PHONY: book slides test lab clean
 
 $(BIN)/python:
 	@bare=; for python in $(PYTHONS); do \
@@ -53,6 +54,11 @@ book: $(VENV)/installed
 
 node_modules/.bin/tsc: package.json
 	@! command -v npm >/dev/null || { npm install --silent --no-package-lock && touch $@; }
+
+slides: $(VENV)/installed node_modules/.bin/tsc
+	@$(BIN)/python -m tools.run_notebooks --out $(SOURCE)/notebooks --reuse _build/chapters \
+		notebooks/[0-9]*.ipynb
+	@$(BIN)/python -m tools.make_slides --chapters $(SOURCE)/notebooks --out _build/slides
 
 test: $(VENV)/installed-lab node_modules/.bin/tsc
 	$(BIN)/ruff check .

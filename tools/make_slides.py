@@ -54,7 +54,7 @@ class Slide(Strict):
     title: str
     points: tuple[str, ...] = ()  # Markdown
     code: tuple[str, ...] = ()  # cells whose code is shown
-    output: tuple[str, ...] = ()  # cells whose output is shown, one beside another
+    output: tuple[str, ...] = ()  # cells whose output is shown, one below another
     note: str  # for the speaker
 
 
@@ -252,7 +252,7 @@ def deck_html(lecture: Lecture, folder: Path, lectures: Path = LECTURES) -> str:
         slides = [slide_cells(slide, cells) for slide in outline.slide]
         chapters.append({"number": number, "title": chapter_title(cells), "slides": slides})
     made = Environment(
-        loader=FileSystemLoader(LECTURES), undefined=StrictUndefined, autoescape=True
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, autoescape=True
     )
     questions = read_questions(lectures)
     return made.get_template("deck.html.j2").render(
@@ -277,7 +277,8 @@ def lecture_cells(number: int, outline: Outline, cells: dict[str, NotebookNode])
         return typed(made, kind)
 
     places = list(cells)
-    opens, closes = {}, {}
+    opens: dict[str, list[tuple[int, Slide]]] = {}
+    closes: dict[str, tuple[int, Slide]] = {}
     at = 0
     for count, slide in enumerate(outline.slide):
         shown = sorted(map(places.index, {*slide.code, *slide.output})) or [at]
@@ -293,12 +294,12 @@ def lecture_cells(number: int, outline: Outline, cells: dict[str, NotebookNode])
         if cell.cell_type == "code" and not name.startswith("exercise-"):
             kept = nbformat.from_dict({**cell, "id": f"c{number:02}-{name}"[:64]})
             kept.metadata = nbformat.from_dict({})
-            shown = name in shown_code | shown_output
-            hidden = {"source_hidden": name not in shown_code}
-            hidden["outputs_hidden"] = name not in shown_output
-            if shown:
-                kept.metadata["jupyter"] = nbformat.from_dict(hidden)
-            yield typed(kept, "-" if shown else "skip")
+            is_shown = name in shown_code | shown_output
+            if name not in shown_output:
+                kept.outputs = []
+            if is_shown and name not in shown_code:
+                kept.metadata["jupyter"] = nbformat.from_dict({"source_hidden": True})
+            yield typed(kept, "-" if is_shown else "skip")
         if name in closes:
             count, slide = closes[name]
             yield words(slide.note, "notes", f"note-{count}")
