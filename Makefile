@@ -1,6 +1,7 @@
 # make book   run every chapter and render the book into _build/html; chapters that ran before
 #             are reused while nothing they depend on has changed, and never where CI is set;
 #             SOLUTIONS=no leaves out the exercises' solutions
+# make slides the slides of both courses, in _build/slides; they work offline
 # make test   lint, types, tests, doctests
 # make course write an nbgrader course into _build/course: assignments, solutions, students' zip
 # make lab    open the notebooks in JupyterLab
@@ -17,7 +18,7 @@ SOURCE := _build/source
 # Two test processes with one thread each beat one process with two.
 WORKERS ?= 2
 
-.PHONY: book test course lab clean
+.PHONY: book slides test course lab clean
 
 $(BIN)/python:
 	@bare=; for python in $(PYTHONS); do \
@@ -60,6 +61,11 @@ book: $(VENV)/installed
 
 node_modules/.bin/tsc: package.json
 	@! command -v npm >/dev/null || { npm install --silent --no-package-lock && touch $@; }
+
+slides: $(VENV)/installed node_modules/.bin/tsc
+	@$(BIN)/python -m tools.run_notebooks --out $(SOURCE)/notebooks --reuse _build/chapters \
+		notebooks/[0-9]*.ipynb
+	@$(BIN)/python -m tools.make_slides --chapters $(SOURCE)/notebooks --out _build/slides
 
 test: $(VENV)/installed-lab $(VENV)/installed-course node_modules/.bin/tsc
 	$(BIN)/ruff check .

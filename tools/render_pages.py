@@ -46,6 +46,7 @@ from indiret.retrieval import LEAST
 from indiret.training import TrainingConfig
 from indiret.widgets import photos_page
 from tools.landing import landing_explorer
+from tools.make_slides import read_lectures, read_questions
 
 ROOT = Path(__file__).parents[1]
 
@@ -357,6 +358,7 @@ def environment(folder: Path = BOOK) -> Environment:
     costs = (scale_costs, collection_costs)
     made.globals |= {"verdicts": verdicts, "line_table": line_table}
     made.globals |= {one.__name__: one for one in (*readers, *costs, table, in_words)}
+    made.globals |= {"lectures": read_lectures(), "questions": read_questions()}
     made.globals["scale"] = json.loads((BOOK / "scale.json").read_text("utf-8"))
     made.globals |= {"scale_databases": DATABASES, "scale_places": list(PLACES)}
     return made
