@@ -131,7 +131,7 @@ CEILINGS = {
     "index": (2000, 960),
     "experiments": (3740, 1830),
     "exercises": (1390, 180),
-    "figures": (750, 230),
+    "figures": (800, 230),
     "reports": (420, 230),
     "widgets": (980, 2190),
     "cli": (1240, 970),

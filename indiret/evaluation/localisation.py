@@ -3,7 +3,7 @@
 A map is an array (m, n) on the patch grid or (H, W) in full size, two-dimensional and finite; a
 region of interest (RoI) is (H, W) of bool. Anything else is a ValueError.
 
-Chapter: *Ranking and honest evaluation*.
+Chapter: *From Grad-CAM to evidence*.
 """
 
 from collections.abc import Sequence

@@ -10,6 +10,7 @@ from indiret.figures.diagrams import (
     heat_table,
     histograms,
     interval_rows,
+    line_chart,
     matrices,
     plane_fit,
     reported_and_measured,
@@ -18,6 +19,7 @@ from indiret.figures.diagrams import (
 )
 from indiret.figures.pictures import (
     RankedPicture,
+    chest_scan,
     draw_evidence_pairs,
     evidence_columns,
     jpeg,
@@ -34,9 +36,9 @@ from indiret.figures.pictures import (
 from indiret.figures.style import BACKGROUND, BAD, GOOD, INK, LINE, STYLE, subplots
 
 __all__ = [
-    "BACKGROUND", "BAD", "GOOD", "INK", "LINE", "STYLE", "RankedPicture", "bars", "curves",
-    "draw_evidence_pairs", "evidence_columns", "heat_table", "histograms", "interval_rows", "jpeg",
-    "map_strip", "matrices", "overlay", "patch_centre", "patch_mosaic", "patch_responses",
-    "plain_array", "plane_fit", "ranked_lists", "ranked_strip", "reported_and_measured",
-    "shortlist_curves", "shrink_picture", "subplots", "trajectories",
+    "BACKGROUND", "BAD", "GOOD", "INK", "LINE", "STYLE", "RankedPicture", "bars",
+    "chest_scan", "curves", "draw_evidence_pairs", "evidence_columns", "heat_table", "histograms",
+    "interval_rows", "jpeg", "line_chart", "map_strip", "matrices", "overlay", "patch_centre",
+    "patch_mosaic", "patch_responses", "plain_array", "plane_fit", "ranked_lists", "ranked_strip",
+    "reported_and_measured", "shortlist_curves", "shrink_picture", "subplots", "trajectories",
 ]  # fmt: skip

@@ -247,6 +247,24 @@ def trajectories(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Seque
     return figure
 
 
+def line_chart(
+    lines: Mapping[str, ArrayLike], places: Sequence[float], along: str, up: str
+) -> Figure:
+    """Values by name as lines over the same places.
+
+    Examples
+    --------
+    >>> line_chart({"all ones": [0.5, 0.5]}, [0.0, 0.1], "threshold", "IoU").axes[0].get_ylabel()
+    'IoU'
+    """
+    with subplots(figsize=(7.5, 3)) as (figure, ((ax,),)):
+        for name, values in lines.items():
+            ax.plot(places, np.asarray(values, dtype=np.float64), marker="o", label=name)
+        ax.set(xlabel=along, ylabel=up)
+        figure.legend(loc="outside right upper")
+    return figure
+
+
 def curves(
     panels: Mapping[str, Mapping[str, ArrayLike]],
     places: Mapping[str, Sequence[float]],
