@@ -25,6 +25,7 @@ COMMANDS = {  # module, where the command is NAME_command, and help by name
     "evaluate": ("evaluate", "Measure a method on a data set."),
     "compare": ("evaluate", "Measure many methods; goes on if killed."),
     "methods": ("evaluate", "List what --method takes."),
+    "doctor": ("doctor", "Say whether this machine has what is needed."),
     "train": ("train", "Train a network; resumes where it was killed."),
     "data": ("data", "Fetch, verify or describe a benchmark's data."),
     "regions": ("data", "Propose regions of interest; goes on if killed."),
