@@ -70,9 +70,9 @@ def check_distinct_views(answer: Answer) -> None:
 @exercise
 def check_verdict_of(answer: Answer) -> None:
     for low, high, *both in (
-        (0.1, 0.2, "reproduced", "contradicted"),
-        (-0.2, -0.1, "contradicted", "reproduced"),
-        (-0.3, 0.1, "open", "open"),
+        (0.1, 0.2, "reproduced", "not reproduced"),
+        (-0.2, -0.1, "not reproduced", "reproduced"),
+        (-0.3, 0.1, "inconclusive", "inconclusive"),
     ):
         for rises, wanted in zip((True, False), both, strict=True):
             hint = f"[{low}, {high}] with rises={rises} is {wanted}."
