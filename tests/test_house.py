@@ -123,19 +123,19 @@ def test_a_public_name_stands_in_one_place():
 # The most lines of Python of each wing and of its tests, so that no wing grows behind another.
 # Who makes one smaller lowers its numbers; who raises one says why in book/decisions/0017.
 CEILINGS = {
-    "core": (4300, 4770),
+    "core": (4300, 4850),
     "datasets": (2140, 2020),
     "evaluation": (1120, 840),
     "planes": (2230, 1200),
     "baselines": (2240, 1950),
     "index": (2000, 960),
     "experiments": (3740, 1830),
-    "exercises": (740, 130),
+    "exercises": (730, 130),
     "figures": (750, 230),
     "reports": (420, 230),
     "widgets": (980, 2190),
-    "cli": (1400, 1040),
-    "tools": (0, 480),
+    "cli": (1330, 1030),
+    "tools": (0, 420),
 }
 MAX_SCRIPTS = 190_000  # bytes of all JavaScript; that of one page has a test of its own
 

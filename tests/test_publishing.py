@@ -1,0 +1,37 @@
+"""What a published copy needs: workflows, citation, changelog, Binder, a development container."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+import indiret
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_each_workflow_runs_what_must_pass_and_may_write_little():
+    flows = {
+        path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in (ROOT / ".github/workflows").glob("*.yml")
+    }
+    assert flows.keys() == {"test", "book", "weekly"}
+    for name, flow in flows.items():
+        assert flow["permissions"] == {"contents": "read"}
+        steps = [step for job in flow["jobs"].values() for step in job["steps"]]
+        called = " ".join(step.get("run", "") for step in steps)
+        assert ("tools.sweep_parameters" if name == "weekly" else "bash .ci/run") in called
+
+
+def test_the_citation_and_the_changelog_name_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert citation["version"] == indiret.__version__
+    assert f"\n## {indiret.__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_binder_and_the_container_install_the_lock():
+    assert "--constraint constraints.txt" in (ROOT / "binder/postBuild").read_text("utf-8")
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text("utf-8"))
+    assert container["postCreateCommand"] == "make .venv/installed-lab"
+    assert container["image"].endswith(":" + (ROOT / "binder/runtime.txt").read_text().strip()[7:])
