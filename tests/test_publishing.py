@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 import indiret
+from tools.describe_data import croissant, described
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,3 +36,19 @@ def test_binder_and_the_container_install_the_lock():
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text("utf-8"))
     assert container["postCreateCommand"] == "make .venv/installed-lab"
     assert container["image"].endswith(":" + (ROOT / "binder/runtime.txt").read_text().strip()[7:])
+
+
+def test_the_cards_and_the_croissant_are_those_of_the_data_and_the_weights():
+    for path, text in described().items():
+        assert path.read_text(encoding="utf-8") == text, "run `python -m tools.describe_data`"
+    assert croissant()["recordSet"]
+
+
+def test_the_croissant_includes_every_photo():
+    data = ROOT / "indiret/data"
+    town = croissant()
+    sets = {one["@id"]: one for one in town["distribution"]}
+    found = {name: len([*data.glob(s["includes"])]) for name, s in sets.items() if "includes" in s}
+    assert min(found.values()) > 0
+    photos = sum(number for name, number in found.items() if name.endswith("-images"))
+    assert photos == len([*data.glob("toytown/*/images/*.jpg")])
