@@ -123,7 +123,7 @@ def test_a_public_name_stands_in_one_place():
 # The most lines of Python of each wing and of its tests, so that no wing grows behind another.
 # Who makes one smaller lowers its numbers; who raises one says why in book/decisions/0017.
 CEILINGS = {
-    "core": (4300, 4770),
+    "core": (4300, 4850),
     "datasets": (2140, 2020),
     "evaluation": (1120, 840),
     "planes": (2230, 1200),
@@ -134,7 +134,7 @@ CEILINGS = {
     "figures": (800, 230),
     "reports": (420, 230),
     "widgets": (980, 2190),
-    "cli": (1400, 1040),
+    "cli": (1330, 1030),
     "tools": (0, 900),
 }
 MAX_SCRIPTS = 190_000  # bytes of all JavaScript; that of one page has a test of its own
