@@ -45,7 +45,6 @@ UNDERTRAINED, NOT_TESTABLE, NOT_RUN = "undertrained", "not testable here", "not 
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, UNDERTRAINED, NOT_TESTABLE, NOT_RUN)
 BY_SIDE = {1: REPRODUCED, 0: INCONCLUSIVE, -1: NOT_REPRODUCED}  # of zero, the claim's or the other
 PAPER_SCHEME = "query"  # most likely the paper's folds
-SUPPORT = {1: "supported", 0: "not supported", -1: "contradicted"}
 ENOUGH = 12  # true pairs of patches from which a shape is fitted
 TABLE_ROWS = {  # of Tables 1 and 2 that a grid can hold: variant and scheme
     "Base": ("none", "none"),
@@ -236,13 +235,13 @@ def _beats(claim: Mapping[str, Any], measured: Measured) -> Found:
 def judge_gains(results: Mapping[str, Any], dataset: str = "toytown") -> str:
     """Each claim about a gain with the difference that a study measured, as a Markdown table.
 
-    A claim is supported if the whole 95 % interval lies on its side of zero, contradicted if it
-    lies on the other, and not supported if it holds zero.
+    A claim is reproduced if the whole 95 % interval lies on its side of zero, not reproduced if it
+    lies on the other, and inconclusive if it holds zero.
     """
     rows, judged = cells(results, dataset), []
     for claim in (claim for claim in read_claims() if claim["kind"] == "gain"):
         found = rows[claim["variant"], claim["scheme"]][claim["measure"]][claim["against"]]
-        verdict = SUPPORT[records.side_of_zero(found, claim["rises"])]
+        verdict = BY_SIDE[records.side_of_zero(found, claim["rises"])]
         judged.append([claim["text"], show_interval(found, signed=True), verdict])
     head = ["the paper's tables say", "here, paired difference", "verdict"]
     return records.markdown_table(head, judged)

@@ -101,7 +101,7 @@ def test_each_kind_comes_out_either_way(kind, changes, levels, verdict):
 
 @pytest.mark.parametrize(
     ("low", "rising", "falling"),
-    [(0.01, "supported", "contradicted"), (-0.01, "not supported", "not supported")],
+    [(0.01, "reproduced", "not reproduced"), (-0.01, "inconclusive", "inconclusive")],
 )
 def test_gains_of_a_study_are_judged_by_their_intervals(low, rising, falling):
     figures = {"mean": 0.02, "low": low, "high": 0.03}
