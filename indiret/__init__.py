@@ -1,4 +1,4 @@
-"""Indicative image retrieval: rank photos by learnt relevance, and show which patches matched.
+"""Indicative image retrieval: rank photos by learned relevance, and show which patches matched.
 
 The names of a first search are here, imported when they are first asked for. All others live in
 the file of their idea, at the top of the package for the paper's method, and in the wings for the

@@ -141,7 +141,7 @@ class AttentionMask(nn.Module):
     feature_dependent = False
 
     def parameters_summary(self) -> dict[str, float]:
-        """What it has learnt, by name, for a log."""
+        """What it has learned, by name, for a log."""
         return {}
 
 
@@ -149,7 +149,7 @@ class HypersphereMask(AttentionMask):
     """One hypersphere for all pairs, with six parameters: its centre (4), μ and σ (HAR, Eq. 6).
 
     Training starts at ``center``, which counts from the map's middle, ``mu`` and ``sigma``. σ is
-    kept positive: σ = softplus(s) + 0.001 with s learnt. See `hypersphere` and the function
+    kept positive: σ = softplus(s) + 0.001 with s learned. See `hypersphere` and the function
     `coordinates`.
 
     Examples

@@ -251,7 +251,7 @@ class IndicativeNetwork(nn.Module):
         return self.backbone.layers
 
     def attention_parameters(self) -> dict[str, float]:
-        """What every attention mask has learnt, by layer and parameter: ``"stage1.0 sigma"``."""
+        """What every attention mask has learned, by layer and parameter: ``"stage1.0 sigma"``."""
         return {
             f"{name} {parameter}": value
             for name, layer in self.layers.items()
@@ -345,7 +345,7 @@ def build_network(config: str | Mapping[str, Any] | NetworkConfig) -> Indicative
 
 
 def parameter_count(module: nn.Module) -> int:
-    """How many numbers are learnt."""
+    """How many numbers are learned."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

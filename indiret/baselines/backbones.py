@@ -1,4 +1,4 @@
-"""Networks learnt on other data whose feature maps describe a picture.
+"""Networks learned on other data whose feature maps describe a picture.
 
 `load_backbone` knows EfficientNet-lite0, whose ImageNet weights come as a package, and any
 classifier of torchvision or timm where those are installed.

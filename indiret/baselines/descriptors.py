@@ -58,7 +58,7 @@ POOLINGS = {
     "cam-crow": Pooling("CAM+CroW, sums weighted by class maps", None),
 }
 OPTIONS = {
-    "whiten": f"half-way PCA-whitening to {DIMENSIONS} values, learnt on Toytown train",
+    "whiten": f"half-way PCA-whitening to {DIMENSIONS} values, learned on Toytown train",
     "ms": "the mean over three scales of the picture",
     "aqe": "average query expansion with the first 2 (aqe5: with 5)",
     "alphaqe": "query expansion with the first 3, weighted by cosine³",
@@ -158,14 +158,14 @@ class DescriptorRetriever(Retriever):
         return ImageVector(vector, sources[0] if self.evidence_kinds else b"")
 
     def fingerprint(self) -> str:
-        """Hash of the backbone, the pooling, the scales and what was learnt.
+        """Hash of the backbone, the pooling, the scales and what was learned.
 
         Raises ValueError for a re-ranking, which looks at a whole database, and exported features.
         """
         if self.again or self.precomputed:
             return super().fingerprint()
-        learnt = self.whitening._asdict() if self.whitening else {}
-        return hash_tensors((self.backbone.fingerprint, self.pooling, self.scales), learnt)
+        learned = self.whitening._asdict() if self.whitening else {}
+        return hash_tensors((self.backbone.fingerprint, self.pooling, self.scales), learned)
 
     def pack(self, features: ImageVector) -> bytes:
         """The vector in half precision; its maps are made again for evidence."""

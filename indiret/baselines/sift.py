@@ -1,4 +1,4 @@
-"""SIFT + RANSAC: the classic verification that any learnt one is compared with.
+"""SIFT + RANSAC: the classic verification that any learned one is compared with.
 
 Chapter: *Baselines*.
 """

@@ -123,7 +123,7 @@ def triplet_loss(cosine: Tensor, relevant: Tensor) -> Tensor:
 
 
 class DeepRetrieval(Verifier):
-    """R-MAC with a projection learnt from triplets (Gordo et al., 2017; convolutions, too)."""
+    """R-MAC with a projection learned from triplets (Gordo et al., 2017; convolutions, too)."""
 
 
 class SiameseFisher(Verifier):
@@ -283,7 +283,7 @@ def build_verifier(name_or_path: str) -> VerifierRetriever | DescriptorRetriever
     """A trained verifier by its name, ``BACKBONE:VERIFIER``, or by its file.
 
     ``deep-retrieval`` is R-MAC with a whitening of its own. Raises FileNotFoundError if no weights
-    of this name are shipped, or there is no such file, ValueError if it is broken, or was learnt on
+    of this name are shipped, or there is no such file, ValueError if it is broken, or was learned on
     another backbone than the one at hand, and what `load_backbone` raises.
     """
     path = checkpoints.find_weights(name_or_path)
@@ -291,7 +291,7 @@ def build_verifier(name_or_path: str) -> VerifierRetriever | DescriptorRetriever
     backbone = load_backbone(metadata["backbone"])
     if backbone.fingerprint != metadata["fingerprint"]:
         raise ValueError(
-            f"{path} was learnt on other weights of {backbone.name} than those installed; install "
+            f"{path} was learned on other weights of {backbone.name} than those installed; install "
             "those, or train it again."
         )
     if not isinstance(verifier, DeepRetrieval):

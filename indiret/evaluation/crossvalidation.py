@@ -102,7 +102,7 @@ def check_fold(fold: Fold, by: str) -> None:
 
 
 def training_data(dataset: RetrievalDataset, fold: Fold, by: str) -> RetrievalDataset:
-    """The part of a data set that may be learnt from in a fold.
+    """The part of a data set that may be learned from in a fold.
 
     Landmarks meet in photos: one of Oxford's shows All Souls and the Radcliffe Camera, and is an
     answer for both. So by ``"query"``, the photos of the test and validation queries are held out;

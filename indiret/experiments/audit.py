@@ -1,6 +1,6 @@
 """The leak audit: what a network's figures owe to having met the test landmarks in training.
 
-Each fold's test queries are asked of networks that differ only in what they learnt from:
+Each fold's test queries are asked of networks that differ only in what they learned from:
 
 ================ ================================================================================
 query folds      the other folds' queries: every landmark is in train and test (the paper's way)
@@ -12,7 +12,7 @@ shuffled labels  as *same photos*, with all training photos dealt to landmarks a
 ================ ================================================================================
 
 The last four have equal numbers of landmarks, photos and pairs, so their differences are the leak.
-No photo that asks in the test is ever learnt from. A training that is finished is written down at
+No photo that asks in the test is ever learned from. A training that is finished is written down at
 once: an audit that was killed goes on with the next one.
 
 Chapter: *Ranking and honest evaluation*.
@@ -307,7 +307,7 @@ def summarise_audit(table: DataFrame) -> dict[str, Any]:
 
     - ``arrangements``: by name, each of `AUDIT_MEASURES` and ``best_epoch`` (of `HONEST`, at the
       look that is best on the fold's own test) with mean, low, high; mean ``landmarks`` and
-      ``photos`` learnt from;
+      ``photos`` learned from;
     - ``comparisons``: those of `COMPARISONS`, with ``p`` (`sign_flip_test`) and by landmark;
     - ``protocol``: what each of `PROTOCOL` adds in query folds and in landmark folds;
     - ``trainings`` and their ``seconds``.

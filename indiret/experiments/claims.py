@@ -62,7 +62,7 @@ class Measured:
     dataset: str
     setting: str
     queries: int  # of the data set; an unfinished grid has fewer
-    steps: int = FAST_STEPS  # the fewest that a network of it learnt from
+    steps: int = FAST_STEPS  # the fewest that a network of it learned from
     cells: dict[_Place, dict[str, Values]] = field(default_factory=dict)
     curves: dict[_Place, list[list[float]]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Measured:
                 asked = f"{known} of {self.queries} queries asked so far"
                 return NOT_RUN, f"{asked}, folds by {place[0]}"
         if self.steps < FAST_STEPS:
-            return UNDERTRAINED, f"learnt from {self.steps} batches; give {FAST_STEPS} or more"
+            return UNDERTRAINED, f"learned from {self.steps} batches; give {FAST_STEPS} or more"
         return None
 
     def difference(self, one: _Place, other: _Place, measure: str) -> Interval | None:

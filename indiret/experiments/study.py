@@ -116,7 +116,7 @@ def run_study(
 
     ``train`` and ``validation`` share no landmark; claims are judged by the first of ``tests``;
     ``clicked`` are photos with clicked points. What is finished in ``out`` is not done again.
-    Returns what `summarise_study` says of each test, the validation table, what was learnt and
+    Returns what `summarise_study` says of each test, the validation table, what was learned and
     provenance, also written to ``out/results.json``. Raises ValueError if ``out`` holds a study of
     other settings, or a part failed.
     """

@@ -23,7 +23,7 @@ from indiret.attention import (
 class PredictedHypersphereMask(AttentionMask):
     """A hypersphere with a centre for every pair; μ and σ are shared.
 
-    The centre is the mean place, weighted by a softmax over one learnt combination of the channels.
+    The centre is the mean place, weighted by a softmax over one learned combination of the channels.
 
     Examples
     --------
@@ -78,9 +78,9 @@ class GaussianMask(AttentionMask):
 class PlaneMask(AttentionMask):
     """The matched pattern as a plane, (i, j) = A(k, l) + t, found by voting in every pair.
 
-    One learnt combination of the channels votes along planes of five scales and all shifts; the
+    One learned combination of the channels votes along planes of five scales and all shifts; the
     best one is fitted to the votes near it by least squares. Θ falls off with the distance r of
-    (i, j) from it: exp(−r² / 2σ²), σ learnt.
+    (i, j) from it: exp(−r² / 2σ²), σ learned.
 
     Examples
     --------

@@ -39,7 +39,7 @@ PART = 0.2, 0.4  # sides of a small part, of those of its photo
 SHOWN = 0.5  # of a small part's patches that a photo must show to be relevant
 POSITIVES = 2  # relevant photos of each
 CANDIDATES = 24  # photos of other things that are matched with each
-HARD, EASY = 6, 2  # of those with the highest scores, and of the others, that are learnt from
+HARD, EASY = 6, 2  # of those with the highest scores, and of the others, that are learned from
 NEAR = 0.05  # of the longer side: a place so far from the truth at most is right
 WARPS = 4  # of each photo of a folder
 
