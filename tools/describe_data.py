@@ -128,7 +128,7 @@ def model_cards() -> Iterator[str]:
     yield "# Model cards\n"
     yield "One card for each file of weights in `indiret/data/weights`, written from the file and"
     yield "the log of its training by `python -m tools.describe_data`. Limits of all: they have"
-    yield "learnt on [Toytown](toytown.md), a rendered town, and were not measured on people, on"
+    yield "learned on [Toytown](toytown.md), a rendered town, and were not measured on people, on"
     yield "documents or on medical pictures; a probability on real photos is a hint."
     for path in sorted((DATA / "weights").glob("*.safetensors")):
         with safe_open(path, "pt") as file:

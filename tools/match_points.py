@@ -87,7 +87,7 @@ def main() -> None:
     torch.set_num_threads(1)
     pairs = load_clicked_pairs(arguments.folder)[0 if arguments.odd else 1 :: 2]
     rows = match(pairs, arguments.methods)
-    origin = provenance(load_dataset("toytown", split="train"))  # what all of it was learnt from
+    origin = provenance(load_dataset("toytown", split="train"))  # what all of it was learned from
     write_json(arguments.out, {"rows": rows, "provenance": origin})
     for one in rows:
         figures = "  ".join(f"{name} {one[name]}" for name in PointMatches._fields)
