@@ -202,7 +202,7 @@ def test_other_weights_of_the_backbone_are_noticed(tmp_path, monkeypatch):
     other = PretrainedBackbone("toy", nn.Conv2d(3, 12, 8, 8).requires_grad_(False))
     monkeypatch.setattr(verifiers, "load_backbone", lambda name: other)
     save_verifier(make("siam-fv"), toy(), tmp_path / "one.safetensors")
-    with pytest.raises(ValueError, match="learnt on other weights of toy"):
+    with pytest.raises(ValueError, match="learned on other weights of toy"):
         build_verifier(str(tmp_path / "one.safetensors"))
 
 
