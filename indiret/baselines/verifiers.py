@@ -283,7 +283,7 @@ def build_verifier(name_or_path: str) -> VerifierRetriever | DescriptorRetriever
     """A trained verifier by its name, ``BACKBONE:VERIFIER``, or by its file.
 
     ``deep-retrieval`` is R-MAC with a whitening of its own. Raises FileNotFoundError if no weights
-    of this name are shipped, or there is no such file, ValueError if it is broken, or was learned on
+    of this name are shipped, or no such file exists, ValueError if it is broken, or was learned on
     another backbone than the one at hand, and what `load_backbone` raises.
     """
     path = checkpoints.find_weights(name_or_path)

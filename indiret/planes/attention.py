@@ -23,7 +23,7 @@ from indiret.attention import (
 class PredictedHypersphereMask(AttentionMask):
     """A hypersphere with a centre for every pair; μ and σ are shared.
 
-    The centre is the mean place, weighted by a softmax over one learned combination of the channels.
+    The centre is the mean place weighted by a softmax over one learned combination of the channels.
 
     Examples
     --------
