@@ -158,8 +158,9 @@ class NetworkRetriever(Retriever):
         """Margins; ``change`` is made to every tensor first: `indiret.feedback.weight_tensor`."""
         scores = np.empty(len(database), dtype=np.float64)
         grids: dict[tuple[int, ...], list[int]] = {}
+        first = next(iter(query))  # by name: what was on a disk has its tensors in any order
         for index, features in enumerate(database):
-            grids.setdefault(next(iter(features.values())).shape, []).append(index)
+            grids.setdefault(features[first].shape, []).append(index)
         kind = self.network.calibration.device.type
         with torch.inference_mode(), torch.autocast(kind, enabled=False):
             for indices in grids.values():

@@ -197,9 +197,9 @@ def test_what_cannot_be_gets_a_sentence(town):
 def test_what_a_network_keeps_of_a_photo_survives_a_disk(judged):
     _, retriever, query, database, (scores, *_) = judged
     kept = [retriever.unpack(memoryview(retriever.pack(one))) for one in database]
-    for one, other in zip(kept, database, strict=True):  # to the bit; scores to their last one,
-        torch.testing.assert_close(one, other, rtol=0, atol=0)  # as sums depend on alignment
-    np.testing.assert_allclose(retriever.score(query, kept), scores, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(retriever.score(query, kept), scores)
+    kept[0] = dict(reversed(kept[0].items()))  # as safetensors may return it
+    np.testing.assert_array_equal(retriever.score(query, kept), scores)
     again = NetworkRetriever(untrained())
     assert again.fingerprint() == NetworkRetriever(untrained()).fingerprint()
     next(again.network.parameters()).data.flatten()[0] += 1
