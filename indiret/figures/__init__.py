@@ -28,6 +28,7 @@ from indiret.figures.pictures import (
     patch_centre,
     patch_mosaic,
     patch_responses,
+    patch_windows,
     plain_array,
     ranked_lists,
     ranked_strip,
@@ -39,6 +40,7 @@ __all__ = [
     "BACKGROUND", "BAD", "GOOD", "INK", "LINE", "STYLE", "RankedPicture", "bars",
     "chest_scan", "curves", "draw_evidence_pairs", "evidence_columns", "heat_table", "histograms",
     "interval_rows", "jpeg", "line_chart", "map_strip", "matrices", "overlay", "patch_centre",
-    "patch_mosaic", "patch_responses", "plain_array", "plane_fit", "ranked_lists", "ranked_strip",
-    "reported_and_measured", "shortlist_curves", "shrink_picture", "subplots", "trajectories",
+    "patch_mosaic", "patch_responses", "patch_windows", "plain_array", "plane_fit", "ranked_lists",
+    "ranked_strip", "reported_and_measured", "shortlist_curves", "shrink_picture", "subplots",
+    "trajectories",
 ]  # fmt: skip

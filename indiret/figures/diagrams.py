@@ -75,14 +75,14 @@ def bars(values: Mapping[str, float], label: str, chance: float | None = None) -
     return figure
 
 
-def plane_fit(points: ArrayLike, fitted: ArrayLike | None = None) -> Figure:
+def plane_fit(points: ArrayLike, plane: tuple[ArrayLike, ArrayLike] | None = None) -> Figure:
     """Matching patch pairs, (N, 4) of (i, j, k, l): i over k, j over l, the more the larger.
 
-    ``fitted``, (3, 2), gives (i, j) = (k, l, 1) @ fitted, drawn as a line through the points' mean.
+    ``plane``, A and t of (i, j) = A (k, l) + t, is drawn as a line through the points' mean.
 
     Examples
     --------
-    >>> figure = plane_fit([[2, 3, 0, 0], [3, 4, 1, 1]], [[1, 0], [0, 1], [2, 3]])
+    >>> figure = plane_fit([[2, 3, 0, 0], [3, 4, 1, 1]], ([[1, 0], [0, 1]], [2, 3]))
     >>> [ax.get_ylabel() for ax in figure.axes]
     ['i, target row', 'j, target column']
     """
@@ -92,10 +92,10 @@ def plane_fit(points: ArrayLike, fitted: ArrayLike | None = None) -> Figure:
         for axis, (ax, (up, along)) in enumerate(zip(row, names, strict=True)):
             places, counts = np.unique(pairs[:, [axis + 2, axis]], axis=0, return_counts=True)
             ax.scatter(*places.T, s=12 * counts, alpha=0.75, label="true pairs")
-            if fitted is not None:
-                query = np.tile([*pairs[:, 2:].mean(0), 1.0], (2, 1))
+            if plane is not None:
+                query = np.tile(pairs[:, 2:].mean(0), (2, 1))
                 query[:, axis] = pairs[:, axis + 2].min(), pairs[:, axis + 2].max()
-                line = query @ np.asarray(fitted, dtype=np.float64)
+                line = query @ np.asarray(plane[0]).T + np.asarray(plane[1])
                 ax.plot(query[:, axis], line[:, axis], color="#d55e00", label="plane")
             ax.set(xlabel=along, ylabel=up)
             ax.legend(loc="upper left")

@@ -220,6 +220,27 @@ def patch_mosaic(picture: Picture, patches: ArrayLike) -> Figure:
     return figure
 
 
+def patch_windows(picture: Picture, windows: Mapping[str, ArrayLike]) -> Figure:
+    """One picture under the windows of several schemes, by title: boxes (N, 4) x1, y1, x2, y2.
+
+    `indiret.patches.patch_boxes` gives such boxes.
+
+    Examples
+    --------
+    >>> grey = np.full((60, 80, 3), 128, dtype=np.uint8)
+    >>> len(patch_windows(grey, {"grid": [[0, 0, 20, 15]], "dense": [[10, 5, 50, 35]]}).axes)
+    2
+    """
+    with _row([picture] * len(windows), width=11, height=4) as (figure, axes):
+        for ax, (title, boxes) in zip(axes, windows.items(), strict=True):
+            show_picture(ax, picture, title)
+            for x1, y1, x2, y2 in np.asarray(boxes, dtype=np.float64) - 0.5:
+                size = x2 - x1, y2 - y1
+                for edge, colour in ((2.6, INK), (1.2, LINE)):
+                    ax.add_patch(Rectangle((x1, y1), *size, fill=False, ec=colour, lw=edge))
+    return figure
+
+
 def patch_responses(
     query: Picture,
     target: Picture,

@@ -34,7 +34,7 @@ def test_bars_say_their_numbers_and_chance():
 
 def test_planes_join_the_points_along_the_plane():
     points = [[2, 5, 0, 0], [4, 5, 1, 0], [6, 6, 2, 1]]
-    rows, columns = diagrams.plane_fit(points, [[2, 0], [0, 1], [2, 5]]).axes
+    rows, columns = diagrams.plane_fit(points, ([[2, 0], [0, 1]], [2, 5])).axes
     (line,) = rows.lines
     np.testing.assert_allclose(line.get_xdata(), [0, 2])
     np.testing.assert_allclose(line.get_ydata(), [2, 6])

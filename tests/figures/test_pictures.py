@@ -116,3 +116,8 @@ def test_ranked_lists_frame_right_and_wrong_answers(pictures):
     for refused in ({}, {"a": []}, {"a": lists["gem"], "b": lists["gem"][:1]}):
         with pytest.raises(ValueError, match="lists of one length"):
             figures.ranked_lists(asked, refused)
+
+
+def test_windows_are_framed_where_they_lie(pictures):
+    (ax,) = figures.patch_windows(pictures[0], {"dense": [[10, 20, 50, 40]]}).axes
+    assert {frame.get_bbox().bounds for frame in ax.patches} == {(9.5, 19.5, 40, 20)}
