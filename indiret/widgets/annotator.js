@@ -18,7 +18,6 @@ progress { width: 8rem; accent-color: var(--accent); }
 .notice, .trouble { border-left: 4px solid var(--accent); padding-left: .6rem; margin: 0 0 .5rem; }
 .trouble { border-color: var(--bad); margin: .4rem 0; }
 select { background: Canvas; color: CanvasText; }
-button:disabled { opacity: .45; cursor: default; }
 button[aria-pressed=true] { background: var(--accent); border-color: var(--accent);
   color: var(--ink); }
 .pad { margin: 0 auto; cursor: crosshair; touch-action: none; }
@@ -122,7 +121,7 @@ class Annotator extends View {
     }
     this.urls.forEach((url) => URL.revokeObjectURL(url));
     const { buffer, byteOffset, byteLength } = this.model.get("picture");
-    this.urls = [jpegUrl(new Uint8Array(buffer, byteOffset, byteLength))];
+    this.urls = [pictureUrl(new Uint8Array(buffer, byteOffset, byteLength))];
     this.image.src = this.urls[0];
     this.image.alt = `photo ${photo.name}`;
     this.drawing.setAttribute("viewBox", `0 0 ${photo.size[1]} ${photo.size[0]}`);

@@ -39,7 +39,7 @@ input[type=range] { width: 100%; }
 /** Bytes of plane_explorer.pack → the header, with picture addresses and values 0 … 255. */
 async function unpackPlanes(bytes) {
   const { header, take } = await unpack(bytes);
-  for (const picture of header.pictures) picture.url = jpegUrl(take(picture.jpeg));
+  for (const picture of header.pictures) picture.url = pictureUrl(take(picture.jpeg));
   header.values = take(header.grid.reduce((a, b) => a * b));
   return header;
 }
@@ -152,8 +152,8 @@ class PlaneExplorer extends View {
       if (pad.hasPointerCapture(event.pointerId)) move(event);
     });
     pad.addEventListener("keydown", (event) => {
-      const way = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-      if (!way || event.ctrlKey || event.altKey || event.metaKey) return;
+      const way = arrowStep(event);
+      if (!way) return;
       consume(event);
       const far = event.shiftKey ? 0.2 : 1;
       this.moveTo(this.model.get("middle").map((at, axis) => at + far * way[axis]));

@@ -15,6 +15,7 @@ const SHARED_STYLE = `
 button, select { font: inherit; color: inherit; background: none; border: 1px solid var(--line);
   border-radius: .4rem; padding: .2rem .7rem; cursor: pointer; min-height: 28px; }
 button:hover:not(:disabled) { border-color: currentColor; }
+button:disabled { opacity: .55; cursor: default; }
 input { accent-color: var(--accent); min-width: 0; }
 .pad:focus-visible, button:focus-visible, select:focus-visible, input:focus-visible {
   outline: 3px solid #2f7de1; outline-offset: 2px; }
@@ -89,6 +90,13 @@ function positionIn(pad, event) {
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
+const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
+/** The step [down, right] of an arrow key that is pressed alone or with Shift; otherwise none. */
+function arrowStep(event) {
+  return event.ctrlKey || event.altKey || event.metaKey ? undefined : ARROWS[event.key];
+}
+
 /** The key does what the widget does with it, and nothing in the page, notebook or book. */
 function consume(event) {
   event.preventDefault();
@@ -105,8 +113,8 @@ async function unpack({ buffer: given, byteOffset, byteLength }) {
   return { header, take: (length) => new Uint8Array(buffer, (at += length) - length, length) };
 }
 
-function jpegUrl(bytes) {
-  return URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
+function pictureUrl(bytes) {
+  return URL.createObjectURL(new Blob([bytes]));
 }
 
 /** A widget's elements in a shadow root, and its model, which Python or a page holds. */
