@@ -18,6 +18,7 @@ progress { width: 8rem; accent-color: var(--accent); }
 .notice, .trouble { border-left: 4px solid var(--accent); padding-left: .6rem; margin: 0 0 .5rem; }
 .trouble { border-color: var(--bad); margin: .4rem 0; }
 select { background: Canvas; color: CanvasText; }
+button:disabled { opacity: .45; cursor: default; }
 button[aria-pressed=true] { background: var(--accent); border-color: var(--accent);
   color: var(--ink); }
 .pad { margin: 0 auto; cursor: crosshair; touch-action: none; }

@@ -82,7 +82,9 @@ function thumbnail({ name, caption, relevant, url }) {
 class Explorer extends View {
   constructor(model, root, data) {
     super(model, root, STYLE);
-    Object.assign(this, { data, hovered: null, width: 0 });
+    this.data = data;
+    this.hovered = null;
+    this.width = 0;
     this.urls = [data.query, ...data.candidates].map(({ url }) => url);
     this.queryPatches = data.query.grid[0] * data.query.grid[1];
     this.candidates =

@@ -6,7 +6,7 @@ const STYLE = `
   align-items: start; max-width: 760px; }
 .stage img { display: block; width: 100%; height: auto; border-radius: 4px; }
 .map { padding: 4px; width: 100%; text-align: left; border-width: 3px; }
-.map:disabled { opacity: 1; }
+button:disabled { opacity: .55; cursor: default; } .map:disabled { opacity: 1; }
 .map.trained { border-color: #1d9a63; } .map.random { border-style: dashed; }
 .map .photo { position: relative; display: block; }
 .map img { filter: grayscale(.65) brightness(.82); }
@@ -72,7 +72,8 @@ class GuessNetwork extends View {
 
   start() {
     const { rounds } = this.data;
-    Object.assign(this, { round: 0, right: 0, answered: null });
+    this.round = this.right = 0;
+    this.answered = null;
     this.trained = rounds.map(() => (Math.random() < 0.5 ? 0 : 1)); // on which side
     this.show();
   }

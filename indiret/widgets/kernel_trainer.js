@@ -111,7 +111,8 @@ const percent = (share) => `${Math.round(100 * share)} %`;
 class KernelTrainer extends View {
   constructor(model, root, data) {
     super(model, root, STYLE);
-    Object.assign(this, { data, cursor: 40 });
+    this.data = data;
+    this.cursor = 40;
     const written = {
       "no kernel": (tap) => Number(tap === 40), "81 alike": () => 1, "9 by hand": (tap) => Number(agrees(tap)),
     };

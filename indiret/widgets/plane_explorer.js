@@ -44,7 +44,7 @@ async function unpackPlanes(bytes) {
   return header;
 }
 
-/** A, rows by rows: as plane_explorer.compose. */
+/** A, rows by rows: as plane_explorer.compose. @param {any} settings */
 function compose({ size, turn, stretch, shear }) {
   const angle = (turn * Math.PI) / 180, wide = Math.sqrt(stretch);
   const c = size * Math.cos(angle), s = size * Math.sin(angle);
@@ -122,7 +122,8 @@ class PlaneExplorer extends View {
     const svg = svgElement("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
     const image = element("img", { src: url, alt: `${name}: ${title}`, draggable: "false", width, height });
     const pad = element("div", { class: "pad" }, image, svg);
-    const caption = element("figcaption", {}, `${name}: ${title}`);
+    const axes = name === "query" ? "k ↓ l →" : "i ↓ j →";
+    const caption = element("figcaption", {}, `${name}, ${axes}: ${title}`);
     const figure = element("figure", { class: name }, caption, pad);
     return { svg, image, pad, figure, size: [height, width] };
   }
@@ -215,6 +216,7 @@ class PlaneExplorer extends View {
       height: `${100 * I * step[0]}%`, width: `${100 * J * step[1]}%` });
   }
 
+  /** @param {any} side */
   drawSide({ svg, size: [height, width] }, [from, step], places, values, truth = []) {
     const at = ([i, j]) => [width * (from[1] + j * step[1]), height * (from[0] + i * step[0])];
     const [K, L] = this.data.grid, spots = places.map(at);
