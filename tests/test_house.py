@@ -133,11 +133,11 @@ CEILINGS = {
     "exercises": (1440, 180),
     "figures": (800, 230),
     "reports": (420, 230),
-    "widgets": (980, 2190),
+    "widgets": (1250, 2520),
     "cli": (1330, 1030),
     "tools": (0, 900),
 }
-MAX_SCRIPTS = 190_000  # bytes of all JavaScript; that of one page has a test of its own
+MAX_SCRIPTS = 213_000  # bytes of all JavaScript; that of one page has a test of its own
 
 
 def count_lines(path: Path) -> int:

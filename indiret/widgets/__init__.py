@@ -7,11 +7,15 @@ from importlib import import_module
 from typing import Any
 
 __all__ = [
-    "Annotator", "Candidate", "Explorer", "PlaneExplorer", "PlaneResponses", "explore",
-    "explore_ranked", "known_plane_responses", "photos_page", "plane_responses",
+    "Annotator", "Candidate", "Explorer", "GuessNetwork", "KernelTrainer", "MapRound",
+    "PlaneExplorer", "PlaneResponses", "TensorSlices", "explore", "explore_ranked",
+    "known_plane_responses", "photos_page", "plane_responses", "small_tensors",
 ]  # fmt: skip
 
 _MODULES = {"Annotator": "annotator", "Candidate": "payload", "photos_page": "photos"}
+_MODULES |= {"TensorSlices": "slices"}
+_MODULES |= dict.fromkeys(("KernelTrainer", "small_tensors"), "kernel_trainer")
+_MODULES |= dict.fromkeys(("GuessNetwork", "MapRound"), "guess_network")
 _MODULES |= dict.fromkeys(("Explorer", "explore", "explore_ranked"), "explorer")
 
 

@@ -122,7 +122,7 @@ class Annotator extends View {
     }
     this.urls.forEach((url) => URL.revokeObjectURL(url));
     const { buffer, byteOffset, byteLength } = this.model.get("picture");
-    this.urls = [jpegUrl(new Uint8Array(buffer, byteOffset, byteLength))];
+    this.urls = [pictureUrl(new Uint8Array(buffer, byteOffset, byteLength))];
     this.image.src = this.urls[0];
     this.image.alt = `photo ${photo.name}`;
     this.drawing.setAttribute("viewBox", `0 0 ${photo.size[1]} ${photo.size[0]}`);

@@ -82,7 +82,9 @@ function thumbnail({ name, caption, relevant, url }) {
 class Explorer extends View {
   constructor(model, root, data) {
     super(model, root, STYLE);
-    Object.assign(this, { data, hovered: null, width: 0 });
+    this.data = data;
+    this.hovered = null;
+    this.width = 0;
     this.urls = [data.query, ...data.candidates].map(({ url }) => url);
     this.queryPatches = data.query.grid[0] * data.query.grid[1];
     this.candidates =
@@ -145,17 +147,14 @@ class Explorer extends View {
 
   press(side, event) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
-    const [rows, columns] = side.grid;
-    let row = Math.floor(side.cursor / columns), column = side.cursor % columns;
-    if (event.key === "ArrowUp") row = Math.max(0, row - 1);
-    else if (event.key === "ArrowDown") row = Math.min(rows - 1, row + 1);
-    else if (event.key === "ArrowLeft") column = Math.max(0, column - 1);
-    else if (event.key === "ArrowRight") column = Math.min(columns - 1, column + 1);
-    else if (event.key === "Enter" || event.key === " ") this.pin(side, side.cursor);
+    const step = arrowStep(event);
+    if (step) {
+      const [, row, column] = this.placeOf(side, side.cursor), [rows, columns] = side.grid;
+      this.hover(side, clamp(row + step[0], 0, rows - 1) * columns + clamp(column + step[1], 0, columns - 1));
+    } else if (event.key === "Enter" || event.key === " ") this.pin(side, side.cursor);
     else if (event.key === "Escape") this.reset();
     else return;
     consume(event);
-    if (event.key.startsWith("Arrow")) this.hover(side, row * columns + column);
   }
 
   /** The patch pointed at, or none. */

@@ -6,9 +6,9 @@ const MOST_PAIRS = 30; // on the slider
 /** → {query, candidates}, each candidate's channels with their values and strengths. */
 async function unpackChannels(bytes) {
   const { header, take } = await unpack(bytes);
-  header.query.url = jpegUrl(take(header.query.jpeg));
+  header.query.url = pictureUrl(take(header.query.jpeg));
   for (const candidate of header.candidates) {
-    candidate.url = jpegUrl(take(candidate.jpeg));
+    candidate.url = pictureUrl(take(candidate.jpeg));
     const length = [...candidate.grid, ...header.query.grid].reduce((a, b) => a * b);
     for (const channel of candidate.channels) {
       gradeChannel(Object.assign(channel, { values: take(length) }));

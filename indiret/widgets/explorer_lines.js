@@ -9,8 +9,8 @@ function linePattern(pairs, query, target) {
 }
 
 /** a × b, of [y, x] each. */
-function crossed([y1, x1], [y2, x2]) {
-  return y1 * x2 - x1 * y2;
+function crossed(a, b) {
+  return a[0] * b[1] - a[1] * b[0];
 }
 
 function less(a, b) {

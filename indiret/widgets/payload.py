@@ -5,6 +5,7 @@ Two photos and two dozen channels become a few hundred kilobytes, which a page h
 Chapter: *From Grad-CAM to evidence*.
 """
 
+import io
 import json
 import struct
 import zlib
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from indiret.evaluation import NO_MATCH
 from indiret.figures import jpeg, plain_array, shrink_picture
@@ -90,6 +92,24 @@ def pack_picture(name: str, picture: Picture) -> tuple[dict[str, Any], bytes]:
         )
     encoded = jpeg(shrink_picture(picture, _LONG_SIDE))
     return {"name": name, "size": picture.shape[:2], "jpeg": len(encoded)}, encoded
+
+
+def pack_small_picture(name: str, picture: Picture, side: int) -> tuple[dict[str, Any], bytes]:
+    """As `pack_picture`, for a page of few bytes: at most ``side`` pixels long, as WebP."""
+    small, buffer = shrink_picture(picture, side), io.BytesIO()
+    Image.fromarray(small).save(buffer, "WEBP", quality=60, method=6)
+    encoded = buffer.getvalue()
+    return {"name": name, "size": small.shape[:2], "bytes": len(encoded)}, encoded
+
+
+def quantise(
+    values: NDArray[np.float64], levels: int, label: str
+) -> tuple[float, NDArray[np.uint8]]:
+    """The highest value, and of each value 0 … ``levels``, where what is negative is 0."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"{label} holds NaN or infinity; give finite numbers.")
+    high = max(float(values.max()), 0.0)
+    return high, np.rint(values.clip(0) / (high or 1.0) * levels).astype(np.uint8)
 
 
 def channel_names(channels: Channels) -> list[tuple[str, str]]:

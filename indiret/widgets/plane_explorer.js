@@ -39,12 +39,12 @@ input[type=range] { width: 100%; }
 /** Bytes of plane_explorer.pack → the header, with picture addresses and values 0 … 255. */
 async function unpackPlanes(bytes) {
   const { header, take } = await unpack(bytes);
-  for (const picture of header.pictures) picture.url = jpegUrl(take(picture.jpeg));
+  for (const picture of header.pictures) picture.url = pictureUrl(take(picture.jpeg));
   header.values = take(header.grid.reduce((a, b) => a * b));
   return header;
 }
 
-/** A, rows by rows: as plane_explorer.compose. */
+/** A, rows by rows: as plane_explorer.compose. @param {any} settings */
 function compose({ size, turn, stretch, shear }) {
   const angle = (turn * Math.PI) / 180, wide = Math.sqrt(stretch);
   const c = size * Math.cos(angle), s = size * Math.sin(angle);
@@ -122,7 +122,8 @@ class PlaneExplorer extends View {
     const svg = svgElement("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
     const image = element("img", { src: url, alt: `${name}: ${title}`, draggable: "false", width, height });
     const pad = element("div", { class: "pad" }, image, svg);
-    const caption = element("figcaption", {}, `${name}: ${title}`);
+    const axes = name === "query" ? "k ↓ l →" : "i ↓ j →";
+    const caption = element("figcaption", {}, `${name}, ${axes}: ${title}`);
     const figure = element("figure", { class: name }, caption, pad);
     return { svg, image, pad, figure, size: [height, width] };
   }
@@ -152,8 +153,8 @@ class PlaneExplorer extends View {
       if (pad.hasPointerCapture(event.pointerId)) move(event);
     });
     pad.addEventListener("keydown", (event) => {
-      const way = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-      if (!way || event.ctrlKey || event.altKey || event.metaKey) return;
+      const way = arrowStep(event);
+      if (!way) return;
       consume(event);
       const far = event.shiftKey ? 0.2 : 1;
       this.moveTo(this.model.get("middle").map((at, axis) => at + far * way[axis]));
@@ -215,6 +216,7 @@ class PlaneExplorer extends View {
       height: `${100 * I * step[0]}%`, width: `${100 * J * step[1]}%` });
   }
 
+  /** @param {any} side */
   drawSide({ svg, size: [height, width] }, [from, step], places, values, truth = []) {
     const at = ([i, j]) => [width * (from[1] + j * step[1]), height * (from[0] + i * step[0])];
     const [K, L] = this.data.grid, spots = places.map(at);

@@ -56,7 +56,7 @@ function button(text, action, attributes = {}) {
   return made;
 }
 
-/** A line, path or box over a dark one, which is read on any photo. */
+/** A line, path or box over a dark one. */
 function cased(tag, attributes, kind, width = null) {
   const [under, over] = ["under", kind].map((name) => svgElement(tag, { ...attributes, class: name }));
   if (width !== null) {
@@ -89,6 +89,13 @@ function positionIn(pad, event) {
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
+const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
+/** The step [down, right] of an arrow key, if any. */
+function arrowStep(event) {
+  return event.ctrlKey || event.altKey || event.metaKey ? undefined : ARROWS[event.key];
+}
+
 /** The key does what the widget does with it, and nothing in the page, notebook or book. */
 function consume(event) {
   event.preventDefault();
@@ -105,14 +112,17 @@ async function unpack({ buffer: given, byteOffset, byteLength }) {
   return { header, take: (length) => new Uint8Array(buffer, (at += length) - length, length) };
 }
 
-function jpegUrl(bytes) {
-  return URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
+function pictureUrl(bytes) {
+  return URL.createObjectURL(new Blob([bytes]));
 }
 
 /** A widget's elements in a shadow root, and its model, which Python or a page holds. */
 class View {
   constructor(model, root, style) {
-    Object.assign(this, { model, root, handlers: [], urls: [] });
+    this.model = model;
+    this.root = root;
+    this.handlers = [];
+    this.urls = [];
     root.append(element("style", {}, SHARED_STYLE + style));
   }
 
@@ -123,7 +133,10 @@ class View {
     }
   }
 
-  /** Fit to the width of the host, now and whenever that changes. */
+  show() {}
+  fit() {}
+
+  /** Fit to the host's width, now and when it changes. */
   observeWidth() {
     this.observer = new ResizeObserver(() => this.fit());
     this.observer.observe(this.root.host);
@@ -178,9 +191,10 @@ function defineWidget(kind, create, Model = PageModel) {
     }
   }
 
-  /** Bring every such widget of this page to life, once. */
+  /** Bring all of this page to life, once. */
   function renderPage() {
-    for (const el of document.querySelectorAll(`.indiret-${kind}:not([data-alive])`)) {
+    const found = document.querySelectorAll(`.indiret-${kind}:not([data-alive])`);
+    for (const el of /** @type {any} */ (found)) {
       const { state, payload } = el.dataset;
       el.dataset.alive = "";
       delete el.dataset.state;

@@ -7,7 +7,14 @@ import sys
 
 import pytest
 
-from indiret.widgets import Annotator, Explorer, PlaneExplorer
+from indiret.widgets import (
+    Annotator,
+    Explorer,
+    GuessNetwork,
+    KernelTrainer,
+    PlaneExplorer,
+    TensorSlices,
+)
 from indiret.widgets.base import PageWidget
 from tests.widgets.pages import NASTY, Tags
 
@@ -38,7 +45,10 @@ def test_data_are_never_markup_and_the_module_stands_behind_them():
     assert "<script>" not in text and "<img" not in text
 
 
-@pytest.mark.parametrize("widget", [Annotator, Explorer, PlaneExplorer])
+WIDGETS = (Annotator, Explorer, GuessNetwork, KernelTrainer, PlaneExplorer, TensorSlices)
+
+
+@pytest.mark.parametrize("widget", WIDGETS)
 def test_a_module_loads_nothing_and_reads_no_text_as_markup(widget):
     source = widget._esm
     assert set(re.findall(r"https?:[^\"\s]+", source)) == {"http://www.w3.org/2000/svg"}

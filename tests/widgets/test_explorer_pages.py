@@ -17,7 +17,7 @@ from indiret.evidence import explain
 from indiret.experiments import study
 from indiret.experiments.evidence_protocol import pair_matches
 from indiret.retrieval import NetworkRetriever, index_database, rank
-from tests.widgets.pages import BOOK, FIRST_PAGE, OVERFLOW, absent
+from tests.widgets.pages import BOOK, FIRST_PAGE, OVERFLOW, Opened, absent
 from tests.widgets.test_explorer import OpenedExplorer, assert_matches, assert_whole
 from tests.widgets.test_payload import unpack
 
@@ -53,6 +53,25 @@ def test_these_chapters_have_an_explorer_below_a_megabyte_and_no_others():
     }
     sizes = {name: len(one[0].encode()) for name, one in found.items() if one}
     assert sizes.keys() == set(WITH_EXPLORER) and max(sizes.values()) <= 1_000_000, sizes
+
+
+SMALL = {
+    "03_correlation_tensor": "slices",
+    "04_convolution_in_four_dimensions": "kernel",
+    "06_from_gradcam_to_evidence": "guess",
+}
+
+
+@pytest.mark.parametrize("chapter", SMALL)
+def test_what_a_chapter_has_to_play_with_is_alive_and_below_60_kb(open_page, chapter):
+    page, start = built(chapter), f'<div class="indiret-{SMALL[chapter]}"'
+    widget = start + page.read_text(encoding="utf-8").split(start)[1].split("</script>")[0]
+    assert len(widget.encode()) < 60_000
+    kind = type("Small", (Opened,), {"kind": SMALL[chapter]})
+    for width, scheme in ((1440, "light"), (375, "dark")):
+        one = open_page(kind, page.as_uri(), width=width, scheme=scheme)
+        assert one.page.evaluate(OVERFLOW) <= 0
+        assert one.page.locator(".readout").text_content()
 
 
 ONE_FIT = """window.ResizeObserver = class extends ResizeObserver {
