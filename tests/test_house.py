@@ -127,7 +127,7 @@ CEILINGS = {
     "datasets": (2140, 2020),
     "evaluation": (1120, 840),
     "planes": (2230, 1200),
-    "baselines": (2240, 1950),
+    "baselines": (2680, 2130),
     "index": (2000, 960),
     "experiments": (3740, 1830),
     "exercises": (1440, 180),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from indiret import retrieval
 from indiret.baselines.maps import EXPORTED
+from indiret.checkpoints import hash_tensors
 from indiret.evidence import Evidence
 from indiret.images import Picture
 from indiret.retrieval import Points, Retriever, Scores, build_retriever, splice_scores
@@ -23,6 +24,8 @@ from indiret.retrieval import Points, Retriever, Scores, build_retriever, splice
 Vectors = NDArray[np.float32]
 Pair = tuple[Any, Any]  # what the first and the second retriever keep of a picture
 SHORTLIST = 100  # pictures that a second retriever scores
+FUSE = "fuse:"  # starts the name of two methods whose ranks are fused
+RANK_OFFSET = 10  # k of reciprocal ranks; results are flat from 3 to 60
 
 
 def expand_query(
@@ -225,6 +228,107 @@ def _build_shortlist(name: str) -> TwoStageRetriever:
 retrieval.register_family(
     "FIRST,SECOND",
     f"the {SHORTLIST} best of one method in the order of another",
-    lambda name: "," in name and not name.startswith(EXPORTED) and not Path(name).is_file(),
+    lambda name: "," in name and not (name.startswith((EXPORTED, FUSE)) or Path(name).is_file()),
     _build_shortlist,
+)
+
+
+class FusedRetriever(Retriever):
+    """Two retrievers whose ranks are fused: 1 / (k + rank) of both, summed, ranks from 1.
+
+    So the score of a photo depends, through its ranks, on the photos it is ranked with; equal
+    scores share their best rank. Evidence and points are of the first that has them. Ranks are no
+    probabilities: `probability` is None. ValueError if a retriever is not shown pictures.
+
+    Examples
+    --------
+    >>> retriever = build_retriever("fuse:colour-histogram,thumbnail")
+    >>> photos = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    >>> database = [retriever.encode(photo) for photo in photos]
+    >>> retriever.score(retriever.encode_query(photos[1]), database).round(3)
+    array([0.167, 0.182])
+    """
+
+    def __init__(self, first: Retriever, second: Retriever):
+        if first.precomputed or second.precomputed:
+            raise ValueError("Exported features are no pictures; a fusion needs two methods.")
+        self.both = first, second
+        self.explaining = 0 if first.evidence_kinds else 1
+        self.moving = 0 if first.transfers_points else 1
+        self.evidence_kinds = self.both[self.explaining].evidence_kinds
+        self.transfers_points = self.both[self.moving].transfers_points
+
+    def encode(self, picture: Picture) -> Pair:
+        return self.both[0].encode(picture), self.both[1].encode(picture)
+
+    def encode_query(self, picture: Picture) -> Pair:
+        return self.both[0].encode_query(picture), self.both[1].encode_query(picture)
+
+    def encode_to_pack(self, picture: Picture) -> Pair:
+        return self.both[0].encode_to_pack(picture), self.both[1].encode_to_pack(picture)
+
+    def score(self, query: Pair, database: Sequence[Pair]) -> Scores:
+        fused = np.zeros(len(database))
+        for at, one in enumerate(self.both):
+            scores = one.score(query[at], [features[at] for features in database])
+            fused += reciprocal_ranks(scores)
+        return fused
+
+    def structure(self, features: Pair) -> float | None:
+        return self.both[0].structure(features[0])
+
+    def fingerprint(self) -> str:
+        """Hash of both hashes."""
+        return hash_tensors([one.fingerprint() for one in self.both], {})
+
+    def pack(self, features: Pair) -> bytes:
+        """Both, after the length of the first in eight bytes."""
+        first, second = (one.pack(part) for one, part in zip(self.both, features, strict=True))
+        return len(first).to_bytes(8, "little") + first + second
+
+    def unpack(self, packed: bytes | memoryview) -> Pair:
+        """Both again."""
+        end = 8 + int.from_bytes(packed[:8], "little")
+        return self.both[0].unpack(packed[8:end]), self.both[1].unpack(packed[end:])
+
+    def to(self, device: str) -> Self:
+        self.both = self.both[0].to(device), self.both[1].to(device)
+        return self
+
+    def explain(self, query: Pair, target: Pair, kind: str | None = None) -> Evidence:
+        at = self.explaining
+        return self.both[at].explain(query[at], target[at], kind)
+
+    def transfer_points(self, query: Pair, target: Pair, points: Points) -> Points:
+        at = self.moving
+        return self.both[at].transfer_points(query[at], target[at], points)
+
+
+def reciprocal_ranks(scores: Scores) -> Scores:
+    """1 / (`RANK_OFFSET` + rank) of each score, the highest with rank 1, equal ones with one rank.
+
+    Examples
+    --------
+    >>> (1 / reciprocal_ranks(np.array([0.5, 2.0, 0.5]))).round().tolist()
+    [12.0, 11.0, 12.0]
+    """
+    ranks = 1 + np.searchsorted(np.sort(-scores), -scores)
+    return np.asarray(1 / (RANK_OFFSET + ranks))
+
+
+def _build_fusion(name: str) -> FusedRetriever:
+    first, _, second = name.removeprefix(FUSE).partition(",")
+    if not (first and second):
+        raise ValueError(
+            f"{name!r} does not name two methods; write {FUSE}FIRST,SECOND, such as "
+            f"{FUSE}plane-net,efficientnet-lite0:rmac."
+        )
+    return FusedRetriever(build_retriever(first), build_retriever(second))
+
+
+retrieval.register_family(
+    f"{FUSE}FIRST,SECOND",
+    "the ranks of two methods, fused",
+    lambda name: name.startswith(FUSE),
+    _build_fusion,
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,10 +23,10 @@ Rows = tuple[NDArray[np.intp], NDArray[np.intp]]  # of a query's keypoints, and 
 
 
 class Keypoints(NamedTuple):
-    """SIFT of one picture."""
+    """Local features of one picture."""
 
     places: NDArray[np.float32]  # (N, 2), x and y
-    descriptors: NDArray[np.uint8]  # (N, 128)
+    descriptors: NDArray[Any]  # (N, D): whole numbers of SIFT, half precision of networks
     size: tuple[int, int]  # of the picture, height and width, that they were found in
     photo: tuple[int, int]  # of the picture before it was made smaller
 
@@ -40,51 +40,33 @@ class Agreement(NamedTuple):
     answers: NDArray[np.intp]  # of the target's
 
 
-class SiftRansac(Retriever):
-    """RootSIFT matches that agree on one homography; the score is their number.
+class KeypointRetriever(Retriever):
+    """Matches of keypoints that agree on one homography; the score is their number.
 
-    Up to 1,500 keypoints a picture, which is made smaller if it is longer than ``long_side``,
-    nearest neighbour within 0.8 of the second nearest, RANSAC within 5 pixels of the target. Target
-    keypoints count once: a homography that sends everything to one point convinces nobody. Equal
-    numbers, above all of none, are told apart by the matches before RANSAC / 10,000. ImportError
-    without OpenCV, of extra ``baselines``.
-
-    Examples
-    --------
-    >>> noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-    >>> found = SiftRansac().encode(noise.repeat(8, axis=0).repeat(8, axis=1))
-    >>> bool(SiftRansac().score(found, [found])[0] > 50)
-    True
+    Target keypoints count once: a homography that sends everything to one point convinces nobody.
+    Equal numbers, above all of none, are told apart by the matches before RANSAC / 10,000. `encode`
+    and `match` have to be written. ImportError without OpenCV, of extra ``extra``.
     """
 
-    FEATURES = 1500
-    RATIO = 0.8
+    NAME, EXTRA, ESTIMATOR = "", "baselines", "RANSAC"
     TOLERANCE = 5.0  # pixels of the target
     GRID, QUERY_GRID = (14, 14), (10, 10)  # cells of evidence, as ``base`` has
     SMOOTHINGS = 2  # of the evidence
     evidence_kinds = ("inliers",)
     transfers_points = True
 
-    def __init__(self, long_side: int = 1600) -> None:
-        self.long_side = long_side  # pixels; 12 million took 3 GB and found no more
+    def __init__(self) -> None:
         try:
             self.cv2 = importlib.import_module("cv2")
         except ImportError as error:
             raise ImportError(
-                "The method sift-ransac needs OpenCV, which is not installed; install the extra "
-                "baselines: pip install 'indiret[baselines]'."
+                f"The method {self.NAME} needs OpenCV, which is not installed; install the extra "
+                f"{self.EXTRA}: pip install 'indiret[{self.EXTRA}]'."
             ) from error
-        self.sift = self.cv2.SIFT_create(nfeatures=self.FEATURES)
 
-    def encode(self, picture: Picture) -> Keypoints:
-        """Of the grey picture; none on a plain one."""
-        image = Image.fromarray(picture).convert("L")
-        image.thumbnail((self.long_side, self.long_side))
-        grey = np.array(image)
-        found, descriptors = self.sift.detectAndCompute(grey, None)
-        places = np.array([point.pt for point in found], np.float32).reshape(-1, 2)
-        rows = np.empty((0, 128)) if descriptors is None else np.rint(descriptors)
-        return Keypoints(places, rows.astype(np.uint8), grey.shape, picture.shape[:2])
+    def match(self, query: Keypoints, target: Keypoints) -> Rows:
+        """Rows of query keypoints, and of the target keypoints they match."""
+        raise NotImplementedError
 
     def structure(self, features: Keypoints) -> float:
         """The share of cells of the grid of evidence that have a keypoint."""
@@ -96,11 +78,12 @@ class SiftRansac(Retriever):
 
     def homography(self, query: Keypoints, target: Keypoints) -> Agreement:
         """What RANSAC finds; no matrix without four matches, or where they agree on none."""
-        rows, answers = self._matches(query.descriptors, target.descriptors)
+        rows, answers = self.match(query, target)
         matrix, agree = None, np.zeros(len(rows), bool)
         if len(rows) >= 4:  # a homography takes four points
+            estimator = getattr(self.cv2, self.ESTIMATOR)
             matrix, inliers = self.cv2.findHomography(
-                query.places[rows], target.places[answers], self.cv2.RANSAC, self.TOLERANCE
+                query.places[rows], target.places[answers], estimator, self.TOLERANCE
             )
             if matrix is not None:
                 agree = inliers.ravel().astype(bool)
@@ -127,13 +110,46 @@ class SiftRansac(Retriever):
         ahead[ahead[:, 2] <= 0] = np.nan
         return np.asarray((ahead[:, :2] / ahead[:, 2:])[:, ::-1] / target.size)
 
-    def _matches(self, query: NDArray[np.uint8], target: NDArray[np.uint8]) -> Rows:
-        """Rows of query descriptors, and of the target descriptors they match."""
-        if not len(query) or len(target) < 2:
+
+class SiftRansac(KeypointRetriever):
+    """RootSIFT matches that agree on one homography; see `KeypointRetriever`.
+
+    Up to 1,500 keypoints a picture, which is made smaller if it is longer than ``long_side``,
+    nearest neighbour within 0.8 of the second nearest, RANSAC within 5 pixels of the target.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    >>> found = SiftRansac().encode(noise.repeat(8, axis=0).repeat(8, axis=1))
+    >>> bool(SiftRansac().score(found, [found])[0] > 50)
+    True
+    """
+
+    NAME, FEATURES = "sift-ransac", 1500
+    RATIO = 0.8
+
+    def __init__(self, long_side: int = 1600) -> None:
+        super().__init__()
+        self.long_side = long_side  # pixels; 12 million took 3 GB and found no more
+        self.sift = self.cv2.SIFT_create(nfeatures=self.FEATURES)
+
+    def encode(self, picture: Picture) -> Keypoints:
+        """Of the grey picture; none on a plain one."""
+        image = Image.fromarray(picture).convert("L")
+        image.thumbnail((self.long_side, self.long_side))
+        grey = np.array(image)
+        found, descriptors = self.sift.detectAndCompute(grey, None)
+        places = np.array([point.pt for point in found], np.float32).reshape(-1, 2)
+        rows = np.empty((0, 128)) if descriptors is None else np.rint(descriptors)
+        return Keypoints(places, rows.astype(np.uint8), grey.shape, picture.shape[:2])
+
+    def match(self, query: Keypoints, target: Keypoints) -> Rows:
+        """Nearest neighbours that are nearer than `RATIO` of the second nearest."""
+        if not len(query.places) or len(target.places) < 2:
             return np.empty(0, np.intp), np.empty(0, np.intp)
-        similar = _root_sift(query) @ _root_sift(target).T
+        similar = _root_sift(query.descriptors) @ _root_sift(target.descriptors).T
         nearest = similar.argmax(axis=1)
-        rows = np.arange(len(query))
+        rows = np.arange(len(nearest))
         best = similar[rows, nearest]
         similar[rows, nearest] = -np.inf
         distance, second = (np.sqrt(np.maximum(2 - 2 * s, 0)) for s in (best, similar.max(axis=1)))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from indiret.baselines.descriptors import OPTIONS
+from indiret.baselines import MATCHERS, OPTIONS
 from indiret.checkpoints import write_json
 from indiret.cli import options
 from indiret.experiments import evaluator
@@ -62,9 +62,9 @@ def compare_command(
     no_evidence: Annotated[bool, Option("--no-evidence", help="Measure ranking alone.")] = False,
     device: options.Device = "cpu",
 ) -> None:
-    """Print a line of figures for each method."""
+    """Print a line of figures for each method; learned matchers, which take hours, if named."""
     data = options.load(dataset, root, split, regions, unreviewed)
-    names = methods or list(list_retrievers())
+    names = methods or [name for name in list_retrievers() if name not in MATCHERS]
     options.check_device(device)
     for results in evaluator.compare(names, data, out, not no_evidence, device):
         low, high = results["mAP_ci"]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from indiret.baselines.reranking import Diffusion, KReciprocal, TwoStageRetriever, expand_query
 from indiret.baselines.simple import ColourHistogram, Thumbnail
@@ -184,3 +185,39 @@ def test_a_shortlist_needs_places_and_pictures(tmp_path):
     exported = build_retriever(f"features={tmp_path}")
     with pytest.raises(ValueError, match="no pictures"):
         TwoStageRetriever(exported, Thumbnail())
+
+
+def test_ranks_are_fused_and_the_rest_is_of_whoever_has_it():
+    fused = build_retriever("fuse:thumbnail,planes")
+    first, second = fused.both
+    pictures = [scene(seed) for seed in range(4)]
+    query, database = fused.encode_query(pictures[0]), [fused.encode(one) for one in pictures]
+    ranks = []
+    for at, one in enumerate((first, second)):
+        scores = one.score(query[at], [features[at] for features in database])
+        ranks.append(1 + np.argsort(np.argsort(-scores)))
+    np.testing.assert_allclose(fused.score(query, database), sum(1 / (10 + r) for r in ranks))
+    assert fused.evidence_kinds == ("planes",) and fused.transfers_points
+    found = fused.explain(query, database[0])
+    torch.testing.assert_close(found.pairs, second.explain(query[1], database[0][1]).pairs)
+    assert fused.transfer_points(query, database[0], np.array([[0.5, 0.5]])).shape == (1, 2)
+    assert fused.probability(np.ones(1)) is None
+    with pytest.raises(ValueError, match="cannot be kept"):
+        fused.pack(database[0])
+
+
+def test_two_that_are_kept_are_kept_together():
+    fused = build_retriever("fuse:planes,planes-turned")
+    query = fused.encode_query(scene(1))
+    packed = fused.pack(query)
+    for one, part, again in zip(fused.both, query, fused.unpack(packed), strict=True):
+        assert one.pack(again)[20:] == one.pack(one.unpack(one.pack(part)))[20:]
+    assert len(fused.fingerprint()) == len(fused.both[0].fingerprint())
+
+
+def test_a_fusion_needs_two_methods():
+    for name in ("fuse:", "fuse:planes", "fuse:,planes"):
+        with pytest.raises(ValueError, match="does not name two methods; write fuse:FIRST,SECOND"):
+            build_retriever(name)
+    with pytest.raises(ValueError, match="method 'plane' is not known"):
+        build_retriever("fuse:planes,plane")

@@ -42,7 +42,7 @@ def test_sift_matches_by_a_loop(sift):
         first, second = np.argsort(distance)[:2]
         if distance[first] < 0.8 * distance[second]:
             expected.append((row, first))
-    found = list(zip(*sift._matches(query.descriptors, target.descriptors), strict=True))
+    found = list(zip(*sift.match(query, target), strict=True))
     assert len(expected) > 20
     assert len(set(found) ^ set(expected)) <= 0.02 * len(expected)  # ratios at the very edge
 

