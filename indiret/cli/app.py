@@ -4,6 +4,7 @@ A command's module is imported when the command is asked for, so that help comes
 """
 
 import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ class Command(TyperCommand):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; bad input gets one sentence on standard error and exit status 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Threads that wait for each other sleep, and do not spin; torch reads this when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may be no text at all

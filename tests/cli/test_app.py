@@ -1,6 +1,7 @@
 """Help, and the sentences that a wrong command line gets."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -118,3 +119,13 @@ def test_off_a_terminal_a_bar_says_a_line_now_and_then(monkeypatch):
     assert lines.count("skipped a.jpg") == 6 and lines[:3] == ["skipped a.jpg"] * 3
     assert any(re.match(r"comparing: +50% +1/2 \[.*method", line) for line in lines[3:])
     assert not re.search(r"[\r\x1b|]", told.getvalue())
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_told_otherwise(capsys, monkeypatch, given, kept):
+    """Spinning made a photo 40 times slower to encode beside another busy program."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert run(capsys, "--help")[0] == 0
+    assert os.environ["OMP_WAIT_POLICY"] == kept
