@@ -30,6 +30,8 @@ def precision(method, town, features=None):
 
 
 def test_it_ranks_unseen_landmarks(town, indexed):
+    """Every third query, to be quick: chapters and stored results have all of them."""
+    town = replace(town, queries=town.queries[::3])
     trivial = max(
         precision(build_retriever(name), town) for name in ("colour-histogram", "thumbnail")
     )

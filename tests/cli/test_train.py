@@ -13,7 +13,16 @@ from tests.cli.command import refused, run
 from tests.tiny_town import make_tiny_town
 
 
-def test_train_writes_weights_and_log(capsys, tmp_path):
+@pytest.fixture
+def tiny_towns(tmp_path, monkeypatch):
+    """Small ones in the place of Toytown's parts."""
+    validation = make_tiny_town(tmp_path / "validation", "b", landmarks=4, seed=1)
+    train_town = make_tiny_town(tmp_path / "train", "a")
+    towns = {"train": train_town, "validation": validation, "test": validation}
+    monkeypatch.setattr(options, "load_dataset", lambda name, root=None, split="": towns[split])
+
+
+def test_train_writes_weights_and_log(capsys, tmp_path, tiny_towns):
     status, out, _ = run(capsys, "train", "--steps", 2, "--out", tmp_path / "run")
     assert status == 0 and "validation mAP" in out
     log = json.loads((tmp_path / "run" / "log.json").read_text())
@@ -21,11 +30,7 @@ def test_train_writes_weights_and_log(capsys, tmp_path):
     assert (tmp_path / "run" / "network.safetensors").is_file()
 
 
-def test_train_teaches_a_verifier(capsys, tmp_path, monkeypatch):
-    validation = make_tiny_town(tmp_path / "validation", "b", landmarks=4, seed=1)
-    train_town = make_tiny_town(tmp_path / "train", "a")
-    towns = {"train": train_town, "validation": validation, "test": validation}
-    monkeypatch.setattr(options, "load_dataset", lambda name, root=None, split="": towns[split])
+def test_train_teaches_a_verifier(capsys, tmp_path, monkeypatch, tiny_towns):
     backbone = PretrainedBackbone("toy", nn.Conv2d(3, 200, 8, 8).requires_grad_(False))
     monkeypatch.setattr(train, "load_backbone", lambda name: backbone)
     monkeypatch.setenv("INDIRET_CACHE", str(tmp_path / "cache"))
