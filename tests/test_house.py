@@ -126,7 +126,7 @@ CEILINGS = {
     "core": (4300, 4900),
     "datasets": (2140, 2020),
     "evaluation": (1120, 840),
-    "planes": (2230, 1200),
+    "planes": (2310, 1280),
     "baselines": (2680, 2130),
     "index": (2000, 960),
     "experiments": (3740, 1830),

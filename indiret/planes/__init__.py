@@ -18,10 +18,11 @@ from indiret.planes.network import (
     save_plane_network,
 )
 from indiret.planes.samples import CHANNELS, collate, sample_pair
+from indiret.planes.sources import FeaturePlaneRetriever
 from indiret.planes.voting import hough_votes, responses, threshold_relu_
 
 __all__ = [
-    "CHANNELS", "PATCH_CELLS", "PLANE_CONFIGS", "GaussianMask", "Plane",
+    "CHANNELS", "PATCH_CELLS", "PLANE_CONFIGS", "FeaturePlaneRetriever", "GaussianMask", "Plane",
     "PlaneConfig", "PlaneFeatures", "PlaneMask", "PlaneNetRetriever", "PlaneNetwork",
     "PlaneRetriever", "PredictedHypersphereMask", "cell_grid", "collate", "dense_rootsift",
     "hough_votes", "load_plane_network", "responses", "sample_pair", "sample_plane",

@@ -112,14 +112,18 @@ class PlaneRetriever(Retriever):
     def encode_query(self, picture: Picture) -> PlaneFeatures:
         """The same without the background score, which only a target needs."""
         config = self.config
-        grey = np.asarray(Image.fromarray(picture).convert("L"))
-        views = [grey] + [picture] * (config.turns - 1)  # colours turn, then become grey
+        prepared = self.prepare(picture)
+        views = [prepared] + [picture] * (config.turns - 1)  # colours turn, then become grey
         templates, close, coarse = (
             tuple(self._template(view, turn, side) for turn, view in enumerate(views))
             for side in (config.template, config.close, config.coarse)
         )
-        pyramid = tuple(self.patches(grey, side).half() for side in config.pyramid)
+        pyramid = tuple(self.patches(prepared, side).half() for side in config.pyramid)
         return PlaneFeatures(templates, close, coarse, pyramid, picture.shape[:2])
+
+    def prepare(self, picture: Picture) -> np.ndarray:
+        """What patches are cut from: the grey picture, so that it is made once for all sizes."""
+        return np.asarray(Image.fromarray(picture).convert("L"))
 
     def fingerprint(self) -> str:
         """Hash of the configuration, the whitening, the impostors and the layout of codes."""

@@ -1,0 +1,131 @@
+"""Votes for planes in a pretrained network's feature maps, instead of gradients or beside them.
+
+The paper's last sentence asks for this: patches are described by a registered patch source, such
+as a backbone's map, centred and whitened like gradients. Of several sources, cosines are averaged.
+
+Chapter: *Baselines*.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from indiret.datasets import load_dataset
+from indiret.images import Picture
+from indiret.patches import is_patch_source, patch_source
+from indiret.planes.features import PlaneFeatures
+from indiret.planes.gradients import PATCH_CELLS, cell_grid
+from indiret.planes.matching import IMPOSTORS, PlaneRetriever
+from indiret.retrieval import Retriever, register_family
+
+GRADIENTS = "gradients"
+MOST_DIRECTIONS = 64  # directions in which a source's patches differ most
+FLOOR = 0.05  # of the mean variance, added to each direction's
+FINENESS = 2  # cells of gradients along a cell of a map: maps cost a quarter of those as fine
+FEWEST = 4  # cells of a map along its shorter side
+
+
+class FeaturePlaneRetriever(PlaneRetriever):
+    """Votes for planes of the cosines of one patch source, or of the mean over several.
+
+    ``sources`` are names that `indiret.patches.patch_source` knows, and ``gradients``. Its features
+    are not kept on disk. Raises ValueError if a source is not known.
+
+    Examples
+    --------
+    >>> retriever = FeaturePlaneRetriever(["gradients"])
+    >>> picture = torch.rand(90, 120, 3).mul(255).byte().numpy()
+    >>> retriever.patches(picture, 112).shape
+    torch.Size([18, 25, 64])
+    """
+
+    def __init__(self, sources: Sequence[str]):
+        super().__init__()
+        self.sources = tuple(sources)
+        self.maps = {name: patch_source(name) for name in sources if name != GRADIENTS}
+
+    encode_to_pack = Retriever.encode_to_pack
+    pack = Retriever.pack
+    unpack = Retriever.unpack
+    fingerprint = Retriever.fingerprint
+
+    def prepare(self, picture: Picture) -> Picture:
+        """The picture itself: networks see colours."""
+        return picture
+
+    def patches(self, picture: Picture, long_side: int) -> Tensor:
+        """(rows, columns, D): all sources' patches in one, as long as those of the gradients."""
+        gradients = super().patches(picture, long_side)
+        found = [F.normalize(gradients, dim=-1)] if GRADIENTS in self.sources else []
+        for name, (mean, matrix) in self.fitted.items():
+            centred = self.map_patches(name, picture, long_side) - mean
+            found.append(F.normalize(centred @ matrix, dim=-1))
+        return torch.cat(found, -1) * (gradients.norm(dim=-1, keepdim=True) / len(found) ** 0.5)
+
+    def map_patches(self, name: str, picture: Picture, long_side: int) -> Tensor:
+        """(rows, columns, C): a source's map at the centres of the patches of gradients."""
+        height, width = picture.shape[:2]
+        cells = cell_grid(height, width, long_side)
+        rows, columns = (max(-(-side // FINENESS), FEWEST) for side in cells)
+        maps = F.normalize(self.maps[name](picture, (rows, columns)).float(), dim=-1)
+        y, x = (  # from -1 to 1
+            (torch.arange(side - PATCH_CELLS + 1) + PATCH_CELLS / 2) * (2 / side) - 1
+            for side in cells
+        )
+        places = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+        maps = maps.permute(2, 0, 1)[None]
+        return F.grid_sample(maps, places[None], align_corners=False)[0].permute(1, 2, 0)
+
+    @cached_property
+    def fitted(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Mean (C,) and whitening (C, `MOST_DIRECTIONS`) of each source's patches."""
+        return {name: self._fit(name) for name in self.maps}
+
+    def _fit(self, name: str) -> tuple[Tensor, Tensor]:
+        patches = torch.cat([
+            self.map_patches(name, picture, side).flatten(0, 1)
+            for picture in self.impostor_pictures
+            for side in self.config.pyramid[2::2]
+        ]).double()  # fmt: skip
+        variances, directions = torch.linalg.eigh(patches.T.cov())
+        scale = (variances.flip(0) + FLOOR * variances.mean())[:MOST_DIRECTIONS].rsqrt()
+        return patches.mean(0).float(), (directions.flip(1)[:, :MOST_DIRECTIONS] * scale).float()
+
+    @cached_property
+    def impostor_pictures(self) -> list[Picture]:
+        """Queries of Toytown's training part, evenly spread over its landmarks."""
+        town = load_dataset("toytown", split="train")
+        return [town.read_query(q) for q in town.queries[:: -(-len(town.queries) // IMPOSTORS)]]
+
+    @cached_property
+    def impostors(self) -> list[PlaneFeatures]:
+        """Their features; those that are shipped are of gradients."""
+        return [self.encode_query(picture) for picture in self.impostor_pictures]
+
+
+def split_sources(name: str) -> list[str]:
+    """The sources in a method's name, ``planes:SOURCE+SOURCE``; none if it has another form.
+
+    Examples
+    --------
+    >>> split_sources("planes:gradients+xfeat"), split_sources("planes")
+    (['gradients', 'xfeat'], [])
+    """
+    kind, _, sources = name.partition(":")
+    return sources.split("+") if kind == "planes" and sources else []
+
+
+def _names_sources(name: str) -> bool:
+    sources = split_sources(name)
+    return bool(sources) and all(one == GRADIENTS or is_patch_source(one) for one in sources)
+
+
+register_family(
+    "planes:SOURCE+SOURCE",
+    "votes for planes of a BACKBONE's map, xfeat's, gradients, or several together",
+    _names_sources,
+    lambda name: FeaturePlaneRetriever(split_sources(name)),
+)
