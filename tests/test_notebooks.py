@@ -183,6 +183,17 @@ def test_a_notebook_is_stripped_thin_and_described(path):
             assert len(shown.figure.caption.split()) >= 8, cell.id
 
 
+MEASURED = r"figures\.(bars|curves|heat_table|histograms|interval_rows|\w+_curves|trajectories)\("
+OVER = r"Toytown|Oxford|[Oo]ne pair|same (queries|photos|pairs)"
+
+
+@each_chapter
+def test_a_caption_says_over_what_was_measured(chapter):
+    drawn = [cell for cell in read_cells(chapter, "code") if re.search(MEASURED, cell.source)]
+    captions = {cell.id: cell.metadata.mystnb.figure.caption for cell in drawn}
+    assert [name for name, caption in captions.items() if not re.search(OVER, caption)] == []
+
+
 def test_the_quick_tour_is_short():
     cells = read_cells(CHAPTERS[0], "code")
     lines = "\n".join(c.source for c in cells if not c.id.startswith(("exercise-", *HIDDEN)))
