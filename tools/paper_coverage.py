@@ -13,7 +13,7 @@ from pathlib import Path
 
 from myst_parser.mdit_to_docutils.base import default_slugify
 
-from indiret.experiments.claims import read_claims
+from indiret.experiments.claims import STORED_GRID, judge_claims, read_claims, read_measured
 from tools.make_slides import Strict, read_toml
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +29,7 @@ class Row(Strict):
     cells: tuple[str, ...]  # CHAPTER/CELL
     tests: tuple[str, ...] = ()  # FILE::FUNCTION
     untested: str = ""  # why no test can check it
+    verdict: str = ""  # of a stored claim, by the stored runs
 
 
 class PaperCoverage(Strict):
@@ -46,11 +47,13 @@ class PaperCoverage(Strict):
 def read_coverage(path: Path = ROWS) -> dict[str, list[Row]]:
     """The rows by kind. Stored claims are completed by what their own file says."""
     known = {claim["text"]: claim for claim in read_claims()}
+    verdicts = {v.claim: v.verdict for one in read_measured(STORED_GRID) for v in judge_claims(one)}
     rows = {kind: list(found) for kind, found in read_toml(path, PaperCoverage)}
     for at, row in enumerate(rows["claim"]):
         if claim := known.get(row.what):
-            more = {"name": claim["where"], "untested": claim.get("reason", "")}
-            rows["claim"][at] = row.model_copy(update=more)
+            found = {"name": claim["where"], "untested": claim.get("reason", "")}
+            found["verdict"] = verdicts[row.what]
+            rows["claim"][at] = row.model_copy(update=found)
     return rows
 
 
@@ -107,25 +110,29 @@ def functions_of(file: str) -> frozenset[str]:
 
 
 def link_to_test(test: str) -> str:
-    """A test in words, and its file to download.
+    """A test's name in words, which lead to its file.
 
     >>> link_to_test("tests/test_prose.py::test_an_archaism_is_found")
-    'an archaism is found ({download}`test_prose.py <tests/test_prose.py>`)'
+    '[an archaism is found](tests/test_prose.py)'
     """
     file, _, name = test.partition("::")
     if name not in functions_of(file):
         raise ValueError(f"{file} has no test {name!r}.")
-    words = name.removeprefix("test_").replace("_", " ")
-    return f"{words} ({{download}}`{Path(file).name} <{file}>`)"
+    return f"[{name.removeprefix('test_').replace('_', ' ')}]({file})"
 
 
 def coverage_line(row: Row) -> list[str]:
     """A row in Markdown: what the paper holds, where it is shown, and what tests it."""
-    cells = dict.fromkeys(map(link_to_cell, row.cells))  # some stand in one section
+    cells: dict[str, list[str]] = {}  # by section
+    for cell in row.cells:
+        cells.setdefault(link_to_cell(cell), []).append(cell.partition("/")[2])
+    shown = [f"{link} <small>{', '.join(names)}</small>" for link, names in cells.items()]
     tests = [link_to_test(test) for test in row.tests]
     if row.untested:
         tests.append(f"*Not tested here:* {row.untested}.")
-    return [f"**{row.name}:** {row.what}", "<br>".join(cells), "<br>".join(tests)]
+    elif row.verdict:
+        tests.append(f"Verdict: *{row.verdict}*.")
+    return [f"**{row.name}:** {row.what}", "<br>".join(shown), "<br>".join(tests)]
 
 
 def copy_tests(folder: Path) -> None:
