@@ -191,3 +191,14 @@ PLACES = coordinates((2, 2, 2, 2))
 def test_bad_settings_get_a_sentence(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_mask_set_on_a_region_is_brightest_there_and_blind_to_the_target():
+    places = coordinates((1, 1, 8, 6))
+    center = places[0, 0, 6, 1]
+    ball = hypersphere(places, center[None], torch.zeros(1), torch.full((1,), 0.3))[0]
+    assert torch.equal(center[:2], torch.zeros(2)), "on one place, i and j are in the middle"
+    assert divmod(int(ball[0, 0].argmax()), 6) == (6, 1)
+    seen = attend(torch.ones(1, 1, 5, 7, 8, 6), ball[None, None])
+    assert torch.equal(seen, seen[:, :, :1, :1].expand_as(seen))
+    assert seen.min() >= 1, "what lies outside is kept"

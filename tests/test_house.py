@@ -123,7 +123,7 @@ def test_a_public_name_stands_in_one_place():
 # The most lines of Python of each wing and of its tests, so that no wing grows behind another.
 # Who makes one smaller lowers its numbers; who raises one says why in book/decisions/0017.
 CEILINGS = {
-    "core": (4300, 4900),
+    "core": (4300, 4980),
     "datasets": (2140, 2020),
     "evaluation": (1120, 840),
     "planes": (2310, 1280),
@@ -131,7 +131,7 @@ CEILINGS = {
     "index": (2000, 960),
     "experiments": (3740, 1830),
     "exercises": (1440, 180),
-    "figures": (800, 230),
+    "figures": (800, 250),
     "reports": (420, 230),
     "widgets": (1250, 2520),
     "cli": (1340, 1040),

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
 from indiret.checkpoints import WEIGHTS, load_network
 from indiret.datasets import load_dataset
-from indiret.evaluation import mean_average_precision
-from indiret.evidence import DEFAULT_KIND
-from indiret.experiments.evidence_protocol import OTHER, measure_evidence
+from indiret.evaluation import mean_average_precision, pixel_auc
+from indiret.evidence import DEFAULT_KIND, explain
+from indiret.experiments.evidence_protocol import OTHER, evidence_pairs, measure_evidence
 from indiret.retrieval import NetworkRetriever, build_retriever, index_database, rank
 
 
@@ -56,6 +58,28 @@ def test_its_evidence_finds_the_landmark_and_is_of_the_pair_and_of_the_score(tow
     assert figures[f"{DEFAULT_KIND}, lowest fifth"]["deletion"] < figures["random"]["deletion"]
     assert best["pixel_auc"] > figures[DEFAULT_KIND + OTHER]["pixel_auc"] + 0.03
     assert best["pixel_auc"] > figures["raw tensor, maximum"]["pixel_auc"] + 0.03
+
+
+def test_detail_is_lost_from_layer_to_layer_and_averaged_gradients_invert_the_first_stage():
+    """What chapter 7 says of a dozen validation pairs."""
+    town = load_dataset("toytown", split="validation")
+    known = list(evidence_pairs(town))
+    pairs = known[:: len(known) // 12][:12]
+    method = NetworkRetriever(load_network("base"))
+    encoded = [
+        (method.encode_query(town.read_query(pair.query)), method.encode(town.read(pair.name)))
+        for pair in pairs
+    ]
+    tensor = torch.cat([method.tensor(query, [target]) for query, target in encoded])
+
+    def auc(kind, layer, signed=False):
+        found = zip(explain(method.network, tensor, kind, layer, signed=signed), pairs, strict=True)
+        return np.mean([pixel_auc(evidence.target_map, pair.roi) for evidence, pair in found])
+
+    by_layer = [auc("hirescam", layer) for layer in method.network.layers]
+    assert by_layer == sorted(by_layer, reverse=True) and by_layer[0] > by_layer[-1] + 0.2
+    averaged, in_place = (auc(kind, "stage1.0", signed=True) for kind in ("gradcam", "hirescam"))
+    assert averaged < 0.3 and in_place > 0.7
 
 
 def test_weights_are_small_and_have_their_log():

@@ -10,9 +10,9 @@ stands between ``<!-- = EXPRESSION -->`` and ``<!-- end -->`` is what the expres
 second brings it up to date, the third says whether it is, and exits with 1 if not.
 
 A template reads results with `stored`, `comparison`, `by_landmark`, `difference`, `study_rows`,
-`parameters`, `verdicts`, `line_table`, `scale_costs` and `collection_costs`, and shows them with
-`table` and the filters ``fixed``, ``signed``, ``interval``, ``gain``, ``measured``, ``cells`` and
-``average``.
+`parameters`, `verdicts`, `line_table`, `scale_costs`, `collection_costs` and `read_coverage`, and
+shows them with `table` and the filters ``fixed``, ``signed``, ``interval``, ``gain``, ``measured``,
+``cells``, ``coverage_line`` and ``average``.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from indiret.training import TrainingConfig
 from indiret.widgets import photos_page
 from tools.landing import landing_explorer
 from tools.make_slides import read_lectures, read_questions
+from tools.paper_coverage import copy_tests, coverage_line, read_coverage
 
 ROOT = Path(__file__).parents[1]
 
@@ -340,6 +341,7 @@ MADE = {  # files that pages show or hand out
     "landing.html": save_explorer,
     "notebooks.zip": zip_notebooks,
     "_static/photos.html": save_photos_page,
+    "tests": copy_tests,
 }
 
 
@@ -352,11 +354,11 @@ def environment(folder: Path = BOOK) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    forms = (fixed, signed, interval, gain, measured, cells)
+    forms = (fixed, signed, interval, gain, measured, cells, coverage_line)
     made.filters |= {form.__name__: form for form in forms} | {"average": fmean}
     readers = (stored, comparison, by_landmark, difference, study_rows, parameters)
     costs = (scale_costs, collection_costs)
-    made.globals |= {"verdicts": verdicts, "line_table": line_table}
+    made.globals |= {"verdicts": verdicts, "line_table": line_table, "read_coverage": read_coverage}
     made.globals |= {one.__name__: one for one in (*readers, *costs, table, in_words)}
     made.globals |= {"lectures": read_lectures(), "questions": read_questions()}
     made.globals["scale"] = json.loads((BOOK / "scale.json").read_text("utf-8"))

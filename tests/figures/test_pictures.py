@@ -121,3 +121,22 @@ def test_ranked_lists_frame_right_and_wrong_answers(pictures):
 def test_windows_are_framed_where_they_lie(pictures):
     (ax,) = figures.patch_windows(pictures[0], {"dense": [[10, 20, 50, 40]]}).axes
     assert {frame.get_bbox().bounds for frame in ax.patches} == {(9.5, 19.5, 40, 20)}
+
+
+def test_each_map_stands_over_its_photo(pictures):
+    """Targets above, the query below, a column for each kind of evidence."""
+    pairs = torch.zeros(4, 5, 6, 3)
+    pairs[3, 1, 2, 0] = 2.0
+    evidences = {name: Evidence(1.0, pairs) for name in ("Base", "HAR")}
+    axes = figures.evidence_columns(pictures[0], pictures[1], evidences).axes
+    assert [ax.get_title() for ax in axes] == ["Base", "HAR", "", ""]
+    maps = evidences["HAR"].target_map, evidences["HAR"].query_map
+    for ax, picture, values in zip(axes[1::2], pictures[1::-1], maps, strict=True):
+        np.testing.assert_array_equal(ax.images[0].get_array(), figures.overlay(picture, values))
+
+
+def test_only_the_marker_changes_a_scan():
+    plain, marked = figures.chest_scan(3), figures.chest_scan(3, marker=True)
+    changed = (plain != marked).any(2)
+    assert changed[:50, :50].any() and not changed[50:].any() and not changed[:, 50:].any()
+    assert (plain != figures.chest_scan(4)).any()
