@@ -1,9 +1,9 @@
 """Learned local features and matchers, as baselines: XFeat, ALIKED and DISK, and LightGlue.
 
-All were trained on posed photos of landmarks: XFeat on MegaDepth and on synthetic warps of COCO,
-DISK on MegaDepth, ALIKED on MegaDepth and on homographies of R1M; LightGlue on homographies of
-Oxford-Paris 1M, then on MegaDepth, LighterGlue on MegaDepth. The weights come inside the packages
-of the extra ``matchers``; they are read as tensors alone.
+All were trained on posed photos of landmarks, say their authors' pages: XFeat on MegaDepth and on
+warps of 20,000 photos of COCO; LightGlue on warps of the million distractors of Oxford-Paris, then
+on MegaDepth, and LighterGlue by the same program; DISK and, by its paper, ALIKED on MegaDepth, too.
+The weights come inside the packages of the extra ``matchers``; they are read as tensors alone.
 
 Chapter: *Baselines*.
 """
