@@ -72,7 +72,7 @@ class Pairs(NamedTuple):
     coded: NDArray[np.bool_]
 
     def where(self, chosen: NDArray[np.bool_]) -> "Pairs":
-        return self._make(values[chosen] for values in self)
+        return Pairs._make(values[chosen] for values in self)
 
 
 def labelled_searches(dataset: RetrievalDataset, source: str) -> Iterator[Search]:
