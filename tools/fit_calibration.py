@@ -16,6 +16,7 @@ Oxford; each such look belongs into ``book/decisions/looks.md``.
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -143,6 +144,11 @@ def fit_line(pairs: Pairs) -> Line:
 
 def probabilities(line: Line, margin: Values) -> Values:
     return np.exp(-np.logaddexp(0, -(line[0] * margin + line[1])))
+
+
+def for_share(line: Line, share: float) -> Line:
+    """The line where another share of the photos than `PRIOR` is right."""
+    return line[0], line[1] + math.log(share / (1 - share)) - math.log(PRIOR / (1 - PRIOR))
 
 
 def hold_out_scenes(pairs: Pairs) -> Values:
@@ -273,10 +279,12 @@ def main() -> None:
         np.savez_compressed(asked.pairs, **pairs._asdict())
     if oxford:
         results = json.loads(OUT.read_text(encoding="utf-8"))
+        line, share = results["line"], float(pairs.right.mean())
         even = np.ones(len(pairs.right))  # as they come, with the sample's own share of right pairs
-        results["held_out"] = {"provenance": provenance(oxford)} | {
-            name: measure(probabilities(line, pairs.margin), pairs, even)
-            for name, line in (("before", BEFORE), ("after", results["line"]))
+        lines = {"before": BEFORE, "after": line, "told_the_share": for_share(line, share)}
+        results["held_out"] = {"share": share, "provenance": provenance(oxford)} | {
+            name: measure(probabilities(one, pairs.margin), pairs, even)
+            for name, one in lines.items()
         }
     else:
         results = fit_and_measure(pairs) | {"provenance": provenance(town)}
