@@ -256,8 +256,10 @@ def store_line(line: Line, made_of: dict[str, Any]) -> None:
     """Write a and b into the shipped weights, and of what they were made into its metadata."""
     path = WEIGHTS / f"{NAME}.safetensors"
     metadata, tensors = load_tensors(path)
-    tensors["calibration"] = torch.tensor(line)
-    save_tensors(path, tensors, metadata | {"calibration": json.dumps(made_of, sort_keys=True)})
+    line_now, made_now = torch.tensor(line), json.dumps(made_of, sort_keys=True)
+    if not torch.equal(tensors["calibration"], line_now) or metadata.get("calibration") != made_now:
+        tensors["calibration"] = line_now
+        save_tensors(path, tensors, metadata | {"calibration": made_now})
 
 
 def main() -> None:
