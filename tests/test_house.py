@@ -125,7 +125,7 @@ def test_a_public_name_stands_in_one_place():
 CEILINGS = {
     "core": (4300, 4900),
     "datasets": (2140, 2020),
-    "evaluation": (1120, 840),
+    "evaluation": (1150, 840),
     "planes": (2230, 1200),
     "baselines": (2680, 2130),
     "index": (2000, 960),
@@ -134,7 +134,7 @@ CEILINGS = {
     "figures": (800, 230),
     "reports": (420, 230),
     "widgets": (1250, 2520),
-    "cli": (1330, 1030),
+    "cli": (1350, 1030),
     "tools": (0, 900),
 }
 MAX_SCRIPTS = 213_000  # bytes of all JavaScript; that of one page has a test of its own
