@@ -1,4 +1,4 @@
-"""Fit `plane-net`'s probabilities on rendered and on real pairs.
+"""Fit the probabilities of `plane-net` and `planes` to rendered and to real pairs.
 
     python -m tools.fit_calibration FOLDER [--pairs runs/pairs.npz]
     python -m tools.fit_calibration FOLDER --held-out OXFORD
@@ -7,8 +7,9 @@ Sources are the validation queries of Toytown and, of FOLDER, the odd queries of
 ``smvs`` and the odd pairs of ``wxbs``; every 45th photo of ``distractors`` is a wrong answer to all
 real ones. A photo's own features and its codes are judged both. Sources count equally, and each as
 if one photo in thirty showed what the query shows. Writes a and b of probability =
-sigmoid(a · margin + b) into the shipped weights, and what was measured, by folds of scenes, into
-``indiret/data/calibration.json``. The margins take a quarter of an hour; ``--pairs`` keeps them.
+sigmoid(a · margin + b) into the shipped weights, those of the score of `planes` and what was
+measured, by folds of scenes, into ``indiret/data/calibration.json``. It takes a quarter of an hour,
+nearly all for the margins, which ``--pairs`` keeps.
 
 ``--held-out`` fits nothing and measures the stored calibrations on a data set in the layout of
 Oxford; each such look belongs into ``book/decisions/looks.md``.
@@ -69,7 +70,8 @@ class Pairs(NamedTuple):
     scene: NDArray[np.str_]
     query: NDArray[np.str_]
     right: NDArray[np.bool_]
-    margin: Values
+    margin: Values  # of plane-net
+    score: Values  # of planes
     coded: NDArray[np.bool_]
 
     def where(self, chosen: NDArray[np.bool_]) -> "Pairs":
@@ -121,10 +123,12 @@ def judge_pairs(searches: Sequence[Search]) -> Pairs:
                 own = retriever.encode(read())
                 kept[name] = own, retriever.unpack(retriever.pack(own))
         for coded in (False, True):
-            pairs = [(kept[name][coded], None) for name, _, _ in search.targets]
-            margins = retriever.margins(kept["query"][coded], pairs)
-            right = (one[2] for one in search.targets)
-            rows += [(*search[:3], *found, coded) for found in zip(right, margins, strict=True)]
+            query = kept["query"][coded]
+            for name, _, right in search.targets:
+                target = kept[name][coded]
+                match = retriever.match_both(query, target)
+                (margin,) = retriever.margins(query, [(target, match)])
+                rows.append((*search[:3], right, margin, match.score, coded))
     return Pairs(*map(np.array, zip(*rows, strict=True)))
 
 
@@ -238,7 +242,7 @@ def measure(likely: Values, pairs: Pairs, weights: Values) -> dict[str, Any]:
 
 
 def fit_and_measure(pairs: Pairs) -> dict[str, Any]:
-    """The line, how it does on scenes that it has not seen, and each source's own line."""
+    """The line of margins, how it does on scenes it has not seen, and each source's own line."""
     weights, sources = weigh(pairs), np.unique(pairs.source).tolist()
     of = {source: pairs.where(pairs.source == source) for source in sources}
     tensors = {"margin": torch.from_numpy(pairs.margin), "right": torch.from_numpy(pairs.right)}
@@ -246,7 +250,6 @@ def fit_and_measure(pairs: Pairs) -> dict[str, Any]:
         "prior": PRIOR,
         "hash": hash_tensors(sources, tensors),
         "line": fit_line(pairs),
-        "before": {"line": BEFORE} | measure(probabilities(BEFORE, pairs.margin), pairs, weights),
         "after": measure(hold_out_scenes(pairs), pairs, weights),
         "own_lines": {source: fit_line(some) for source, some in of.items()},
     }
@@ -288,8 +291,13 @@ def main() -> None:
             name: measure(probabilities(one, pairs.margin), pairs, even)
             for name, one in lines.items()
         }
+        likely = probabilities(results["planes"]["line"], pairs.score)
+        results["held_out"]["planes"] = measure(likely, pairs._replace(margin=pairs.score), even)
     else:
-        results = fit_and_measure(pairs) | {"provenance": provenance(town)}
+        before = measure(probabilities(BEFORE, pairs.margin), pairs, weigh(pairs))
+        votes = fit_and_measure(pairs._replace(margin=pairs.score))
+        results = fit_and_measure(pairs) | {"before": {"line": BEFORE} | before, "planes": votes}
+        results["provenance"] = provenance(town)
         store_line(results["line"], {"prior": PRIOR, "pairs": results["hash"]})
     write(OUT, results)
     shown = results["held_out"] if oxford else results

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from indiret.cli.hits import is_found
 from indiret.evaluation import robust_z_score
 from indiret.planes import load_plane_network
-from indiret.retrieval import Hit
+from indiret.retrieval import Hit, build_retriever
 from tools.fit_calibration import (
     OUT,
     PRIOR,
@@ -33,7 +33,7 @@ def drawn_pairs(count: int = 12_000) -> Pairs:
     margin = random.normal(np.where(right, 8, 0), 2)  # log odds less those of the prior: 2 m - 8
     scene = random.integers(0, 40, count).astype(str)
     query = np.char.add(source, scene)
-    return Pairs(source, scene, query, right, margin, np.arange(count) % 2 == 0)
+    return Pairs(source, scene, query, right, margin, margin, np.arange(count) % 2 == 0)
 
 
 def test_sources_count_alike_and_as_if_one_in_thirty_were_right():
@@ -65,6 +65,7 @@ def test_counts_of_two_searches():
         *np.array([["s"] * 6, ["s"] * 6, list("aaabbb")]),
         np.array([True, False, False, False, True, False]),
         margin,
+        margin,
         np.zeros(6, bool),
     )
     counts = count_found(margin / 10, pairs)
@@ -89,5 +90,9 @@ def test_the_shipped_line_is_the_stored_one():
     assert load_plane_network().calibration.tolist() == pytest.approx(stored["line"], abs=1e-4)
     with safe_open(WEIGHTS / "plane-net.safetensors", "pt") as file:
         assert json.loads(file.metadata()["calibration"])["pairs"] == stored["hash"]
+    slope, offset = stored["planes"]["line"]
+    scores = np.array([-offset / slope, 1e3, -1e3])
+    assert build_retriever("planes").probability(scores) == pytest.approx([0.5, 1, 0])
+    assert build_retriever("planes-turned").probability(scores) is None
     before, after = (stored[when]["error"] for when in ("before", "after"))
     assert after[2] < before[1]  # intervals apart
