@@ -36,6 +36,7 @@ from indiret.experiments.evaluator import provenance
 from indiret.experiments.records import DATA
 from indiret.images import Picture, read_image
 from indiret.planes import PlaneNetRetriever, load_plane_network
+from indiret.planes.gradients import fitted_tensors
 from indiret.planes.network import NAME
 from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import Hit
@@ -265,6 +266,36 @@ def store_line(line: Line, made_of: dict[str, Any]) -> None:
         save_tensors(path, tensors, metadata | {"calibration": made_now})
 
 
+def measure_held_out(pairs: Pairs, results: dict[str, Any]) -> dict[str, Any]:
+    """What the stored lines, and that for the data set's own share of right pairs, say of it."""
+    share, even = float(pairs.right.mean()), np.ones(len(pairs.right))
+    line, votes = results["line"], results["planes"]["line"]
+    lines = {"before": BEFORE, "after": line, "told_the_share": for_share(line, share)}
+    found = {
+        name: measure(probabilities(one, pairs.margin), pairs, even) for name, one in lines.items()
+    }
+    scored = pairs._replace(margin=pairs.score)
+    planes = measure(probabilities(votes, pairs.score), scored, even)
+    return {"share": share, "planes": planes, **found}
+
+
+def keep_pairs(searches: Sequence[Search], path: Path | None) -> Pairs:
+    """The pairs of a file, or judged and kept there; ValueError if they are of something else."""
+    tensors = fitted_tensors() | load_tensors(WEIGHTS / f"{NAME}.safetensors")[1]
+    del tensors["calibration"]
+    of = hash_tensors([(one[:3], len(one.targets)) for one in searches], tensors)
+    if path and path.is_file():
+        with np.load(path, allow_pickle=False) as stored:
+            kept = dict(stored)
+        if str(kept.pop("of", "")) != of:
+            raise ValueError(f"{path} holds pairs of other photos or weights; name another file.")
+        return Pairs(**kept)
+    pairs = judge_pairs(searches)
+    if path:
+        np.savez_compressed(path, of=np.array(of), **pairs._asdict())
+    return pairs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="holds smvs, wxbs and distractors")
@@ -272,35 +303,22 @@ def main() -> None:
     parser.add_argument("--held-out", type=Path, help="a sample of Oxford to measure on instead")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    town = load_dataset("toytown", split="validation")
-    oxford = load_dataset("oxford5k", asked.held_out) if asked.held_out else None
-    if asked.pairs and asked.pairs.is_file():
-        with np.load(asked.pairs, allow_pickle=False) as kept:
-            pairs = Pairs(**kept)
+    if asked.held_out:
+        oxford = load_dataset("oxford5k", asked.held_out)
+        made, results = provenance(oxford), json.loads(OUT.read_text(encoding="utf-8"))
+        pairs = keep_pairs(list(labelled_searches(oxford, "Oxford")), asked.pairs)
+        results["held_out"] = shown = measure_held_out(pairs, results) | {"provenance": made}
     else:
+        town = load_dataset("toytown", split="validation")
+        made = provenance(town)  # before anything is changed
         searches = [*labelled_searches(town, "Toytown"), *real_searches(asked.folder)]
-        pairs = judge_pairs(list(labelled_searches(oxford, "Oxford")) if oxford else searches)
-    if asked.pairs:
-        np.savez_compressed(asked.pairs, **pairs._asdict())
-    if oxford:
-        results = json.loads(OUT.read_text(encoding="utf-8"))
-        line, share = results["line"], float(pairs.right.mean())
-        even = np.ones(len(pairs.right))  # as they come, with the sample's own share of right pairs
-        lines = {"before": BEFORE, "after": line, "told_the_share": for_share(line, share)}
-        results["held_out"] = {"share": share, "provenance": provenance(oxford)} | {
-            name: measure(probabilities(one, pairs.margin), pairs, even)
-            for name, one in lines.items()
-        }
-        likely = probabilities(results["planes"]["line"], pairs.score)
-        results["held_out"]["planes"] = measure(likely, pairs._replace(margin=pairs.score), even)
-    else:
+        pairs = keep_pairs(searches, asked.pairs)
+        results = shown = fit_and_measure(pairs) | {"provenance": made}
         before = measure(probabilities(BEFORE, pairs.margin), pairs, weigh(pairs))
-        votes = fit_and_measure(pairs._replace(margin=pairs.score))
-        results = fit_and_measure(pairs) | {"before": {"line": BEFORE} | before, "planes": votes}
-        results["provenance"] = provenance(town)
+        results["before"] = {"line": BEFORE} | before
+        results["planes"] = fit_and_measure(pairs._replace(margin=pairs.score))
         store_line(results["line"], {"prior": PRIOR, "pairs": results["hash"]})
     write(OUT, results)
-    shown = results["held_out"] if oxford else results
     print(f"{OUT}: {json.dumps(shown['after'], indent=1)}")
 
 

@@ -15,10 +15,12 @@ from tools.fit_calibration import (
     PRIOR,
     WEIGHTS,
     Pairs,
+    Search,
     count_found,
     fit_line,
     for_share,
     hold_out_scenes,
+    keep_pairs,
     probabilities,
     reliability,
     weigh,
@@ -72,6 +74,21 @@ def test_counts_of_two_searches():
     assert (counts["right_over"], counts["wrong_over"], counts["searches"]) == (1, 1, 2)
     assert (counts["first_right"], counts["missed"], counts["false_alarms"]) == (1, 0, 1)
     assert count_found(margin / 100, pairs)["missed"] == 1
+
+
+def test_pairs_are_kept_for_the_same_photos_and_weights(tmp_path):
+    random = np.random.default_rng(0)
+    photos = [random.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(3)]
+    targets = [(str(n), lambda n=n: photos[n], n == 0) for n in range(3)]
+    search = Search("source", "scene", "query", lambda: photos[0], targets)
+    made = keep_pairs([search], tmp_path / "pairs.npz")
+    assert made.right.tolist() == [True, False, False] * 2 and made.coded.sum() == 3
+    assert made.margin[0] > made.margin[1:3].max() and made.margin[3] > made.margin[4:].max()
+    again = keep_pairs([search], tmp_path / "pairs.npz")
+    for kept, value in zip(again, made, strict=True):
+        np.testing.assert_array_equal(kept, value)
+    with pytest.raises(ValueError, match="other photos or weights; name another file"):
+        keep_pairs([search._replace(query="other")], tmp_path / "pairs.npz")
 
 
 def test_a_hit_is_found_by_its_probability_or_where_it_stands_out():
