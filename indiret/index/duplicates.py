@@ -9,10 +9,10 @@ from tqdm import tqdm
 from indiret.images import ImageError
 from indiret.index.collection import Collection
 
-SAME = 0.85  # probability from which a pair shows one thing: one wrong pair joins two groups
+_SAME = 0.85  # probability from which a pair shows one thing: one wrong pair joins two groups
 
 
-def find_duplicates(collection: Collection, probability: float = SAME) -> list[list[str]]:
+def find_duplicates(collection: Collection, probability: float = _SAME) -> list[list[str]]:
     """Names of files in groups of two or more, large groups first.
 
     Two files are of one group if they are copies, if one finds the other with ``probability`` or
