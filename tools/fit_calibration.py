@@ -168,7 +168,7 @@ def hold_out_scenes(pairs: Pairs) -> Values:
 
 
 def reliability(likely: Values, pairs: Pairs, weights: Values) -> dict[str, Any]:
-    """By bin of `EDGES`: what was said and what came true, with the interval over scenes.
+    """By bin of `EDGES`: predicted and observed share of right pairs, with its interval over scenes.
 
     ``error`` is the expected calibration error, their mean difference.
     """
@@ -184,14 +184,17 @@ def reliability(likely: Values, pairs: Pairs, weights: Values) -> dict[str, Any]
         among = np.flatnonzero(source == name)
         drawn[:, among] = random.multinomial(len(among), np.full(len(among), 1 / len(among)), DRAWS)
     once, often = parts.sum(1), np.einsum("ds,psb->pdb", drawn, parts)
-    errors = [abs(said - true).sum(-1) / count.sum(-1) for count, said, true in (once, often)]
+    errors = [
+        abs(predicted - observed).sum(-1) / count.sum(-1)
+        for count, predicted, observed in (once, often)
+    ]
     with np.errstate(invalid="ignore"):  # a bin that no draw fills
         low, high = np.nanpercentile(often[2] / often[0], (2.5, 97.5), axis=0)
     rows = [
         {
             "from": EDGES[at], "to": EDGES[at + 1], "pairs": int((bins == at).sum()),
             "right": int((pairs.right & (bins == at)).sum()),
-            "said": once[1, at] / once[0, at], "true": once[2, at] / once[0, at],
+            "predicted": once[1, at] / once[0, at], "observed": once[2, at] / once[0, at],
             "low": low[at], "high": high[at],
         }
         for at in np.unique(bins).tolist()
@@ -267,10 +270,10 @@ def store_line(line: Line, made_of: dict[str, Any]) -> None:
 
 
 def measure_held_out(pairs: Pairs, results: dict[str, Any]) -> dict[str, Any]:
-    """What the stored lines, and that for the data set's own share of right pairs, say of it."""
+    """The stored lines on a data set, and that of `plane-net` for its own share of right pairs."""
     share, even = float(pairs.right.mean()), np.ones(len(pairs.right))
     line, votes = results["line"], results["planes"]["line"]
-    lines = {"before": BEFORE, "after": line, "told_the_share": for_share(line, share)}
+    lines = {"before": BEFORE, "after": line, "for_its_share": for_share(line, share)}
     found = {
         name: measure(probabilities(one, pairs.margin), pairs, even) for name, one in lines.items()
     }

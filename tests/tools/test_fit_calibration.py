@@ -50,7 +50,7 @@ def test_sources_count_alike_and_as_if_one_in_thirty_were_right():
     assert for_share((slope, offset), 1 / 2) == pytest.approx((2, -8), rel=0.12)
 
 
-def test_what_is_said_comes_true_and_what_is_not_is_seen():
+def test_reliability_tells_a_good_line_from_a_low_one():
     pairs = drawn_pairs()
     good = reliability(hold_out_scenes(pairs), pairs, weigh(pairs))
     low = reliability(probabilities((2, -14), pairs.margin), pairs, weigh(pairs))
@@ -58,7 +58,10 @@ def test_what_is_said_comes_true_and_what_is_not_is_seen():
     assert sum(row["pairs"] for row in good["bins"]) == len(pairs.right)
     assert sum(row["right"] for row in good["bins"]) == pairs.right.sum()
     for row in good["bins"]:
-        assert row["from"] <= row["said"] <= row["to"] and row["low"] <= row["true"] <= row["high"]
+        assert (
+            row["from"] <= row["predicted"] <= row["to"]
+            and row["low"] <= row["observed"] <= row["high"]
+        )
 
 
 def test_counts_of_two_searches():
