@@ -129,8 +129,8 @@ def model_cards() -> Iterator[str]:
     yield "One card for each file of weights in `indiret/data/weights`, written from the file and"
     yield "the log of its training by `python -m tools.describe_data`. Limits of all: they have"
     yield "learned on [Toytown](toytown.md), a rendered town, and were not measured on people, on"
-    yield "documents or on medical pictures. On real photos take probabilities as hints; only those of"
-    yield "`plane-net` were [fitted to some](decisions/0022_probabilities.md)."
+    yield "documents or on medical pictures. On real photos take probabilities as hints; only those"
+    yield "of `plane-net` were [fitted to some](decisions/0022_probabilities.md)."
     for path in sorted((DATA / "weights").glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             values = sum(file.get_tensor(name).numel() for name in file.keys())

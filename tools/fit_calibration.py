@@ -168,7 +168,7 @@ def hold_out_scenes(pairs: Pairs) -> Values:
 
 
 def reliability(likely: Values, pairs: Pairs, weights: Values) -> dict[str, Any]:
-    """By bin of `EDGES`: predicted and observed share of right pairs, with its interval over scenes.
+    """By bin of `EDGES`: predicted and observed share of right pairs, with intervals over scenes.
 
     ``error`` is the expected calibration error, their mean difference.
     """
