@@ -125,8 +125,8 @@ def test_a_public_name_stands_in_one_place():
 CEILINGS = {
     "core": (4300, 5000),
     "datasets": (2140, 2020),
-    "evaluation": (1120, 840),
-    "planes": (2310, 1280),
+    "evaluation": (1150, 860),
+    "planes": (2340, 1280),
     "baselines": (2680, 2130),
     "index": (2000, 960),
     "experiments": (3740, 1830),
@@ -134,7 +134,7 @@ CEILINGS = {
     "figures": (800, 250),
     "reports": (420, 230),
     "widgets": (1250, 2520),
-    "cli": (1340, 1040),
+    "cli": (1360, 1040),
     "tools": (0, 900),
 }
 MAX_SCRIPTS = 213_000  # bytes of all JavaScript; that of one page has a test of its own

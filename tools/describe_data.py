@@ -129,16 +129,23 @@ def model_cards() -> Iterator[str]:
     yield "One card for each file of weights in `indiret/data/weights`, written from the file and"
     yield "the log of its training by `python -m tools.describe_data`. Limits of all: they have"
     yield "learned on [Toytown](toytown.md), a rendered town, and were not measured on people, on"
-    yield "documents or on medical pictures; a probability on real photos is a hint."
+    yield "documents or on medical pictures. On real photos take probabilities as hints; only those"
+    yield "of `plane-net` were [fitted to some](decisions/0022_probabilities.md)."
     for path in sorted((DATA / "weights").glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             values = sum(file.get_tensor(name).numel() for name in file.keys())
+            fitted_on_real_photos = "calibration" in (file.metadata() or {})
         log_file = path.with_suffix(".log.json")
         log = json.loads(log_file.read_text("utf-8")) if log_file.is_file() else None
         rows = {"file": f"`{path.name}`, {path.stat().st_size / 1e3:.0f} kB, {values:,} values"}
         if path.stem in MADE_BY:
             rows["command"] = f"`{MADE_BY[path.stem]}`"
         rows["data"] = "Toytown, landmarks for training; choices on its validation landmarks"
+        if fitted_on_real_photos:
+            rows["probabilities"] = (
+                "fitted to Toytown's validation photos and to real ones of SMVS and WxBS by "
+                "`python -m tools.fit_calibration FOLDER`"
+            )
         if log:
             training, steps = log["training"], log["log"]
             measured = [one["validation_map"] for one in steps if "validation_map" in one]

@@ -17,12 +17,31 @@ if TYPE_CHECKING:
     from indiret.retrieval import Hit
 
 Format = Literal["table", "json", "jsonl", "csv", "parquet"]
+FOUND = 0.5  # probability of a hit that is called a match
+NOT_NEGLIGIBLE, STANDS_OUT = 0.05, 7.5  # or at least these, and z-score; see record 22
+LEAST_COMPANY = 20  # judged photos that tell whether one stands out
 COLUMNS = ("query", "rank", "name", "probability", "score", "structure")
 
 
 def plain(hit: "Hit") -> dict[str, Any]:
     """A hit as json has it."""
     return hit._asdict() | ({} if hit.judged else {"score": None})
+
+
+def is_found(hits: list["Hit"]) -> bool:
+    """Whether the first of all hits of a search is an answer, so far as its method can tell.
+
+    It is if its probability says so, which knows the pair alone, or if that is not negligible and
+    the hit stands out from the rest of the folder.
+    """
+    from indiret.evaluation import robust_z_score
+
+    likely = hits[0].probability
+    if likely is None or likely >= FOUND:
+        return True
+    judged = [hit.score for hit in hits if hit.judged]
+    stands_out = len(judged) >= LEAST_COMPANY and robust_z_score(judged) >= STANDS_OUT
+    return stands_out and likely >= NOT_NEGLIGIBLE
 
 
 def is_little(structure: float | None) -> bool:

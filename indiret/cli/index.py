@@ -40,7 +40,7 @@ def index_command(
 
 def duplicates_command(
     folder: options.Folder,
-    min_probability: Annotated[float, Option(min=0, max=1, help="Of a pair of one group.")] = 0.5,
+    min_probability: Annotated[float, Option(min=0, max=1, help="Of a pair of one group.")] = 0.85,
     as_json: options.Json = False,
     method: options.Method = options.DEFAULT,
     shortlist: options.ShortlistName = None,

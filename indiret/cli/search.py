@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from indiret.retrieval import Hit
 
 _ROW = "write path or path,x1,y1,x2,y2 on each line, numbers for x and y, without a header."
-NOTHING_FOUND = 0.5  # probability below which the best hit is not called a match
 
 
 class Asked(NamedTuple):
@@ -91,7 +90,7 @@ def search_command(
             failed += 1
             continue
         hits = [hit for hit in found.hits if _reaches(hit, min_probability)][:top]
-        notes = _notes(hits, found.structure, min_probability)
+        notes = _notes(hits, found, min_probability)
         structure = {hit.name: retriever.structure(collection.features(hit.name)) for hit in hits}
         if style == "table":
             if queries:
@@ -206,18 +205,19 @@ def _reaches(hit: "Hit", probability: float | None) -> bool:
     return probability is None or (hit.probability is not None and hit.probability >= probability)
 
 
-def _notes(hits: list["Hit"], structure: float | None, least: float | None) -> list[str]:
+def _notes(hits: list["Hit"], found: _Found, least: float | None) -> list[str]:
     """What to say before a ranked list."""
     notes = []
-    if lists.is_little(structure):
+    if lists.is_little(found.structure):
         notes.append(
-            f"Too little structure: {structure:.1%} of the query's patches can be judged, so that "
-            "no hit is to be trusted."
+            f"Too little structure: {found.structure:.1%} of the query's patches can be judged, so "
+            "that no hit is to be trusted."
         )
     if not hits:
         notes.append(f"Nothing found: no photo reaches probability {least}.")
-    elif hits[0].probability is not None and hits[0].probability < NOTHING_FOUND:
+    elif not lists.is_found(found.hits):
         notes.append(
-            f"Nothing found: no photo reaches probability {NOTHING_FOUND}. The closest are listed."
+            f"Nothing found: no photo reaches probability {lists.FOUND} or stands out from the "
+            "others. The closest are listed."
         )
     return notes

@@ -26,7 +26,13 @@ from indiret.evaluation.crossvalidation import (
     held_out_images,
     training_data,
 )
-from indiret.evaluation.intervals import Interval, fit_calibration, nested_bootstrap, sign_flip_test
+from indiret.evaluation.intervals import (
+    Interval,
+    fit_calibration,
+    nested_bootstrap,
+    robust_z_score,
+    sign_flip_test,
+)
 from indiret.evaluation.lines import LinePattern, line_pattern, map_coverage
 from indiret.evaluation.localisation import (
     THRESHOLDS,
@@ -62,6 +68,6 @@ __all__ = [
     "held_out_images", "iou_ceilings", "line_pattern", "map_coverage", "mask_iou",
     "matching_points", "mean_average_precision", "mean_precision", "nested_bootstrap",
     "otsu_iou", "patch_match_accuracy", "pixel_auc", "point_match_accuracy", "precision_at",
-    "scale_map", "select_setup", "shape_precision", "shape_recall", "sign_flip_test",
-    "strongest_targets", "threshold_ious", "training_data", "upsample_map",
+    "robust_z_score", "scale_map", "select_setup", "shape_precision", "shape_recall",
+    "sign_flip_test", "strongest_targets", "threshold_ious", "training_data", "upsample_map",
 ]  # fmt: skip

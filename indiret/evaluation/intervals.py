@@ -93,12 +93,15 @@ def sign_flip_test(differences: ArrayLike) -> float:
     return float((np.abs(signs @ values) >= abs(values.sum()) - 1e-12).mean())
 
 
-def fit_calibration(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
+def fit_calibration(
+    margins: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[float, float]:
     """Platt's calibration: a and b with sigmoid(a · margin + b) the probability of relevance.
 
     Logistic regression of ``labels`` (N,) bool on ``margins`` (N,) by Newton's method, with Platt's
     softened targets (N₊ + 1) / (N₊ + 2) and 1 / (N₋ + 2), so that margins which part the two
-    classes perfectly stay finite. Raises ValueError if one class is missing.
+    classes perfectly stay finite. With ``weights`` (N,), each pair counts as often as its weight
+    says, such as for another share of relevant pairs. Raises ValueError if one class is missing.
 
     Examples
     --------
@@ -109,6 +112,9 @@ def fit_calibration(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float
     x, y = np.asarray(margins, dtype=float).ravel(), np.asarray(labels, dtype=bool).ravel()
     if x.shape != y.shape or not np.isfinite(x).all():
         raise ValueError(f"Give one finite margin a label; got {x.size} and {y.size}.")
+    counts = np.ones(x.size) if weights is None else np.asarray(weights, dtype=float).ravel()
+    if counts.shape != x.shape or not np.isfinite(counts).all() or (counts <= 0).any():
+        raise ValueError(f"Give one positive weight a margin; got {counts.size} for {x.size}.")
     relevant = int(y.sum())
     if relevant in (0, y.size):
         raise ValueError("Calibration needs relevant and irrelevant pairs; one kind is missing.")
@@ -116,20 +122,42 @@ def fit_calibration(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float
     centre = x.mean()
     scale = x.std() if np.ptp(x) > 1e-12 * np.abs(x).max() else 1.0
     design = np.stack([(x - centre) / scale, np.ones_like(x)], axis=1)
-    weights = np.zeros(2)
+    line = np.zeros(2)
     for _ in range(100):
-        probability = np.exp(-np.logaddexp(0, -(design @ weights)))  # the sigmoid
-        gradient = design.T @ (probability - soft)
-        curvature = (design * (probability * (1 - probability))[:, None]).T @ design
+        probability = np.exp(-np.logaddexp(0, -(design @ line)))  # the sigmoid
+        gradient = design.T @ (counts * (probability - soft))
+        curvature = (design * (counts * probability * (1 - probability))[:, None]).T @ design
         step = np.linalg.solve(curvature + 1e-9 * np.eye(2), gradient)
-        while _log_loss(design @ (weights - step), soft) > _log_loss(design @ weights, soft):
+        loss = _log_loss(design @ line, soft, counts)
+        while _log_loss(design @ (line - step), soft, counts) > loss:
             step = step / 2
-        weights = weights - step
+        line = line - step
         if np.abs(step).max() < 1e-10:
             break
-    slope, offset = weights
+    slope, offset = line
     return float(slope / scale), float(offset - slope * centre / scale)
 
 
-def _log_loss(z: NDArray[np.float64], target: NDArray[np.float64]) -> float:
-    return float(np.sum(np.logaddexp(0, z) - target * z))
+def robust_z_score(values: ArrayLike) -> float:
+    """How many robust standard deviations the largest value lies above the others' median.
+
+    That deviation is 1.4826 times the others' median absolute deviation, so that a few more large
+    values change little. 0 if it is 0, or there are no others.
+
+    Examples
+    --------
+    >>> round(robust_z_score([1.0, 9.0, 2.0, 3.0, 8.0]), 2)
+    4.38
+    """
+    ranked = np.sort(np.asarray(values, dtype=float).ravel())
+    if ranked.size < 2:
+        return 0.0
+    middle = np.median(ranked[:-1])
+    deviation = 1.4826 * np.median(np.abs(ranked[:-1] - middle))
+    return float((ranked[-1] - middle) / deviation) if deviation else 0.0
+
+
+def _log_loss(
+    z: NDArray[np.float64], target: NDArray[np.float64], counts: NDArray[np.float64]
+) -> float:
+    return float(np.sum(counts * (np.logaddexp(0, z) - target * z)))

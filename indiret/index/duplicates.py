@@ -9,7 +9,7 @@ from tqdm import tqdm
 from indiret.images import ImageError
 from indiret.index.collection import Collection
 
-_SAME = 0.5  # probability from which a pair shows one thing
+_SAME = 0.85  # probability from which a pair shows one thing: one wrong pair joins two groups
 
 
 def find_duplicates(collection: Collection, probability: float = _SAME) -> list[list[str]]:

@@ -18,6 +18,7 @@ the turn that it found.
 Chapter: *Sphere or plane?*
 """
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -26,7 +27,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from indiret.checkpoints import hash_tensors
+from indiret.checkpoints import WEIGHTS, hash_tensors
 from indiret.evidence import Evidence
 from indiret.images import Picture
 from indiret.planes import voting
@@ -79,6 +80,7 @@ MIDDLE_WEIGHT = 2.1  # of the root of their scores there: the best guess of that
 IMPOSTOR_GRID = 9, 12  # patches of those, so that all vote together
 LEAST_STRUCTURE = 0.01  # with less, the floor rises no further
 PRODUCT = voting.ScratchBuffer()
+CALIBRATION = WEIGHTS.parent / "calibration.json"  # of tools.fit_calibration
 
 
 class PlaneRetriever(Retriever):
@@ -99,8 +101,12 @@ class PlaneRetriever(Retriever):
     transfers_points = True
     split = 2  # parts of a template, up and down and aside, that have planes of their own
 
-    def __init__(self, config: PlaneConfig = PLANE_CONFIGS["planes"]):
-        self.config = config
+    def __init__(
+        self,
+        config: PlaneConfig = PLANE_CONFIGS["planes"],
+        calibration: tuple[float, float] | None = None,  # a and b of sigmoid(a · score + b)
+    ):
+        self.config, self.calibration = config, calibration
 
     @float32_on_cpu()
     def encode(self, picture: Picture) -> PlaneFeatures:
@@ -297,6 +303,14 @@ class PlaneRetriever(Retriever):
         matches = {at: self.match_both(query, database[at], forward[at]) for at in kept}
         return splice_scores(scores, places, [match.score for match in matches.values()]), matches
 
+    def probability(self, scores: Scores) -> Scores | None:
+        """Calibrated probability that a pair is relevant, if one photo in thirty is; record 22."""
+        if self.calibration is None:
+            return None
+        slope, offset = self.calibration
+        # Not SciPy's: it takes a quarter of a second to import, and search waits for it.
+        return torch.from_numpy(slope * scores + offset).sigmoid().numpy()
+
     @float32_on_cpu()
     def explain(
         self, query: PlaneFeatures, target: PlaneFeatures, kind: str | None = None
@@ -356,7 +370,17 @@ class PlaneRetriever(Retriever):
         return cosines, voted, fitted, (fitted.places(K, L) + PATCH_CELLS / 2) / cells
 
 
-register_retriever("planes", "votes for planes of the tensor, from gradients alone", PlaneRetriever)
+def load_calibration() -> tuple[float, float]:
+    """The line of the method ``planes``, as `tools.fit_calibration` stored it."""
+    slope, offset = json.loads(CALIBRATION.read_text(encoding="utf-8"))["planes"]["line"]
+    return slope, offset
+
+
+register_retriever(
+    "planes",
+    "votes for planes of the tensor, from gradients alone",
+    lambda: PlaneRetriever(calibration=load_calibration()),
+)
 register_retriever(
     "planes-turned",
     "the same for photos that may lie turned",

@@ -110,7 +110,8 @@ class PlaneNetRetriever(PlaneRetriever):
     ):
         if not 0 <= judged <= 1:
             raise ValueError(f"judged={judged} is no share of the database; give 0 to 1.")
-        super().__init__(config)
+        slope, offset = network.calibration.double().tolist()
+        super().__init__(config, (slope, offset))
         self.network, self.judged = network.eval(), judged
 
     @float32_on_cpu()
@@ -132,12 +133,6 @@ class PlaneNetRetriever(PlaneRetriever):
         """The network's margins of targets and their matches, one by one: batches round."""
         samples = (sample_pair(self, query, *pair) for pair in pairs)
         return np.array([float(self.network(*collate([one])).margin) for one in samples])
-
-    def probability(self, scores: Scores) -> Scores:
-        """Calibrated probability that a pair is relevant."""
-        slope, offset = self.network.calibration.double().tolist()
-        # Not SciPy's: it takes a quarter of a second to import, and search waits for it.
-        return torch.from_numpy(slope * scores + offset).sigmoid().numpy()
 
     @float32_on_cpu()
     def explain(

@@ -88,6 +88,19 @@ def test_calibration_is_at_the_minimum_of_platts_loss(margins, labels):
     assert slope == pytest.approx(0, abs=1e-4)
 
 
+def test_a_weight_is_a_repeated_pair():
+    margins, labels = np.array([-2.0, 0.5, 1.0, 3.0, 0.2]), np.array([0, 1, 0, 1, 0])
+    counts = np.array([3, 1, 2, 1, 4])
+    repeated = np.repeat(margins, counts), np.repeat(labels, counts)
+    # softened targets count pairs, not their weights, so they agree but for those
+    weighted = fit_calibration(np.tile(margins, 500), np.tile(labels, 500), np.tile(counts, 500))
+    assert weighted == pytest.approx(
+        fit_calibration(*(np.tile(v, 500) for v in repeated)), rel=0.02
+    )
+    with pytest.raises(ValueError, match="one positive weight a margin; got 5 for 5"):
+        fit_calibration(margins, labels, counts - 1)
+
+
 def test_bad_values():
     for margins, labels, words in (
         ([1.0, 2.0], [1, 1], "one kind is missing"),
