@@ -226,7 +226,7 @@ class KernelTrainer extends View {
 
   draw() {
     const steps = Math.max(ROUND, this.history.length - 1), top = 0.7;
-    const x = (step) => 34 + (210 * step) / steps, y = (share) => HEIGHT - (HEIGHT * share) / top + 8;
+    const x = (step) => 34 + (190 * step) / steps, y = (share) => HEIGHT - (HEIGHT * share) / top + 8;
     const text = (words, at, down, anchor = "start") => svgElement("text", { x: at, y: down, "text-anchor": anchor }, words);
     const line = this.history.map((share, step) => `${step ? "L" : "M"}${x(step)} ${y(share)}`).join("");
     this.plot.replaceChildren(
