@@ -7,6 +7,7 @@ Chapter: *Sphere or plane?*
 """
 
 from indiret.planes.attention import GaussianMask, PlaneMask, PredictedHypersphereMask
+from indiret.planes.expansion import ExpandedPlaneRetriever
 from indiret.planes.features import PLANE_CONFIGS, PlaneConfig, PlaneFeatures
 from indiret.planes.geometry import Plane, sample_plane
 from indiret.planes.gradients import PATCH_CELLS, cell_grid, dense_rootsift
@@ -22,7 +23,8 @@ from indiret.planes.sources import FeaturePlaneRetriever
 from indiret.planes.voting import hough_votes, responses, threshold_relu_
 
 __all__ = [
-    "CHANNELS", "PATCH_CELLS", "PLANE_CONFIGS", "FeaturePlaneRetriever", "GaussianMask", "Plane",
+    "CHANNELS", "PATCH_CELLS", "PLANE_CONFIGS", "ExpandedPlaneRetriever", "FeaturePlaneRetriever",
+    "GaussianMask", "Plane",
     "PlaneConfig", "PlaneFeatures", "PlaneMask", "PlaneNetRetriever", "PlaneNetwork",
     "PlaneRetriever", "PredictedHypersphereMask", "cell_grid", "collate", "dense_rootsift",
     "hough_votes", "load_plane_network", "responses", "sample_pair", "sample_plane",
