@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ CONTEXT = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-MADE_BY = {  # the command, where no log names the method
+MADE_BY = {  # the commands; a verifier's name tells its own
     "base": "indiret train --seed 1 --out runs/base",
     "plane-net": "indiret train --network plane-net --out runs/plane-net",
     "planes": "python -m tools.fit_planes",
@@ -138,9 +139,14 @@ def model_cards() -> Iterator[str]:
         log_file = path.with_suffix(".log.json")
         log = json.loads(log_file.read_text("utf-8")) if log_file.is_file() else None
         rows = {"file": f"`{path.name}`, {path.stat().st_size / 1e3:.0f} kB, {values:,} values"}
-        if path.stem in MADE_BY:
-            rows["command"] = f"`{MADE_BY[path.stem]}`"
+        backbone, _, kind = path.stem.rpartition("_")
+        learn = f"indiret train --network {backbone.replace('_', '/')}:{kind} --pairs smvs"
+        if log:
+            learn += f" --steps {log['training']['steps']}"
+        rows["command"] = f"`{MADE_BY.get(path.stem, learn)}`"
         rows["data"] = "Toytown, landmarks for training; choices on its validation landmarks"
+        if backbone:
+            rows["data"] += "; 166 pairs of photos of SMVS; on EfficientNet-lite0, of ImageNet"
         if fitted_on_real_photos:
             rows["probabilities"] = (
                 "fitted to Toytown's validation photos and to real ones of SMVS and WxBS by "
@@ -162,7 +168,10 @@ def model_cards() -> Iterator[str]:
             rows["made with"] = f"torch {made['torch']}, {made['machine']}"
         else:
             rows["training"] = "no steps: fitted to photos by that command"
-        rows["licence"] = "MIT"
+        licence = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["license"]
+        rows["licence"] = licence.partition(" ")[0]  # of the code; the second is the texts'
+        if backbone:
+            rows["licence"] += "; SMVS's photos are for research, EfficientNet's weights apart"
         yield f"\n## {path.stem}\n\n| | |\n|---|---|"
         yield from (f"| {name} | {text} |" for name, text in rows.items())
 
