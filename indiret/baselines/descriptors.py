@@ -239,7 +239,7 @@ def is_descriptor_name(name: str) -> bool:
     """Whether a name has the form that `build_descriptor` takes, and is no file of weights."""
     if name.startswith(EXPORTED):
         return True
-    if name.startswith(("fuse:", "planes:")):  # of other families
+    if name.startswith(("fuse:", "planes:", "plane-net:")):  # of other families
         return False
     return ":" in name and "," not in name and not name.endswith(".safetensors")
 

@@ -19,14 +19,14 @@ from indiret.planes.network import (
     save_plane_network,
 )
 from indiret.planes.samples import CHANNELS, collate, sample_pair
-from indiret.planes.sources import FeaturePlaneRetriever
+from indiret.planes.sources import FeaturePlaneNetRetriever, FeaturePlaneRetriever
 from indiret.planes.voting import hough_votes, responses, threshold_relu_
 
 __all__ = [
-    "CHANNELS", "PATCH_CELLS", "PLANE_CONFIGS", "ExpandedPlaneRetriever", "FeaturePlaneRetriever",
-    "GaussianMask", "Plane",
-    "PlaneConfig", "PlaneFeatures", "PlaneMask", "PlaneNetRetriever", "PlaneNetwork",
-    "PlaneRetriever", "PredictedHypersphereMask", "cell_grid", "collate", "dense_rootsift",
-    "hough_votes", "load_plane_network", "responses", "sample_pair", "sample_plane",
-    "save_plane_network", "threshold_relu_",
+    "CHANNELS", "PATCH_CELLS", "PLANE_CONFIGS", "ExpandedPlaneRetriever",
+    "FeaturePlaneNetRetriever", "FeaturePlaneRetriever", "GaussianMask", "Plane", "PlaneConfig",
+    "PlaneFeatures", "PlaneMask", "PlaneNetRetriever", "PlaneNetwork", "PlaneRetriever",
+    "PredictedHypersphereMask", "cell_grid", "collate", "dense_rootsift", "hough_votes",
+    "load_plane_network", "responses", "sample_pair", "sample_plane", "save_plane_network",
+    "threshold_relu_",
 ]  # fmt: skip

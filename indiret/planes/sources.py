@@ -7,7 +7,8 @@ Chapter: *Baselines*.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from indiret.patches import is_patch_source, patch_source
 from indiret.planes.features import PlaneFeatures
 from indiret.planes.gradients import PATCH_CELLS, cell_grid
 from indiret.planes.matching import IMPOSTORS, PlaneRetriever
+from indiret.planes.network import NAME, PlaneNetRetriever, PlaneNetwork, load_plane_network
 from indiret.retrieval import Retriever, register_family
 
 GRADIENTS = "gradients"
@@ -42,8 +44,8 @@ class FeaturePlaneRetriever(PlaneRetriever):
     torch.Size([18, 25, 64])
     """
 
-    def __init__(self, sources: Sequence[str]):
-        super().__init__()
+    def __init__(self, sources: Sequence[str], *arguments: Any):
+        super().__init__(*arguments)
         self.sources = tuple(sources)
         self.maps = {name: patch_source(name) for name in sources if name != GRADIENTS}
 
@@ -106,26 +108,42 @@ class FeaturePlaneRetriever(PlaneRetriever):
         return [self.encode_query(picture) for picture in self.impostor_pictures]
 
 
-def split_sources(name: str) -> list[str]:
-    """The sources in a method's name, ``planes:SOURCE+SOURCE``; none if it has another form.
+class FeaturePlaneNetRetriever(FeaturePlaneRetriever, PlaneNetRetriever):
+    """The same votes, judged by a network. It has learned on gradients: its margins still rank, but
+    they are no probabilities.
+    """
+
+    def __init__(self, sources: Sequence[str], network: PlaneNetwork):
+        super().__init__(sources, network)
+        self.calibration = None
+
+
+def split_sources(name: str, kind: str = "planes") -> list[str]:
+    """The sources in a method's name, ``KIND:SOURCE+SOURCE``; none if it has another form.
 
     Examples
     --------
     >>> split_sources("planes:gradients+xfeat"), split_sources("planes")
     (['gradients', 'xfeat'], [])
     """
-    kind, _, sources = name.partition(":")
-    return sources.split("+") if kind == "planes" and sources else []
+    first, _, sources = name.partition(":")
+    return sources.split("+") if first == kind and sources else []
 
 
-def _names_sources(name: str) -> bool:
-    sources = split_sources(name)
+def _names_sources(kind: str, name: str) -> bool:
+    sources = split_sources(name, kind)
     return bool(sources) and all(one == GRADIENTS or is_patch_source(one) for one in sources)
 
 
 register_family(
     "planes:SOURCE+SOURCE",
     "votes for planes of a BACKBONE's map, xfeat's, gradients, or several together",
-    _names_sources,
+    partial(_names_sources, "planes"),
     lambda name: FeaturePlaneRetriever(split_sources(name)),
+)
+register_family(
+    f"{NAME}:SOURCE+SOURCE",
+    f"the same, judged by {NAME}",
+    partial(_names_sources, NAME),
+    lambda name: FeaturePlaneNetRetriever(split_sources(name, NAME), load_plane_network()),
 )
