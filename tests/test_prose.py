@@ -83,11 +83,11 @@ def lint(prose):
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_pages_pass_the_linter(path):
+def test_no_page_fails_the_linter(path):
     assert lint(read_sentences(path)) == []
 
 
-def test_the_linter_finds_a_repeated_word_and_mixed_spelling():
+def test_a_repeated_word_and_mixed_spelling_are_found():
     checks = [check for check, _ in lint("It is is here. The center of the centre.")]
     assert checks == ["lexical_illusions", "spelling.consistency"]
 
