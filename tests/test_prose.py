@@ -1,9 +1,13 @@
-"""The prose of chapters, pages and records: no archaisms, no British past forms beside American."""
+"""The prose of chapters, pages and records: proselint's checks, and a short house style."""
 
 import json
 import re
 
 import pytest
+from proselint.checks import __register__ as proselint_checks
+from proselint.config import DEFAULT
+from proselint.registry import CheckRegistry
+from proselint.tools import LintFile
 
 from tools.render_pages import ROOT
 
@@ -21,6 +25,15 @@ HOUSE_STYLE = {  # what is not to be read, and what is said instead
     r"for want of": "without",
     r"hearsay": "say what is missing",
 }
+# Of 194 findings in 48,000 words these checks made 177, all wrong: Markdown has straight quotes,
+# and spaces where code was taken out; "the better half" of pairs, "that very photo" and "more true
+# partners" are meant literally; saliency, linear discriminant, "the number of different ones" and
+# the verb resume are the right words; "0.735 among" is no time, and "from 5,000" no date.
+OFF = """typography.symbols.curly_quotes typography.symbols.sentence_spacing
+    typography.diacritical_marks cliches.misc.write_good cliches.misc.garner weasel_words.very
+    uncomparables needless_variants redundancy.misc.after_the_deadline
+    dates_times.am_pm.lowercase_periods dates_times.dates.dash_and_from""".split()
+CheckRegistry().register_many(proselint_checks)
 PAGES = sorted(
     path
     for path in [*(ROOT / "book").rglob("*"), *ROOT.glob("*.md"), *(ROOT / "notebooks").iterdir()]
@@ -46,6 +59,37 @@ def find_archaisms(prose):
         for phrase, said in HOUSE_STYLE.items()
     )
     return {match[0]: said for match, said in found if match}
+
+
+def read_sentences(path):
+    """The prose without code, formulas and addresses; a heading ends like a sentence."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        figures = [cell["metadata"].get("mystnb", {}) for cell in cells]
+        captions = [figure.get("figure", {}).get("caption", "") for figure in figures]
+        prose = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+        text = "\n\n".join(prose + captions)
+    text = re.sub(r"(?m)^#+ (.*)$", r"\1.", text)
+    code = r"(?ms)^```.*?^```|\$\$.*?\$\$|`[^`]*`|\$[^$]*\$|\]\([^)]*\)|<[^>]*>|\{[{%].*?[%}]\}"
+    return re.sub(code, "§", text)
+
+
+def lint(prose):
+    """What proselint finds with the checks that are on, as (check, message)."""
+    found = LintFile("prose", prose).lint(DEFAULT) if prose.strip() else []
+    results = [one.check_result for one in found]
+    return [(one.check_path, one.message) for one in results if one.check_path not in OFF]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_no_page_fails_the_linter(path):
+    assert lint(read_sentences(path)) == []
+
+
+def test_a_repeated_word_and_mixed_spelling_are_found():
+    checks = [check for check, _ in lint("It is is here. The center of the centre.")]
+    assert checks == ["lexical_illusions", "spelling.consistency"]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
