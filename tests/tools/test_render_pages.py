@@ -115,7 +115,7 @@ def test_the_page_on_scale_says_what_was_measured_and_what_was_not():
         return environment().get_template("scale.md.j2").render(scale=part)
 
     page = render(full=done, fast=whole)
-    assert "A part was rehearsed" in page and "worked out from its rates, not run" in page
+    assert "A part was rehearsed" in page and "computed from its rates, not run" in page
     assert "| Oxford, 5,063 photos | 278,465 |" in page and "55,278,465" in page
     gpu = (30.0 - 1024 * 0.005) / 514 * (5063 + 55) / 16  # all but the pairs, on 16 cores
     row = next(line for line in page.splitlines() if line.startswith("| Oxford, 5,063"))
