@@ -39,6 +39,10 @@ FORMS = (  # of names that are not listed one by one
     "efficientnet-lite0:rmac+alphaqe",
     "efficientnet-lite0:rmac+diffusion",
     "efficientnet-lite0:rmac+kreciprocal",
+    "fuse:colour-histogram,thumbnail",
+    "plane-net+vqe",
+    "plane-net:gradients+efficientnet-lite0/16",
+    "planes:gradients+efficientnet-lite0/16",
 )
 HALVED = "planes-turned", "toytown/test"  # asks every second query: each takes twelve seconds
 PAIRS = 6, 3  # explained: of relevant and of other targets
