@@ -1,9 +1,9 @@
 """Learned local features and matchers, as baselines: XFeat, ALIKED and DISK, and LightGlue.
 
-All were trained on posed photos of landmarks, say their authors' pages: XFeat on MegaDepth and on
-warps of 20,000 photos of COCO; LightGlue on warps of the million distractors of Oxford-Paris, then
-on MegaDepth, and LighterGlue by the same program; DISK and, by its paper, ALIKED on MegaDepth, too.
-The weights come inside the packages of the extra ``matchers``; they are read as tensors alone.
+Their authors' pages say: XFeat was trained on MegaDepth, posed photos of landmarks, and on warps of
+20,000 photos of COCO; LightGlue on warps of the million distractors of Oxford-Paris, then on
+MegaDepth; LighterGlue by the same program, on what is not said. The pages of ALIKED and DISK tell
+nothing. The weights come inside the packages of the extra ``matchers``, and are read as tensors.
 
 Chapter: *Baselines*.
 """
