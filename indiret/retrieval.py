@@ -8,6 +8,7 @@ its class.
 Chapter: *Ranking and honest evaluation*.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -370,8 +371,9 @@ def register_family(
 ) -> None:
     """The same for all names of one form, or files of one kind.
 
-    ``form`` is shown to a reader (``BACKBONE:POOLING``), ``accepts`` says whether a name, or a
-    file, is one of the family, and ``build`` makes a retriever of such a name.
+    ``accepts`` says whether a name, or a file, is one of the family, ``build`` makes a retriever of
+    it. Of several, the family is asked first whose ``form``, ``fuse:FIRST,SECOND``, has the longest
+    beginning before a capital; of equal ones, the latest.
     """
     FAMILIES[form] = Family(description, accepts, build)
 
@@ -394,9 +396,9 @@ def build_retriever(name: str, device: str = "cpu") -> Retriever:
     """
     if name in RETRIEVERS:
         return RETRIEVERS[name][1]().to(device)
-    for family in reversed([*FAMILIES.values()]):  # the special ones come last
-        if family.accepts(name):
-            return family.build(name).to(device)
+    for form in sorted([*FAMILIES][::-1], key=lambda form: -len(re.split("[A-Z]", form)[0])):
+        if FAMILIES[form].accepts(name):
+            return FAMILIES[form].build(name).to(device)
     if name.endswith(".safetensors"):  # of no kind that is known, or not there: this says why
         return NetworkRetriever(load_network(name)).to(device)
     known = ", ".join((*RETRIEVERS, *FAMILIES))

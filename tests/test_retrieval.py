@@ -2,12 +2,14 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from indiret import Registry
 from indiret.baselines.reranking import TwoStageRetriever
 from indiret.datasets import load_dataset
 from indiret.evidence import KINDS
@@ -22,6 +24,7 @@ from indiret.retrieval import (
     index_database,
     rank,
     rank_in_blocks,
+    register_family,
     register_retriever,
     sort_hits,
     splice_scores,
@@ -192,6 +195,17 @@ def test_what_cannot_be_gets_a_sentence(town):
     ):
         with pytest.raises(ValueError, match=words):
             refused()
+
+
+@pytest.mark.parametrize("forms", [*permutations(["twice:A,B", "twice:once:A", "A:B"])])
+def test_families_are_asked_in_one_order_whichever_was_imported_first(monkeypatch, forms):
+    asked = []
+    monkeypatch.setattr("indiret.retrieval.FAMILIES", Registry("a family"))
+    for form in forms:
+        register_family(form, "", lambda name, form=form: asked.append(form), None)
+    with pytest.raises(ValueError, match="is not known"):
+        build_retriever("twice:once:this")
+    assert asked == ["twice:once:A", "twice:A,B", "A:B"]
 
 
 def test_what_a_network_keeps_of_a_photo_survives_a_disk(judged):

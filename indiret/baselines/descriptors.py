@@ -235,15 +235,6 @@ class DescriptorRetriever(Retriever):
         return partial(pools.cam_crow, weights=classifier.weight.detach()[seen.indices])
 
 
-def is_descriptor_name(name: str) -> bool:
-    """Whether a name has the form that `build_descriptor` takes, and is no file of weights."""
-    if name.startswith(EXPORTED):
-        return True
-    if name.startswith(("fuse:", "planes:", "plane-net:")):  # of other families
-        return False
-    return ":" in name and "," not in name and not name.endswith(".safetensors")
-
-
 def build_descriptor(name: str) -> DescriptorRetriever:
     """A retriever by name: ``BACKBONE:POOLING[+OPTION...]`` or ``features=FOLDER[:POOLING...]``.
 
@@ -290,6 +281,9 @@ for _name, _pooling in POOLINGS.items():
 register_family(
     "BACKBONE:POOLING[+OPTION...]",
     "a global descriptor; or features=FOLDER[:POOLING...] of exported features",
-    is_descriptor_name,
+    lambda name: (
+        name.startswith(EXPORTED)
+        or (":" in name and "," not in name and not name.endswith(".safetensors"))
+    ),
     build_descriptor,
 )

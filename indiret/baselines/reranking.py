@@ -228,7 +228,7 @@ def _build_shortlist(name: str) -> TwoStageRetriever:
 retrieval.register_family(
     "FIRST,SECOND",
     f"the {SHORTLIST} best of one method in the order of another",
-    lambda name: "," in name and not (name.startswith((EXPORTED, FUSE)) or Path(name).is_file()),
+    lambda name: "," in name and not (name.startswith(EXPORTED) or Path(name).is_file()),
     _build_shortlist,
 )
 

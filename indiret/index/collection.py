@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from indiret.baselines.descriptors import is_descriptor_name
+from indiret.baselines.descriptors import DescriptorRetriever
 from indiret.datasets.folders import cache_folder
 from indiret.datasets.writing import hold_lock
 from indiret.images import Box, Picture, crop, read_image
@@ -99,7 +99,7 @@ class Collection:
         """
         folder = Path(folder)
         retriever = retriever or build_retriever(method)
-        shortlist = shortlist or default_shortlist(method)
+        shortlist = shortlist or default_shortlist(retriever)
         listing = None if shortlist == NO_SHORTLIST else build_shortlist(shortlist)
         settings = {
             "format": FORMAT,
@@ -253,15 +253,15 @@ def map_in_threads(function: Map, parts: Iterable[Any]) -> Iterator[Any]:
         yield from threads.map(function, parts)
 
 
-def default_shortlist(method: str) -> str:
-    """The shortlist of a method: descriptors need none, since they are compared at once.
+def default_shortlist(retriever: Retriever) -> str:
+    """The shortlist of a retriever: descriptors need none, since they are compared at once.
 
     Examples
     --------
-    >>> default_shortlist("plane-net"), default_shortlist("efficientnet-lite0:gem")
-    ('pixels', 'none')
+    >>> default_shortlist(build_retriever("plane-net"))
+    'pixels'
     """
-    return NO_SHORTLIST if is_descriptor_name(method) else "pixels"
+    return NO_SHORTLIST if isinstance(retriever, DescriptorRetriever) else "pixels"
 
 
 def score_photos(

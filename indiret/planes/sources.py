@@ -7,7 +7,7 @@ Chapter: *Baselines*.
 """
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -118,32 +118,33 @@ class FeaturePlaneNetRetriever(FeaturePlaneRetriever, PlaneNetRetriever):
         self.calibration = None
 
 
-def split_sources(name: str, kind: str = "planes") -> list[str]:
-    """The sources in a method's name, ``KIND:SOURCE+SOURCE``; none if it has another form.
+def split_sources(name: str) -> list[str]:
+    """The sources in a method's name, ``KIND:SOURCE+SOURCE``; ValueError if one is not known.
 
     Examples
     --------
-    >>> split_sources("planes:gradients+xfeat"), split_sources("planes")
-    (['gradients', 'xfeat'], [])
+    >>> split_sources("planes:gradients+efficientnet-lite0/16")
+    ['gradients', 'efficientnet-lite0/16']
     """
-    first, _, sources = name.partition(":")
-    return sources.split("+") if first == kind and sources else []
-
-
-def _names_sources(kind: str, name: str) -> bool:
-    sources = split_sources(name, kind)
-    return bool(sources) and all(one == GRADIENTS or is_patch_source(one) for one in sources)
+    sources = name.partition(":")[2].split("+")
+    for one in sources:
+        if one != GRADIENTS and not is_patch_source(one):
+            raise ValueError(
+                f"{name!r} names the patch source {one!r}, which is not known; choose {GRADIENTS}, "
+                "xfeat or a backbone's map, such as efficientnet-lite0/16."
+            )
+    return sources
 
 
 register_family(
     "planes:SOURCE+SOURCE",
     "votes for planes of a BACKBONE's map, xfeat's, gradients, or several together",
-    partial(_names_sources, "planes"),
+    lambda name: name.startswith("planes:") and "," not in name,
     lambda name: FeaturePlaneRetriever(split_sources(name)),
 )
 register_family(
     f"{NAME}:SOURCE+SOURCE",
     f"the same, judged by {NAME}",
-    partial(_names_sources, NAME),
-    lambda name: FeaturePlaneNetRetriever(split_sources(name, NAME), load_plane_network()),
+    lambda name: name.startswith(f"{NAME}:") and "," not in name,
+    lambda name: FeaturePlaneNetRetriever(split_sources(name), load_plane_network()),
 )

@@ -1,5 +1,7 @@
 """Votes for planes of features beside gradients, or in their place."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -96,8 +98,9 @@ def test_evidence_and_points_are_of_the_same_planes(colours, pictures):
 
 
 def test_what_is_no_source_is_refused_and_features_are_not_kept(pictures):
-    with pytest.raises(ValueError, match="planes:nothing"):
-        build_retriever("planes:nothing")
+    for name in ("planes:nothing", "plane-net:gradients+nothing", "planes:"):
+        with pytest.raises(ValueError, match=f"{re.escape(name)}.*choose gradients"):
+            build_retriever(name)
     retriever = FeaturePlaneRetriever([GRADIENTS])
     with pytest.raises(ValueError, match="disk"):
         retriever.pack(retriever.encode_query(pictures[0]))
