@@ -135,7 +135,7 @@ class QueryEvaluator:
         again, rest = list(names[:JUDGED_AGAIN]), list(names[JUDGED_AGAIN:])
         evidence = []
         if region is None:
-            evidence = explain(network, self.tensor(answers), **KINDS[feedback.evidence])
+            evidence = explain(network, self.tensor(answers), feedback.evidence)
         if feedback.weight == "answers":
             found = [(again.index(name), self.dataset.read(name)) for name in answers]
             features = [self.features(name) for name in again]

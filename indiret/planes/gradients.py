@@ -22,6 +22,8 @@ from indiret.patches import patch_grid
 
 CELL = 4  # pixels along a cell of gradients
 PATCH_CELLS = 4  # cells along a patch
+_KEPT = 64  # of whitened patches
+_FLOOR = 0.05  # of the mean variance, added to each direction's before it is divided by
 FITTED = Path(__file__).parents[1] / "data" / "weights" / "planes.safetensors"
 
 
@@ -86,6 +88,22 @@ def whiten(patches: Tensor) -> Tensor:
     fitted = fitted_tensors()
     whitened = F.normalize((patches - fitted["mean"]) @ fitted["matrix"], dim=-1)
     return whitened * patches.norm(dim=-1, keepdim=True)
+
+
+def fit_directions(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (D,) of patches (N, D), and matrix (D, ≤ 64) onto their whitened principal directions.
+
+    Examples
+    --------
+    >>> mean, matrix = fit_directions(torch.tensor([[-3.0, 1], [3, 1], [0, 2], [0, 0]]))
+    >>> mean, matrix.abs().round(decimals=1)
+    (tensor([0., 1.]), tensor([[0.4000, 0.0000],
+            [0.0000, 1.1000]]))
+    """
+    patches = patches.double()
+    variances, directions = torch.linalg.eigh(patches.T.cov())
+    scale = (variances.flip(0) + _FLOOR * variances.mean())[:_KEPT].rsqrt()
+    return patches.mean(0).float(), (directions.flip(1)[:, :_KEPT] * scale).float()
 
 
 def _cell_sums(gradients: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ Chapter: *Baselines*.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -18,14 +18,12 @@ from indiret.datasets import load_dataset
 from indiret.images import Picture
 from indiret.patches import is_patch_source, patch_source
 from indiret.planes.features import PlaneFeatures
-from indiret.planes.gradients import PATCH_CELLS, cell_grid
+from indiret.planes.gradients import PATCH_CELLS, cell_grid, fit_directions
 from indiret.planes.matching import IMPOSTORS, PlaneRetriever
 from indiret.planes.network import NAME, PlaneNetRetriever, PlaneNetwork, load_plane_network
 from indiret.retrieval import Retriever, register_family
 
 GRADIENTS = "gradients"
-MOST_DIRECTIONS = 64  # directions in which a source's patches differ most
-FLOOR = 0.05  # of the mean variance, added to each direction's
 FINENESS = 2  # cells of gradients along a cell of a map: maps cost a quarter of those as fine
 FEWEST = 4  # cells of a map along its shorter side
 
@@ -83,29 +81,19 @@ class FeaturePlaneRetriever(PlaneRetriever):
 
     @cached_property
     def fitted(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Mean (C,) and whitening (C, `MOST_DIRECTIONS`) of each source's patches."""
-        return {name: self._fit(name) for name in self.maps}
-
-    def _fit(self, name: str) -> tuple[Tensor, Tensor]:
-        patches = torch.cat([
-            self.map_patches(name, picture, side).flatten(0, 1)
-            for picture in self.impostor_pictures
-            for side in self.config.pyramid[2::2]
-        ]).double()  # fmt: skip
-        variances, directions = torch.linalg.eigh(patches.T.cov())
-        scale = (variances.flip(0) + FLOOR * variances.mean())[:MOST_DIRECTIONS].rsqrt()
-        return patches.mean(0).float(), (directions.flip(1)[:, :MOST_DIRECTIONS] * scale).float()
-
-    @cached_property
-    def impostor_pictures(self) -> list[Picture]:
-        """Queries of Toytown's training part, evenly spread over its landmarks."""
-        town = load_dataset("toytown", split="train")
-        return [town.read_query(q) for q in town.queries[:: -(-len(town.queries) // IMPOSTORS)]]
+        """What `fit_directions` finds in the impostors' patches of each source."""
+        shown = [(one, side) for one in impostor_pictures() for side in self.config.pyramid[2::2]]
+        return {
+            name: fit_directions(
+                torch.cat([self.map_patches(name, *one).flatten(0, 1) for one in shown])
+            )
+            for name in self.maps
+        }
 
     @cached_property
     def impostors(self) -> list[PlaneFeatures]:
         """Their features; those that are shipped are of gradients."""
-        return [self.encode_query(picture) for picture in self.impostor_pictures]
+        return [self.encode_query(picture) for picture in impostor_pictures()]
 
 
 class FeaturePlaneNetRetriever(FeaturePlaneRetriever, PlaneNetRetriever):
@@ -116,6 +104,19 @@ class FeaturePlaneNetRetriever(FeaturePlaneRetriever, PlaneNetRetriever):
     def __init__(self, sources: Sequence[str], network: PlaneNetwork):
         super().__init__(sources, network)
         self.calibration = None
+
+
+@cache
+def impostor_pictures() -> list[Picture]:
+    """Queries of Toytown's training part, evenly spread over its landmarks.
+
+    Examples
+    --------
+    >>> len(impostor_pictures())
+    16
+    """
+    town = load_dataset("toytown", split="train")
+    return [town.read_query(q) for q in town.queries[:: -(-len(town.queries) // IMPOSTORS)]]
 
 
 def split_sources(name: str) -> list[str]:

@@ -102,6 +102,15 @@ def pack_small_picture(name: str, picture: Picture, side: int) -> tuple[dict[str
     return {"name": name, "size": small.shape[:2], "bytes": len(encoded)}, encoded
 
 
+def pack_both(
+    query_name: str, query: Picture, target_name: str, target: Picture, side: int | None = None
+) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """Two pictures by `pack_picture`, or by `pack_small_picture` if a ``side`` is given."""
+    named = (query_name, query), (target_name, target)
+    packed = [pack_small_picture(*one, side) if side else pack_picture(*one) for one in named]
+    return [entry for entry, _ in packed], [encoded for _, encoded in packed]
+
+
 def quantise(
     values: NDArray[np.float64], levels: int, label: str
 ) -> tuple[float, NDArray[np.uint8]]:

@@ -21,7 +21,7 @@ from indiret.evaluation import ground_truth_points
 from indiret.images import Picture, image_size, pixel_box
 from indiret.planes import PATCH_CELLS, Plane, PlaneRetriever
 from indiret.widgets.base import PageWidget, module_source, pair_trait, traitlets
-from indiret.widgets.payload import pack, pack_picture
+from indiret.widgets.payload import pack, pack_both
 
 _SETTINGS = ("size", "turn", "stretch", "shear")
 
@@ -173,8 +173,7 @@ class PlaneExplorer(PageWidget):
         high = float(values.max()) or 1.0
         # As ``plane_explorer.js`` unpacks them: (K, L, I, J) in C order, high · byte / 255 each.
         steps = np.rint(values / high * 255).astype(np.uint8).transpose(2, 3, 0, 1)
-        named = (query_name, query), (target_name, target)
-        pictures, encoded = zip(*(pack_picture(*one) for one in named), strict=True)
+        pictures, encoded = pack_both(query_name, query, target_name, target)
         places = responses.truth.reshape(-1, 2)
         header = {
             "grid": steps.shape,

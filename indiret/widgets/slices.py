@@ -12,7 +12,7 @@ from indiret.evaluation import NO_MATCH
 from indiret.figures import plain_array
 from indiret.images import Picture
 from indiret.widgets.base import PageWidget, module_source, pair_trait, traitlets
-from indiret.widgets.payload import grid_of, pack, pack_small_picture, quantise
+from indiret.widgets.payload import grid_of, pack, pack_both, quantise
 
 _LONG_SIDE = 200  # pixels of a picture
 _LEVELS = 24  # above 0, of a value
@@ -55,9 +55,7 @@ class TensorSlices(PageWidget):
     ) -> None:
         self._grid = grid = grid_of({"views": views})
         self._views = len(views)
-        named = (query_name, query), (target_name, target)
-        pictures, parts = zip(*(pack_small_picture(*one, _LONG_SIDE) for one in named), strict=True)
-        packed: list[bytes] = [*parts]
+        pictures, packed = pack_both(query_name, query, target_name, target, _LONG_SIDE)
         entries = []
         for name, values in views.items():
             high, steps = quantise(plain_array(values), _LEVELS, name)

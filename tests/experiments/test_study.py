@@ -134,6 +134,7 @@ def test_a_second_round_weighs_the_query_by_its_first_answers(town):
     _, change = asked.second_round(method.network, names, schemes["oracle, λ=1"], region)
     assert change.keywords["weights"].equal(2 * region)
     assert asked.second_round(method.network, names, schemes["answers, n=1"])[1] is None
+    assert asked.second_round(method.network, names, replace(mean, evidence="hirescam"))[1]
 
 
 def test_what_the_book_needs_is_stored(finished, tmp_path, monkeypatch):
