@@ -74,7 +74,7 @@ test: $(VENV)/installed-lab $(VENV)/installed-course node_modules/.bin/tsc
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 course: $(VENV)/installed-course
 	@$(BIN)/python -m tools.make_course

@@ -1,10 +1,10 @@
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from indiret.checkpoints import load_network, save_network
+from indiret.datasets import load_dataset
 from indiret.network import CONFIGS, build_network
 from indiret.training import PAPER_RECIPE, TrainingConfig, build_optimiser, fingerprint_run, fit
 from tests.tiny_town import make_tiny_town
@@ -67,41 +68,35 @@ def test_masks_do_not_decay():
     assert len(build_optimiser(build_network(SMALL), RECIPE).param_groups) == 1
 
 
-SCRIPT = """
-import json, sys
-from dataclasses import replace
-from pathlib import Path
-import torch
-from indiret.datasets import load_dataset
-from indiret.checkpoints import save_network
-from indiret.training import fit
-sys.path.insert(0, sys.argv[1])
-from tests.test_training import RECIPE, SMALL
-torch.set_num_threads(1)
-here, out = Path(sys.argv[2]), Path(sys.argv[3])
-towns = [load_dataset("oxford5k", here / name) for name in ("train", "validation")]
-network, log = fit(SMALL, *towns, replace(RECIPE, steps=200), folder=out)
-save_network(network, out / "final.safetensors", {})
-(out / "log.json").write_text(json.dumps(log))
-"""
+def train(data: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    towns = [load_dataset("oxford5k", data / name) for name in ("train", "validation")]
+    network, log = fit(SMALL, *towns, replace(RECIPE, steps=120), folder=out)
+    save_network(network, out / "final.safetensors", {})
+    (out / "log.json").write_text(json.dumps(log))
 
 
-def run_training(data: Path, folder: Path) -> subprocess.Popen:
-    tests = str(Path(__file__).parent)
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, tests, str(data), str(folder)])
+def run_training(data: Path, folder: Path) -> BaseProcess:
+    """In a process of its own, which has torch from the first one's imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=train, args=(data, folder))
+    process.start()
+    return process
 
 
-def kill_after_steps(process: subprocess.Popen, folder: Path, age: float) -> None:
+def kill_after_steps(process: BaseProcess, folder: Path, age: float) -> None:
     """Kill -9 a while after a new checkpoint has appeared, at whatever it is doing then."""
     checkpoint = folder / "checkpoint.safetensors"
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-    while process.poll() is None:
+    while process.is_alive():
         if checkpoint.exists() and checkpoint.stat().st_mtime_ns > before:
             time.sleep(age)
             os.kill(process.pid, signal.SIGKILL)
             break
         time.sleep(0.01)
-    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "the run ended before it could be killed"
 
 
 def test_killed_run_ends_with_the_same_weights(towns, tmp_path):
@@ -109,8 +104,9 @@ def test_killed_run_ends_with_the_same_weights(towns, tmp_path):
     whole = run_training(data, runs[0])
     for age in (0.0, 0.13):
         kill_after_steps(run_training(data, runs[1]), runs[1], age)
-    assert run_training(data, runs[1]).wait() == 0
-    assert whole.wait() == 0
+    for process in (whole, run_training(data, runs[1])):
+        process.join()
+        assert process.exitcode == 0
     one, two = (load_file(run / "final.safetensors") for run in runs)
     assert one.keys() == two.keys()
     for name in one:

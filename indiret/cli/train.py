@@ -62,6 +62,7 @@ def train_command(
             f"{network} has no --{', --'.join(refused)}; choose from --{', --'.join(takes)}, "
             "--steps and --seed."
         )
+    options.check_device(device or "cpu")
     training, validation = options.load_towns("train", "validation")
     if given.pop("pairs", None):
         training = join_datasets(training, load_dataset("pairs", pairs))
@@ -93,7 +94,6 @@ def _fit(
         settings, backbone = replace(RECIPES[kind], **schedule), load_backbone(name)
         verifier, log = fit_verifier(kind, backbone, *towns, settings, out)
         return settings, partial(save_verifier, verifier, backbone), log
-    options.check_device(device)
     config = find_config(network).replace(**shape)
     settings = replace(PAPER_RECIPE if recipe == "paper" else TrainingConfig(), **schedule)
     group = init_process_group(device)
