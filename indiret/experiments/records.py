@@ -192,13 +192,6 @@ def read_stored(name: str) -> Record:
     return dict(json.loads((DATA / name / "results.json").read_text()))
 
 
-def select_values(table: pd.DataFrame, measure: str, **where: Any) -> Values:
-    """Values of one measure, of the rows where columns have values."""
-    for column, wanted in {"measure": measure, **where}.items():
-        table = table[table[column] == wanted]
-    return keyed_values(table)
-
-
 def keyed_values(rows: pd.DataFrame) -> Values:
     """The values of rows by their landmark, query and seed."""
     columns = rows[["landmark", "query", "seed", "value"]].itertuples(index=False)

@@ -17,7 +17,7 @@ import pytest
 
 from indiret.experiments import runner
 from indiret.experiments.grid import read_grid, run_grid
-from indiret.experiments.records import long_rows, select_values
+from indiret.experiments.records import long_rows, values_by
 from indiret.experiments.reproduction import RunConfig
 from indiret.experiments.runner import collect_rows, keep_settings
 from tests.test_chaos import results
@@ -196,7 +196,7 @@ def test_rows_of_the_others_are_kept_when_one_fails_or_is_broken(tmp_path):
     assert asked == ["one", "two", "three", "two"]
     assert list(table["query"]) == ["one", "two", "three"]
     values = {("a", key, 0): 0.5 for key in ("one", "two", "three")}
-    assert select_values(table, "mAP", variant="base") == values
+    assert values_by(table, "measure", "variant") == {("mAP", "base"): values}
     file = tmp_path / "one.jsonl"
     whole = file.read_text()
     lines = whole.splitlines(keepends=True)
