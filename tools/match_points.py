@@ -1,11 +1,11 @@
 """Find clicked points of one photo in another: ``python -m tools.match_points FOLDER``.
 
 For pairs in the layout of WxBS; see `indiret.datasets.load_clicked_pairs`. The second, fourth, ...
-pair in order of name report; the others (``--odd``) are there to choose by. Each method says
-where a point lies: by its evidence (the strongest target patch of the point's query patch), of each
-kind that it has, and by what it transfers (the affine map of a plane, SIFT's homography). Writes the shares within one
-and within two patches (means over the pairs), the median error over the diagonal (its median), and
-those of each pair, into ``indiret/data/planes/wxbs.json``.
+pair in order of name report; the others (``--odd``) are there to choose by. Each method says where
+a point lies: by its evidence (the strongest target patch of the point's query patch), of each kind
+that it has, and by what it transfers (the affine map of a plane, SIFT's homography). Writes the
+shares within one and within two patches (means over the pairs), the median error over the diagonal
+(its median), and those of each pair, into ``indiret/data/planes/wxbs.json``.
 """
 
 import argparse
