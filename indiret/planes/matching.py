@@ -361,9 +361,9 @@ class PlaneRetriever(Retriever):
     def transfer_points(
         self, query: PlaneFeatures, target: PlaneFeatures, points: Points
     ) -> Points:
-        """Where the verified plane puts points of the query; of turned photos, the voted one."""
+        """Where the plane that the default evidence shows puts points of the query."""
         match = self.match_both(code_query(query, target), target)
-        if match.turn:
+        if match.turn or self.evidence_kinds[0] != BY_FINER_PATCHES:
             return self.move_by_votes(query, target, points)
         best = self.verified(query, target)
         if best is None:
