@@ -1,11 +1,11 @@
 """Find clicked points of one photo in another: ``python -m tools.match_points FOLDER``.
 
 For pairs in the layout of WxBS; see `indiret.datasets.load_clicked_pairs`. The second, fourth, ...
-pair in order of name report; the others (``--odd``) are there to choose by. Each method says twice
-where a point lies: by its evidence (the strongest target patch of the point's query patch) and by
-what it transfers (the affine map of a plane, SIFT's homography). Writes the shares within one
-and within two patches (means over the pairs), the median error over the diagonal (its median), and
-those of each pair, into ``indiret/data/planes/wxbs.json``.
+pair in order of name report; the others (``--odd``) are there to choose by. Each method says where
+a point lies: by its evidence (the strongest target patch of the point's query patch), of each kind
+that it has, and by what it transfers (the affine map of a plane, SIFT's homography). Writes the
+shares within one and within two patches (means over the pairs), the median error over the diagonal
+(its median), and those of each pair, into ``indiret/data/planes/wxbs.json``.
 """
 
 import argparse
@@ -36,8 +36,11 @@ def guesses(
 ) -> dict[str, Points]:
     """Where a method says that the pair's points lie, by the way in which it says so: x and y."""
     encoded, points = (method.encode_query(query), method.encode(target)), pair.query_points
-    pairs = method.explain(*encoded).pairs
-    found = {"evidence": strongest_targets(pairs, points, query.shape, target.shape)}
+    found = {}
+    for kind in method.evidence_kinds:
+        way = "evidence" if kind == method.evidence_kinds[0] else f"evidence: {kind}"
+        pairs = method.explain(*encoded, kind).pairs
+        found[way] = strongest_targets(pairs, points, query.shape, target.shape)
     if method.transfers_points:
         places = method.transfer_points(*encoded, (points / query.shape[1::-1])[:, ::-1])
         found["transferred"] = places[:, ::-1] * target.shape[1::-1]

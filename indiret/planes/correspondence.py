@@ -79,7 +79,20 @@ def _bilinear_weights(places: Tensor, grid: Sequence[int]) -> Tensor:
 
 def move_points(points: Points, source: Tensor, destination: Tensor) -> Points:
     """Points (N, 2) moved by the affine map that fits ``source`` to ``destination``, (..., 2)."""
+    affine = fit_affine(source, destination)
+    return np.asarray(np.column_stack([points, np.ones(len(points))]) @ affine.numpy())
+
+
+def fit_affine(source: Tensor, destination: Tensor, weights: Tensor | None = None) -> Tensor:
+    """(3, 2) double: the map of places (y, x, 1) that fits best, all alike or by weights (N,)."""
     with_one = F.pad(source.reshape(-1, 2), (0, 1), value=1.0).double()
     wanted = destination.reshape(-1, 2).double()
-    affine = torch.linalg.lstsq(with_one, wanted, driver="gelsd").solution
-    return np.asarray(np.column_stack([points, np.ones(len(points))]) @ affine.numpy())
+    if weights is not None:
+        root = weights.double().sqrt()[:, None]
+        with_one, wanted = root * with_one, root * wanted
+    return torch.linalg.lstsq(with_one, wanted, driver="gelsd").solution
+
+
+def move_places(places: Tensor, affine: Tensor) -> Tensor:
+    """Places (..., 2) moved by an affine map of `fit_affine`."""
+    return places @ affine[:2] + affine[2]

@@ -41,7 +41,14 @@ from indiret.planes.codes import (
     unpack_codes,
     with_background,
 )
-from indiret.planes.correspondence import PlaneCorrespondence, move_points, smooth_support, splat
+from indiret.planes.correspondence import (
+    PlaneCorrespondence,
+    fit_affine,
+    move_places,
+    move_points,
+    smooth_support,
+    splat,
+)
 from indiret.planes.features import (
     PLANE_CONFIGS,
     STEP,
@@ -60,6 +67,7 @@ from indiret.planes.gradients import (
     whiten,
 )
 from indiret.planes.matches import CLOSE_WEIGHT, PairMatch, PlaneMatch, without_frame
+from indiret.planes.verification import VerifiedPlane, candidate_planes, verify
 from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import (
     LITTLE_STRUCTURE,
@@ -79,6 +87,7 @@ MIDDLE_SIZES = slice(1, 5)  # in which impostors look for coded photos, for half
 MIDDLE_WEIGHT = 2.1  # of the root of their scores there: the best guess of that in all sizes
 IMPOSTOR_GRID = 9, 12  # patches of those, so that all vote together
 LEAST_STRUCTURE = 0.01  # with less, the floor rises no further
+BY_FINER_PATCHES = "verified"  # the evidence of `indiret.planes.verification`
 PRODUCT = voting.ScratchBuffer()
 CALIBRATION = WEIGHTS.parent / "calibration.json"  # of tools.fit_calibration
 
@@ -97,7 +106,7 @@ class PlaneRetriever(Retriever):
     True
     """
 
-    evidence_kinds: tuple[str, ...] = ("planes",)
+    evidence_kinds: tuple[str, ...] = (BY_FINER_PATCHES, "planes")
     transfers_points = True
     split = 2  # parts of a template, up and down and aside, that have planes of their own
 
@@ -312,12 +321,18 @@ class PlaneRetriever(Retriever):
         return torch.from_numpy(slope * scores + offset).sigmoid().numpy()
 
     @float32_on_cpu()
+    @torch.inference_mode()
     def explain(
         self, query: PlaneFeatures, target: PlaneFeatures, kind: str | None = None
     ) -> Evidence:
-        """Which patches the best planes put where; directions count as in the score."""
-        check_kind(self, kind)
+        """Which patches lie where: ``verified`` by finer patches, or by the voted ``planes`` alone.
+
+        Photos that lie turned are not verified. Directions of the latter count as in the score.
+        """
+        kind = check_kind(self, kind)
         match, found = self.correspondences(query, target)
+        if kind == BY_FINER_PATCHES and not match.turn:
+            return Evidence(match.score, self.verified_pairs(query, target))
         weighted = []
         for one, direction in zip(found, (match.forward, match.backward), strict=True):
             support = smooth_support(one.support)
@@ -325,10 +340,38 @@ class PlaneRetriever(Retriever):
             weighted.append(one._replace(support=weights))
         return Evidence(match.score, splat(weighted, target.shape, query.shape))
 
+    def verified_pairs(self, query: PlaneFeatures, target: PlaneFeatures) -> Tensor:
+        """M* of the plane that was verified: roots of the support, as a map by votes has them."""
+        best = self.verified(query, target)
+        found = () if best is None else (best.forward, best.backward)
+        roots = [one._replace(support=one.support.sqrt() / one.support.numel()) for one in found]
+        return splat(roots, target.shape, query.shape)
+
+    def verified(self, query: PlaneFeatures, target: PlaneFeatures) -> VerifiedPlane | None:
+        """The plane that finer patches agree with; None where nothing votes."""
+        planes = []
+        for backward, (source, searched) in enumerate(((query, target), (target, query))):
+            for template, match in candidate_planes(source, searched):
+                ends = template.points, self.fit_plane(template, searched, match)[-1]
+                planes.append(fit_affine(*ends[::-1] if backward else ends).float())
+        return verify(planes, query, target)
+
     @float32_on_cpu()
+    @torch.inference_mode()
     def transfer_points(
         self, query: PlaneFeatures, target: PlaneFeatures, points: Points
     ) -> Points:
+        """Where the plane that the default evidence shows puts points of the query."""
+        match = self.match_both(code_query(query, target), target)
+        if match.turn or self.evidence_kinds[0] != BY_FINER_PATCHES:
+            return self.move_by_votes(query, target, points)
+        best = self.verified(query, target)
+        if best is None:
+            return np.full(np.shape(points), np.nan)
+        return move_places(torch.from_numpy(np.array(points)), best.plane.double()).numpy()
+
+    @float32_on_cpu()
+    def move_by_votes(self, query: PlaneFeatures, target: PlaneFeatures, points: Points) -> Points:
         """Where the better direction's plane puts points of the query."""
         match, (forward, backward) = self.correspondences(query, target)
         if match.forward.score >= match.backward.score:

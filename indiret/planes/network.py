@@ -23,7 +23,7 @@ from indiret.planes.codes import code_query
 from indiret.planes.correspondence import PlaneCorrespondence, smooth_support, splat
 from indiret.planes.features import PLANE_CONFIGS, PlaneConfig, PlaneFeatures
 from indiret.planes.matches import PairMatch
-from indiret.planes.matching import PlaneRetriever
+from indiret.planes.matching import BY_FINER_PATCHES, PlaneRetriever
 from indiret.planes.samples import CHANNELS, NORM, NUMBERS, READS, collate, sample_pair
 from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import (
@@ -100,7 +100,7 @@ class PlaneNetRetriever(PlaneRetriever):
     torch.Size([10, 14, 10, 14])
     """
 
-    evidence_kinds = ("support",)
+    evidence_kinds = (BY_FINER_PATCHES, "support")
 
     def __init__(
         self,
@@ -138,11 +138,13 @@ class PlaneNetRetriever(PlaneRetriever):
     def explain(
         self, query: PlaneFeatures, target: PlaneFeatures, kind: str | None = None
     ) -> Evidence:
-        """Which patches are right by the network, and where the planes put them."""
-        check_kind(self, kind)
+        """Which patches lie where: ``verified`` by finer ones, or with the network's support."""
+        kind = check_kind(self, kind)
         samples = sample_pair(self, code_query(query, target), target)
         with torch.inference_mode():
             output = self.network(*collate([samples]))
+            if kind == BY_FINER_PATCHES:
+                return Evidence(float(output.margin), self.verified_pairs(query, target))
         found = []
         for one, support in zip(samples, output.support[0], strict=True):
             K, L = one.maps.shape[1:]

@@ -19,7 +19,7 @@ from indiret.images import Picture
 from indiret.patches import is_patch_source, patch_source
 from indiret.planes.features import PlaneFeatures
 from indiret.planes.gradients import PATCH_CELLS, cell_grid, fit_directions
-from indiret.planes.matching import IMPOSTORS, PlaneRetriever
+from indiret.planes.matching import BY_FINER_PATCHES, IMPOSTORS, PlaneRetriever
 from indiret.planes.network import NAME, PlaneNetRetriever, PlaneNetwork, load_plane_network
 from indiret.retrieval import Retriever, register_family
 
@@ -41,6 +41,8 @@ class FeaturePlaneRetriever(PlaneRetriever):
     >>> retriever.patches(picture, 112).shape
     torch.Size([18, 25, 64])
     """
+
+    evidence_kinds = ("planes", BY_FINER_PATCHES)  # finer patches of a coarse map say less
 
     def __init__(self, sources: Sequence[str], *arguments: Any):
         super().__init__(*arguments)
@@ -100,6 +102,8 @@ class FeaturePlaneNetRetriever(FeaturePlaneRetriever, PlaneNetRetriever):
     """The same votes, judged by a network. It has learned on gradients: its margins still rank, but
     they are no probabilities.
     """
+
+    evidence_kinds = ("support", BY_FINER_PATCHES)
 
     def __init__(self, sources: Sequence[str], network: PlaneNetwork):
         super().__init__(sources, network)

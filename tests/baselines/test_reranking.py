@@ -197,7 +197,7 @@ def test_ranks_are_fused_and_the_rest_is_of_whoever_has_it():
         scores = one.score(query[at], [features[at] for features in database])
         ranks.append(1 + np.argsort(np.argsort(-scores)))
     np.testing.assert_allclose(fused.score(query, database), sum(1 / (10 + r) for r in ranks))
-    assert fused.evidence_kinds == ("planes",) and fused.transfers_points
+    assert fused.evidence_kinds == ("verified", "planes") and fused.transfers_points
     found = fused.explain(query, database[0])
     torch.testing.assert_close(found.pairs, second.explain(query[1], database[0][1]).pairs)
     assert fused.transfer_points(query, database[0], np.array([[0.5, 0.5]])).shape == (1, 2)

@@ -121,7 +121,7 @@ def test_a_direction_has_the_part_in_the_evidence_that_it_has_in_the_score(monke
 
     def alone(**changes: PlaneMatch) -> torch.Tensor:
         monkeypatch.setattr(RETRIEVER, "match_both", lambda *_: match._replace(**changes))
-        return RETRIEVER.explain(query, target).pairs
+        return RETRIEVER.explain(query, target, "planes").pairs
 
     nothing = PlaneMatch(0.0, 0.0, 0, 0)
     there, back = alone(backward=nothing), alone(forward=nothing)

@@ -62,10 +62,11 @@ def test_the_shipped_network_tells_a_part_from_an_unrelated_photo(views):
     evidence = retriever.explain(query, target)
     assert evidence.score == pytest.approx(margins[0], abs=1e-4)
     assert evidence.pairs.min() >= 0
-    # maps are roots of what supports them
-    assert evidence.pairs.sum() > 2 * retriever.explain(query, unrelated).pairs.sum()
-    assert torch.equal(retriever.explain(query, target, "support").pairs, evidence.pairs)
-    with pytest.raises(ValueError, match="choose from support"):
+    for kind in ("verified", "support"):  # maps are roots of what supports them
+        own, other = (retriever.explain(query, one, kind) for one in (target, unrelated))
+        assert own.score == evidence.score and own.pairs.sum() > 2 * other.pairs.sum()
+    assert torch.equal(retriever.explain(query, target, "verified").pairs, evidence.pairs)
+    with pytest.raises(ValueError, match="choose from verified, support"):
         retriever.explain(query, target, "gradcam")
 
 

@@ -55,7 +55,7 @@ def test_the_network_judges_votes_of_gradients_by_name_as_its_own(pictures):
     named, shipped = build_retriever("plane-net:gradients"), build_retriever("plane-net")
     found = scores(named, pictures)
     np.testing.assert_allclose(found, scores(shipped, pictures), rtol=1e-3, atol=1e-3)
-    assert named.probability(found) is None and named.evidence_kinds == ("support",)
+    assert named.probability(found) is None and named.evidence_kinds == ("support", "verified")
 
 
 @pytest.mark.parametrize("name", ["planes:colours", "planes:gradients+colours"])

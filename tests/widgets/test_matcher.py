@@ -119,7 +119,7 @@ def test_the_same_numbers_as_python(choose, node, retriever, tmp_path):
         assert verdict["structure"] == pytest.approx(structure, abs=1e-9)
         if 1 in (*query.templates[0].points.shape, *target.templates[0].points.shape):
             continue  # a plane is fitted to a line of patches: how wide it is depends on rounding
-        evidence = retriever.explain(query, target)
+        evidence = retriever.explain(query, target, "support")
         assert verdict["margin"] == pytest.approx(evidence.score, rel=1e-3, abs=1e-3)
         probability = retriever.probability(np.array([evidence.score]))[0]
         assert verdict["probability"] == pytest.approx(probability, abs=1e-3)
@@ -129,7 +129,7 @@ def test_the_same_numbers_as_python(choose, node, retriever, tmp_path):
             assert np.corrcoef(wanted, verdict[name])[0, 1] >= 0.999
             assert sum(verdict[name]) == pytest.approx(float(wanted.sum()), rel=1e-3)
         corners = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
-        moved = retriever.transfer_points(query, target, corners)
+        moved = retriever.move_by_votes(query, target, corners)
         np.testing.assert_allclose(verdict["frame"], moved, atol=5e-3)
 
 
