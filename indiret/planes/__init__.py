@@ -27,7 +27,7 @@ __all__ = [
     "CHANNELS", "PATCH_CELLS", "PLANE_CONFIGS", "ExpandedPlaneRetriever",
     "FeaturePlaneNetRetriever", "FeaturePlaneRetriever", "GaussianMask", "Plane", "PlaneConfig",
     "PlaneFeatures", "PlaneMask", "PlaneNetRetriever", "PlaneNetwork", "PlaneRetriever",
-    "PredictedHypersphereMask", "TurnedPlaneRetriever", "TurnedQuery", "cell_grid", "collate", "dense_rootsift", "hough_votes",
-    "load_plane_network", "responses", "sample_pair", "sample_plane", "save_plane_network",
-    "threshold_relu_",
+    "PredictedHypersphereMask", "TurnedPlaneRetriever", "TurnedQuery", "cell_grid", "collate",
+    "dense_rootsift", "hough_votes", "load_plane_network", "responses", "sample_pair",
+    "sample_plane", "save_plane_network", "threshold_relu_",
 ]  # fmt: skip

@@ -8,12 +8,12 @@ and kept on disk, as without turns.
 Chapter: *Sphere or plane?*
 """
 
-from collections.abc import Callable, Sequence
-from functools import cache
+import math
+from collections.abc import Sequence
+from functools import cache, partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,47 +29,36 @@ from indiret.planes.voting import COSINE_THRESHOLD, POPULARITY_FLOOR, float32_on
 from indiret.retrieval import Points, Retriever, Scores, register_retriever
 
 TURNED = f"{NAME}-turned"
-TURNS = 12  # evenly round the circle
+TURNS = 24  # evenly round the circle
 DISC = 8  # patches across the disc
-DISC_SIDE = 96  # pixels of the longer side of the photo that it is cut from
+DISC_SIDE = 128  # pixels of the longer side of the photo that it is cut from
 SIZES = slice(0, 5)  # of the target's pyramid, in which it votes
-CLEAR = 1.7  # least score of the best turn, in those of turns two steps away from it or more
-LEAST_SCORE = 4.0  # of the best turn
+LEAST_SCORE = 5.0  # of a turn that is believed
+CLEAR = 1.25  # least ratio of its score to that of any turn more than `NEAR` steps away
+NEAR = 2  # 30°: discs turned by less see some of the same
 
 
 class TurnedQuery:
-    """A query: its photo upright, its discs, and its photo in each turn, encoded if asked for."""
+    """A query: its discs, and its photo in each turn, encoded when a pair first asks for it."""
 
     def __init__(self, retriever: PlaneRetriever, picture: Picture):
-        self.upright = retriever.encode_query(picture)
         prepared = retriever.prepare(picture)
+        self.upright = retriever.encode_query(picture)
         self.discs = encode_discs(retriever, prepared)
-        self.view: Callable[[int], PlaneFeatures] = cache(
-            lambda number: self._turned(retriever, prepared, number)
-        )
+        self.turned = cache(partial(encode_turned, retriever, prepared))
 
-    def _turned(self, retriever: PlaneRetriever, picture: Picture, number: int) -> PlaneFeatures:
-        if number == 0:
-            return self.upright
-        shape, config, turn = picture.shape[:2], retriever.config, 360 * number / TURNS
-        turned = np.asarray(
-            Image.fromarray(picture).rotate(turn, Image.Resampling.BILINEAR, expand=True)
-        )
-        large, close = (
-            (retriever.turned_patches(turned, shape, turn, side),)
-            for side in (config.template, config.close)
-        )
-        pyramid = tuple(
-            retriever.turned_patches(turned, shape, turn, side, step=1).patches.half()
-            for side in config.pyramid
-        )
-        return PlaneFeatures(large, close, (), pyramid, shape, turn=turn)
+    def view(self, number: int) -> PlaneFeatures:
+        """The photo turned anticlockwise by so many of `TURNS` steps."""
+        return self.turned(number) if number else self.upright
+
+
+Query = PlaneFeatures | TurnedQuery  # one that was encoded as a target is upright
 
 
 class TurnedPlaneRetriever(Retriever):
     """A retriever by planes for queries that may lie turned; see record 24.
 
-    A query that was encoded as a target, by `encode`, is upright.
+    Targets are encoded, kept and scored as by the upright retriever, and probabilities are its own.
 
     Examples
     --------
@@ -77,67 +66,88 @@ class TurnedPlaneRetriever(Retriever):
     >>> blobs = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     >>> picture = np.asarray(Image.fromarray(blobs).resize((320, 240)))
     >>> database = [retriever.encode(np.rot90(picture, turn)) for turn in range(4)]
-    >>> query = retriever.encode_query(picture)
-    >>> [find_turn(query.discs, target) for target in database]
-    [0, 3, 6, 9]
+    >>> retriever.turns(retriever.encode_query(picture), database)
+    [0, 6, 12, 18]
     """
 
     transfers_points = True
 
-    def __init__(self, upright: PlaneRetriever):
-        self.retriever = upright
-        self.evidence_kinds = upright.evidence_kinds
-        self.encode, self.encode_to_pack = upright.encode, upright.encode_to_pack
-        self.probability, self.fingerprint = upright.probability, upright.fingerprint
-        self.pack, self.unpack = upright.pack, upright.unpack
+    def __init__(self, retriever: PlaneRetriever):
+        self.retriever, self.evidence_kinds = retriever, retriever.evidence_kinds
+
+    def encode(self, picture: Picture) -> PlaneFeatures:
+        """A target, as the upright retriever encodes it."""
+        return self.retriever.encode(picture)
 
     @float32_on_cpu()
     def encode_query(self, picture: Picture) -> TurnedQuery:
-        """The upright photo and its discs; turned photos are encoded when a pair asks for them."""
+        """The photo as it lies and its discs."""
         return TurnedQuery(self.retriever, picture)
 
-    def structure(self, features: PlaneFeatures | TurnedQuery) -> float:
+    def encode_to_pack(self, picture: Picture) -> PlaneFeatures:
+        """A target without its background score."""
+        return self.retriever.encode_to_pack(picture)
+
+    def pack(self, features: PlaneFeatures) -> bytes:
+        """Codes of a target, those of the upright retriever."""
+        return self.retriever.pack(features)
+
+    def unpack(self, packed: bytes | memoryview) -> PlaneFeatures:
+        """A target of its codes."""
+        return self.retriever.unpack(packed)
+
+    def fingerprint(self) -> str:
+        """That of the upright retriever, which encodes."""
+        return self.retriever.fingerprint()
+
+    def probability(self, scores: Scores) -> Scores | None:
         """As the upright retriever says."""
-        return self.retriever.structure(upright(features))
+        return self.retriever.probability(scores)
+
+    def structure(self, features: Query) -> float:
+        """Share of patches that can be judged."""
+        return self.retriever.structure(_view(features, 0))
 
     @float32_on_cpu()
     @torch.inference_mode()
-    def turns(self, query: PlaneFeatures | TurnedQuery, database: Sequence[PlaneFeatures]) -> NDArray[np.int64]:
-        """By how many steps the query is turned anticlockwise for each target: (len(database),)."""
+    def turns(self, query: Query, database: Sequence[PlaneFeatures]) -> list[int]:
+        """By how many steps the query is turned anticlockwise for each target, mostly none."""
         if isinstance(query, PlaneFeatures):
-            return np.zeros(len(database), np.int64)
-        return np.array([find_turn(query.discs, target) for target in database], np.int64)
+            return [0] * len(database)
+        return [find_turn(query.discs, target) for target in database]
 
-    def score(self, query: PlaneFeatures | TurnedQuery, database: Sequence[PlaneFeatures]) -> Scores:
-        """Scores of the upright retriever, each for the query in the turn that was found."""
-        turns, scores = self.turns(query, database), np.empty(len(database))
-        for turn in np.unique(turns):
-            (places,) = np.nonzero(turns == turn)
+    def score(self, query: Query, database: Sequence[PlaneFeatures]) -> Scores:
+        """Scores of the query as it is turned for each target, (len(database),)."""
+        turns, scores = np.array(self.turns(query, database)), np.empty(len(database))
+        for number in np.unique(turns).tolist():
+            places = np.flatnonzero(turns == number).tolist()
             targets = [database[place] for place in places]
-            scores[places] = self.retriever.score(turned(query, turn), targets)
+            scores[places] = self.retriever.score(_view(query, number), targets)
         return scores
 
-    def explain(
-        self, query: PlaneFeatures | TurnedQuery, target: PlaneFeatures, kind: str | None = None
-    ) -> Evidence:
-        """Evidence of the upright retriever, of the query in the turn that was found."""
-        (turn,) = self.turns(query, [target])
-        return self.retriever.explain(turned(query, turn), target, kind)
+    def explain(self, query: Query, target: PlaneFeatures, kind: str | None = None) -> Evidence:
+        """Evidence of the query as it is turned for the target, in the photo as it lies."""
+        view = _view(query, self.turns(query, [target])[0])
+        return self.retriever.explain(view, target, kind)
 
-    def transfer_points(
-        self, query: PlaneFeatures | TurnedQuery, target: PlaneFeatures, points: Points
-    ) -> Points:
-        """Where the plane puts points of the query, in the turn that was found."""
-        (turn,) = self.turns(query, [target])
-        return self.retriever.transfer_points(turned(query, turn), target, points)
+    def transfer_points(self, query: Query, target: PlaneFeatures, points: Points) -> Points:
+        """Where points of the query, as it lies, are in the target."""
+        view = _view(query, self.turns(query, [target])[0])
+        return self.retriever.transfer_points(view, target, points)
 
 
-def turned(query: PlaneFeatures | TurnedQuery, turn: int) -> PlaneFeatures:
-    return query if isinstance(query, PlaneFeatures) else query.view(int(turn))
+def _view(query: Query, number: int) -> PlaneFeatures:
+    return query if isinstance(query, PlaneFeatures) else query.view(number)
 
 
-def upright(query: PlaneFeatures | TurnedQuery) -> PlaneFeatures:
-    return turned(query, 0)
+def encode_turned(retriever: PlaneRetriever, picture: Picture, number: int) -> PlaneFeatures:
+    """Features of a prepared photo turned anticlockwise by a number of steps."""
+    shape, config, turn = picture.shape[:2], retriever.config, 360 * number / TURNS
+    image = Image.fromarray(picture).rotate(turn, Image.Resampling.BILINEAR, expand=True)
+    encode = partial(retriever.turned_patches, np.asarray(image), shape, turn)
+    large, close = ((encode(side),) for side in (config.template, config.close))
+    pyramid = tuple(encode(side, step=1).patches.half() for side in config.pyramid)
+    return PlaneFeatures(large, close, (), pyramid, shape, turn=turn)
 
 
 def encode_discs(retriever: PlaneRetriever, picture: Picture) -> Tensor:
@@ -146,25 +156,25 @@ def encode_discs(retriever: PlaneRetriever, picture: Picture) -> Tensor:
     Patches outside of the disc, or that look past the picture's edge, are 0.
     """
     window = (STEP * (DISC - 1) + PATCH_CELLS) * CELL  # its pixels
-    height, width = picture.shape[:2]
-    scale = DISC_SIDE / max(height, width)
-    sides = torch.tensor([max(round(side * scale), 1) for side in (height, width)])
+    scale = DISC_SIDE / max(picture.shape[:2])
+    sides = torch.tensor([max(round(side * scale), 1) for side in picture.shape[:2]])
     small = Image.fromarray(picture).resize(sides.flip(0).tolist(), Image.Resampling.BILINEAR)
     centres = (STEP * grid_places(DISC, DISC) + PATCH_CELLS / 2) * CELL - window / 2
-    inside = centres.norm(dim=-1) <= window / 2
+    near = centres.norm(dim=-1) <= window / 2
+    reach = 0.7 * PATCH_CELLS * CELL / 2
     discs = []
     for number in range(TURNS):
-        back = 2 * np.pi * number / TURNS
-        cos, sin = np.cos(back), np.sin(back)
-        corner = sides / 2 - torch.tensor([cos + sin, cos - sin]) * window / 2
-        matrix = (cos, -sin, float(corner[1]), sin, cos, float(corner[0]))
-        view = small.transform((window, window), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+        angle = 2 * math.pi * number / TURNS
+        cos, sin = math.cos(angle), math.sin(angle)
+        back = torch.tensor([[cos, sin], [-sin, cos]], dtype=torch.float32)
+        y, x = (sides / 2 - back.sum(1) * window / 2).tolist()  # of the window's corner
+        matrix = cos, -sin, x, sin, cos, y
+        affine, smooth = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+        view = small.transform((window, window), affine, matrix, smooth)
         patches = retriever.patches(np.asarray(view), window)[::STEP, ::STEP]
-        rotation = torch.tensor([[cos, sin], [-sin, cos]], dtype=torch.float32)
-        points = centres @ rotation.mT + sides / 2
-        reach = 0.7 * PATCH_CELLS * CELL / 2
-        seen = ((points >= reach) & (points <= sides - reach)).all(-1) & inside
-        discs.append(patches * seen[..., None])
+        points = centres @ back.mT + sides / 2
+        inside = ((points >= reach) & (points <= sides - reach)).all(-1)
+        discs.append(patches * (near & inside)[..., None])
     return torch.stack(discs)
 
 
@@ -172,10 +182,9 @@ def find_turn(discs: Tensor, target: PlaneFeatures) -> int:
     """The number of the turn in which a query's discs match a target; 0 if none stands out."""
     scores = turn_scores(discs, target.pyramid[SIZES])
     best = int(scores.argmax())
-    steps = (torch.arange(TURNS) - best + TURNS // 2) % TURNS - TURNS // 2
-    others = float(scores[steps.abs() > 1].max())
-    clear = float(scores[best]) > max(LEAST_SCORE, CLEAR * others)
-    return best if clear else 0
+    others = scores.roll(-best)[NEAR + 1 : -NEAR].max()
+    believed = scores[best] > max(LEAST_SCORE, CLEAR * float(others))
+    return best if believed else 0
 
 
 def turn_scores(discs: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
