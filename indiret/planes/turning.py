@@ -1,9 +1,9 @@
 """Photos that lie turned: a cheap vote finds by how much, and only then planes are looked for.
 
-A disc in the middle of the query votes in twelve turns at once, in the smaller sizes of the target
+A disc in the middle of the query votes in 24 turns at once, in the smaller sizes of the target
 and in every second patch of those. Where one turn stands out, the query is turned by it, and the
-pair is matched as an upright one is; all other pairs are matched as they lie. Targets are encoded,
-and kept on disk, as without turns.
+pair is matched again; the higher score counts. Targets are encoded, and kept on disk, as without
+turns.
 
 Chapter: *Sphere or plane?*
 """
@@ -20,12 +20,13 @@ from torch.nn import functional as F
 
 from indiret.evidence import Evidence
 from indiret.images import Picture
+from indiret.planes import voting
 from indiret.planes.features import STEP, PlaneFeatures
 from indiret.planes.geometry import grid_places
 from indiret.planes.gradients import CELL, PATCH_CELLS
 from indiret.planes.matching import PlaneRetriever
 from indiret.planes.network import NAME, PlaneNetRetriever, load_plane_network
-from indiret.planes.voting import COSINE_THRESHOLD, POPULARITY_FLOOR, float32_on_cpu
+from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import Points, Retriever, Scores, register_retriever
 
 TURNED = f"{NAME}-turned"
@@ -33,9 +34,10 @@ TURNS = 24  # evenly round the circle
 DISC = 8  # patches across the disc
 DISC_SIDE = 128  # pixels of the longer side of the photo that it is cut from
 SIZES = slice(0, 5)  # of the target's pyramid, in which it votes
-LEAST_SCORE = 5.0  # of a turn that is believed
+LEAST_SCORE = 5.5  # of a turn that is believed
 CLEAR = 1.25  # least ratio of its score to that of any turn more than `NEAR` steps away
 NEAR = 2  # 30°: discs turned by less see some of the same
+PRODUCT = voting.ScratchBuffer()
 
 
 class TurnedQuery:
@@ -117,23 +119,27 @@ class TurnedPlaneRetriever(Retriever):
         return [find_turn(query.discs, target) for target in database]
 
     def score(self, query: Query, database: Sequence[PlaneFeatures]) -> Scores:
-        """Scores of the query as it is turned for each target, (len(database),)."""
-        turns, scores = np.array(self.turns(query, database)), np.empty(len(database))
-        for number in np.unique(turns).tolist():
-            places = np.flatnonzero(turns == number).tolist()
+        """Scores of the query as it lies or as it is turned for a target, the higher of both."""
+        turns, scores = self.turns(query, database), self.retriever.score(_view(query, 0), database)
+        for number in sorted({*turns} - {0}):
+            places = [place for place, turn in enumerate(turns) if turn == number]
             targets = [database[place] for place in places]
-            scores[places] = self.retriever.score(_view(query, number), targets)
+            turned = self.retriever.score(_view(query, number), targets)
+            scores[places] = np.maximum(scores[places], turned)
         return scores
 
     def explain(self, query: Query, target: PlaneFeatures, kind: str | None = None) -> Evidence:
-        """Evidence of the query as it is turned for the target, in the photo as it lies."""
-        view = _view(query, self.turns(query, [target])[0])
-        return self.retriever.explain(view, target, kind)
+        """Evidence of the query as it lies or is turned, whichever scores more."""
+        return self.retriever.explain(self.best_view(query, target), target, kind)
 
     def transfer_points(self, query: Query, target: PlaneFeatures, points: Points) -> Points:
         """Where points of the query, as it lies, are in the target."""
-        view = _view(query, self.turns(query, [target])[0])
-        return self.retriever.transfer_points(view, target, points)
+        return self.retriever.transfer_points(self.best_view(query, target), target, points)
+
+    def best_view(self, query: Query, target: PlaneFeatures) -> PlaneFeatures:
+        """The query as it lies or as it is turned for a target, whichever scores more."""
+        views = [_view(query, number) for number in {0, *self.turns(query, [target])}]
+        return max(views, key=lambda view: self.retriever.score(view, [target])[0])
 
 
 def _view(query: Query, number: int) -> PlaneFeatures:
@@ -198,10 +204,9 @@ def turn_scores(discs: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
 def _responses(discs: Tensor, patches: Tensor) -> Tensor:
     """Thresholded responses of every second target patch, normalised: (I, J, M, K, L)."""
     few = patches[::STEP, ::STEP]
-    cosines = few.flatten(0, 1).float() @ discs.flatten(0, 2).mT
-    found = cosines.sub_(COSINE_THRESHOLD).clamp_min_(0).view(len(cosines), len(discs), -1)
-    found *= (found.mean(2, keepdim=True) + POPULARITY_FLOOR).rsqrt_()
-    return found.view(*few.shape[:2], *discs.shape[:3])
+    cosines = voting.responses(few, discs.flatten(0, 1), PRODUCT)
+    found = voting.threshold_relu_(cosines).view(len(few), -1, *discs.shape[1:3])
+    return voting.normalise_by_popularity_(found).view(*few.shape[:2], *discs.shape[:3])
 
 
 def _hough_votes(responses: Tensor) -> Tensor:
