@@ -24,20 +24,19 @@ from indiret.planes import voting
 from indiret.planes.features import STEP, PlaneFeatures
 from indiret.planes.geometry import grid_places
 from indiret.planes.gradients import CELL, PATCH_CELLS
-from indiret.planes.matching import PlaneRetriever
+from indiret.planes.matching import PRODUCT, PlaneRetriever
 from indiret.planes.network import NAME, PlaneNetRetriever, load_plane_network
 from indiret.planes.voting import float32_on_cpu
 from indiret.retrieval import Points, Retriever, Scores, register_retriever
 
 TURNED = f"{NAME}-turned"
-TURNS = 24  # evenly round the circle
+DISC_TURNS = 24  # evenly round the circle
 DISC = 8  # patches across the disc
 DISC_SIDE = 128  # pixels of the longer side of the photo that it is cut from
 SIZES = slice(0, 5)  # of the target's pyramid, in which it votes
 LEAST_SCORE = 5.5  # of a turn that is believed
-CLEAR = 1.25  # least ratio of its score to that of any turn more than `NEAR` steps away
-NEAR = 2  # 30°: discs turned by less see some of the same
-PRODUCT = voting.ScratchBuffer()
+CLEAR = 1.25  # least ratio of its score to that of any turn more than `OVERLAP` steps away
+OVERLAP = 2  # 30°: discs turned by less see some of the same
 
 
 class TurnedQuery:
@@ -50,11 +49,11 @@ class TurnedQuery:
         self.turned = cache(partial(encode_turned, retriever, prepared))
 
     def view(self, number: int) -> PlaneFeatures:
-        """The photo turned anticlockwise by so many of `TURNS` steps."""
+        """The photo turned anticlockwise by so many of `DISC_TURNS` steps."""
         return self.turned(number) if number else self.upright
 
 
-Query = PlaneFeatures | TurnedQuery  # one that was encoded as a target is upright
+AnyQuery = PlaneFeatures | TurnedQuery  # one that was encoded as a target is upright
 
 
 class TurnedPlaneRetriever(Retriever):
@@ -106,19 +105,19 @@ class TurnedPlaneRetriever(Retriever):
         """As the upright retriever says."""
         return self.retriever.probability(scores)
 
-    def structure(self, features: Query) -> float:
+    def structure(self, features: AnyQuery) -> float:
         """Share of patches that can be judged."""
         return self.retriever.structure(_view(features, 0))
 
     @float32_on_cpu()
     @torch.inference_mode()
-    def turns(self, query: Query, database: Sequence[PlaneFeatures]) -> list[int]:
+    def turns(self, query: AnyQuery, database: Sequence[PlaneFeatures]) -> list[int]:
         """By how many steps the query is turned anticlockwise for each target, mostly none."""
         if isinstance(query, PlaneFeatures):
             return [0] * len(database)
         return [find_turn(query.discs, target) for target in database]
 
-    def score(self, query: Query, database: Sequence[PlaneFeatures]) -> Scores:
+    def score(self, query: AnyQuery, database: Sequence[PlaneFeatures]) -> Scores:
         """Scores of the query as it lies or as it is turned for a target, the higher of both."""
         turns, scores = self.turns(query, database), self.retriever.score(_view(query, 0), database)
         for number in sorted({*turns} - {0}):
@@ -128,27 +127,27 @@ class TurnedPlaneRetriever(Retriever):
             scores[places] = np.maximum(scores[places], turned)
         return scores
 
-    def explain(self, query: Query, target: PlaneFeatures, kind: str | None = None) -> Evidence:
+    def explain(self, query: AnyQuery, target: PlaneFeatures, kind: str | None = None) -> Evidence:
         """Evidence of the query as it lies or is turned, whichever scores more."""
         return self.retriever.explain(self.best_view(query, target), target, kind)
 
-    def transfer_points(self, query: Query, target: PlaneFeatures, points: Points) -> Points:
+    def transfer_points(self, query: AnyQuery, target: PlaneFeatures, points: Points) -> Points:
         """Where points of the query, as it lies, are in the target."""
         return self.retriever.transfer_points(self.best_view(query, target), target, points)
 
-    def best_view(self, query: Query, target: PlaneFeatures) -> PlaneFeatures:
+    def best_view(self, query: AnyQuery, target: PlaneFeatures) -> PlaneFeatures:
         """The query as it lies or as it is turned for a target, whichever scores more."""
         views = [_view(query, number) for number in {0, *self.turns(query, [target])}]
         return max(views, key=lambda view: self.retriever.score(view, [target])[0])
 
 
-def _view(query: Query, number: int) -> PlaneFeatures:
+def _view(query: AnyQuery, number: int) -> PlaneFeatures:
     return query if isinstance(query, PlaneFeatures) else query.view(number)
 
 
 def encode_turned(retriever: PlaneRetriever, picture: Picture, number: int) -> PlaneFeatures:
     """Features of a prepared photo turned anticlockwise by a number of steps."""
-    shape, config, turn = picture.shape[:2], retriever.config, 360 * number / TURNS
+    shape, config, turn = picture.shape[:2], retriever.config, 360 * number / DISC_TURNS
     image = Image.fromarray(picture).rotate(turn, Image.Resampling.BILINEAR, expand=True)
     encode = partial(retriever.turned_patches, np.asarray(image), shape, turn)
     large, close = ((encode(side),) for side in (config.template, config.close))
@@ -157,7 +156,7 @@ def encode_turned(retriever: PlaneRetriever, picture: Picture, number: int) -> P
 
 
 def encode_discs(retriever: PlaneRetriever, picture: Picture) -> Tensor:
-    """(TURNS, DISC, DISC, D): patches of a disc in the middle of a picture in each turn.
+    """(DISC_TURNS, DISC, DISC, D): patches of a disc in the middle of a picture in each turn.
 
     Patches outside of the disc, or that look past the picture's edge, are 0.
     """
@@ -169,8 +168,8 @@ def encode_discs(retriever: PlaneRetriever, picture: Picture) -> Tensor:
     near = centres.norm(dim=-1) <= window / 2
     reach = 0.7 * PATCH_CELLS * CELL / 2
     discs = []
-    for number in range(TURNS):
-        angle = 2 * math.pi * number / TURNS
+    for number in range(DISC_TURNS):
+        angle = 2 * math.pi * number / DISC_TURNS
         cos, sin = math.cos(angle), math.sin(angle)
         back = torch.tensor([[cos, sin], [-sin, cos]], dtype=torch.float32)
         y, x = (sides / 2 - back.sum(1) * window / 2).tolist()  # of the window's corner
@@ -188,7 +187,7 @@ def find_turn(discs: Tensor, target: PlaneFeatures) -> int:
     """The number of the turn in which a query's discs match a target; 0 if none stands out."""
     scores = turn_scores(discs, target.pyramid[SIZES])
     best = int(scores.argmax())
-    others = scores.roll(-best)[NEAR + 1 : -NEAR].max()
+    others = scores.roll(-best)[OVERLAP + 1 : -OVERLAP].max()
     believed = scores[best] > max(LEAST_SCORE, CLEAR * float(others))
     return best if believed else 0
 

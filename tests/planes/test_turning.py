@@ -49,7 +49,7 @@ def test_votes_of_all_discs_are_those_of_each():
 def test_a_disc_upright_is_part_of_the_photo_and_turned_the_same_patches():
     picture = RETRIEVER.prepare(scene(3, 240, 320))
     discs = turning.encode_discs(RETRIEVER, picture)
-    quarter = turning.TURNS // 4
+    quarter = turning.DISC_TURNS // 4
     again = turning.encode_discs(RETRIEVER, np.rot90(picture).copy())
     here = discs[quarter].norm(dim=-1) > 0
     assert here.float().mean() > 0.5
@@ -91,7 +91,7 @@ def test_turned_queries_of_toytown_are_found_and_upright_ones_score_as_before():
                 if number == 0:
                     assert scores[place] == as_before[place]
                 elif names[place] in query.positives:
-                    off = (degrees + number * 360 / turning.TURNS + 180) % 360 - 180
+                    off = (degrees + number * 360 / turning.DISC_TURNS + 180) % 360 - 180
                     assert abs(off) <= 20
     assert right[0] == len(queries) and min(right.values()) >= len(queries) - 1, right
 
@@ -125,7 +125,7 @@ def test_coded_targets_are_found_turned_too_and_stored_queries_are_upright():
     photos = [picture, scene(5, 192, 240)]
     coded = [retriever.unpack(retriever.pack(retriever.encode_to_pack(one))) for one in photos]
     query = retriever.encode_query(turn(picture, -60))
-    assert retriever.turns(query, coded) == [turning.TURNS // 6, 0]
+    assert retriever.turns(query, coded) == [turning.DISC_TURNS // 6, 0]
     first, second = retriever.score(query, coded)
     assert first > second + 10
     assert retriever.turns(coded[0], coded) == [0, 0]
