@@ -35,8 +35,8 @@ DISC = 8  # patches across the disc
 DISC_SIDE = 128  # pixels of the longer side of the photo that it is cut from
 SIZES = slice(0, 5)  # of the target's pyramid, in which it votes
 LEAST_SCORE = 5.5  # of a turn that is believed
-CLEAR = 1.25  # least ratio of its score to that of any turn more than `OVERLAP` steps away
-OVERLAP = 2  # 30°: discs turned by less see some of the same
+CLEAR = 1.25  # least ratio of its score to that of any turn more than `NEAR_TURNS` steps away
+NEAR_TURNS = 2  # 30°: discs turned by less see some of the same
 
 
 class TurnedQuery:
@@ -187,7 +187,7 @@ def find_turn(discs: Tensor, target: PlaneFeatures) -> int:
     """The number of the turn in which a query's discs match a target; 0 if none stands out."""
     scores = turn_scores(discs, target.pyramid[SIZES])
     best = int(scores.argmax())
-    others = scores.roll(-best)[OVERLAP + 1 : -OVERLAP].max()
+    others = scores.roll(-best)[NEAR_TURNS + 1 : -NEAR_TURNS].max()
     believed = scores[best] > max(LEAST_SCORE, CLEAR * float(others))
     return best if believed else 0
 
