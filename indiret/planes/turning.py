@@ -117,6 +117,7 @@ class TurnedPlaneRetriever(Retriever):
             return [0] * len(database)
         return [find_turn(query.discs, target) for target in database]
 
+    @float32_on_cpu()
     def score(self, query: AnyQuery, database: Sequence[PlaneFeatures]) -> Scores:
         """Scores of the query as it lies or as it is turned for a target, the higher of both."""
         turns, scores = self.turns(query, database), self.retriever.score(_view(query, 0), database)
@@ -135,6 +136,7 @@ class TurnedPlaneRetriever(Retriever):
         """Where points of the query, as it lies, are in the target."""
         return self.retriever.transfer_points(self.best_view(query, target), target, points)
 
+    @float32_on_cpu()
     def best_view(self, query: AnyQuery, target: PlaneFeatures) -> PlaneFeatures:
         """The query as it lies or as it is turned for a target, whichever scores more."""
         views = [_view(query, number) for number in {0, *self.turns(query, [target])}]

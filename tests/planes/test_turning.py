@@ -133,6 +133,19 @@ def test_coded_targets_are_found_turned_too_and_stored_queries_are_upright():
     assert retriever.structure(query) > 0.3
 
 
+def test_what_the_caller_has_set_changes_nothing():
+    picture, retriever = scene(4, 192, 240), build_retriever(turning.TURNED)
+    target = retriever.encode(picture)
+    found = []
+    for context in (torch.device("cpu"), torch.device("meta"), torch.autocast("cpu")):
+        with context:
+            query = retriever.encode_query(turn(picture, 120))
+            evidence = retriever.explain(query, target)
+            found.append((evidence.score, *retriever.score(query, [target, target])))
+    assert found[0] == found[1] == found[2]
+    assert len({*found[0]}) == 1 and found[0][0] > 20
+
+
 def test_plain_and_narrow_photos_turn_nowhere():
     pictures = [np.full((16, 16, 3), 99, np.uint8), scene(6, 16, 320), scene(6, 300, 20)]
     database = [TURNED.encode(picture) for picture in pictures]
