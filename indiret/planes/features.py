@@ -105,7 +105,7 @@ def turn_back(points: Tensor, shape: tuple[int, int], turn: float) -> Tensor:
     frame, sides = torch.tensor((turned_frame(shape, turn), shape), dtype=torch.float32)
     back = np.deg2rad(turn)
     rotation = torch.tensor([[np.cos(back), np.sin(back)], [-np.sin(back), np.cos(back)]])
-    return ((points - 0.5) * frame @ rotation.float().mT + sides / 2) / sides
+    return ((points * frame - frame / 2) @ rotation.float().mT + sides / 2) / sides
 
 
 def pyramid_grid(shape: tuple[int, int], long_side: int) -> tuple[int, int]:
