@@ -66,27 +66,46 @@ class PlaneFeatures(NamedTuple):
     shape: tuple[int, int]  # height and width of the photo
     background_score: float = 1.0
     structure: float | None = None  # `structured_share`, of codes
+    turn: float = 0.0  # degrees anticlockwise by which the photo was turned before
 
 
 @lru_cache(maxsize=256)  # photos of a collection have few shapes
-def template_points(shape: tuple[int, int], turn: float, long_side: int) -> tuple[Tensor, Tensor]:
+def template_points(
+    shape: tuple[int, int], turn: float, long_side: int, step: int = STEP
+) -> tuple[Tensor, Tensor]:
     """Where a template's patches lie in a photo (height, width), and which do not look past it.
 
     (K, L, 2) y and x from 0 to 1, and (K, L) bool; of the photo turned anticlockwise by degrees.
     """
-    turned = Image.new("1", shape[::-1]).rotate(turn, expand=True)
-    frame, sides = torch.tensor((turned.size[::-1], shape), dtype=torch.float32)
-    longest = max(shape)
-    grid = cell_grid(turned.height, turned.width, round(long_side * max(turned.size) / longest))
-    rows, columns = ((side - PATCH_CELLS) // STEP + 1 for side in grid)
-    centres = STEP * grid_places(rows, columns) + PATCH_CELLS / 2
-    from_middle = centres / torch.tensor(grid) * frame - frame / 2
-    back = np.deg2rad(turn)
-    rotation = torch.tensor([[np.cos(back), np.sin(back)], [-np.sin(back), np.cos(back)]])
-    points = (from_middle @ rotation.float().mT + sides / 2) / sides
-    reach = PATCH_CELLS * CELL / 2 / long_side * longest / sides
+    longest, frame = max(shape), turned_frame(shape, turn)
+    grid = cell_grid(*frame, round(long_side * max(frame) / longest))
+    rows, columns = ((side - PATCH_CELLS) // step + 1 for side in grid)
+    centres = step * grid_places(rows, columns) + PATCH_CELLS / 2
+    points = turn_back(centres / torch.tensor(grid), shape, turn)
+    reach = PATCH_CELLS * CELL / 2 / long_side * longest / torch.tensor(shape)
     inside = ((points >= reach * 0.7) & (points <= 1 - reach * 0.7)).all(-1) | (turn % 90 == 0)
     return points, inside
+
+
+def turned_frame(shape: tuple[int, int], turn: float) -> tuple[int, int]:
+    """Height and width of a photo (height, width) that is turned and keeps its corners."""
+    return Image.new("1", shape[::-1]).rotate(turn, expand=True).size[::-1]
+
+
+def turn_back(points: Tensor, shape: tuple[int, int], turn: float) -> Tensor:
+    """Where points (..., 2) of a photo turned anticlockwise by degrees lie in the photo.
+
+    All are y and x from 0 to 1 of their frames; ``shape`` is that of the photo.
+
+    Examples
+    --------
+    >>> turn_back(torch.tensor([0.25, 0.0]), (300, 400), 90.0)
+    tensor([0.0000, 0.7500])
+    """
+    frame, sides = torch.tensor((turned_frame(shape, turn), shape), dtype=torch.float32)
+    back = np.deg2rad(turn)
+    rotation = torch.tensor([[np.cos(back), np.sin(back)], [-np.sin(back), np.cos(back)]])
+    return ((points * frame - frame / 2) @ rotation.float().mT + sides / 2) / sides
 
 
 def pyramid_grid(shape: tuple[int, int], long_side: int) -> tuple[int, int]:

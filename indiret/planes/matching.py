@@ -57,15 +57,10 @@ from indiret.planes.features import (
     Template,
     structured_share,
     template_points,
+    turn_back,
 )
 from indiret.planes.geometry import Plane, refine_plane
-from indiret.planes.gradients import (
-    PATCH_CELLS,
-    cell_grid,
-    dense_rootsift,
-    fitted_tensors,
-    whiten,
-)
+from indiret.planes.gradients import PATCH_CELLS, dense_rootsift, fitted_tensors, whiten
 from indiret.planes.matches import CLOSE_WEIGHT, PairMatch, PlaneMatch, without_frame
 from indiret.planes.verification import VerifiedPlane, candidate_planes, verify
 from indiret.planes.voting import float32_on_cpu
@@ -209,10 +204,16 @@ class PlaneRetriever(Retriever):
         """The template of a photo turned anticlockwise; patches that look past its edge are 0."""
         turn = 360 * number / self.config.turns
         turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BILINEAR, expand=True)
+        return self.turned_patches(np.asarray(turned), picture.shape[:2], turn, long_side)
+
+    def turned_patches(
+        self, turned: Picture, shape: tuple[int, int], turn: float, long_side: int, step: int = STEP
+    ) -> Template:
+        """Every second patch, or all, of a photo (height, width) that was turned."""
         # a turned photo grows with its frame, so that things in it keep their size
-        side = round(long_side * max(turned.size) / max(picture.shape[:2]))
-        patches = self.patches(np.asarray(turned), side)[::STEP, ::STEP]
-        points, inside = template_points(picture.shape[:2], turn, long_side)
+        side = round(long_side * max(turned.shape[:2]) / max(shape))
+        patches = self.patches(turned, side)[::step, ::step]
+        points, inside = template_points(shape, turn, long_side, step)
         return Template((patches * inside[..., None]).contiguous(), points)
 
     def pooled_responses(self, template: Template, patches: Tensor) -> Tensor:
@@ -409,8 +410,11 @@ class PlaneRetriever(Retriever):
         offset = 2 * torch.tensor([a - K // 2, b - L // 2], dtype=exact)  # of every second patch
         voted = Plane(STEP * torch.eye(2, dtype=exact), offset, match.votes)
         fitted = refine_plane(cosines, voted, floor=voting.COSINE_THRESHOLD)
-        cells = torch.tensor(cell_grid(*searched.shape, self.config.pyramid[match.level]))
-        return cosines, voted, fitted, (fitted.places(K, L) + PATCH_CELLS / 2) / cells
+        cells = torch.tensor([rows, columns]) + PATCH_CELLS - 1
+        points = (fitted.places(K, L) + PATCH_CELLS / 2) / cells
+        if searched.turn:
+            points = turn_back(points, searched.shape, searched.turn)
+        return cosines, voted, fitted, points
 
 
 def load_calibration() -> tuple[float, float]:

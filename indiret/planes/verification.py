@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from indiret.planes import voting
 from indiret.planes.correspondence import PlaneCorrespondence, fit_affine, move_places
-from indiret.planes.features import PlaneFeatures, Template
+from indiret.planes.features import PlaneFeatures, Template, turn_back
 from indiret.planes.geometry import grid_places
 from indiret.planes.gradients import PATCH_CELLS
 from indiret.planes.matches import PlaneMatch, without_frame
@@ -121,10 +121,12 @@ class Direction:
 
     def __init__(self, source: PlaneFeatures, searched: PlaneFeatures):
         self.source, self.searched = source, searched
+        self.own, self.other = _turned_back(source), _turned_back(searched)
         self.read: dict[int, tuple[Tensor, Tensor]] = {}
 
     def along(self, plane: Tensor, step: int, around: int) -> PlaneCorrespondence:
         """What every ``step``-th patch finds near a plane; ``around`` × ``around`` must agree."""
+        plane = _chain(self.own, plane, _inverse(self.other))  # of the photos as they were turned
         own, other = self.alike_levels(plane)
         patches = self.source.pyramid[own].float()[::step, ::step]
         points = _centres(self.source.pyramid[own])[::step, ::step]
@@ -152,6 +154,7 @@ class Direction:
         pull = agree.square() * near
         move = pull @ moves / pull.sum(-1, keepdim=True).clamp_min(1e-12)
         matched = (start + move + PATCH_CELLS / 2) / cells
+        points, matched = move_places(points, self.own), move_places(matched, self.other)
         return PlaneCorrespondence(points, matched, highest - agree.mean(-1))
 
     def alike_levels(self, plane: Tensor) -> tuple[int, int]:
@@ -173,6 +176,22 @@ class Direction:
             popularity = voting.threshold_relu_(responses).mean((2, 3))
             self.read[level] = others, (popularity + voting.POPULARITY_FLOOR).rsqrt()
         return self.read[level]
+
+
+def _turned_back(features: PlaneFeatures) -> Tensor:
+    """The map of places in a photo as it was turned to those in the photo itself."""
+    corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    if not features.turn:
+        return torch.eye(3)[:, :2]
+    return fit_affine(corners, turn_back(corners, features.shape, features.turn)).float()
+
+
+def _chain(*maps: Tensor) -> Tensor:
+    """The map that moves by each of several in turn."""
+    whole = torch.eye(3)
+    for one in maps:
+        whole = whole @ torch.cat([one, torch.eye(3)[:, 2:]], 1)
+    return whole[:, :2]
 
 
 def _cells(patches: Tensor) -> Tensor:

@@ -8,7 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indiret.planes import PlaneNetRetriever, code_voting, load_plane_network, voting
+from indiret.planes import (
+    PlaneNetRetriever,
+    PlaneRetriever,
+    code_voting,
+    load_plane_network,
+    voting,
+)
 from indiret.planes.code_voting import best_planes, match_codes
 from indiret.planes.codes import code_query
 from tests.planes.conftest import RETRIEVER, SMALL, scene
@@ -46,6 +52,19 @@ def test_votes_are_whole_numbers_that_float32_holds(coded):
     templates = [coded[0].templates[0].patches]
     votes = torch.cat(code_voting._plane_votes(templates, [coded[2].pyramid]), 2)
     assert torch.equal(votes, votes.round()) and 0 < votes.max() < 2**24
+
+
+def test_photos_whose_templates_differ_alone_are_scored_together():
+    """One more row of pixels, and the large template has one more of patches, no size has."""
+    photos = [scene(number, height, 400) for number, height in enumerate((278, 279, 278))]
+    retriever = PlaneRetriever()
+    coded = [retriever.unpack(retriever.pack(retriever.encode_query(one))) for one in photos]
+    large = [one.templates[0].patches.shape for one in coded]
+    assert (
+        large[0] != large[1] and coded[0].close[0].patches.shape == coded[1].close[0].patches.shape
+    )
+    together = retriever.score(coded[0], coded)
+    np.testing.assert_array_equal(together, [retriever.score(coded[0], [one])[0] for one in coded])
 
 
 def test_a_part_and_its_whole_find_each_other(coded):

@@ -5,11 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from indiret.planes import voting
 from indiret.planes.correspondence import move_places
+from indiret.planes.features import turn_back
 from indiret.planes.gradients import PATCH_CELLS
 from indiret.planes.matching import PlaneRetriever
+from indiret.planes.turning import encode_turned
 from indiret.planes.verification import (
     NAMED,
     NAMED_CLOSE,
@@ -111,3 +114,18 @@ def test_a_turned_photo_keeps_the_evidence_of_its_votes():
     evidence = retriever.explain(query, target)
     assert retriever.match_both(query, target).turn
     assert torch.equal(evidence.pairs, retriever.explain(query, target, "planes").pairs)
+
+
+@pytest.mark.parametrize("number", [6, 3])
+def test_a_photo_that_was_turned_before_is_verified_in_its_own_places(number):
+    """Turned anticlockwise by 90° and by 45°, and looked for in a photo that was turned so."""
+    retriever = PlaneRetriever()
+    picture = Image.fromarray(scene(4, 192, 240))
+    turned = picture.rotate(15 * number, Image.Resampling.BICUBIC, expand=True)
+    target = retriever.encode(np.asarray(turned))
+    query = encode_turned(retriever, np.asarray(picture.convert("L")), number)
+    best = retriever.verified(query, target)
+    for here, there in (best.forward[:2], best.backward[1::-1]):
+        truth = turn_back(there, (192, 240), 15.0 * number)
+        inside = ((here > 0.2) & (here < 0.8)).all(-1)
+        assert (here - truth)[inside].abs().median() < 0.02
