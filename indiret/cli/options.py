@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from indiret.index import Collection, MemoryCollection
     from indiret.retrieval import Retriever
 
-DEFAULT = "plane-net"  # the method
+DEFAULT = "plane-net-turned"  # the method
 _Corners = tuple[float, float, float, float]
 
 QueryPhoto = Annotated[Path, Argument(metavar="QUERY", help="A photo.")]

@@ -85,7 +85,7 @@ class Collection:
 
     @classmethod
     def open(
-        cls, folder: str | Path, method: str = "plane-net", shortlist: str | None = None,
+        cls, folder: str | Path, method: str = "plane-net-turned", shortlist: str | None = None,
         out: str | Path | None = None, retriever: Retriever | None = None,
     ) -> Self:  # fmt: skip
         """The collection of a folder as it was last, empty at first; see `update`.

@@ -25,7 +25,7 @@ def test_an_index_is_made_once_and_said_to_be_of_a_size(capsys, album, index, mo
     monkeypatch.setattr(updates, "read_image", None)
     assert "\n0 files read, 0 gone" in run(capsys, "index", photos, "--out", index)[1]
     assert run(capsys, "search", query, photos, "--out", index, "--top", 1)[0] == 0
-    assert "method is plane-net, not base" in refused(
+    assert "method is plane-net-turned, not base" in refused(
         capsys, "index", photos, "--out", index, "--method", "base"
     )
 
