@@ -64,6 +64,20 @@ def dense_rootsift(picture: np.ndarray, long_side: int) -> Tensor:
     size = (CELL * columns, CELL * rows)
     small = Image.fromarray(picture).convert("L").resize(size, Image.Resampling.BILINEAR)
     grey = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
+    cells = F.unfold(gradient_cells(grey)[None], PATCH_CELLS)[0].T
+    flat = FLAT_GRADIENT * (PATCH_CELLS * CELL) ** 2  # what noise alone sums to is no structure
+    roots = (cells / (cells.sum(1, keepdim=True) + flat)).sqrt()
+    return roots.view(rows - PATCH_CELLS + 1, columns - PATCH_CELLS + 1, -1)
+
+
+def gradient_cells(grey: Tensor) -> Tensor:
+    """Histograms (8, H / 4, W / 4) of directions in each cell of a grey picture (H, W) in 0 … 1.
+
+    Examples
+    --------
+    >>> gradient_cells(torch.rand(80, 112)).shape
+    torch.Size([8, 20, 28])
+    """
     wide = F.pad(grey[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
     right = (wide[1:-1, 2:] - wide[1:-1, :-2]) / 2
     down = (wide[2:, 1:-1] - wide[:-2, 1:-1]) / 2
@@ -71,10 +85,7 @@ def dense_rootsift(picture: np.ndarray, long_side: int) -> Tensor:
     distance = (angle - torch.arange(DIRECTIONS).view(-1, 1, 1)).remainder(DIRECTIONS)
     weight = (1 - torch.minimum(distance, DIRECTIONS - distance)).clamp_min(0)
     gradients = weight * torch.hypot(down, right)
-    cells = F.unfold(_cell_sums(gradients)[None], PATCH_CELLS)[0].T
-    flat = FLAT_GRADIENT * (PATCH_CELLS * CELL) ** 2  # what noise alone sums to is no structure
-    roots = (cells / (cells.sum(1, keepdim=True) + flat)).sqrt()
-    return roots.view(rows - PATCH_CELLS + 1, columns - PATCH_CELLS + 1, -1)
+    return _cell_sums(gradients)
 
 
 def whiten(patches: Tensor) -> Tensor:
