@@ -9,7 +9,7 @@ any other place of the batch.
 import argparse
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,13 +19,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from indiret.checkpoints import WEIGHTS, save_tensors
+from indiret.checkpoints import WEIGHTS, save_tensors, write_json
 from indiret.datasets import RetrievalDataset, load_dataset
 from indiret.evaluation import ground_truth_points
+from indiret.experiments.evaluator import provenance
 from indiret.images import Picture
+from indiret.metrics import DIRECTIONS
 from indiret.pairs import views_by_landmark
-from indiret.planes.gradients import gradient_cells
-from indiret.planes.patch_network import PATCH_NET, PatchNetwork
+from indiret.planes.gradients import CELL, PATCH_CELLS, gradient_cells
+from indiret.planes.patch_network import PATCH_NET, PatchNetwork, surrounded_patches
 
 Points = NDArray[np.float64]
 SIDE = 128  # pixels of a window
@@ -33,11 +35,25 @@ POINTS = 48  # correspondences of a pair
 FEWEST = 24  # or the pair is left out
 LEVELS = 70, 280  # pixels of a photo's longer side, as in the pyramid of planes
 NEAR = 12  # pixels from a place within which others are no wrong answers
-TEMPERATURE = 0.07
+TEMPERATURE = 0.1
+MARGIN = 8  # pixels from a window's edge, within which no patch has its centre
+STEEP = 0.5  # length of a patch that has structure
+OWN = DIRECTIONS * PATCH_CELLS**2  # numbers of a patch without its surroundings
+PAIRS = 3000
+TRAINING: dict[str, Any] = {
+    "steps": 1000,
+    "batch": 24,  # pairs
+    "optimiser": "adamw",
+    "learning_rate": 2e-3,
+    "weight_decay": 1e-3,
+    "seed": 0,
+}
+WARM_UP = 0.1  # of the steps; the rate then falls along a cosine
+LOG_EVERY = 100  # steps
 
 
 class WindowPair(NamedTuple):
-    cells: Tensor  # (2, 8, 32, 32) half
+    patches: Tensor  # (2, POINTS, 256) half, those nearest to the points
     points: Tensor  # (2, POINTS, 2), x and y in pixels
 
 
@@ -146,7 +162,7 @@ def viewed_windows(
 
 def make_pairs(town: RetrievalDataset, count: int) -> list[WindowPair]:
     """Pairs of windows, every second one of two photos."""
-    random, found = np.random.default_rng(0), []
+    random, found = np.random.default_rng(0), list[WindowPair]()
     landmarks = [views for views in views_by_landmark(town).values() if views[1:]]
     names = list(town.images)
     bar = tqdm(total=count, desc="cutting", unit="pair", disable=None)
@@ -161,69 +177,78 @@ def make_pairs(town: RetrievalDataset, count: int) -> list[WindowPair]:
             continue
         here, there, points, moved = windows
         both = np.stack([points, moved])
-        both = both[:, ((both > 2) & (both < SIDE - 2)).all((0, 2))]
+        both = both[:, ((both > MARGIN) & (both < SIDE - MARGIN)).all((0, 2))]
         if both.shape[1] < FEWEST:
             continue
         few = random.choice(both.shape[1], POINTS, replace=both.shape[1] < POINTS)
-        cells = [
-            gradient_cells(torch.from_numpy(relight(random, one) / np.float32(255)))
-            for one in (here, there)
-        ]
-        found.append(WindowPair(torch.stack(cells).half(), torch.from_numpy(both[:, few]).float()))
+        places = torch.from_numpy(both[:, few]).float()
+        lit = [relight(random, window) for window in (here, there)]
+        patches = [read_patches(*one) for one in zip(lit, places, strict=True)]
+        found.append(WindowPair(torch.stack(patches).half(), places))
         bar.update()
     return found
 
 
+def read_patches(window: Picture, points: Tensor) -> Tensor:
+    """(P, 256): of a window, the patches whose centres are nearest to points (P, 2)."""
+    grey = torch.from_numpy(window / np.float32(255))
+    x, y = (points / CELL - PATCH_CELLS / 2).round().long().unbind(-1)
+    return surrounded_patches(gradient_cells(grey))[y, x]
+
+
 def loss_of(network: PatchNetwork, pairs: list[WindowPair]) -> tuple[Tensor, float]:
     """InfoNCE of all points of a batch, both ways, and the share of points that find themselves."""
-    cells = torch.stack([pair.cells for pair in pairs]).float()
-    points = torch.stack([pair.points for pair in pairs])
-    maps = network(cells.flatten(0, 1))
-    places = (points * (2 / SIDE) - 1).flatten(0, 1)[:, None]
-    read = F.grid_sample(maps, places, align_corners=False)[:, :, 0].mT
-    here, there = F.normalize(read, dim=-1).unflatten(0, (-1, 2)).unbind(1)
-    logits = here.flatten(0, 1) @ there.flatten(0, 1).mT / TEMPERATURE
-    for number, pair in enumerate(points):
-        block = slice(number * POINTS, (number + 1) * POINTS)
-        near = (torch.cdist(pair[0], pair[0]) < NEAR) | (torch.cdist(pair[1], pair[1]) < NEAR)
-        near.fill_diagonal_(False)
-        logits[block, block] = logits[block, block].masked_fill(near, -1e4)
+    patches = torch.stack([pair.patches for pair in pairs], 1).float().flatten(1, 2)
+    points = torch.stack([pair.points for pair in pairs], 1).flatten(1, 2)
+    steep = (patches[..., :OWN].norm(dim=-1) > STEEP).all(0)
+    here, there = network(patches[:, steep])
+    photo = torch.arange(len(pairs)).repeat_interleave(POINTS)[steep]
+    near = torch.stack([torch.cdist(one, one) < NEAR for one in points[:, steep]]).any(0)
+    near &= photo[:, None] == photo
+    near.fill_diagonal_(False)
+    logits = (here @ there.mT / TEMPERATURE).masked_fill(near, -1e4)
     own = torch.arange(len(logits))
     loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.mT, own)) / 2
     return loss, (logits.argmax(1) == own).float().mean().item()
 
 
-def train(pairs: list[WindowPair], steps: int, batch: int, rate: float = 2e-3) -> PatchNetwork:
-    """A network after steps of AdamW, the rate falling along a cosine."""
-    torch.manual_seed(0)
-    network, random = PatchNetwork(), np.random.default_rng(0)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.1)
-    bar = tqdm(range(steps), desc="training", unit="step", disable=None, mininterval=5)
-    for _ in bar:
-        few = random.choice(len(pairs), batch, replace=False)
+def train(
+    pairs: list[WindowPair], training: dict[str, Any] = TRAINING
+) -> tuple[PatchNetwork, list[dict[str, float]]]:
+    """A network after steps of AdamW, and every hundredth step's mean loss and points found."""
+    torch.manual_seed(training["seed"])
+    network, random = PatchNetwork(), np.random.default_rng(training["seed"])
+    rate, steps = training["learning_rate"], training["steps"]
+    optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=training["weight_decay"])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=WARM_UP)
+    log, recent = list[dict[str, float]](), list[tuple[float, float]]()
+    for step in tqdm(range(1, steps + 1), desc="training", unit="step", disable=None):
+        few = random.choice(len(pairs), training["batch"], replace=False)
         loss, found = loss_of(network, [pairs[number] for number in few])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-        bar.set_postfix(loss=f"{loss.item():.2f}", found=f"{found:.2f}", refresh=False)
-    return network.eval()
+        recent.append((loss.item(), found))
+        if step % LOG_EVERY == 0 or step == steps:
+            means = np.mean(recent, 0).tolist()
+            log.append({"step": step, "loss": means[0], "found": means[1]})
+            recent.clear()
+    return network.eval(), log
 
 
 def main() -> None:
-    """Train and write the weights."""
+    """Train, and write the weights and their log."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--pairs", type=int, default=6000)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=24, help="pairs a step")
     parser.add_argument("--out", type=Path, default=WEIGHTS / f"{PATCH_NET}.safetensors")
-    asked = parser.parse_args()
+    out = parser.parse_args().out
     torch.set_num_threads(1)
     town = load_dataset("toytown", split="train")
-    network = train(make_pairs(town, asked.pairs), asked.steps, asked.batch)
-    made = {"pairs": asked.pairs, "steps": asked.steps, "data": town.manifest_hash()}
-    save_tensors(asked.out, network.state_dict(), {PATCH_NET: json.dumps(made)})
+    made = provenance(town)  # before anything is changed
+    network, log = train(make_pairs(town, PAIRS))
+    save_tensors(out, network.state_dict(), {PATCH_NET: json.dumps(TRAINING)})
+    write_json(out.with_suffix(".log.json"), {"training": TRAINING, "provenance": made, "log": log})
+    print(f"{out}: of {log[-1]['found']:.1%} of the points, the other photo's place is the nearest")
 
 
 if __name__ == "__main__":
