@@ -126,7 +126,7 @@ CEILINGS = {
     "core": (4300, 5050),
     "datasets": (2140, 2020),
     "evaluation": (1150, 860),
-    "planes": (2390, 1350),
+    "planes": (2490, 1410),
     "baselines": (2680, 2130),
     "index": (2000, 960),
     "experiments": (3740, 1830),
