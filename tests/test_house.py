@@ -126,7 +126,7 @@ CEILINGS = {
     "core": (4300, 5050),
     "datasets": (2140, 2020),
     "evaluation": (1150, 860),
-    "planes": (2960, 1660),
+    "planes": (3080, 1740),
     "baselines": (2680, 2130),
     "index": (2000, 960),
     "experiments": (3740, 1830),

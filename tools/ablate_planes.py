@@ -185,7 +185,7 @@ def smvs_task(folder: Path, crops: bool = False) -> Task:
 
     photos = {query.name: pairs.read_query(query) for query in odd}
     references = sorted({name for query in odd for name in query.positives})
-    task = Task(photos if crops else {name: pairs.read(name) for name in references})
+    task = Task(dict(photos) if crops else {name: pairs.read(name) for name in references})
     for query in odd:
         name, (positive,) = f"query {query.name}", query.positives
         if crops:

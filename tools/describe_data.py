@@ -60,6 +60,7 @@ CONTEXT = {
 }
 MADE_BY = {  # the commands; a verifier's name tells its own
     "base": "indiret train --seed 1 --out runs/base",
+    "patch-net": "python -m tools.train_patches",
     "plane-net": "indiret train --network plane-net --out runs/plane-net",
     "planes": "python -m tools.fit_planes",
     "postings": "python -m tools.fit_postings",

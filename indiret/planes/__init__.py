@@ -18,6 +18,7 @@ from indiret.planes.network import (
     load_plane_network,
     save_plane_network,
 )
+from indiret.planes.patch_network import PatchNetwork, load_patch_network
 from indiret.planes.samples import CHANNELS, collate, sample_pair
 from indiret.planes.sources import FeaturePlaneNetRetriever, FeaturePlaneRetriever
 from indiret.planes.turning import TurnedPlaneRetriever, TurnedQuery
@@ -25,9 +26,10 @@ from indiret.planes.voting import hough_votes, responses, threshold_relu_
 
 __all__ = [
     "CHANNELS", "PATCH_CELLS", "PLANE_CONFIGS", "ExpandedPlaneRetriever",
-    "FeaturePlaneNetRetriever", "FeaturePlaneRetriever", "GaussianMask", "Plane", "PlaneConfig",
-    "PlaneFeatures", "PlaneMask", "PlaneNetRetriever", "PlaneNetwork", "PlaneRetriever",
-    "PredictedHypersphereMask", "TurnedPlaneRetriever", "TurnedQuery", "cell_grid", "collate",
-    "dense_rootsift", "hough_votes", "load_plane_network", "responses", "sample_pair",
+    "FeaturePlaneNetRetriever", "FeaturePlaneRetriever", "GaussianMask", "PatchNetwork", "Plane",
+    "PlaneConfig", "PlaneFeatures", "PlaneMask", "PlaneNetRetriever", "PlaneNetwork",
+    "PlaneRetriever", "PredictedHypersphereMask", "TurnedPlaneRetriever", "TurnedQuery",
+    "cell_grid", "collate", "dense_rootsift", "hough_votes", "load_patch_network",
+    "load_plane_network", "responses", "sample_pair",
     "sample_plane", "save_plane_network", "threshold_relu_",
 ]  # fmt: skip

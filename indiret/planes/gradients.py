@@ -61,11 +61,36 @@ def dense_rootsift(picture: np.ndarray, long_side: int) -> Tensor:
     >>> dense_rootsift(np.zeros((300, 400, 3), dtype=np.uint8), 112).shape
     torch.Size([18, 25, 128])
     """
+    return root_patches(picture_cells(picture, long_side))
+
+
+def picture_cells(picture: np.ndarray, long_side: int) -> Tensor:
+    """`gradient_cells` of a picture made grey and ``long_side`` pixels long; see `cell_grid`."""
     height, width = picture.shape[:2]
     rows, columns = cell_grid(height, width, long_side)
     size = (CELL * columns, CELL * rows)
     small = Image.fromarray(picture).convert("L").resize(size, Image.Resampling.BILINEAR)
-    grey = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
+    return gradient_cells(torch.from_numpy(np.asarray(small, dtype=np.float32) / 255))
+
+
+def root_patches(cells: Tensor, apart: int = 1) -> Tensor:
+    """RootSIFT (rows, columns, 128) of all 4 × 4 cells of (8, H, W), every ``apart``-th of them."""
+    patches = F.unfold(cells[None], PATCH_CELLS, dilation=apart)[0].T
+    # what noise alone sums to is no structure
+    flat = FLAT_GRADIENT * (PATCH_CELLS * CELL * apart) ** 2
+    roots = (patches / (patches.sum(1, keepdim=True) + flat)).sqrt()
+    rows, columns = (side - apart * (PATCH_CELLS - 1) for side in cells.shape[1:])
+    return roots.view(rows, columns, -1)
+
+
+def gradient_cells(grey: Tensor) -> Tensor:
+    """Histograms (8, H / 4, W / 4) of directions in each cell of a grey picture (H, W) in 0 … 1.
+
+    Examples
+    --------
+    >>> gradient_cells(torch.rand(80, 112)).shape
+    torch.Size([8, 20, 28])
+    """
     wide = F.pad(grey[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
     right = (wide[1:-1, 2:] - wide[1:-1, :-2]) / 2
     down = (wide[2:, 1:-1] - wide[:-2, 1:-1]) / 2
@@ -73,10 +98,7 @@ def dense_rootsift(picture: np.ndarray, long_side: int) -> Tensor:
     distance = (angle - torch.arange(DIRECTIONS).view(-1, 1, 1)).remainder(DIRECTIONS)
     weight = (1 - torch.minimum(distance, DIRECTIONS - distance)).clamp_min(0)
     gradients = weight * torch.hypot(down, right)
-    cells = F.unfold(_cell_sums(gradients)[None], PATCH_CELLS)[0].T
-    flat = FLAT_GRADIENT * (PATCH_CELLS * CELL) ** 2  # what noise alone sums to is no structure
-    roots = (cells / (cells.sum(1, keepdim=True) + flat)).sqrt()
-    return roots.view(rows - PATCH_CELLS + 1, columns - PATCH_CELLS + 1, -1)
+    return _cell_sums(gradients)
 
 
 def whiten(patches: Tensor) -> Tensor:

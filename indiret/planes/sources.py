@@ -18,12 +18,21 @@ from indiret.datasets import load_dataset
 from indiret.images import Picture
 from indiret.patches import is_patch_source, patch_source
 from indiret.planes.features import PlaneFeatures
-from indiret.planes.gradients import PATCH_CELLS, cell_grid, fit_directions
+from indiret.planes.gradients import (
+    PATCH_CELLS,
+    cell_grid,
+    fit_directions,
+    picture_cells,
+    root_patches,
+    whiten,
+)
 from indiret.planes.matching import BY_FINER_PATCHES, IMPOSTORS, PlaneRetriever
 from indiret.planes.network import NAME, PlaneNetRetriever, PlaneNetwork, load_plane_network
+from indiret.planes.patch_network import PATCH_NET, load_patch_network, surrounded_patches
 from indiret.retrieval import Retriever, register_family
 
 GRADIENTS = "gradients"
+PIXELS = (GRADIENTS, PATCH_NET)  # sources with a patch for each of gradients' own
 FINENESS = 2  # cells of gradients along a cell of a map: maps cost a quarter of those as fine
 FEWEST = 4  # cells of a map along its shorter side
 
@@ -31,8 +40,8 @@ FEWEST = 4  # cells of a map along its shorter side
 class FeaturePlaneRetriever(PlaneRetriever):
     """Votes for planes of the cosines of one patch source, or of the mean over several.
 
-    ``sources`` are names that `indiret.patches.patch_source` knows, and ``gradients``. Its features
-    are not kept on disk. Raises ValueError if a source is not known.
+    ``sources`` are names that `indiret.patches.patch_source` knows, ``gradients`` or ``patch-net``.
+    Its features are not kept on disk. Raises ValueError if a source is not known.
 
     Examples
     --------
@@ -47,7 +56,7 @@ class FeaturePlaneRetriever(PlaneRetriever):
     def __init__(self, sources: Sequence[str], *arguments: Any):
         super().__init__(*arguments)
         self.sources = tuple(sources)
-        self.maps = {name: patch_source(name) for name in sources if name != GRADIENTS}
+        self.maps = {name: patch_source(name) for name in sources if name not in PIXELS}
 
     encode_to_pack = Retriever.encode_to_pack
     pack = Retriever.pack
@@ -60,8 +69,12 @@ class FeaturePlaneRetriever(PlaneRetriever):
 
     def patches(self, picture: Picture, long_side: int) -> Tensor:
         """(rows, columns, D): all sources' patches in one, as long as those of the gradients."""
-        gradients = super().patches(picture, long_side)
-        found = [F.normalize(gradients, dim=-1)] if GRADIENTS in self.sources else []
+        cells = picture_cells(picture, long_side)
+        gradients, found = root_patches(cells), []
+        if GRADIENTS in self.sources:
+            found.append(F.normalize(whiten(gradients), dim=-1))
+        if PATCH_NET in self.sources:
+            found.append(load_patch_network()(surrounded_patches(cells)))
         for name, (mean, matrix) in self.fitted.items():
             centred = self.map_patches(name, picture, long_side) - mean
             found.append(F.normalize(centred @ matrix, dim=-1))
@@ -133,17 +146,17 @@ def split_sources(name: str) -> list[str]:
     """
     sources = name.partition(":")[2].split("+")
     for one in sources:
-        if one != GRADIENTS and not is_patch_source(one):
+        if one not in PIXELS and not is_patch_source(one):
             raise ValueError(
                 f"{name!r} names the patch source {one!r}, which is not known; choose {GRADIENTS}, "
-                "xfeat or a backbone's map, such as efficientnet-lite0/16."
+                f"{PATCH_NET}, xfeat or a backbone's map, such as efficientnet-lite0/16."
             )
     return sources
 
 
 register_family(
     "planes:SOURCE+SOURCE",
-    "votes for planes of a BACKBONE's map, xfeat's, gradients, or several together",
+    "votes for planes of a BACKBONE's map, xfeat's, gradients, patch-net, or several together",
     lambda name: name.startswith("planes:") and "," not in name,
     lambda name: FeaturePlaneRetriever(split_sources(name)),
 )

@@ -74,7 +74,9 @@ def test_explain_looks_into_the_layers_of_a_network_that_has_them(capsys, album)
         assert status == 0
         pairs.append(json.loads(out)["pairs"])
     assert len(set(map(json.dumps, pairs))) == 3
-    assert "plane-net-turned has no such layers; add --method base" in refused(capsys, *pair, *layers)
+    assert "plane-net-turned has no such layers; add --method base" in refused(
+        capsys, *pair, *layers
+    )
     useless = refused(capsys, *pair, "--method", "base", "--layers", "stem")
     assert "--layers=stem is of no use to --evidence combined" in useless
 
