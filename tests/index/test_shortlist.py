@@ -86,7 +86,7 @@ def test_merging_equals_making_anew(shortlist, described, segment, tmp_path):
 def test_the_rarest_words_are_read(segment, query, monkeypatch):
     monkeypatch.setattr(pixels, "MOST_READ", 0)
     assert not segment.scores(query).any()
-    lengths = segment.find(query.words)[1]
+    lengths = segment.find(query.distinct)[1][query.asked]
     rarest = lengths[lengths > 0].min()
     monkeypatch.setattr(pixels, "MOST_READ", 40 * rarest)
     planes, votes = segment.votes(query)
