@@ -140,7 +140,8 @@ def _write(path: Path, numbers: NDArray[np.int64], total: int, parts: Iterator[P
     with create_arrays(path, layout) as arrays:
         arrays["numbers"][:] = numbers
         for part in parts:
-            part = part.take(np.lexsort((part.photos, part.words)))
+            keys = (part.words.astype(np.int64) << 32) + part.photos
+            part = part.take(np.argsort(keys, kind="stable"))  # quick: runs in order are merged
             span = slice(at, at := at + len(part.photos))
             arrays["photos"][span], arrays["places"][span] = part.photos, part.places
             arrays["tails"][span] = part.words & ((1 << TAIL) - 1)
