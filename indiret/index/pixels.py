@@ -62,11 +62,6 @@ class PixelQuery(NamedTuple):
     distinct: NDArray[np.int64]  # (M,) the words that any of them reads, in ascending order
     asked: NDArray[np.intp]  # (N, PROBES) their positions among these, the likeliest first
 
-    @property
-    def words(self) -> NDArray[np.int64]:
-        """(N, PROBES): the words that each reads."""
-        return self.distinct[self.asked]
-
 
 def neighbourhoods(patches: Tensor) -> Tensor:
     """Four patches side by side as one: (rows, columns, 64) to (rows − 4, columns − 4, 256)."""

@@ -20,7 +20,7 @@ from indiret.index.arrays import create_arrays, open_arrays
 POSTING = np.dtype([("word", "<u4"), ("place", "<u2")])
 ARRAYS = {"numbers": "I64", "starts": "U32", "photos": "U32", "places": "U16", "tails": "U8"}
 CELLS, TAIL = 1 << 16, 8  # cells, and bits of a word that tell those of a cell apart
-FEW = 4  # postings that most words have at most, in a segment of a few thousand photos
+SHORT_RUN = 4  # postings that most words have at most, in a segment of a few thousand photos
 CELLS_AT_ONCE = 256  # that are merged in memory
 PIECE = 1 << 18  # postings that are read at a time, which stay in a processor's cache
 
@@ -63,7 +63,7 @@ class InvertedFile:
         cells, tails = words >> TAIL, words & ((1 << TAIL) - 1)
         stop = self.starts[cells + 1]
         first = self._bisect(self.starts[cells], stop, tails)
-        near = np.minimum(first + FEW, stop)  # where most words end
+        near = np.minimum(first + SHORT_RUN, stop)  # where most words end
         beyond = (near < stop) & (self.tails[np.minimum(near, len(self.tails) - 1)] <= tails)
         return first, self._bisect(first, np.where(beyond, stop, near), tails + 1) - first
 

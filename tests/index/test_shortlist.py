@@ -44,7 +44,8 @@ def segment(shortlist, described, tmp_path):
 def naive_scores(query, described):
     """Votes counted posting by posting, in a dense array of planes."""
     votes = np.zeros((len(described), 16, 33, 33))
-    for level, place, words in zip(query.levels, query.places, query.words, strict=True):
+    asked = query.distinct[query.asked]
+    for level, place, words in zip(query.levels, query.places, asked, strict=True):
         found = [np.flatnonzero(np.isin(one["word"], words)) for one in described]
         rate = sum(map(len, found)) / len(described)
         weight = 1 / np.sqrt((rate + pixels.RARITY) * (query.levels == level).sum())
