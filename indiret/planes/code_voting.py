@@ -34,7 +34,8 @@ def match_codes(query: PlaneFeatures, targets: Sequence[PlaneFeatures]) -> list[
     """The best planes, upright, of a coded query in coded targets and of these in the query."""
     groups: dict[tuple[Hashable, int | None], list[int]] = defaultdict(list)
     for place, target in enumerate(targets):
-        shapes = *(size.shape for size in target.pyramid), target.close[0].patches.shape
+        templates = target.templates[0].patches.shape, target.close[0].patches.shape
+        shapes = *(size.shape for size in target.pyramid), *templates
         alone = place if have_frame(query, target) else None  # less a frame, it has no company
         groups[shapes, alone].append(place)
     matches = {}
