@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import repeat
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, NamedTuple
 
 import torch
@@ -142,19 +143,19 @@ def measure_search(size: Size, work: Path) -> dict[str, Any]:
 def measure_update(size: Size, work: Path) -> dict[str, Any]:
     """Seconds to find nothing changed, to add and to remove ten of many photos; bytes; memory.
 
-    All but the ten have descriptions and codes of a few, changed at random.
+    All but the ten are files of a few bytes, with the descriptions, changed at random, and codes of
+    a few photos.
     """
-    photos = make_collection(work / "town", size.updated + CHANGED)
-    folder, road = work / "changed", ROADS[0]
-    hard_links(photos[: size.updated], folder)
-    new = hard_links(photos[size.updated :], folder / "new")
-    for link in new:
-        link.unlink()
-    index = work / "changed.index"
-    fill_index(folder, index, road, photos[: size.pool])
+    photos = make_collection(work / "town", size.pool + CHANGED + size.timed)
+    pool, added_photos = photos[: size.pool], photos[size.pool : size.pool + CHANGED]
+    folder, index, road = work / "changed", work / "changed.index", ROADS[0]
+    for old in (folder, index):  # by an earlier run
+        rmtree(old, ignore_errors=True)
+    folder.mkdir()
+    fill_index(folder, index, road, pool, size.updated)
     with Collection.open(folder, METHOD, road, index) as collection:
         nothing = mean_time([collection.update] * 3)
-        hard_links(photos[size.updated :], folder / "new")
+        new = hard_links(added_photos, folder / "new")
         added = mean_time([lambda: None, collection.update])
         asked = [path.relative_to(folder).as_posix() for path in new]
         found = [collection.search(folder / name, 1)[0].name for name in asked]

@@ -8,6 +8,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,30 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indiret.images import Picture, read_image
+from indiret.images import read_image
 from indiret.index import Collection
+from indiret.index.catalogue import Entry, State
 from indiret.index.segments import SegmentStore
-from indiret.index.shards import SHARD
+from indiret.index.shards import SHARD, PhotoCodes
 from indiret.index.shortlist import build_shortlist
-from indiret.retrieval import Retriever, build_retriever
+from indiret.index.store import UnsavedPhotos
+from indiret.retrieval import build_retriever
 
 METHOD = "plane-net"
 MOST_BYTES = 5e9  # of descriptions; where they would be more, each keeps one posting of several
-
-
-class StandIn(Retriever):
-    """Encodes nothing: a picture has the codes of one of a few others."""
-
-    def __init__(self, retriever: Retriever, packed: Sequence[bytes]):
-        self.retriever, self.packed = retriever, packed
-
-    def encode(self, picture: Picture) -> bytes:
-        """The codes of a picture that this one chooses."""
-        return self.packed[int(picture.sum()) % len(self.packed)]
-
-    def pack(self, features: bytes) -> bytes:
-        """They are packed."""
-        return features
 
 
 def change(described: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
@@ -64,19 +52,25 @@ def describe_pool(road: str, photos: Sequence[Path]) -> tuple[list[bytes], list[
     return packed, described
 
 
-def fill_index(folder: Path, index: Path, road: str, photos: Sequence[Path]) -> None:
-    """Index a folder with stand-ins for all its photos."""
+def fill_index(folder: Path, index: Path, road: str, pool: Sequence[Path], count: int) -> None:
+    """Index so many files of a few bytes as if they were photos like those of a pool."""
+    packed, described = describe_pool(road, pool)
+    random = np.random.default_rng(0)
     with Collection.open(folder, METHOD, road, index) as collection:
-        packed, described = describe_pool(road, photos)
-        shortlist: Any = collection.shortlist
-
-        def describe(picture: Picture, features: bytes) -> NDArray[Any]:
-            seed = int(picture.sum())
-            return change(described[seed % len(described)], np.random.default_rng(seed))
-
-        shortlist.describe = describe
-        collection.retriever = StandIn(collection.retriever, packed)
-        collection.update()
+        for first in range(0, count, SHARD):
+            batch = UnsavedPhotos()
+            for number in range(first, min(first + SHARD, count)):
+                name = f"{number // 1000:03}/{number:06}.jpg"
+                path = folder / name
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(name)
+                status, content = path.stat(), blake2b(name.encode(), digest_size=16).hexdigest()
+                batch.records[number] = PhotoCodes(content, packed[number % len(packed)])
+                batch.described[number] = change(described[number % len(described)], random)
+                state = State(status.st_size, status.st_ctime_ns)
+                batch.files[name] = Entry(state, number)
+            collection.store.save(batch)
+        collection.store.tidy()
 
 
 def in_child(function: Callable[..., Any], *arguments: Any) -> Any:

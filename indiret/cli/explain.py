@@ -25,7 +25,7 @@ def explain_command(
     as_json: options.Json = False,
     method: options.Method = options.DEFAULT,
 ) -> None:
-    """Print the patch pairs that speak most for a match."""
+    """Print the patch pairs that speak most for a match, and the score that a search gives it."""
     from indiret.evidence import DEFAULT_KIND, explain
     from indiret.retrieval import build_retriever, sort_hits
 

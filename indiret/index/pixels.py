@@ -59,7 +59,8 @@ class PixelQuery(NamedTuple):
 
     levels: NDArray[np.int64]  # (N,) the size of each
     places: NDArray[np.int64]  # (N, 2) row and column
-    words: NDArray[np.int64]  # (N, PROBES), the likeliest first
+    distinct: NDArray[np.int64]  # (M,) the words that any of them reads, in ascending order
+    asked: NDArray[np.intp]  # (N, PROBES) their positions among these, the likeliest first
 
 
 def neighbourhoods(patches: Tensor) -> Tensor:
@@ -145,7 +146,7 @@ class PixelSegment(InvertedFile):
 
         A plane is a number of `PLANE_BITS`, after those of the photo's row.
         """
-        first, lengths = self.find(query.words)
+        first, lengths = (one[query.asked] for one in self.find(query.distinct))
         # The rarest words are read first, until there are enough postings.
         rarest = np.argsort(lengths, axis=None, kind="stable")
         lengths.ravel()[rarest[np.cumsum(lengths.ravel()[rarest]) > share * MOST_READ]] = 0
@@ -153,7 +154,7 @@ class PixelSegment(InvertedFile):
         scale = sides[QUERY_LEVELS[1]] / sides[query.levels]
         found = [np.empty(0, np.int64)]
         for at, which in self.positions(first.ravel(), lengths.ravel()):
-            patch = which // query.words.shape[1]
+            patch = which // query.asked.shape[1]
             places = self.places[at].astype(np.int64)
             size = (places >> 12) - query.levels[patch] + QUERY_LEVELS[-1]
             asked, zoom = query.places[patch], scale[patch]
@@ -219,7 +220,8 @@ class PixelShortlist:
         projected, places = map(list, zip(*found, strict=True))
         levels = np.repeat(QUERY_LEVELS, [len(one) for one in places])
         words = likely_words(torch.cat(projected), PROBES)
-        return PixelQuery(levels, np.concatenate(places), words)
+        distinct, asked = np.unique(words, return_inverse=True)
+        return PixelQuery(levels, np.concatenate(places), distinct, asked.reshape(words.shape))
 
     def build(
         self, path: Path, numbers: Sequence[int], described: Sequence[NDArray[np.void]]

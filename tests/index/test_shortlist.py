@@ -44,7 +44,8 @@ def segment(shortlist, described, tmp_path):
 def naive_scores(query, described):
     """Votes counted posting by posting, in a dense array of planes."""
     votes = np.zeros((len(described), 16, 33, 33))
-    for level, place, words in zip(query.levels, query.places, query.words, strict=True):
+    asked = query.distinct[query.asked]
+    for level, place, words in zip(query.levels, query.places, asked, strict=True):
         found = [np.flatnonzero(np.isin(one["word"], words)) for one in described]
         rate = sum(map(len, found)) / len(described)
         weight = 1 / np.sqrt((rate + pixels.RARITY) * (query.levels == level).sum())
@@ -86,7 +87,7 @@ def test_merging_equals_making_anew(shortlist, described, segment, tmp_path):
 def test_the_rarest_words_are_read(segment, query, monkeypatch):
     monkeypatch.setattr(pixels, "MOST_READ", 0)
     assert not segment.scores(query).any()
-    lengths = segment.find(query.words)[1]
+    lengths = segment.find(query.distinct)[1][query.asked]
     rarest = lengths[lengths > 0].min()
     monkeypatch.setattr(pixels, "MOST_READ", 40 * rarest)
     planes, votes = segment.votes(query)
