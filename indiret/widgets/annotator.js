@@ -311,7 +311,8 @@ class Annotator extends View {
 class AlbumModel extends PageModel {
   constructor({ photos, ...state }) {
     super(state);
-    Object.assign(this, { photos, handlers: {} });
+    this.photos = photos;
+    this.handlers = {};
     this.show(state.number);
   }
 

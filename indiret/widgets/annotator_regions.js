@@ -5,6 +5,7 @@ const REACH = 12; // px within which a corner is taken hold of
 const LEAST = 4; // pixels of the photo on each side of a region, as indiret.images.MIN_BOX_SIDE
 const ORIGINS = { drawn: "drawn", query: "box of a query", sift: "proposed" };
 
+/** @param {number[]} one @param {number[]} other opposite corners */
 function rectangle([x1, y1], [x2, y2]) {
   const [left, right] = [Math.min(x1, x2), Math.max(x1, x2)];
   const [top, bottom] = [Math.min(y1, y2), Math.max(y1, y2)];
@@ -18,7 +19,8 @@ function isBox(points) {
     || (x1 === x2 && y2 === y3 && x3 === x4 && y4 === y1);
 }
 
-/** Whether a place is inside: how often a ray to the left crosses the outline. */
+/** Whether a place is inside: how often a ray to the left crosses the outline.
+ * @param {number[][]} points @param {number[]} place */
 function contains(points, [x, y]) {
   let inside = false;
   points.forEach(([x1, y1], number) => {
@@ -44,6 +46,7 @@ function isLargeEnough(points) {
   return Math.min(...spans) >= LEAST && area(points) >= LEAST ** 2 / 2;
 }
 
+/** @param {number[]} one @param {number[]} other */
 function distance([x1, y1], [x2, y2]) {
   return Math.hypot(x1 - x2, y1 - y2);
 }

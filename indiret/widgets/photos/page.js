@@ -29,12 +29,12 @@ class Photo {
 class PhotosPage {
   query = null; // the photo that is asked about, or its part in a box
   targets = []; // photos to look in
-  waiting = []; // those of them that are still to be read
+  waiting = []; // those still to be read
   hits = []; // those that are ranked, best first
   asked = 0; // how many queries, and
   opened = 0; // how many answers were asked for: an earlier one that comes late is dropped
   lanes = 0; // that read
-  ranking = false;
+  ranking = null;
   explorer = null;
 
   constructor({ pool, store, workers }) {
@@ -64,7 +64,7 @@ class PhotosPage {
     click("forget", () => this.store.clear().then(
       () => this.say("Forgotten: this browser keeps nothing of them."),
       () => this.say("They could not be removed; clear this browser's data.")));
-    for (const input of document.querySelectorAll("input[type=file]")) {
+    for (const input of document.querySelectorAll("input")) {
       input.addEventListener("change", () => {
         this.take([...input.files], input.dataset.for);
         input.value = "";
@@ -294,7 +294,7 @@ class PhotosPage {
     } catch (error) {
       if (!isAbort(error)) throw error;
     } finally {
-      if (run === this.ranking) this.ranking = false;
+      if (run === this.ranking) this.ranking = null;
     }
   }
 
@@ -370,7 +370,7 @@ function fitFrame() {
 
 async function begin() {
   const text = (id) => byId(id).textContent;
-  byId("policy").textContent = document.querySelector("meta[http-equiv]").content;
+  byId("policy").textContent = document.querySelector("meta[http-equiv]").getAttribute("content");
   if (parent !== window) fitFrame();
   const workers = clamp(navigator.hardwareConcurrency ?? 2, 1, MOST_WORKERS);
   const data = matcherData(await unpack(bytesOf(text("constants"))));

@@ -33,7 +33,7 @@ class Ranking {
   paint() {
     clearTimeout(this.pending);
     this.pending = null;
-    const focused = document.activeElement;
+    const focused = /** @type {HTMLElement} */ (document.activeElement);
     this.hits.forEach(({ photo, probability, judged }, place) => {
       const { label, caption } = this.card(photo);
       caption.textContent = `${place + 1} · ${judged ? percent(probability) : this.final ? "not judged" : "…"}`;
