@@ -106,7 +106,7 @@ class Annotator extends View {
     on("blur", () => this.paint());
   }
 
-  // ------------------------------------------------------------------ the photo
+  // ---- the photo
 
   async load() {
     const { editor } = this, photo = (this.photo = this.model.get("view"));
@@ -169,7 +169,7 @@ class Annotator extends View {
     this.paint();
   }
 
-  // ------------------------------------------------------------------ mouse and finger
+  // ---- mouse and finger
 
   moveTo(event) {
     const [rows, columns] = this.photo.size, [y, x] = positionIn(this.pad, event);
@@ -206,7 +206,7 @@ class Annotator extends View {
     else editor.add(rectangle(editor.draft[0], editor.cursor));
   }
 
-  // ------------------------------------------------------------------ keys
+  // ---- keys
 
   press(event) {
     const { key } = event, { editor, photo } = this, control = event.ctrlKey || event.metaKey;
@@ -244,7 +244,7 @@ class Annotator extends View {
     action();
   }
 
-  // ------------------------------------------------------------------ what is shown
+  // ---- what is shown
 
   count() {
     const { length } = this.editor.regions;

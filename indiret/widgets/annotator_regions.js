@@ -78,7 +78,7 @@ class RegionEditor {
     return this.regions[this.selected];
   }
 
-  // ------------------------------------------------------------------ changes and undo
+  // ---- changes and undo
 
   snapshot() {
     return structuredClone({ regions: this.regions, nothing: this.nothing });
@@ -166,7 +166,7 @@ class RegionEditor {
     this.change(regions, nothing, nothing ? "Marked: nothing here." : "Mark taken back.");
   }
 
-  // ------------------------------------------------------------------ selecting
+  // ---- selecting
 
   setMode(mode) {
     this.mode = mode;
@@ -193,7 +193,7 @@ class RegionEditor {
     this.select(found[0] ?? -1);
   }
 
-  // ------------------------------------------------------------------ corners
+  // ---- corners
 
   moveCursor([x, y]) {
     const [rows, columns] = this.size;

@@ -57,11 +57,12 @@ export function createWorkerPool(source, data, size) {
       return { ...found, points: (/** @type {[number, number]} */ point) => transfer(found.affine, point) };
     },
 
-    /** As `rank` of the matcher, all workers at once.
-     * @param {Features} query @param {Features[]} targets @param {import("./ranking.js").RankOptions} [options] */
-    rank: (query, targets, { onProgress, signal = controller.signal } = {}) => rankBy({
-      match: (...pair) => ask("match", pair),
-      score: (...pair) => ask("score", pair),
+    /** As `rank` of the matcher, all workers at once; `load` gives features their codes.
+     * @param {Features} query @param {Features[]} targets
+     * @param {import("./ranking.js").RankOptions & {load?: (one: Features) => any}} [options] */
+    rank: (query, targets, { onProgress, signal = controller.signal, load = (one) => one } = {}) => rankBy({
+      match: async (...pair) => ask("match", await Promise.all(pair.map(load))),
+      score: async (one, other, ...planes) => ask("score", [await load(one), await load(other), ...planes]),
     }, query, targets, { onProgress, signal }, 2 * size), // one waits for each worker
 
     cancel() {

@@ -1,6 +1,5 @@
-// Products of patches, two at a time. JavaScript has no vector instructions, but a number has 53
-// bits: of whole numbers below `UNIT`, the sum low + 2³¹ high of two patches, times a third, holds
-// both products, the high one exactly, the low one to some 1e-6 of a cosine. That halves the work.
+// Products of patches, two at a time: in 53 bits the sum low + 2³¹ high of two patches, times a
+// third, holds both products, the high one exactly, the low one to some 1e-6 of a cosine.
 
 export const DEPTH = 64; // numbers of a whitened patch
 export const UNIT = 2 ** 15; // the code of 1; no patch is longer than that, so |product| < 2³⁰

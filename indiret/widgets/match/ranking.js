@@ -1,5 +1,5 @@
-// Ranking from coarse to fine, as the retriever `plane-net` of Python: all photos by the query's
-// votes in them, the best 70 % of these also by their votes in the query, the best 50 % by the network.
+// Ranking from coarse to fine, as `plane-net` of Python: all photos by the query's votes in them, the
+// best 70 % also by theirs in the query, the best 50 % by the network.
 
 import { roundHalfEven } from "./arithmetic.js";
 

@@ -39,7 +39,6 @@ async function warmPicture(url, values, grid) {
   return { href: canvas.toDataURL("image/jpeg", 0.85), aspect: canvas.width / canvas.height };
 }
 
-/** Both photos side by side with lines between the strongest pairs. */
 async function evidenceDrawing(data, description) {
   const [target] = data.candidates, [channel] = target.channels, height = 300, gap = 24;
   const queryPatches = data.query.grid[0] * data.query.grid[1], maps = sideMaps(channel, queryPatches);

@@ -8,7 +8,6 @@ const isPhoto = ({ name, type }) => !name.startsWith(".") && (type.startsWith("i
 /** Where a file lies in the folder it came in, or its name. */
 const pathOf = (file) => file.path ?? (file.webkitRelativePath || file.name);
 
-/** All files of what was dropped, folders walked through. */
 async function droppedFiles(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.length) return [...transfer.files];
@@ -46,11 +45,11 @@ async function openStore(version) {
     return { // nothing is lost but time if the disk is full, or the browser has taken the database away
       allowed: true,
       get: (key) => ask("readonly", (photos) => photos.get(key)).catch(() => undefined),
-      put: (key, value) => ask("readwrite", (photos) => photos.put(value, key)).catch(() => {}),
+      put: (key, value) => ask("readwrite", (photos) => photos.put(value, key)).then(() => true, () => false),
       clear: () => ask("readwrite", (photos) => photos.clear()),
     };
   } catch {
-    return { allowed: false, get: async () => undefined, put: async () => {}, clear: async () => {} };
+    return { allowed: false, get: async () => undefined, put: async () => false, clear: async () => {} };
   }
 }
 

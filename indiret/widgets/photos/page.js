@@ -15,7 +15,6 @@ class Photo {
     Object.assign(this, { file, name: file.name, path: pathOf(file), key: keyOf(file) });
   }
 
-  /** What was decoded and encoded of it. */
   know({ features, shown, size }) {
     this.forget();
     Object.assign(this, { features, shown, size, url: URL.createObjectURL(shown) });
@@ -100,7 +99,6 @@ class PhotosPage {
     byId("status").textContent = words;
   }
 
-  /** Why something for one of the cards is not taken. */
   complain(place, words) {
     byId("problems").append(element("p", { "data-of": place }, words));
   }
@@ -109,7 +107,7 @@ class PhotosPage {
     document.querySelectorAll(`#problems [data-of=${place}]`).forEach((old) => old.remove());
   }
 
-  // ------------------------------------------------------------------ what is given
+  // ---- what is given
 
   /** Files for one of the cards. Of several for the query the first is asked about, the others looked in. */
   take(files, place) {
@@ -186,9 +184,9 @@ class PhotosPage {
     this.showTargets();
   }
 
-  // ------------------------------------------------------------------ reading
+  // ---- reading
 
-  /** Decode and encode all that wait, in as many lanes as there are workers, and one that fetches. */
+  /** In as many lanes as there are workers, and one that fetches. */
   read() {
     if (this.ranking) this.pool.cancel();
     if (!this.reading) Object.assign(this, { began: performance.now(), done: 0 });
@@ -209,12 +207,9 @@ class PhotosPage {
   async readOne(photo) {
     try {
       const kept = await this.store.get(photo.key);
-      if (kept) photo.know(kept);
-      else {
-        const { features, shown, size } = await this.pool.read(photo.file), known = { features, shown, size };
-        photo.know(known);
-        this.store.put(photo.key, known);
-      }
+      const { features, shown, size } = kept ?? await this.pool.read(photo.file), known = { features, shown, size };
+      if (kept || await this.store.put(photo.key, known)) known.features = { ...features, codes: null };
+      photo.know(known);
     } catch (error) {
       if (isAbort(error)) {
         if (this.targets.includes(photo)) this.waiting.unshift(photo);
@@ -225,6 +220,13 @@ class PhotosPage {
     }
     this.done++;
     this.showReading();
+  }
+
+  /** With codes, a megabyte, from the store if it has them. */
+  async featuresOf(photo) {
+    if (photo.features.codes) return photo.features;
+    const kept = await this.store.get(photo.key);
+    return kept?.features ?? (photo.features = (await this.pool.read(photo.file)).features);
   }
 
   stop() {
@@ -258,7 +260,7 @@ class PhotosPage {
     byId("mosaic").replaceChildren(...images);
   }
 
-  // ------------------------------------------------------------------ ranking
+  // ---- ranking
 
   async rank() {
     const { query } = this, read = this.targets.filter(({ features }) => features);
@@ -285,7 +287,9 @@ class PhotosPage {
         show(hits, false);
         if (photos.length > 1) this.say(`Comparing: ${done} of ${total} …`, true);
       };
-      const hits = await this.pool.rank(query.features, photos.map(({ features }) => features), { onProgress });
+      const owners = new Map([query, ...photos].map((photo) => [photo.features, photo]));
+      const load = (features) => this.featuresOf(owners.get(features));
+      const hits = await this.pool.rank(query.features, photos.map((photo) => photo.features), { onProgress, load });
       if (run !== this.ranking) return;
       show(hits, true);
       const itself = photos.length < read.length ? " The photo itself, which is among them, is left out." : "";
@@ -298,7 +302,7 @@ class PhotosPage {
     }
   }
 
-  // ------------------------------------------------------------------ the evidence of one photo
+  // ---- the evidence of one photo
 
   async open(photo) {
     const run = ++this.opened, { query } = this;
@@ -322,9 +326,10 @@ class PhotosPage {
     before?.remove();
   }
 
-  /** Why a photo is an answer; nothing if another question came between. */
+  /** Nothing if another question came between. */
   explain(photo) {
-    return this.pool.explain(this.query.features, photo.features, { top: 0 }).catch((error) => {
+    const { features: query } = this.query;
+    return this.featuresOf(photo).then((found) => this.pool.explain(query, found, { top: 0 })).catch((error) => {
       if (!isAbort(error)) throw error;
     });
   }
@@ -337,7 +342,7 @@ class PhotosPage {
   }
 }
 
-// ------------------------------------------------------------------ the document
+// ---- the document
 
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 
