@@ -19,7 +19,6 @@ from indiret.figures.diagrams import (
 )
 from indiret.figures.pictures import (
     RankedPicture,
-    chest_scan,
     draw_evidence_pairs,
     evidence_columns,
     jpeg,
@@ -38,7 +37,7 @@ from indiret.figures.style import BACKGROUND, BAD, GOOD, INK, LINE, STYLE, subpl
 
 __all__ = [
     "BACKGROUND", "BAD", "GOOD", "INK", "LINE", "STYLE", "RankedPicture", "bars",
-    "chest_scan", "curves", "draw_evidence_pairs", "evidence_columns", "heat_table", "histograms",
+    "curves", "draw_evidence_pairs", "evidence_columns", "heat_table", "histograms",
     "interval_rows", "jpeg", "line_chart", "map_strip", "matrices", "overlay", "patch_centre",
     "patch_mosaic", "patch_responses", "patch_windows", "plain_array", "plane_fit", "ranked_lists",
     "ranked_strip", "reported_and_measured", "shortlist_curves", "shrink_picture", "subplots",

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch, Rectangle
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image
 from torch import Tensor
 
 from indiret.evaluation import line_pattern, upsample_map
@@ -307,33 +307,6 @@ def map_strip(picture: Picture, maps: Mapping[str, ArrayLike]) -> Figure:
         for ax, (title, values) in zip(axes, maps.items(), strict=True):
             show_picture(ax, overlay(picture, values), title)
     return figure
-
-
-def chest_scan(patient: int, marker: bool = False) -> Picture:
-    """A drawing somewhat like an X-ray of a chest, (200, 200, 3), different for each patient.
-
-    With ``marker`` a letter in a frame lies in its upper left corner, as a clinic may lay one.
-
-    Examples
-    --------
-    >>> changed = (chest_scan(1) != chest_scan(1, marker=True)).any(2)
-    >>> changed[50:].any() or changed[:, 50:].any()
-    np.False_
-    """
-    random = np.random.default_rng(patient)
-    scan = Image.new("L", (200, 200), 30)
-    draw = ImageDraw.Draw(scan)
-    for side in (-1, 1):
-        x, w = 100 + side * int(random.integers(38, 50)), int(random.integers(26, 36))
-        draw.ellipse((x - w, 40, x + w, 175), fill=90)
-        for y in range(45, 170, int(random.integers(14, 24))):
-            draw.arc((x - w - 8, y, x + w + 8, y + 40), 190, 350, fill=170, width=4)
-    scan = scan.filter(ImageFilter.GaussianBlur(1.5))
-    if marker:
-        draw = ImageDraw.Draw(scan)
-        draw.rectangle((8, 8, 48, 48), outline=240, width=4)
-        draw.line((18, 40, 18, 16, 36, 16, 36, 28, 18, 28, 38, 42), fill=240, width=4)
-    return np.asarray(scan.convert("RGB"))
 
 
 def _cell(
