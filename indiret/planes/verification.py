@@ -33,6 +33,7 @@ REACH = 3  # patches by which a patch may lie beside the plane, down and across
 COARSE_STEP, COARSE_AROUND = 2, 3  # every second patch, and 3 × 3 of those, while planes compete
 FINE_STEP, FINE_AROUND = 1, 5  # every patch, and 5 × 5, for the plane that won
 LEAST_AREA = 1e-4  # of one photo in the other
+_UNIT = torch.eye(3, dtype=torch.float32, device="cpu")  # whatever the caller's defaults are
 
 
 class VerifiedPlane(NamedTuple):
@@ -180,17 +181,17 @@ class Direction:
 
 def _turned_back(features: PlaneFeatures) -> Tensor:
     """The map of places in a photo as it was turned to those in the photo itself."""
-    corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    corners = grid_places(2, 2).flatten(0, 1)
     if not features.turn:
-        return torch.eye(3)[:, :2]
+        return _UNIT[:, :2]
     return fit_affine(corners, turn_back(corners, features.shape, features.turn)).float()
 
 
 def _chain(*maps: Tensor) -> Tensor:
     """The map that moves by each of several in turn."""
-    whole = torch.eye(3)
+    whole = _UNIT
     for one in maps:
-        whole = whole @ torch.cat([one, torch.eye(3)[:, 2:]], 1)
+        whole = whole @ torch.cat([one, _UNIT[:, 2:]], 1)
     return whole[:, :2]
 
 
