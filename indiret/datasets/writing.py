@@ -65,9 +65,14 @@ def hold_lock(lock: Path, what: str, patient: bool = True) -> Iterator[bool]:
         if not patient:
             yield False
             return
-        holder = "another process"
-        with suppress(OSError):  # it has just ended
-            holder = note.read_text(encoding="utf-8") or holder
+        holder = ""
+        for _ in range(20):  # it may have just begun, or just ended
+            with suppress(OSError):
+                holder = note.read_text(encoding="utf-8")
+            if holder:
+                break
+            time.sleep(0.01)
+        holder = holder or "another process"
         if not (worker and holder.startswith(f"{own} since")):  # or another worker of our command
             print(f"{what}: {holder} is at it; waiting for it.", file=sys.stderr)
         file.acquire()
