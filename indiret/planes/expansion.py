@@ -48,7 +48,7 @@ class ExpandedPlaneRetriever(PlaneNetRetriever):
 
     def part(self, query: PlaneFeatures, answer: PlaneFeatures) -> PlaneFeatures:
         """An answer of which only those patches ask that lie where the query's frame does."""
-        corners = torch.from_numpy(self.transfer_points(query, answer, CORNERS))
+        corners = torch.from_numpy(self.move_by_votes(query, answer, CORNERS))
         low, high = corners.amin(0), corners.amax(0)
 
         def inside(template: Template) -> Template:
