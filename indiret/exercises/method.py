@@ -30,8 +30,8 @@ def check_patch_values(answer: Answer) -> None:
     window, pixels = 16 * 16 * 3, 16 * 16
     mistakes = {
         "That is one window. A pyramid has two, and keeps both.": window,
-        "Those are pixels. Each has three colors.": pixels,
-        "Two windows, but each pixel has three colors.": 2 * pixels,
+        "Those are pixels. Each has three colours.": pixels,
+        "Two windows, but each pixel has three colours.": 2 * pixels,
     }
     expect(answer, patch_length(16, "pyramid"), hint, mistakes)
 
@@ -205,7 +205,7 @@ def check_probability(answer: Answer) -> None:
             :, 0
         ],
         "Return one number for each pair, the second column.": logits.softmax(1),
-        "Normalize over the two logits of a pair, not over the pairs.": logits.softmax(0)[:, 1],
+        "Normalise over the two logits of a pair, not over the pairs.": logits.softmax(0)[:, 1],
         "That is the sigmoid of one logit. The other counts, too: use the margin.": logits[
             :, 1
         ].sigmoid(),
@@ -306,10 +306,10 @@ def check_har_numbers(answer: Answer) -> None:
     wanted = parameter_count(network) - parameter_count(build_network("base"))
     mistakes = {
         "That is one mask. Every block has its own.": wanted // 3,
-        "The center alone has four coordinates; radius and width are to be added.": 3 * 4,
-        "The center has four coordinates, one for each axis of the tensor.": 3 * 3,
+        "The centre alone has four coordinates; radius and width are to be added.": 3 * 4,
+        "The centre has four coordinates, one for each axis of the tensor.": 3 * 3,
     }
-    hint = "Six for one mask: the center has four coordinates. How many masks?"
+    hint = "Six for one mask: the centre has four coordinates. How many masks?"
     expect(answer, wanted, hint, mistakes)
 
 
