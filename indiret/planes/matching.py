@@ -218,9 +218,7 @@ class PlaneRetriever(Retriever):
 
     def pooled_responses(self, template: Template, patches: Tensor) -> Tensor:
         """T around every second patch of a picture (I, J, D): (I', J', K, L), halves rounded up."""
-        cosines = voting.responses(patches, template.patches, PRODUCT)
-        pooled = voting.threshold_relu_(voting.max_pool_stride2(cosines))
-        return voting.normalise_by_popularity_(pooled)
+        return voting.pool_responses(voting.responses(patches, template.patches, PRODUCT))
 
     def best_plane(self, template: Template, pyramid: Sequence[Tensor]) -> PlaneMatch:
         """The best plane of a template in all sizes of a photo."""

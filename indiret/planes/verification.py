@@ -70,8 +70,7 @@ def candidate_planes(
         found = []
         for level in range(first, last + 1):
             cosines = voting.responses(searched.pyramid[level], template.patches)
-            pooled = voting.threshold_relu_(voting.max_pool_stride2(cosines))
-            votes = voting.hough_votes(voting.normalise_by_popularity_(pooled))
+            votes = voting.hough_votes(voting.pool_responses(cosines))
             highest = votes == F.max_pool2d(votes[None], APART, 1, APART // 2)[0]
             places = (highest & (votes > 0)).flatten().nonzero()[:, 0].tolist()
             found += [

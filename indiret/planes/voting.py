@@ -92,6 +92,11 @@ def max_pool_stride2(responses: Tensor) -> Tensor:
     return responses
 
 
+def pool_responses(cosines: Tensor) -> Tensor:
+    """T around every second target patch: maxima of 3 × 3, thresholded, then normalised."""
+    return normalise_by_popularity_(threshold_relu_(max_pool_stride2(cosines)))
+
+
 def hough_votes(responses: Tensor, step: int = 1) -> Tensor:
     """Mean of responses (I, J, K, L) along all planes (i, j) = step · (k, l) + t: (I', J').
 
