@@ -226,6 +226,6 @@ def _hough_votes(responses: Tensor) -> Tensor:
 
 register_retriever(
     TURNED,
-    f"{NAME} for photos that may lie turned, at little more cost",
+    f"{NAME} for photos that may lie turned, at less than twice the cost",
     lambda: TurnedPlaneRetriever(PlaneNetRetriever(load_plane_network())),
 )
