@@ -87,6 +87,8 @@ class IndexStore:
         self.codes.compact(known)
         if self.segments:
             self.segments.compact(known, self.catalogue.next_number())
+        for part in self.folder.glob("*/.*.part"):  # of one who was killed as it wrote
+            part.unlink()
 
 
 def prepare_index(folder: Path, settings: Mapping[str, str], cache: bool) -> None:

@@ -366,3 +366,15 @@ def test_killed_at_any_moment_it_ends_as_if_nobody_had_touched_it(tmp_path):
         process.join(60)
         assert process.exitcode == 0
     assert on_disk(tmp_path / "killed") == on_disk(tmp_path / "unbroken")
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_update(tmp_path):
+    folder, index = tmp_path / "photos", tmp_path / "index"
+    save_photos(folder, 3)
+    update(folder, index)
+    left = [index / kind / ".000000.part.1-1.part" for kind in ("codes", "segments")]
+    for path in left:
+        path.write_bytes(b"half")
+    save_photos(folder, 4)
+    update(folder, index)
+    assert not any(path.exists() for path in left)
