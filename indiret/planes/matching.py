@@ -326,12 +326,14 @@ class PlaneRetriever(Retriever):
     ) -> Evidence:
         """Which patches lie where: ``verified`` by finer patches, or by the voted ``planes`` alone.
 
-        Photos that lie turned are not verified. Directions of the latter count as in the score.
+        A match of turned templates is not verified. Directions of the latter count as in the score.
         """
         kind = check_kind(self, kind)
+        if kind == BY_FINER_PATCHES:
+            match = self.match_both(code_query(query, target), target)
+            if not match.turn:
+                return Evidence(match.score, self.verified_pairs(query, target))
         match, found = self.correspondences(query, target)
-        if kind == BY_FINER_PATCHES and not match.turn:
-            return Evidence(match.score, self.verified_pairs(query, target))
         weighted = []
         for one, direction in zip(found, (match.forward, match.backward), strict=True):
             support = smooth_support(one.support)
@@ -361,8 +363,9 @@ class PlaneRetriever(Retriever):
         self, query: PlaneFeatures, target: PlaneFeatures, points: Points
     ) -> Points:
         """Where the plane that the default evidence shows puts points of the query."""
-        match = self.match_both(code_query(query, target), target)
-        if match.turn or self.evidence_kinds[0] != BY_FINER_PATCHES:
+        query = code_query(query, target)
+        upright = self.config.turns == 1 or not self.match_forward(query, target).turn
+        if not upright or self.evidence_kinds[0] != BY_FINER_PATCHES:
             return self.move_by_votes(query, target, points)
         best = self.verified(query, target)
         if best is None:
