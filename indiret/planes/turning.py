@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from indiret.evidence import Evidence
 from indiret.images import Picture
@@ -26,7 +25,7 @@ from indiret.planes.geometry import grid_places
 from indiret.planes.gradients import CELL, PATCH_CELLS
 from indiret.planes.matching import PRODUCT, PlaneRetriever
 from indiret.planes.network import NAME, PlaneNetRetriever, load_plane_network
-from indiret.planes.voting import float32_on_cpu
+from indiret.planes.voting import float32_on_cpu, normalise_by_popularity_, threshold_relu_
 from indiret.retrieval import Points, Retriever, Scores, register_retriever
 
 TURNED = f"{NAME}-turned"
@@ -196,32 +195,12 @@ def find_turn(discs: Tensor, target: PlaneFeatures) -> int:
 
 def turn_scores(discs: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
     """Votes × z-score of the best plane of each disc (M, K, L, D) in all sizes: (M,)."""
-    votes = torch.cat([_hough_votes(_responses(discs, size)).flatten(1) for size in pyramid], 1)
+    cosines = (voting.responses(size[::STEP, ::STEP], discs, PRODUCT) for size in pyramid)
+    found = (normalise_by_popularity_(threshold_relu_(one)) for one in cosines)
+    votes = torch.cat([voting.hough_votes(one).flatten(1) for one in found], 1)
     deviation, mean = torch.std_mean(votes, 1)
     highest = votes.amax(1)
     return highest * (highest - mean) / (deviation + 1e-9)
-
-
-def _responses(discs: Tensor, patches: Tensor) -> Tensor:
-    """Thresholded responses of every second target patch, normalised: (I, J, M, K, L)."""
-    few = patches[::STEP, ::STEP]
-    cosines = voting.responses(few, discs.flatten(0, 1), PRODUCT)
-    found = voting.threshold_relu_(cosines).view(len(few), -1, *discs.shape[1:3])
-    return voting.normalise_by_popularity_(found).view(*few.shape[:2], *discs.shape[:3])
-
-
-def _hough_votes(responses: Tensor) -> Tensor:
-    """As `indiret.planes.voting.hough_votes`, of M templates (I, J, M, K, L): (M, I', J')."""
-    I, J, M, K, L = responses.shape
-    above, aside = K // 2, L // 2
-    padded = F.pad(responses, (0, 0) * 3 + (aside, aside))
-    i, j, m, k, l = padded.stride()
-    wide, tall = J + 2 * aside - L + 1, I + 2 * above - K + 1
-    along = padded.as_strided((I, wide, M, K, L), (i, j, m, k, l + j)).sum(4)
-    lines = F.pad(along, (0, 0) * 3 + (above, above))
-    i, j, m, k = lines.stride()
-    votes = lines.as_strided((tall, wide, M, K), (i, j, m, k + i)).sum(3)
-    return votes.permute(2, 0, 1) / (K * L)
 
 
 register_retriever(

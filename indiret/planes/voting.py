@@ -47,15 +47,17 @@ class ScratchBuffer(threading.local):
 def responses(target: Tensor, template: Tensor, buffer: ScratchBuffer | None = None) -> Tensor:
     """Cosines of the patches of a target (I, J, D) and of a template (K, L, D): (I, J, K, L).
 
+    Of M templates of one size, (M, K, L, D), they are (I, J, M, K, L).
+
     Examples
     --------
     >>> responses(torch.rand(5, 6, 64), torch.rand(3, 4, 64)).shape
     torch.Size([5, 6, 3, 4])
     """
-    shape = *target.shape[:2], *template.shape[:2]
-    out = None if buffer is None else buffer.view(shape[0] * shape[1], shape[2] * shape[3])
+    shape = *target.shape[:2], *template.shape[:-1]
+    out = None if buffer is None else buffer.view(math.prod(shape[:2]), math.prod(shape[2:]))
     patches = target.flatten(0, 1).float()  # they are kept as half
-    return torch.mm(patches, template.flatten(0, 1).mT, out=out).view(shape)
+    return torch.mm(patches, template.flatten(0, -2).mT, out=out).view(shape)
 
 
 def threshold_relu_(responses: Tensor) -> Tensor:
@@ -64,11 +66,11 @@ def threshold_relu_(responses: Tensor) -> Tensor:
 
 
 def normalise_by_popularity_(responses: Tensor) -> Tensor:
-    """(I, J, K, L) ≥ 0: responses divided by the root of each target patch's mean.
+    """(I, J, ..., K, L) ≥ 0: responses divided by the root of each target patch's mean.
 
     A patch of foliage responds to many template patches, and tells little about each.
     """
-    return responses.mul_((responses.mean((2, 3), keepdim=True) + POPULARITY_FLOOR).rsqrt_())
+    return responses.mul_((responses.mean((-2, -1), keepdim=True) + POPULARITY_FLOOR).rsqrt_())
 
 
 def max_pool_stride2(responses: Tensor) -> Tensor:
@@ -101,8 +103,8 @@ def hough_votes(responses: Tensor, step: int = 1) -> Tensor:
     """Mean of responses (I, J, K, L) along all planes (i, j) = step · (k, l) + t: (I', J').
 
     Entry (a, b) belongs to t = (a − step · K // 2, b − step · L // 2): up to half the template may
-    lie outside the target, where responses are 0. Raises ValueError if the responses are not 4-D
-    or the step is below 1.
+    lie outside the target, where responses are 0. Of M templates, (I, J, M, K, L), the means are
+    (M, I', J'). Raises ValueError if the responses are of another form or the step is below 1.
 
     Examples
     --------
@@ -117,28 +119,33 @@ def hough_votes(responses: Tensor, step: int = 1) -> Tensor:
 
 
 def hough_votes_by_quarter(responses: Tensor, step: int = 1, split: int = 2) -> Tensor:
-    """What each part of the template has in `hough_votes`: (split, split, I', J').
+    """What each part of a template has in `hough_votes`: (split, split, I', J').
 
-    First along each row k of the template, then over the rows, by strides of one memory.
+    Of M templates, (I, J, M, K, L), it is (split, split, M, I', J'). First along each row k of the
+    template, then over the rows, by strides of one memory.
     """
-    if responses.ndim != 4 or step < 1:
+    if responses.ndim < 4 or step < 1:
         raise ValueError(
             f"responses of shape {tuple(responses.shape)} and step={step} do not fit: give "
-            "(I, J, K, L) and a whole number of at least 1."
+            "(I, J, K, L) or (I, J, M, K, L) and a whole number of at least 1."
         )
-    rows, _, K, L = responses.shape
+    rows, columns, *M, K, L = responses.shape
     above, aside = step * K // 2, step * L // 2
-    many, wide = translation_grid(responses.shape, step)
-    padded = F.pad(responses, (0, 0, 0, 0, aside, aside))
-    i, j, k, l = padded.stride()
-    # entry [i, b, k, l] of this view is padded[i, b + step l, k, l]
-    shifted = padded.as_strided((rows, wide, K, L), (i, j, k, l + step * j))
-    along = torch.stack([part.sum(3) for part in shifted.tensor_split(split, 3)])
-    lines = F.pad(along, (0, 0, 0, 0, above, above))
-    part, i, j, k = lines.stride()
-    # and entry [., a, b, k] of this one is lines[., a + step k, b, k]
-    shifted = lines.as_strided((split, many, wide, K), (part, i, j, k + step * i))
-    return torch.stack([part.sum(3) for part in shifted.tensor_split(split, 3)]) / (K * L)
+    many, wide = translation_grid((rows, columns, K, L), step)
+    padded = F.pad(responses, (*(0, 0) * (responses.ndim - 2), aside, aside))
+    i, j, *m, k, l = padded.stride()
+    # entry [i, b, ..., k, l] of this view is padded[i, b + step l, ..., k, l]
+    shifted = padded.as_strided((rows, wide, *M, K, L), (i, j, *m, k, l + step * j))
+    lines = responses.new_zeros(split, rows + 2 * above, wide, *M, K)
+    for line, part in zip(lines, shifted.tensor_split(split, -1), strict=True):
+        torch.sum(part, -1, out=line[above : above + rows])
+    p, i, j, *m, k = lines.stride()
+    # and entry [., a, b, ..., k] of this one is lines[., a + step k, b, ..., k]
+    shifted = lines.as_strided((split, many, wide, *M, K), (p, i, j, *m, k + step * i))
+    votes = responses.new_empty(split, split, many, wide, *M)
+    for vote, part in zip(votes, shifted.tensor_split(split, -1), strict=True):
+        torch.sum(part, -1, out=vote)
+    return votes.div_(K * L).movedim((2, 3), (-2, -1))
 
 
 def translation_grid(shape: Sequence[int], step: int = 1) -> tuple[int, int]:

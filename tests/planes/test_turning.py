@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from indiret.datasets import load_dataset
 from indiret.planes import turning
 from indiret.planes.features import template_points, turn_back
-from indiret.planes.voting import hough_votes
 from indiret.retrieval import build_retriever
 from tests.planes.conftest import RETRIEVER, scene
 
@@ -34,16 +33,6 @@ def town():
     queries = dataset.queries[::16]
     names = sorted({sorted(query.positives)[0] for query in queries})
     return dataset, retriever, queries, names, [retriever.encode(dataset.read(n)) for n in names]
-
-
-def test_votes_of_all_discs_are_those_of_each():
-    discs = torch.rand(5, 4, 4, 8)
-    target = F.normalize(torch.rand(9, 12, 8), dim=-1)
-    together = turning._hough_votes(turning._responses(discs, target))
-    cosines = torch.einsum("ijd,mkld->mijkl", target[::2, ::2], discs)
-    for found, one in zip(together, (cosines - 0.3).clamp_min(0), strict=True):
-        normalised = one / (one.mean((2, 3), keepdim=True) + 0.001).sqrt()
-        torch.testing.assert_close(found, hough_votes(normalised))
 
 
 def test_a_disc_upright_is_part_of_the_photo_and_turned_the_same_patches():

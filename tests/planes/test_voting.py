@@ -46,6 +46,16 @@ def test_votes_by_loops(K, L, rows, columns, step, parts):
     np.testing.assert_allclose(hough_votes(responses, step), expected.sum((0, 1)), atol=1e-5)
 
 
+def test_votes_of_many_templates_are_those_of_each():
+    target, templates = torch.rand(9, 12, 8), torch.rand(5, 4, 3, 8)
+    whole = normalise_by_popularity_(threshold_relu_(responses(target, templates)))
+    together = hough_votes(whole, 2), hough_votes_by_quarter(whole, 2).movedim(2, 0)
+    for template, votes, quarters in zip(templates, *together, strict=True):
+        one = normalise_by_popularity_(threshold_relu_(responses(target, template)))
+        torch.testing.assert_close(votes, hough_votes(one, 2))
+        torch.testing.assert_close(quarters, hough_votes_by_quarter(one, 2))
+
+
 @pytest.mark.parametrize(("shape", "step"), [((2, 2, 5), 1), ((2, 2, 5, 5), 0)])
 def test_votes_of_bad_input(shape, step):
     with pytest.raises(ValueError, match=r"give \(I, J, K, L\)"):
