@@ -19,6 +19,7 @@ from indiret.index.shards import DamagedError
 
 WAIT = 60  # seconds for another process that is writing
 SCHEMA = """
+BEGIN IMMEDIATE;  -- all or nothing, whenever its maker is killed
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS photos (
     number INTEGER PRIMARY KEY AUTOINCREMENT, hash TEXT NOT NULL UNIQUE
@@ -28,6 +29,7 @@ CREATE TABLE IF NOT EXISTS files (
     number INTEGER, problem TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS files_of_photo ON files (number);
+COMMIT;
 """
 
 

@@ -109,10 +109,10 @@ class SegmentStore:
             if leftover:
                 self.shortlist.merge(path, [old], leftover)
                 old = self.shortlist.open(path)
-            self.shortlist.build(self.folder / "added", new, values)
-            added = self.shortlist.open(self.folder / "added")
-            self.shortlist.merge(path, [old, added], ())
-            (self.folder / "added").unlink()
+            part = self.folder / ".added.part"  # cleared by `IndexStore.tidy` if it is left
+            self.shortlist.build(part, new, values)
+            self.shortlist.merge(path, [old, self.shortlist.open(part)], ())
+            part.unlink()
 
     def compact(self, known: Collection[int], next_number: int) -> None:
         """Merge segments of full ranges, and win back the space of removed photos."""

@@ -130,6 +130,8 @@ def _holds(folder: Path, settings: Mapping[str, str], cache: bool) -> bool:
     with closing(Catalogue(folder / CATALOGUE)) as catalogue:
         catalogue.check()
         found = catalogue.settings()
+    if "format" not in found:  # who made it was killed before it had settings
+        return False
     differs = [name for name, value in settings.items() if found.get(name, value) != value]
     if differs and not cache:
         name = differs[0]

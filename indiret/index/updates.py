@@ -45,6 +45,7 @@ class Difference(NamedTuple):
     new: dict[str, State]  # files to read
     gone: list[str]  # files to forget; some of them are new, too
     lacking: set[int]  # photos to forget, since their codes or descriptions are lost
+    again: bool  # whether the last update was cut short, or was by another reader
 
 
 def find_changes(folder: Path, store: IndexStore) -> Difference:
@@ -65,7 +66,7 @@ def find_changes(folder: Path, store: IndexStore) -> Difference:
         if present.get(name) != one.state or one.number in lacking or (again and one.problem)
     }
     new = {name: one for name, one in present.items() if name not in files or name in gone}
-    return Difference(new, sorted(gone), lacking)
+    return Difference(new, sorted(gone), lacking, again)
 
 
 def update_index(
@@ -73,11 +74,12 @@ def update_index(
     retriever: Retriever, shortlist: Shortlist | None, apply: Map = map,
 ) -> None:  # fmt: skip
     """Bring an index up to date, with a progress bar on a terminal."""
+    store.catalogue.set({"reader": ""})  # until the end
     store.catalogue.forget(difference.lacking)
     store.catalogue.remove(difference.gone)
     encode_files(folder, store, difference.new, retriever, shortlist, apply)
-    store.catalogue.set({"reader": READER})
     store.tidy()
+    store.catalogue.set({"reader": READER})
 
 
 def encode_files(

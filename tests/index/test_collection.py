@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 import warnings
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,8 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indiret.datasets import list_folder
+from indiret.datasets.folders import INDEX_MARK
 from indiret.images import read_image
 from indiret.index import SHORTLISTS, Collection, collection, updates
+from indiret.index.catalogue import Catalogue
+from indiret.index.store import CATALOGUE, IndexStore
 from indiret.retrieval import RETRIEVERS
 from tests.index.toys import Nearest, Vector, save_photo, save_photos
 
@@ -368,13 +372,28 @@ def test_killed_at_any_moment_it_ends_as_if_nobody_had_touched_it(tmp_path):
     assert on_disk(tmp_path / "killed") == on_disk(tmp_path / "unbroken")
 
 
-def test_what_a_killed_writer_left_goes_with_the_next_update(tmp_path):
+def test_what_a_killed_writer_left_goes_with_the_next_update(tmp_path, monkeypatch):
     folder, index = tmp_path / "photos", tmp_path / "index"
     save_photos(folder, 3)
     update(folder, index)
     left = [index / kind / ".000000.part.1-1.part" for kind in ("codes", "segments")]
     for path in left:
         path.write_bytes(b"half")
-    save_photos(folder, 4)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        save_photos(folder, 4)
+        patch.setattr(IndexStore, "tidy", Mock(side_effect=KeyboardInterrupt))
+        update(folder, index)
+    assert all(path.exists() for path in left)
     update(folder, index)
     assert not any(path.exists() for path in left)
+
+
+def test_an_index_whose_maker_was_killed_before_it_had_settings_is_made_again(tmp_path):
+    folder, index = tmp_path / "photos", tmp_path / "killed"
+    save_photos(folder, 3)
+    index.mkdir()
+    (index / INDEX_MARK).touch()
+    Catalogue(index / CATALOGUE).close()
+    update(folder, index)
+    update(folder, tmp_path / "unbroken")
+    assert on_disk(index) == on_disk(tmp_path / "unbroken")
