@@ -19,8 +19,12 @@ def explain_command(
     target: Annotated[Path, Argument(metavar="TARGET", help="A photo.")],
     box: options.QueryBox = None,
     top: Annotated[int, Option(min=1, help="How many patch pairs.")] = 10,
-    evidence: Annotated[str | None, Option(help="Of a 4-D network, such as gradcam.")] = None,
-    layers: Annotated[str | None, Option(help="Of it: all, blocks (Eq. 3) or a name.")] = None,
+    evidence: Annotated[
+        str | None, Option(help="Its kind: verified, support and others, as the method has them.")
+    ] = None,
+    layers: Annotated[
+        str | None, Option(help="Of a 4-D network: all, blocks (Eq. 3) or a name.")
+    ] = None,
     html: options.Page = None,
     as_json: options.Json = False,
     method: options.Method = options.DEFAULT,
@@ -39,7 +43,7 @@ def explain_command(
         tensor = network.correlate(encoded, [features])
         found = explain(network, tensor, evidence or DEFAULT_KIND, layers or "all")[0]
     else:
-        found = retriever.explain(encoded, features)
+        found = retriever.explain(encoded, features, evidence)
     if options.keeps_features(retriever):  # as search scores the pair
         features = retriever.unpack(retriever.pack(features))
     (hit,) = sort_hits(retriever, [str(target)], retriever.score(encoded, [features]))
@@ -68,17 +72,23 @@ def check_evidence(
     name: str, retriever: "Retriever", kind: str | None = None, layers: str | None = None
 ) -> None:
     """Refuse a method without evidence, or without the evidence asked for."""
-    from indiret.evidence import DEFAULT_KIND, ON_TENSOR
+    from indiret.evidence import DEFAULT_KIND, METHODS, ON_TENSOR
 
     if not retriever.evidence_kinds:
         raise ValueError(
             f"method {name!r} cannot explain which patches matched; choose {options.DEFAULT}, "
             "base, sift-ransac or another that can."
         )
-    if retriever.tensor_network is None and (kind or layers):
+    kinds = METHODS if retriever.tensor_network else retriever.evidence_kinds
+    if kind and kind not in kinds:
         raise ValueError(
-            f"--evidence and --layers look into a 4-D network, and {name} has no such layers; add "
-            "--method base or a network's .safetensors file."
+            f"{name} has no evidence of kind {kind!r}; choose from {', '.join(kinds)}, or another "
+            "--method, such as base for gradcam."
+        )
+    if layers and not retriever.tensor_network:
+        raise ValueError(
+            f"--layers looks into a 4-D network, and {name} has no such layers; add --method base "
+            "or a network's .safetensors file."
         )
     if layers and (kind or DEFAULT_KIND) in ON_TENSOR:
         raise ValueError(

@@ -74,11 +74,22 @@ def test_explain_looks_into_the_layers_of_a_network_that_has_them(capsys, album)
         assert status == 0
         pairs.append(json.loads(out)["pairs"])
     assert len(set(map(json.dumps, pairs))) == 3
-    assert "plane-net-turned has no such layers; add --method base" in refused(
-        capsys, *pair, *layers
-    )
+    none = refused(capsys, *pair, "--layers", "stem")
+    assert "plane-net-turned has no such layers; add --method base" in none
     useless = refused(capsys, *pair, "--method", "base", "--layers", "stem")
     assert "--layers=stem is of no use to --evidence combined" in useless
+
+
+def test_explain_shows_the_kind_of_evidence_that_is_asked_for(capsys, album):
+    photos, query = album
+    pair = "explain", query, photos / "a_0_000001.jpg", "--json"
+    said = [
+        run(capsys, *pair, *(("--evidence", kind) if kind else ()))[1]
+        for kind in (None, "verified", "support")
+    ]
+    assert said[0] == said[1] != said[2]
+    unknown = refused(capsys, *pair, "--evidence", "gradcam")
+    assert "choose from verified, support, or another --method" in unknown
 
 
 def test_what_is_searched_for_is_no_hit_unless_asked_for(capsys, album, tmp_path):
