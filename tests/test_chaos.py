@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from indiret.baselines import region_proposals
-from indiret.checkpoints import load_tensors, save_network
+from indiret.checkpoints import load_tensors, save_network, write_json
 from indiret.datasets import load_dataset
 from indiret.experiments.grid import run_grid
 from indiret.experiments.reproduction import RunConfig
@@ -40,8 +40,9 @@ TIMES = ("seconds", "processor_seconds", "commit")
 def train(roots, out):
     """What ``indiret train`` does, in seconds."""
     towns = [load_dataset("oxford5k", root) for root in roots]
-    network, _ = fit(SMALL, *towns, TrainingConfig(steps=40, **FEW), out)
+    network, log = fit(SMALL, *towns, TrainingConfig(steps=40, **FEW), out)
     save_network(network, out / "network.safetensors")
+    write_json(out / "results.json", {"log": log})
 
 
 def train_planes(pairs, out):
@@ -136,7 +137,7 @@ def roots(tmp_path_factory):
 
 
 def test_training(roots, tmp_path):
-    check_kills(partial(train, roots), tmp_path)
+    check_kills(partial(train, roots), tmp_path, finished="none")
 
 
 def test_training_of_the_plane_network(monkeypatch, tmp_path):

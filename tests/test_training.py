@@ -1,18 +1,9 @@
-import json
-import multiprocessing
-import os
-import signal
-import time
 from dataclasses import replace
-from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from indiret.checkpoints import load_network, save_network
-from indiret.datasets import load_dataset
 from indiret.network import CONFIGS, build_network
 from indiret.training import PAPER_RECIPE, TrainingConfig, build_optimiser, fingerprint_run, fit
 from tests.tiny_town import make_tiny_town
@@ -66,55 +57,6 @@ def test_masks_do_not_decay():
     assert masks["weight_decay"] == 0 and len(masks["params"]) == 3 * 3
     assert weights["weight_decay"] == RECIPE.weight_decay
     assert len(build_optimiser(build_network(SMALL), RECIPE).param_groups) == 1
-
-
-def train(data: Path, out: Path) -> None:
-    torch.set_num_threads(1)
-    towns = [load_dataset("oxford5k", data / name) for name in ("train", "validation")]
-    network, log = fit(SMALL, *towns, replace(RECIPE, steps=120), folder=out)
-    save_network(network, out / "final.safetensors", {})
-    (out / "log.json").write_text(json.dumps(log))
-
-
-def run_training(data: Path, folder: Path) -> BaseProcess:
-    """In a process of its own, which has torch from the first one's imports."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    process = context.Process(target=train, args=(data, folder))
-    process.start()
-    return process
-
-
-def kill_after_steps(process: BaseProcess, folder: Path, age: float) -> None:
-    """Kill -9 a while after a new checkpoint has appeared, at whatever it is doing then."""
-    checkpoint = folder / "checkpoint.safetensors"
-    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-    while process.is_alive():
-        if checkpoint.exists() and checkpoint.stat().st_mtime_ns > before:
-            time.sleep(age)
-            os.kill(process.pid, signal.SIGKILL)
-            break
-        time.sleep(0.01)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL, "the run ended before it could be killed"
-
-
-def test_killed_run_ends_with_the_same_weights(towns, tmp_path):
-    data, runs = towns[0].root.parent, [tmp_path / name for name in ("whole", "killed")]
-    whole = run_training(data, runs[0])
-    for age in (0.0, 0.13):
-        kill_after_steps(run_training(data, runs[1]), runs[1], age)
-    for process in (whole, run_training(data, runs[1])):
-        process.join()
-        assert process.exitcode == 0
-    one, two = (load_file(run / "final.safetensors") for run in runs)
-    assert one.keys() == two.keys()
-    for name in one:
-        assert torch.equal(one[name], two[name]), name
-    logs = [json.loads((run / "log.json").read_text()) for run in runs]
-    for row, other in zip(*logs, strict=True):
-        row.pop("seconds"), other.pop("seconds")
-        assert row == other
 
 
 def test_a_run_that_cannot_be_goes_no_further(towns, tmp_path):

@@ -156,20 +156,6 @@ def test_what_the_caller_has_set_changes_no_map(stand_ins, name, setting):
         assert load_backbone(name).maps(pictures(1)).equal(wanted)
 
 
-@pytest.mark.parametrize(
-    ("name", "channels"),
-    [("torchvision/vgg16", 512), ("torchvision/resnet101", 2048), ("timm/resnet101", 2048)],
-)
-def test_real_networks_where_they_and_their_weights_are_at_hand(name, channels):
-    try:
-        backbone = load_backbone(name)
-    except (ImportError, OSError) as error:  # the stand-ins below stand in
-        sentences = f"The weights of {name} cannot be had", f"The backbone {name} needs"
-        assert str(error).startswith(sentences)
-        pytest.skip(str(error))
-    assert backbone.maps(pictures(1, 64, 96)).shape[1] == channels
-
-
 @pytest.mark.parametrize("family", ["torchvision", "timm"])
 def test_weights_that_cannot_be_had_are_said_in_a_sentence(stand_ins, family):
     with pytest.raises(OSError, match=f"weights of {family}/unreachable cannot be had"):
