@@ -130,7 +130,7 @@ CEILINGS = {
     "baselines": (2680, 2130),
     "index": (2000, 970),
     "experiments": (3740, 1830),
-    "exercises": (1440, 180),
+    "exercises": (1480, 190),
     "figures": (770, 240),
     "reports": (420, 230),
     "widgets": (1250, 2520),

@@ -95,9 +95,11 @@ def check(name: str, answer: Answer, seed: int = 0) -> CheckResult:
         CHECKS[name](_Asked(answer) if callable(answer) else answer)
     except Hint as hint:
         return CheckResult(False, str(hint))
-    except TypeError:  # of the check, which calls the answer
-        kind = _kind(answer)
-        return CheckResult(False, f"Give a function: its name, without brackets. Yours is {kind}.")
+    except TypeError:  # of the check, which calls the answer or reads what it returns
+        said = f"Give a function: its name, without brackets. Yours is {_kind(answer)}."
+        if callable(answer):
+            said = "What your function returns is of another kind than the task asks for."
+        return CheckResult(False, said)
     finally:
         SEED.reset(before)
     return CheckResult(True)

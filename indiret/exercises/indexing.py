@@ -62,4 +62,7 @@ def fullest_bin(answer: Answer) -> None:
     }
     expect(answer(shifts, weights, 3), 4.0, hint, mistakes)
     expect(answer(shifts, weights, 1), 3.5, "With squares of one shift the heaviest shift wins.")
-    expect(answer([(2, 2), (3, 3)], [1.0, 1.0], 3), 2.0, "The border of a bin may not part them.")
+    hint = "The border of a bin may not part them: let the square start anywhere."
+    expect(answer([(2, 2), (3, 3)], [1.0, 1.0], 3), 2.0, hint)
+    hint = "(0, 2) and (2, 0) fit into the square that starts at (0, 0), where no shift is."
+    expect(answer([(0, 2), (2, 0)], [1.0, 1.5], 3), 2.5, hint)

@@ -55,22 +55,22 @@ def check_patch_at(answer: Answer) -> None:
 @exercise
 def check_zncc(answer: Answer) -> None:
     p, q = random_tensor(2, 192)
-    expect(answer(p, p), 1.0, "A patch is like itself: zncc(p, p) is 1.")
+    mistakes = {
+        "Divide by both norms.": (p - p.mean()).square().sum(),
+        "Divide by the norms, not by their squares.": 1 / (p - p.mean()).square().sum(),
+        "Divide by both norms, not by one.": (p - p.mean()).norm(),
+    }
+    expect(answer(p, p), 1.0, "A patch is like itself: zncc(p, p) is 1.", mistakes)
     expect(answer(p, q + 0.5), answer(p, q), "A brighter q should change nothing: mind the means.")
     expect(answer(p, 3 * q), answer(p, q), "A q of more contrast should change nothing.")
     wanted = torch.corrcoef(torch.stack([p, q]))[0, 1]
-    a, b = p - p.mean(), q - q.mean()
-    mistakes = {
-        "The mean of a product is not yet divided by both deviations.": (a * b).mean(),
-        "Divide by the norms, not by their squares.": a @ b / (a @ a * (b @ b)),
-    }
     hint = "It differs from the correlation of two random patches."
-    expect(answer(p, q), wanted, hint, mistakes)
+    expect(answer(p, q), wanted, hint)
 
 
 @exercise
 def check_chi_square(answer: Answer) -> None:
-    p, q = random_tensor(2, 5, 12), random_tensor(1, 3, 12)
+    p, q = random_tensor(2, 5, 12), random_tensor(2, 3, 12)
     far = (p[:, :, None] - q[:, None]).square() / (p[:, :, None] + q[:, None])
     hint = "Take −½ Σ (p − q)² / (p + q) for all pairs; larger has to mean more alike."
     mistakes = {
@@ -111,10 +111,12 @@ def check_best_target(answer: Answer) -> None:
 def check_mutual_pairs(answer: Answer) -> None:
     R = torch.zeros(1, 3, 1, 3)
     R[0, 0, 0, 0], R[0, 1, 0, 1], R[0, 2, 0, 1], R[0, 2, 0, 2] = 0.9, 0.5, 0.8, 0.3
+    R[0, 0, 0, 1] = 0.1
     hint = "Both have to choose each other: a best in one direction is no pair."
     mistakes = {
-        "That counts a choice of either side. Both have to hold: use &.": 7,
-        "That counts what is above zero. Compare with the maximum of each direction.": 4,
+        "That counts a choice of either side. Both have to hold: use &.": 4,
+        "That counts one side's choices. The other side has to choose, too.": 3,
+        "That counts what is above zero. Compare with the maximum of each direction.": 5,
     }
     expect(answer(R), 2, hint, mistakes)
     R = random_tensor(4, 5, 3, 6)
@@ -139,7 +141,9 @@ def check_plane_mean(answer: Answer) -> None:
     expect(answer(R, 1, 2), torch.stack(inside).mean(), hint, mistakes)
     cut = [R[k - 2, l + 3, k, l] for k in range(2, 4) for l in range(3)]
     hint = "Skip what falls outside the target. A negative index is no error in Python: it wraps."
-    expect(answer(R, -2, 3), torch.stack(cut).mean(), hint)
+    every = "Divide by how many entries lie inside, not by the number of all query patches."
+    wanted = torch.stack(cut).mean()
+    expect(answer(R, -2, 3), wanted, hint, {every: wanted * len(cut) / 16})
 
 
 # Chapter: Convolution in four dimensions
@@ -157,8 +161,17 @@ def check_kernel_weights(answer: Answer) -> None:
 
 @exercise
 def check_output_length(answer: Answer) -> None:
-    expect(answer(14, 3, 1, 1), 14, "Stride 1 and padding 1 keep a line of 14 as long as it is.")
-    for setting, wanted in (((14, 3, 2, 1), 7), ((7, 3, 2, 1), 4), ((10, 5, 3, 0), 2)):
+    hint = "A kernel of 5 fits into 10 cells at the places 0 and 3, if it moves by 3."
+    mistakes = {
+        "The first place counts, too: add 1.": 1,
+        "Places are whole numbers: divide with //.": 8 / 3,
+        "That is the last cell at which a kernel may start. Divide by the stride.": 6,
+    }
+    expect(answer(10, 5, 3, 0), 2, hint, mistakes)
+    hint = "Stride 1 and padding 1 keep a line of 14 as long as it is."
+    mistakes = {"The padding is added at both ends.": 13, "The padding is missing.": 12}
+    expect(answer(14, 3, 1, 1), 14, hint, mistakes)
+    for setting, wanted in (((14, 3, 2, 1), 7), ((7, 3, 2, 1), 4)):
         expect(answer(*setting), wanted, f"Count the places of the kernel for {setting}.")
 
 
@@ -217,7 +230,12 @@ def check_probability(answer: Answer) -> None:
 @exercise
 def check_loss_of_margins(answer: Answer) -> None:
     margins, labels = 6 * random_tensor(8) - 3, torch.tensor([1, 0] * 4)
-    expect(answer(torch.zeros(4), labels[:4]), 0.6931472, "Not knowing costs log 2 a pair.")
+    hint = "A margin of 0 costs log 2 a pair, whatever its label."
+    mistakes: dict[str, object] = {
+        "That is the sum. Take the mean over pairs.": 4 * 0.6931472,
+        "A match has the label 1; pairs without a match cost, too.": 0.6931472 / 2,
+    }
+    expect(answer(torch.zeros(4), labels[:4]), 0.6931472, hint, mistakes)
     logits = torch.stack([torch.zeros(8), margins], dim=1)
     hint = "−log sigmoid(margin) for a match, −log sigmoid(−margin) for none; the mean over pairs."
     losses = F.cross_entropy(logits, labels, reduction="none")

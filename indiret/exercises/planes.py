@@ -32,8 +32,8 @@ def lands_at(answer: Answer) -> None:
         "The shift t is missing.": [2.0, -0.5],
         "Column before row: return (i, j).": [0.5, 5.0],
     }
-    expect(answer(A, t, 1, 0), [5.0, 0.5], hint, mistakes)
-    expect(answer(A, t, 2, 3), [8.5, 6.0], hint)
+    expect(answer(A, t, 1.0, 0.0), [5.0, 0.5], hint, mistakes)
+    expect(answer(A, t, 2.0, 3.0), [8.5, 6.0], hint)
 
 
 @exercise
@@ -58,7 +58,10 @@ def along_the_plane(answer: Answer) -> None:
         plane = Plane(2 * torch.eye(2), torch.tensor(t, dtype=torch.float32), 0.0)
         wanted = sample_plane(responses, plane).mean()
         total = "That is the sum. Divide by how many patches the template has."
-        expect(answer(responses, 2, t), wanted, hint, {total: 20 * wanted})
+        turned = Plane(plane.matrix, plane.offset.flip(0), 0.0)
+        swapped = "Rows and columns are exchanged: t is (rows, columns)."
+        mistakes = {total: 20 * wanted, swapped: sample_plane(responses, turned).mean()}
+        expect(answer(responses, 2, t), wanted, hint, mistakes)
 
 
 @exercise

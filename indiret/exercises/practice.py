@@ -4,13 +4,12 @@ Chapters: *Quick tour*, *Ranking and honest evaluation* to *Your own photos*.
 """
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from indiret.baselines.pooling import gem, mac
 from indiret.datasets import Query
 from indiret.evaluation import average_precision, folds, pixel_auc, sign_flip_test
-from indiret.exercises.checks import Answer, exercise, expect, random_tensor
+from indiret.exercises.checks import Answer, Hint, exercise, expect, random_tensor
 
 
 # Chapter: Quick tour
@@ -29,10 +28,12 @@ def check_right_at_random(answer: Answer) -> None:
 def check_countable(answer: Answer) -> None:
     found = answer(["c", "own", "a", "blurred", "b"], "own", {"blurred", "dark"})
     hint = "The query's own photo and every junk photo are left out; the others keep their order."
+    if isinstance(found, set):
+        raise Hint("The order of the ranking is lost: a set has none. Return a list.")
     mistakes = {
         "The query's own photo is still in the list.": ["c", "own", "a", "b"],
         "The junk photos are still in the list.": ["c", "a", "blurred", "b"],
-        "The order of the ranking is lost: a set has none.": ["a", "b", "c"],
+        "The order of the ranking is lost: do not sort.": ["a", "b", "c"],
     }
     expect(found if found in (None, ...) else list(found), ["c", "a", "b"], hint, mistakes)
 
@@ -44,7 +45,16 @@ def check_warmer_inside(answer: Answer) -> None:
     hint = "Compare every place inside with every place outside: won 1, tied a half, lost 0."
     for values in (warm, torch.ones(6, 7), warm.round()):
         wanted = pixel_auc(values.numpy(), inside.numpy())
-        expect(answer(values, inside), wanted, hint)
+        ours, others = values[inside][:, None], values[~inside]
+        mistakes = {
+            "A tie counts half; yours counts it in full.": (ours >= others).float().mean(),
+            "A tie counts half; yours does not count it.": (ours > others).float().mean(),
+            "Inside has to be warmer; yours counts where outside is.": 1 - wanted,
+            "That is how many pairs are won. Divide by how many there are.": (
+                wanted * ours.numel() * others.numel()
+            ),
+        }
+        expect(answer(values, inside), wanted, hint, mistakes)
 
 
 # Chapter: Reproducing the tables
@@ -116,7 +126,9 @@ def check_leaking_queries(answer: Answer) -> None:
             known = {query.landmark for query in fold.train}
             wanted = sum(query.landmark in known for query in fold.test)
             hint = f"Folds by {by}: count the queries of the test whose landmark is in training."
-            expect(answer(fold), wanted, hint)
+            both = len(known & {query.landmark for query in fold.test})
+            mistakes = {"That counts landmarks. Count the queries of the test.": both}
+            expect(answer(fold), wanted, hint, mistakes if both < wanted else None)
 
 
 @exercise
@@ -124,6 +136,7 @@ def check_sign_flips(answer: Answer) -> None:
     mistakes = {
         "That is one side. Sums as far below 0 count, too.": 0.125,
         "That is how many there are. Divide by 2ᴺ.": 2,
+        "The differences themselves are one of the ways: as far counts, too.": 0.0,
     }
     hint = "Of 8 ways, all + and all − are as far from 0: 2 / 8."
     expect(answer([0.1, 0.2, 0.3]), 0.25, hint, mistakes)
@@ -162,7 +175,17 @@ def check_outline_area(answer: Answer) -> None:
 def check_carry_over(answer: Answer) -> None:
     shift = torch.tensor([[1.0, 0, 5], [0, 1, 7], [0, 0, 1]]).numpy()
     hint = "A shift by (5, 7) takes the box (0, 0, 2, 1) to (5, 7), (7, 7), (7, 8), (5, 8)."
-    expect(answer(shift, (0, 0, 2, 1)), [[5, 7], [7, 7], [7, 8], [5, 8]], hint)
+    mistakes = {
+        "Go clockwise: top left, top right, bottom right, bottom left.": [
+            [5, 7], [5, 8], [7, 8], [7, 7],
+        ],
+        "That is row by row. Go around the box.": [[5, 7], [7, 7], [5, 8], [7, 8]],
+        "Return x and y of each corner; yours has a third number.": [
+            [5, 7, 1], [7, 7, 1], [7, 8, 1], [5, 8, 1],
+        ],
+        "The array is (4, 2): a row for each corner.": [[5, 7, 7, 5], [7, 7, 8, 8]],
+    }  # fmt: skip
+    expect(answer(shift, (0, 0, 2, 1)), [[5, 7], [7, 7], [7, 8], [5, 8]], hint, mistakes)
     tilt = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0.5, 0, 1]]).numpy()
     hint = "The camera tilts: divide by the third number, which is 2 for the corner (2, 1)."
     expect(answer(tilt, (0, 0, 2, 1)), [[0, 0], [1, 0], [1, 0.5], [0, 1]], hint)
@@ -215,11 +238,21 @@ def check_expanded_query(answer: Answer) -> None:
 @exercise
 def check_largest_places(answer: Answer) -> None:
     maps, q = random_tensor(6, 3, 4), F.normalize(random_tensor(6), dim=0)
-    found = answer(maps, q)
-    most = mac(maps[None])[0]
-    wanted = (most * q / most.norm()) @ (maps == most[:, None, None]).flatten(1).float()
-    if isinstance(found, Tensor):
-        hint = "The places should add up to the cosine: mind the length."
-        expect(found.sum(), wanted.sum(), hint)
+    maps[:2, 1, 2] = 2.0  # two channels have their maximum at one place
+    parts = F.normalize(mac(maps[None])[0], dim=0) * q
+    at = maps.flatten(1).argmax(1)
+    wanted, single = torch.zeros(2, 12)
+    wanted.index_add_(0, at, parts)
+    single[at] = parts
+    mistakes = {
+        "Two channels have their maximum at one place: add what both contribute.": (
+            single.view(3, 4)
+        ),
+        "The places add up to the product. Divide by the length of MAC.": (
+            wanted.view(3, 4) * mac(maps[None]).norm()
+        ),
+        "That is what each channel adds. Put it where the channel is largest.": parts,
+        "Give the map the shape (rows, columns).": wanted,
+    }
     hint = "A channel counts at the place of its maximum, and nowhere else."
-    expect(found, wanted.reshape(3, 4), hint)
+    expect(answer(maps, q), wanted.view(3, 4), hint, mistakes)

@@ -108,9 +108,34 @@ ERRORS = [
     ("tensor_entries", relu_first, "Yours is a function, not one number"),
     ("tensor_entries", None, "The answer is None"),
     ("merge", lambda first, second, removed: first | second, "Only the second file's postings"),
-    ("countable", lambda names, own, junk: sorted({*names} - junk - {own}), "a set has none"),
+    ("countable", lambda names, own, junk: {*names} - junk - {own}, "a set has none"),
+    ("countable", lambda names, own, junk: sorted({*names} - junk - {own}), "do not sort"),
+    ("countable", lambda names, own, junk: 3, "of another kind than the task asks for"),
+    ("warmer_inside", lambda w, i: (w[i][:, None] > w[~i]).float().mean(), "does not count it"),
+    ("warmer_inside", lambda w, i: (w[i][:, None] < w[~i]).float().mean(), "Inside has to be"),
+    ("output_length", lambda n, k, s, p: (n + 2 * p - k) // s, "The first place counts, too"),
+    ("output_length", lambda n, k, s, p: (n + 2 * p - k) / s + 1, "divide with //"),
+    ("output_length", lambda n, k, s, p: (n - k) // s + 1, "The padding is missing"),
+    ("loss_of_margins", lambda m, y: torch.nn.functional.softplus(-m).sum(), "Take the mean"),
+    ("leaking_queries", lambda f: len({q.landmark for q in f.test}), "queries of the test"),
+    ("largest_places", lambda maps, q: maps.amax((1, 2)) * q, "A channel counts at the place"),
+    ("carry_over", lambda H, box: torch.ones(2, 4), r"shape is \(2, 4\), not \(4, 2\)"),
+    ("fullest_bin", lambda shifts, weights, size: sum(weights), "counts all shifts"),
+    ("fullest_bin", lambda *given: corner_bin(*given), "fit into the square that starts at"),
     ("chi_square", lambda products: products.target.sum(-1), r"Your shape is \(2, 5\)"),
 ]
+
+
+def corner_bin(shifts, weights, size):
+    """The heaviest square whose first row and column are those of one shift."""
+    return max(
+        sum(
+            w
+            for w, (i, j) in zip(weights, shifts, strict=True)
+            if a <= i < a + size and b <= j < b + size
+        )
+        for a, b in shifts
+    )
 
 
 def small(w):
