@@ -126,7 +126,9 @@ def test_a_figure_with_photos_has_a_dark_form(browser, scheme):
     shown = page.locator("#fig-evidence img").evaluate_all(
         "all => all.filter((one) => one.checkVisibility()).map((one) => one.src)"
     )
+    captioned = page.locator("#fig-evidence figcaption").is_visible()
     page.close()
+    assert captioned
     assert [".dark." in source for source in shown] == [scheme == "dark"]
 
 

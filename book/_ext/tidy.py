@@ -74,14 +74,13 @@ def dark_form(picture: Image.Image) -> Image.Image | None:
         part = labels[box] == number
         least, most = sorted(part.shape)
         if (least >= 24 and part.mean() > 0.85) or (
-            least >= 8
+            least >= 9
             and most >= 60
             and part.mean() > 0.6
             and len(np.unique(pixels[box][part], axis=0)) > 64
         ):
-            kept[box] |= ndimage.binary_closing(
-                part
-            )  # with the few pixels in it of the ground's colour
+            whole = ndimage.binary_closing(part)  # a photo has pixels of the ground's colour
+            kept[box] |= ndimage.binary_opening(whole, np.ones((9, 9)))  # without lines between
     if not kept.any():
         return None
     turned = ((229.5 - 0.8 * pixels) @ HALF_TURN.T).clip(0, 255)
@@ -104,8 +103,8 @@ def mark_figures(app: Sphinx, doctree: nodes.document, page: str) -> None:
         app.env.images.add_file(page, uri)
         second = image.copy()
         second.update_all_atts({"uri": uri, "candidates": {"*": uri}}, replace=True)
-        image["classes"] += ["only-light"]
-        second["classes"] += ["only-dark"]
+        image["classes"] += ["light-form"]
+        second["classes"] += ["dark-form"]
         image.parent.insert(image.parent.index(image) + 1, second)
 
 
