@@ -79,7 +79,7 @@ def dark_form(picture: Image.Image) -> Image.Image | None:
             and part.mean() > 0.6
             and len(np.unique(pixels[box][part], axis=0)) > 64
         ):
-            whole = ndimage.binary_closing(part)  # a photo has pixels of the ground's colour
+            whole = part | ndimage.binary_closing(part)  # photos have pixels of the ground's colour
             kept[box] |= ndimage.binary_opening(whole, np.ones((9, 9)))  # without lines between
     if not kept.any():
         return None
@@ -95,6 +95,8 @@ def mark_figures(app: Sphinx, doctree: nodes.document, page: str) -> None:
         with Image.open(path) as picture:
             image["classes"] += ["wide"] if picture.width >= WIDE else []
             dark = dark_form(picture)
+        if path.suffix == ".jpg":  # a photo
+            continue
         if dark is None:
             image["classes"] += ["plot"]
             continue
