@@ -21,7 +21,8 @@ WIDTHS = (1440, 375)
 PARTS = ("/notebooks/", "/book/api/")
 SCHEMES = ("light", "dark")
 READABLE = 4.5  # the contrast that WCAG asks of text
-# Of the page's text, and of an explorer's where there is one, against what lies behind.
+# The least, of the page's text and links in tables, and of an explorer's words, against what lies
+# behind.
 CONTRAST = """() => {
   const rgb = (color) => color.match(/[\\d.]+/g).map(Number);
   const light = (color) => rgb(color).slice(0, 3).map((c) => c / 255)
@@ -33,7 +34,8 @@ CONTRAST = """() => {
   };
   const host = document.querySelector(".indiret-explorer");
   const inside = host?.firstElementChild?.shadowRoot?.querySelector(".readout");
-  const contrasts = [[document.querySelector("article p"), null], [inside, host]]
+  const texts = [...document.querySelectorAll("article :is(p, td a, figcaption)")].slice(0, 200);
+  const contrasts = [...texts.map((text) => [text, null]), [inside, host]]
     .filter(([text]) => text).map(([text, holder]) => {
       const pair = [getComputedStyle(text).color, behind(holder ?? text)].map(light);
       return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
@@ -59,6 +61,7 @@ def test_page_is_whole_offline_and_fits(browser, served, page_name, over):
     page.goto(f"{home}/{page_name}", wait_until="load")
     if page.locator(".math").count():
         page.wait_for_selector("mjx-container svg", state="attached")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         overflow = page.evaluate(
@@ -114,6 +117,19 @@ def test_the_evidence_of_the_first_chapter_is_in_sight(browser):
     page.close()
     assert box is not None and box["width"] > 400 and box["height"] > 100
     assert caption.startswith("Fig. 1.") and len(caption.split()) > 10
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_figure_with_photos_has_a_dark_form(browser, scheme):
+    page = browser.new_page(color_scheme=scheme)
+    page.goto((BOOK / CHAPTER_1).as_uri(), wait_until="load")
+    shown = page.locator("#fig-evidence img").evaluate_all(
+        "all => all.filter((one) => one.checkVisibility()).map((one) => one.src)"
+    )
+    captioned = page.locator("#fig-evidence figcaption").is_visible()
+    page.close()
+    assert captioned
+    assert [".dark." in source for source in shown] == [scheme == "dark"]
 
 
 def test_a_search_from_the_disk_shows_excerpts_and_chapters_first(browser):

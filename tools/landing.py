@@ -50,15 +50,16 @@ def landing_explorer() -> Explorer:
             found[title] = {"evidence": resize4d(pairs[None, None].float(), grid)[0, 0]}
             (hit,) = sort_hits(retriever, [name], retriever.score(asked, [features]))
             says.append(f"{title} {hit.probability:.0%}")
+    titles = ("another view of it", "another building")
     candidates = [
         Candidate(
-            name,
+            title,
             town.read(name),
             found,
             "\n".join(says),
             relevant=name in query.positives,
             true_matches=pair_matches(town, query, name, grid),
         )
-        for name, found, says in zip(names, channels, told, strict=True)
+        for title, name, found, says in zip(titles, names, channels, told, strict=True)
     ]
-    return Explorer(query.name, picture, candidates)
+    return Explorer(query.landmark.replace("_", " ").title(), picture, candidates)

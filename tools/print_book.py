@@ -2,7 +2,8 @@
 
 Chromium opens a page that knows mathematics and puts in the place of its article those of all pages
 that the table of contents names, in order, each on a sheet of its own; explorers become pictures
-of their first state. Needs the extra ``test`` and Debian's ``chromium``.
+of their first state, and what is folded away is open. Needs the extra ``test`` and Debian's
+``chromium``.
 """
 
 import argparse
@@ -47,6 +48,7 @@ PAGES = """() => {
 }"""
 TITLES = ".bd-article h1 { display: block !important }"  # which the theme hides on paper
 SETTLED = """async () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
   await window.MathJax?.typesetPromise?.();
   await Promise.all([...document.images].map((image) => image.decode().catch(() => {})));
 }"""

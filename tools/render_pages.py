@@ -10,9 +10,9 @@ stands between ``<!-- = EXPRESSION -->`` and ``<!-- end -->`` is what the expres
 second brings it up to date, the third says whether it is, and exits with 1 if not.
 
 A template reads results with `stored`, `comparison`, `by_landmark`, `difference`, `study_rows`,
-`parameters`, `verdicts`, `line_table`, `scale_costs`, `collection_costs` and `read_coverage`, and
-shows them with `table` and the filters ``fixed``, ``signed``, ``interval``, ``gain``, ``measured``,
-``cells``, ``coverage_line`` and ``average``.
+`parameters`, `verdicts`, `scale_costs`, `collection_costs` and `read_coverage`, and shows them with
+`table` and the filters ``fixed``, ``signed``, ``interval``, ``gain``, ``measured``, ``cells``,
+``coverage_line`` and ``average``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from indiret.checkpoints import load_network
 from indiret.datasets import RetrievalDataset, load_dataset
 from indiret.evaluation import nested_bootstrap
 from indiret.experiments.claims import STORED_GRID, count_verdicts, judge_claims, read_measured
-from indiret.experiments.comparison import line_table
 from indiret.experiments.forecast import Rates, distinct, estimate, in_words
 from indiret.index.segments import FANOUT
 from indiret.index.shards import SHARD
@@ -358,7 +357,7 @@ def environment(folder: Path = BOOK) -> Environment:
     made.filters |= {form.__name__: form for form in forms} | {"average": fmean}
     readers = (stored, comparison, by_landmark, difference, study_rows, parameters)
     costs = (scale_costs, collection_costs)
-    made.globals |= {"verdicts": verdicts, "line_table": line_table, "read_coverage": read_coverage}
+    made.globals |= {"verdicts": verdicts, "read_coverage": read_coverage}
     made.globals |= {one.__name__: one for one in (*readers, *costs, table, in_words)}
     made.globals |= {"lectures": read_lectures(), "questions": read_questions()}
     made.globals["scale"] = json.loads((BOOK / "scale.json").read_text("utf-8"))

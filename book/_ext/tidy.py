@@ -3,7 +3,8 @@
 - An exercise's starter says "not yet" when it runs; a page shows the starter and not that.
 - An interval in a table, ``(0.64 … 0.76)``, stays on one line.
 - Wide figures get the class ``wide``: on a phone they scroll in their own box and stay legible.
-  Those that are mostly their own ground get the class ``plot``: in the dark they turn dark.
+- In the dark, figures turn dark. Plots, of class ``plot``, do so by a filter of the page; those
+  with photos have a second picture, in which ground and text are turned and photos are not.
 - The fields of a named tuple are told by its docstring, so "Alias for field number 0" is left out.
 """
 
@@ -13,13 +14,17 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 from docutils import nodes
 from PIL import Image, ImageColor
+from scipy import ndimage
 from sphinx.application import Sphinx
 
 from indiret.figures import BACKGROUND
 
 INTERVAL = re.compile(r"\([^()]*…[^()]*\)")
+# Colours by their opposites: what a page's filter hue-rotate(180deg) does after invert(0.9).
+HALF_TURN = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
 WIDE = 730  # pixels, from which a figure's letters are too small at a phone's width
 
 
@@ -49,24 +54,60 @@ def hold_intervals_together(app: Sphinx, doctree: nodes.document) -> None:
             text.parent.replace(text, nodes.Text(hold_together(text)))
 
 
-def is_plot(picture: Image.Image) -> bool:
-    """Whether most of a figure is the ground it is drawn on, as of plots and not of photos.
+def dark_form(picture: Image.Image) -> Image.Image | None:
+    """A figure with ground and text turned dark, and photos, heat maps and colour bars as they are.
 
-    >>> is_plot(Image.new("RGB", (9, 9), BACKGROUND)), is_plot(Image.new("RGB", (9, 9), "grey"))
-    (True, False)
+    These are what stands on the ground, nearly fills its box, or fills half of it with many
+    colours. None of a figure that has none.
+
+    >>> plot, photo = Image.new("RGB", (90, 60), BACKGROUND), Image.new("RGB", (30, 30), "grey")
+    >>> dark_form(plot)
+    >>> plot.paste(photo, (40, 20))
+    >>> dark = dark_form(plot)
+    >>> [dark.getpixel(place) for place in ((0, 0), (50, 30))]
+    [(30, 30, 27), (128, 128, 128)]
     """
-    colours = picture.convert("RGB").getcolors(picture.width * picture.height) or []
-    most, colour = max(colours)
-    return colour == ImageColor.getrgb(BACKGROUND) and most > picture.width * picture.height / 2
+    pixels = np.asarray(picture.convert("RGB"))
+    labels, _ = ndimage.label((pixels != ImageColor.getrgb(BACKGROUND)).any(-1), np.ones((3, 3)))
+    kept = np.zeros(labels.shape, bool)
+    for number, box in enumerate(ndimage.find_objects(labels), 1):
+        part = labels[box] == number
+        least, most = sorted(part.shape)
+        if (least >= 24 and part.mean() > 0.85) or (
+            least >= 9
+            and most >= 60
+            and part.mean() > 0.6
+            and len(np.unique(pixels[box][part], axis=0)) > 64
+        ):
+            whole = part | ndimage.binary_closing(part)  # photos have pixels of the ground's colour
+            kept[box] |= ndimage.binary_opening(whole, np.ones((9, 9)))  # without lines between
+    if not kept.any():
+        return None
+    turned = ((229.5 - 0.8 * pixels) @ HALF_TURN.T).clip(0, 255)
+    return Image.fromarray(np.where(kept[..., None], pixels, turned).round().astype(np.uint8))
 
 
 def mark_figures(app: Sphinx, doctree: nodes.document, page: str) -> None:
-    for image in doctree.findall(nodes.image):
+    for image in list(doctree.findall(nodes.image)):
         path = Path(app.srcdir, image["uri"])
-        if path.suffix == ".png" and path.is_file():
-            with Image.open(path) as picture:
-                image["classes"] += ["wide"] if picture.width >= WIDE else []
-                image["classes"] += ["plot"] if is_plot(picture) else []
+        if path.suffix not in (".png", ".jpg") or not path.is_file():
+            continue
+        with Image.open(path) as picture:
+            image["classes"] += ["wide"] if picture.width >= WIDE else []
+            dark = dark_form(picture)
+        if path.suffix == ".jpg":  # a photo
+            continue
+        if dark is None:
+            image["classes"] += ["plot"]
+            continue
+        uri = str(Path(image["uri"]).with_suffix(".dark.webp"))
+        dark.save(Path(app.srcdir, uri), quality=90)
+        app.env.images.add_file(page, uri)
+        second = image.copy()
+        second.update_all_atts({"uri": uri, "candidates": {"*": uri}}, replace=True)
+        image["classes"] += ["light-form"]
+        second["classes"] += ["dark-form"]
+        image.parent.insert(image.parent.index(image) + 1, second)
 
 
 def skip_field_alias(

@@ -287,7 +287,7 @@ def evidence_columns(query: Picture, target: Picture, evidences: Mapping[str, Ev
     >>> len(evidence_columns(grey, grey, two).axes)
     4
     """
-    with subplots(2, len(evidences), figsize=(11, 5.2)) as (figure, axes):
+    with subplots(2, len(evidences), figsize=(2.2 * len(evidences), 5.2)) as (figure, axes):
         for column, (name, evidence) in zip(axes.T, evidences.items(), strict=True):
             show_picture(column[0], overlay(target, evidence.target_map), name)
             show_picture(column[1], overlay(query, evidence.query_map), "")

@@ -41,7 +41,8 @@ legend { float: left; padding: 0; flex: none; width: 3em; opacity: .75; }
 .stage.tall { flex-direction: column; align-items: center; }
 .tall .side + .side { display: flex; flex-direction: column-reverse; } /* no line over a name */
 .side { max-width: 100%; } /* a page made narrow must not scroll, not even until fit() runs */
-.side figcaption { padding-bottom: .15rem; }
+.side figcaption { display: flex; gap: .6rem; justify-content: space-between; padding-bottom: .15rem; }
+.side figcaption span:first-child { overflow: hidden; text-overflow: ellipsis; }
 .pad { cursor: crosshair; touch-action: pan-y; overflow: hidden; }
 .pad img, .pad canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
 .pad canvas { image-rendering: pixelated; }
@@ -255,7 +256,9 @@ class Explorer extends View {
     const [rows, columns] = (side.grid = picture.grid);
     side.cursor = Math.min(side.cursor, rows * columns - 1);
     side.size = picture.size;
-    side.caption.textContent = `${side.name}: ${picture.name}`;
+    side.caption.replaceChildren(
+      element("span", {}, `${side.name}: ${picture.name}`),
+      element("span", {}, `${rows} × ${columns} patches`));
     side.caption.title = picture.name;
     if (side.image.src !== picture.url) side.image.src = picture.url;
     side.image.alt = `${side.name}, ${picture.name}`;

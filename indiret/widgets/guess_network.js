@@ -4,6 +4,7 @@
 const STYLE = `
 .stage { display: grid; gap: .8rem; grid-template-columns: minmax(70px, 1fr) minmax(0, 2.4fr) minmax(0, 2.4fr);
   align-items: start; max-width: 760px; }
+@media (max-width: 640px) { .stage { grid-template-columns: 1fr 1fr; } .stage figure { grid-column: 1 / 3; width: 40%; } }
 .stage img { display: block; width: 100%; height: auto; border-radius: 4px; }
 .map { padding: 4px; width: 100%; text-align: left; border-width: 3px; }
 button:disabled { opacity: .55; cursor: default; } .map:disabled { opacity: 1; }

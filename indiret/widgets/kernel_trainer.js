@@ -22,7 +22,7 @@ const STYLE = `
 .tap.agrees { border-radius: 50%; }
 .tap.read { outline: 2px solid currentColor; }
 .plot { position: relative; }
-.plot svg { position: static; height: auto; overflow: visible; font-size: 11px; fill: currentColor; }
+.plot svg { position: static; height: auto; overflow: visible; font-size: 12px; fill: currentColor; }
 .plot path { fill: none; stroke: currentColor; stroke-opacity: .35; }
 .plot .found { stroke: var(--accent); stroke-width: 2.5; stroke-opacity: 1; }
 .row { margin: .5rem 0; } .status { min-height: 4.35em; }

@@ -8,7 +8,7 @@ const AXES = { query: ["k", "l"], target: ["i", "j"] };
 const STYLE = `
 .stage { display: grid; gap: .9rem; align-items: start;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 250px), 1fr)); }
-.framed { display: grid; grid-template-columns: 2.6em minmax(0, 330px); font-size: 11px;
+.framed { display: grid; grid-template-columns: 2.6em minmax(0, 330px); font-size: 12px;
   font-variant-numeric: tabular-nums; }
 .axis { display: flex; text-align: center; }
 .axis span { flex: 1; align-self: center; min-width: 0; }
