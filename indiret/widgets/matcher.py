@@ -17,7 +17,7 @@ CODE_OF_ONE = 2**15  # the code of 1 in whitened patches, as in ``products.js``
 # each behind those that it imports
 _CORE = (
     *("arithmetic", "pixels", "products", "gradients", "voting", "geometry", "samples", "features"),
-    *("frames", "matching", "network", "evidence", "ranking", "matcher"),
+    *("frames", "matching", "network", "scores", "evidence", "matcher"),
 )
 
 
@@ -56,7 +56,7 @@ def pack_matcher() -> bytes:
 def page_source() -> str:
     """What a page's script needs: ``matcherData`` and ``createWorkerPool``, and no other name."""
     names = "{ matcherData, createWorkerPool }"
-    body = _joined("arithmetic", "data", "ranking", "pool")
+    body = _joined("arithmetic", "data", "scores", "ranking", "pool")
     return f"const {names} = (() => {{\n{body}\nreturn {names};\n}})();\n"
 
 

@@ -4,12 +4,12 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { inverse, roundHalfEven, transfer } from "../../indiret/widgets/match/arithmetic.js";
-import { splat, strongestPairs } from "../../indiret/widgets/match/evidence.js";
+import { splat } from "../../indiret/widgets/match/evidence.js";
 import { shareFrame } from "../../indiret/widgets/match/frames.js";
 import { refinePlane, samplePooled } from "../../indiret/widgets/match/geometry.js";
 import { cellGrid } from "../../indiret/widgets/match/gradients.js";
 import { resize, toGrey } from "../../indiret/widgets/match/pixels.js";
-import { DEPTH, UNIT, cosinesOf, interleave, multiply, templateBlocks } from "../../indiret/widgets/match/products.js";
+import { DEPTH, UNIT, cosinesOf, eachAbove, interleave, multiply, templateBlocks } from "../../indiret/widgets/match/products.js";
 import { rankBy } from "../../indiret/widgets/match/ranking.js";
 import { bestPlane } from "../../indiret/widgets/match/voting.js";
 
@@ -51,6 +51,22 @@ test("two products in one number are as good as one by one", () => {
   const found = cosinesOf(target, template);
   assert.equal(found.length, 15 * 4);
   found.forEach((value, at) => near(value, cosine(target, template, Math.floor(at / 4), at % 4), 4e-6));
+});
+
+test("every product above a threshold is found, and no other", () => {
+  const target = patchesOf(29, 31), template = patchesOf(3, 5, 7);
+  template.codes.set(target.codes.subarray(4 * DEPTH, 5 * DEPTH)); // a cosine of 1, and beside it
+  target.codes.set(target.codes.subarray(4 * DEPTH, 5 * DEPTH).map((code) => -code), 3 * DEPTH); // one of −1
+  target.codes.fill(UNIT / 8, 5 * DEPTH, 6 * DEPTH); // all that is rounded as far as can be
+  const least = 0.3 * UNIT ** 2, found = new Map();
+  eachAbove(target, templateBlocks(template), least, (patch, at, product) => found.set(15 * patch + at, product));
+  let above = 0;
+  for (let patch = 0; patch < 29 * 31; patch++) for (let at = 0; at < 15; at++) {
+    const product = Math.round(cosine(target, template, patch, at) * UNIT ** 2);
+    if (product > least) above++;
+    assert.equal(found.get(15 * patch + at), product > least ? product : undefined);
+  }
+  assert.ok(found.size === above && above > 20);
 });
 
 test("the best plane is that of the slowest count", () => {
@@ -127,15 +143,12 @@ test("a frame is shared if the middles are not", () => {
   assert.ok(!shareFrame(filled(0), patchesOf(10, 6, 4)));
 });
 
-test("evidence goes to the nearest patches, and its strongest pairs use each once", () => {
+test("evidence goes to the nearest patches", () => {
   const forward = { own: [[0.5, 0.5]], matched: [[0.5, 0.25]], support: [1] };
-  const evidence = splat(forward, { own: [], matched: [], support: [] }, [140, 280], [20, 20]);
-  const { values, P, Q } = evidence;
+  const { values, P, Q } = splat(forward, { own: [], matched: [], support: [] }, [140, 280], [20, 20]);
   assert.deepEqual([P.rows, P.columns, Q.rows, Q.columns], [7, 14, 14, 14]);
   near(values.reduce((x, y) => x + y), 1, 1e-6);
   near(values[(3 * 14 + 3) * 196 + 6 * 14 + 6], 0.25, 1e-7); // the query's place is between four patches
-  assert.deepEqual(strongestPairs(evidence, 9).length, 1);
-  assert.deepEqual(strongestPairs(evidence, 0), []);
 });
 
 test("what one affine map moves, its inverse moves back", () => {

@@ -11,7 +11,6 @@ const EXTENT = 5; // patches of a template, up and down and aside, over which su
  * @typedef {[number, number]} Shape height and width
  * @typedef {[number, number][]} Points y and x from 0 to 1
  * @typedef {{rows: number, columns: number, values: Float32Array}} EvidenceMap
- * @typedef {{i: number, j: number, k: number, l: number, value: number}} Pair
  * A template's plane in another photo: what is known along it, the probability that each patch is
  * right, and the shape and long side in pixels of the template's photo, and of the other.
  * @typedef {object} Direction
@@ -107,25 +106,4 @@ function nearest([y, x], [rows, columns]) {
     }
   }
   return found;
-}
-
-/**
- * The strongest pairs of patches, as `Evidence.matches`: every patch is used once at most.
- * @param {ReturnType<typeof splat>} evidence @param {number} most
- * @returns {Pair[]}
- */
-export function strongestPairs({ values, P, Q }, most) {
-  const size = Q.values.length, targets = new Set(), queries = new Set();
-  /** @type {Pair[]} */
-  const pairs = [];
-  const order = Array.from(values.keys()).filter((at) => values[at] > 0).sort((a, b) => values[b] - values[a] || a - b);
-  for (const at of order) {
-    const target = Math.floor(at / size), query = at % size;
-    if (pairs.length === most || targets.has(target) || queries.has(query)) continue;
-    targets.add(target);
-    queries.add(query);
-    pairs.push({ i: Math.floor(target / P.columns), j: target % P.columns,
-      k: Math.floor(query / Q.columns), l: query % Q.columns, value: values[at] });
-  }
-  return pairs;
 }

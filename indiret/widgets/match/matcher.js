@@ -1,15 +1,15 @@
 // What a page asks of the plane vote and its network: the retriever `plane-net` of Python.
 
 import { inverse, transfer } from "./arithmetic.js";
-import { correspond, planeAffine, splat, strongestPairs } from "./evidence.js";
+import { correspond, planeAffine, splat } from "./evidence.js";
 import { encodeGrey, viewsOf } from "./features.js";
 import { withoutFrame } from "./frames.js";
 import { whiteningOf } from "./gradients.js";
 import { backgroundScore, matchTemplates } from "./matching.js";
 import { judge, sigmoid } from "./network.js";
 import { toGrey } from "./pixels.js";
-import { pairScore, rankBy } from "./ranking.js";
 import { sampleAlongPlane } from "./samples.js";
+import { pairScore } from "./scores.js";
 
 /**
  * @typedef {import("./features.js").Features} Features
@@ -82,32 +82,19 @@ export function createMatcher({ sides, mean, matrix, impostors, weights }) {
     score: (query, target, forward, backward) => judgePair(query, target, forward, backward).verdict,
 
     /**
-     * A verdict with its evidence: maps P of the target and Q of the query, all of M*[i, j, k, l],
-     * its strongest pairs, target patch (i, j) and query patch (k, l), the affine map (2, 3) of the
-     * query's y and x from 0 to 1 to the target's, and where it puts the query's corners.
+     * A verdict with its evidence: maps P of the target and Q of the query, all of M*[i, j, k, l], target
+     * patch (i, j) and query patch (k, l), the affine map (2, 3) of the query's y and x from 0 to 1 to
+     * the target's, and where it puts the query's corners.
      * @param {Features} query @param {Features} target
      */
-    explain(query, target, { top = 60 } = {}) {
+    explain(query, target) {
       const { verdict, directions: [forward, backward] } = judgePair(query, target);
       const evidence = splat(correspond(forward), correspond(backward), target.shape, query.shape);
       const better = forward.match.score >= backward.match.score;
       const affine = better ? planeAffine(forward) : inverse(planeAffine(backward));
       const frame = [[0, 0], [0, 1], [1, 1], [1, 0]].map((corner) => transfer(affine, corner));
-      return { ...verdict, ...evidence, pairs: strongestPairs(evidence, top), affine, frame };
+      return { ...verdict, ...evidence, affine, frame };
     },
-
-    /**
-     * Photos ranked for a query, best first; see `rankBy`.
-     * @param {Features} query @param {Features[]} targets
-     * @param {import("./ranking.js").RankOptions} [options]
-     */
-    rank: (query, targets, options) => rankBy({
-      match: async (source, searched) => { await pause(); return matcher.match(source, searched); },
-      score: async (...pair) => { await pause(); return matcher.score(...pair); },
-    }, query, targets, options),
   };
   return matcher;
 }
-
-/** Whoever wants to stop the work comes between. @returns {Promise<void>} */
-const pause = () => new Promise((resolve) => { setTimeout(resolve); });

@@ -1,6 +1,5 @@
 // Web Workers that match: made from a blob, so that a page on the disk has them, too.
 
-import { transfer } from "./arithmetic.js";
 import { rankBy } from "./ranking.js";
 
 /**
@@ -14,7 +13,7 @@ import { rankBy } from "./ranking.js";
 
 /**
  * Workers that take tasks one at a time, the first that is free the first that waits. Whatever waits
- * or runs when the pool is cancelled or closed rejects with an AbortError.
+ * or runs when the pool is cancelled rejects with an AbortError.
  * @param {string} source of the workers, `worker_source` of Python
  * @param {import("./data.js").MatcherData} data
  * @param {number} size workers
@@ -47,17 +46,10 @@ export function createWorkerPool(source, data, size) {
      */
     read: (file, how = {}) => ask("read", [file, how]),
 
-    /** @param {Features} query @param {Features} target */
-    score: (query, target) => ask("score", [query, target]),
+    /** As `explain` of the matcher. @param {Features} query @param {Features} target */
+    explain: (query, target) => ask("explain", [query, target]),
 
-    /** As `explain` of the matcher, and `points`: where the plane puts the query's y and x, 0 to 1.
-     * @param {Features} query @param {Features} target @param {{top?: number}} [options] */
-    async explain(query, target, options = {}) {
-      const found = await ask("explain", [query, target, options]);
-      return { ...found, points: (/** @type {[number, number]} */ point) => transfer(found.affine, point) };
-    },
-
-    /** As `rank` of the matcher, all workers at once; `load` gives features their codes.
+    /** Photos ranked for a query by all workers at once, see `rankBy`; `load` gives features their codes.
      * @param {Features} query @param {Features[]} targets
      * @param {import("./ranking.js").RankOptions & {load?: (one: Features) => any}} [options] */
     rank: (query, targets, { onProgress, signal = controller.signal, load = (one) => one } = {}) => rankBy({
@@ -72,12 +64,6 @@ export function createWorkerPool(source, data, size) {
       waiting = [];
       dropped.forEach(({ reject }) => reject(stopped()));
       lanes.forEach((lane) => lane.drop(stopped()));
-    },
-
-    close() {
-      pool.cancel();
-      lanes.forEach((lane) => lane.end());
-      URL.revokeObjectURL(address);
     },
   };
   return pool;
@@ -124,7 +110,6 @@ function startLane(address, data, whenFree) {
       job?.reject(reason);
       job = undefined;
     },
-    end: () => worker.terminate(),
   };
   worker.postMessage({ task: "start", given: [data] });
   return lane;

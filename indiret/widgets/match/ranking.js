@@ -2,11 +2,11 @@
 // best 70 % also by theirs in the query, the best 50 % by the network.
 
 import { roundHalfEven } from "./arithmetic.js";
+import { pairScore } from "./scores.js";
 
 const BACKWARD_SHARE = 0.7;
 const JUDGED_SHARE = 0.5;
 const LEAST = 20; // photos that a share has, however few that is of all
-const UPRIGHT_WEIGHT = 2; // of an upright pair beside a turned one, which is not tried here
 const UNJUDGED = -1e6; // photos that the network did not judge score this or less
 
 /**
@@ -78,14 +78,6 @@ export async function rankBy(steps, query, targets, { onProgress, signal } = {},
   });
   signal?.throwIfAborted();
   return hits();
-}
-
-/**
- * What the votes of both directions are worth beside those of other things.
- * @param {number} background of the target @param {Match} forward @param {Match} [backward]
- */
-export function pairScore(background, forward, backward) {
-  return ((forward.score + (backward?.score ?? 0)) * UPRIGHT_WEIGHT) / Math.sqrt(background);
 }
 
 /** @param {number} count @param {number} share */

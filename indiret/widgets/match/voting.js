@@ -1,7 +1,7 @@
 // Votes for planes, as planes/voting.py: the mean of T along (i, j) = (k, l) + t for all t at once,
 // of every second target patch and of a template's every second patch.
 
-import { UNIT, rowProducts, scratchOf } from "./products.js";
+import { UNIT, eachAbove, scratchOf } from "./products.js";
 
 export const COSINE_THRESHOLD = 0.3; // a cosine of whitened patches that says nothing yet
 const POPULARITY_FLOOR = 0.001; // added to a target patch's mean response before the division
@@ -38,9 +38,12 @@ const secondHalf = (/** @type {number} */ at, /** @type {number} */ length) => (
  * @returns {PlaneMatch}
  */
 export function bestPlane(template, pyramid) {
-  const levels = pyramid.map((target) => houghVotes(pooledProducts(target, template), target, template));
-  const whole = summary(levels.map((quarters) =>
-    quarters[0].map((value, at) => value + quarters[1][at] + quarters[2][at] + quarters[3][at])));
+  const levels = pyramid.map((target, level) => houghVotes(pooledProducts(target, template), target, template, level));
+  const whole = summary(levels.map(([first, second, third, last], level) => {
+    const all = emptyVotes(`whole ${level}`, first.length);
+    for (let at = 0; at < all.length; at++) all[at] = first[at] + second[at] + third[at] + last[at];
+    return all;
+  }));
   let product = 0;
   for (let part = 0; part < QUARTERS; part++) {
     const { highest, zScore } = summary(levels.map((quarters) => quarters[part]));
@@ -49,6 +52,9 @@ export function bestPlane(template, pyramid) {
   return { votes: whole.highest, zScore: whole.zScore, level: whole.level, translation: whole.at,
     close: false, quarters: product }; // of four times the votes of a quarter, the mean of four
 }
+
+/** @param {string} name @param {number} size */
+const emptyVotes = (name, size) => scratchOf(`votes ${name}`, size, Float64Array).subarray(0, size).fill(0);
 
 /**
  * Of all planes, the highest votes, where, and their z-score.
@@ -82,25 +88,15 @@ function summary(levels) {
 function pooledProducts(target, template) {
   const tall = (target.rows + 1) >> 1, wide = (target.columns + 1) >> 1, length = template.rows * template.columns;
   const size = tall * wide * length, pooled = scratchOf("pooled", size, Float32Array).fill(0, 0, size);
-  const least = COSINE_THRESHOLD * UNIT ** 2;
-  for (let row = 0; row < target.rows; row++) {
-    const first = row >> 1, last = Math.min((row + 1) >> 1, tall - 1);
-    /** @param {number} pair @param {number} at @param {number} product */
-    const raise = (pair, at, product) => {
-      for (let end = first; end <= last; end++) {
-        const to = (end * wide + pair) * length + at;
+  eachAbove(target, template, COSINE_THRESHOLD * UNIT ** 2, (patch, at, product) => {
+    const row = Math.floor(patch / target.columns), column = patch % target.columns;
+    for (let i = row >> 1; i <= (row + 1) >> 1 && i < tall; i++) {
+      for (let j = column >> 1; j <= (column + 1) >> 1 && j < wide; j++) {
+        const to = (i * wide + j) * length + at;
         if (product > pooled[to]) pooled[to] = product;
       }
-    };
-    rowProducts(target, row, template, (pair, low, high) => {
-      for (let at = 0; at < length; at++) { // few are above: as branches, these are cheaper than maxima
-        if (low[at] > least) raise(pair, at, low[at]);
-        if (high[at] <= least) continue;
-        raise(pair, at, high[at]);
-        if (pair + 1 < wide) raise(pair + 1, at, high[at]);
-      }
-    });
-  }
+    }
+  });
   return pooled;
 }
 
@@ -110,13 +106,14 @@ function pooledProducts(target, template) {
  * @param {Float32Array} pooled
  * @param {Patches} target
  * @param {Template} template
+ * @param {number} level
  * @returns {Float64Array[]} over `translationGrid`
  */
-function houghVotes(pooled, target, template) {
+function houghVotes(pooled, target, template, level) {
   const { rows: K, columns: L } = template, above = K >> 1, aside = L >> 1;
   const rows = (target.rows + 1) >> 1, columns = (target.columns + 1) >> 1;
   const [many, wide] = translationGrid(rows, columns, template);
-  const quarters = Array.from({ length: QUARTERS }, () => new Float64Array(many * wide));
+  const quarters = Array.from({ length: QUARTERS }, (_, part) => emptyVotes(`${part} ${level}`, many * wide));
   const unit = UNIT ** -2, length = K * L;
   for (let i = 0, start = 0; i < rows; i++) {
     for (let j = 0; j < columns; j++, start += length) {

@@ -15,7 +15,7 @@ const tasks = {
   },
   match: (source, searched) => matcher.match(source, searched),
   score: (query, target, forward, backward) => matcher.score(query, target, forward, backward),
-  explain: (query, target, options) => matcher.explain(query, target, options),
+  explain: (query, target) => matcher.explain(query, target),
 };
 
 self.onmessage = async ({ data: { task, given } }) => {

@@ -329,7 +329,7 @@ class PhotosPage {
   /** Nothing if another question came between. */
   explain(photo) {
     const { features: query } = this.query;
-    return this.featuresOf(photo).then((found) => this.pool.explain(query, found, { top: 0 })).catch((error) => {
+    return this.featuresOf(photo).then((found) => this.pool.explain(query, found)).catch((error) => {
       if (!isAbort(error)) throw error;
     });
   }
