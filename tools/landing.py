@@ -50,7 +50,7 @@ def landing_explorer() -> Explorer:
             found[title] = {"evidence": resize4d(pairs[None, None].float(), grid)[0, 0]}
             (hit,) = sort_hits(retriever, [name], retriever.score(asked, [features]))
             says.append(f"{title} {hit.probability:.0%}")
-    titles = ("another view of it", "another building")
+    titles = ("same building", "other building")
     candidates = [
         Candidate(
             title,

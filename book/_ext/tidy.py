@@ -23,7 +23,7 @@ from sphinx.application import Sphinx
 from indiret.figures import BACKGROUND
 
 INTERVAL = re.compile(r"\([^()]*…[^()]*\)")
-# Colours by their opposites: what a page's filter hue-rotate(180deg) does after invert(0.9).
+# What a page's filter hue-rotate(180deg) does, here and for plots after invert(0.9).
 HALF_TURN = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
 WIDE = 730  # pixels, from which a figure's letters are too small at a phone's width
 
@@ -94,9 +94,9 @@ def mark_figures(app: Sphinx, doctree: nodes.document, page: str) -> None:
             continue
         with Image.open(path) as picture:
             image["classes"] += ["wide"] if picture.width >= WIDE else []
+            if path.suffix == ".jpg":  # a photo
+                continue
             dark = dark_form(picture)
-        if path.suffix == ".jpg":  # a photo
-            continue
         if dark is None:
             image["classes"] += ["plot"]
             continue
