@@ -120,6 +120,8 @@ def croissant() -> dict[str, Any]:
         f"correspond and relevance of each photo to each query: {counts}.",
         "license": "https://creativecommons.org/licenses/by/4.0/",
         "creator": {"@type": "sc:Organization", "name": "The indiret authors"},
+        "citeAs": f"The indiret authors: {card['name']}, version {card['maker']}.0, a rendered "
+        "data set for image retrieval.",
         "distribution": [manifest_file, *sets],
         "recordSet": records,
     }
