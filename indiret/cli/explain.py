@@ -82,8 +82,8 @@ def check_evidence(
     kinds = METHODS if retriever.tensor_network else retriever.evidence_kinds
     if kind and kind not in kinds:
         raise ValueError(
-            f"{name} has no evidence of kind {kind!r}; choose from {', '.join(kinds)}, or another "
-            "--method, such as base for gradcam."
+            f"{name} has no evidence of kind {kind!r}; choose from {', '.join(kinds)}, or a "
+            "--method that has it."
         )
     if layers and not retriever.tensor_network:
         raise ValueError(

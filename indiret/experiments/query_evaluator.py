@@ -129,7 +129,9 @@ class QueryEvaluator:
         """The list with its first targets judged again, and how their tensors were changed.
 
         ``region`` (m', n'), an oracle's Q*, takes the place of what the first answers say. Nothing
-        is changed if the answers ask themselves.
+        is changed if the answers ask themselves. It takes the steps that
+        `indiret.feedback.rerank_with_feedback` takes, but from tensors made once for all networks,
+        and gives back the change, under which evidence is measured.
         """
         answers = [name for name in names if name != self.query.image][: feedback.n]
         again, rest = list(names[:JUDGED_AGAIN]), list(names[JUDGED_AGAIN:])

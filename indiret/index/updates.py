@@ -45,7 +45,7 @@ class Difference(NamedTuple):
     new: dict[str, State]  # files to read
     gone: list[str]  # files to forget; some of them are new, too
     lacking: set[int]  # photos to forget, since their codes or descriptions are lost
-    again: bool  # whether the last update was cut short, or was by another reader
+    unfinished: bool  # whether the last update was cut short
 
 
 def find_changes(folder: Path, store: IndexStore) -> Difference:
@@ -59,14 +59,15 @@ def find_changes(folder: Path, store: IndexStore) -> Difference:
             state = State(status.st_size, status.st_ctime_ns)
         present[path.as_posix()[start:]] = state
     lacking, files = store.lacking(), store.catalogue.files()
-    again = store.catalogue.settings().get("reader") != READER
+    reader = store.catalogue.settings().get("reader")
+    other = reader != READER
     gone = {
         name
         for name, one in files.items()
-        if present.get(name) != one.state or one.number in lacking or (again and one.problem)
+        if present.get(name) != one.state or one.number in lacking or (other and one.problem)
     }
     new = {name: one for name, one in present.items() if name not in files or name in gone}
-    return Difference(new, sorted(gone), lacking, again)
+    return Difference(new, sorted(gone), lacking, not reader)
 
 
 def update_index(

@@ -124,7 +124,7 @@ def hough_votes_by_quarter(responses: Tensor, step: int = 1, split: int = 2) -> 
     Of M templates, (I, J, M, K, L), it is (split, split, M, I', J'). First along each row k of the
     template, then over the rows, by strides of one memory.
     """
-    if responses.ndim < 4 or step < 1:
+    if responses.ndim not in (4, 5) or step < 1:
         raise ValueError(
             f"responses of shape {tuple(responses.shape)} and step={step} do not fit: give "
             "(I, J, K, L) or (I, J, M, K, L) and a whole number of at least 1."

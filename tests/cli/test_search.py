@@ -89,7 +89,7 @@ def test_explain_shows_the_kind_of_evidence_that_is_asked_for(capsys, album):
     ]
     assert said[0] == said[1] != said[2]
     unknown = refused(capsys, *pair, "--evidence", "gradcam")
-    assert "choose from verified, support, or another --method" in unknown
+    assert "choose from verified, support, or a --method that has it" in unknown
 
 
 def test_what_is_searched_for_is_no_hit_unless_asked_for(capsys, album, tmp_path):
