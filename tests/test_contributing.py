@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from indiret.architectures import ARCHITECTURES, register_architecture, resnet18
 from indiret.attention import MASKS
 from indiret.datasets import loaders
 from indiret.evaluation import mean_average_precision
+from indiret.experiments.records import long_rows
+from indiret.experiments.runner import collect_rows
 from indiret.metrics import METRICS, register_metric
 from indiret.network import NetworkConfig, build_network
 from indiret.patches import PATCH_SOURCES, extract_patches, patch_source, register_patch_source
@@ -89,6 +92,26 @@ def test_the_retriever_that_contributing_shows(tmp_path):
     assert 0 < mean_average_precision(lists, town.queries) <= 1
     with pytest.raises(ValueError, match="ranks without evidence"):
         build_retriever("brightness").explain(0.0, 1.0)
+
+
+def test_an_experiment(tmp_path):
+    class Doubled(NamedTuple):
+        number: int
+
+        @property
+        def key(self):
+            return f"double-{self.number}"
+
+    done = []
+
+    def rows(config):
+        done.append(config)
+        place = {"landmark": "", "query": "", "seed": 0, "variant": config.key}
+        return long_rows({"double": 2 * config.number}, **place)
+
+    for _ in range(2):  # the second time it is all there
+        table = collect_rows("doubling", [Doubled(1), Doubled(4)], rows, tmp_path)
+    assert table["value"].tolist() == [2, 8] and len(done) == 2
 
 
 def test_a_data_set(tmp_path, monkeypatch):

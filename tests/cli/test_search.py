@@ -215,6 +215,15 @@ def test_what_is_no_picture_is_refused_or_skipped_aloud(capsys, album, no_pictur
     assert all(f"skipped {path.name}" in err for path in paths) and err.count("\n") == len(paths)
 
 
+def test_a_second_search_reads_no_photo_of_the_folder(capsys, album, tmp_path, monkeypatch):
+    photos, query = album
+    line = "search", query, photos, "--json", "--out", tmp_path / "index"
+    first = run(capsys, *line)
+    monkeypatch.setattr(updates, "read_image", None)
+    assert run(capsys, *line) == first and first[0] == 0
+    assert (tmp_path / "index/catalogue.sqlite").is_file()
+
+
 def rows_of(text):
     return [json.loads(line) for line in text.splitlines()]
 

@@ -206,6 +206,17 @@ def test_what_is_broken_is_made_again(town, tmp_path):
         assert run(config, tmp_path)["records"] == records
 
 
+@pytest.mark.parametrize("name", ["network.safetensors", "checkpoint.safetensors"])
+def test_a_training_that_is_broken_is_made_again(town, tmp_path, name):
+    config = config_of(town, steps=2)
+    records = run(config, tmp_path)["records"]
+    for _ in damages(tmp_path / name):
+        (tmp_path / "results.json").unlink()
+        if name.startswith("checkpoint"):
+            (tmp_path / "network.safetensors").unlink()
+        assert run(config, tmp_path)["records"] == records
+
+
 def test_a_comparison_does_again_what_is_broken_or_of_other_data(copy, tmp_path, capsys):
     def measured():
         return compare(["thumbnail"], copy, tmp_path / "out", evidence=False)[0]

@@ -14,7 +14,7 @@ from indiret.evaluation import NO_MATCH
 from indiret.experiments import robustness
 from indiret.experiments.robustness import FACTORS, Changed, moved_partners, run_robustness
 from indiret.network import build_network
-from tests.experiments import SMALL, record_calls
+from tests.experiments import SMALL, damages, lose_photo, record_calls
 from tests.tiny_town import make_tiny_town
 from tools.store_results import store_results
 
@@ -159,6 +159,21 @@ def test_a_folder_is_not_taken_by_what_is_refused(town, tmp_path):
         with pytest.raises(ValueError, match=sentence):
             run_robustness(tmp_path / "out", dataset, methods, queries)
         assert not (tmp_path / "out").exists()
+
+
+def test_what_is_broken_is_made_again(finished, town):
+    out, results = finished
+    for name in (f"{town.queries[0].name}.jsonl", "robustness.json", "results.json"):
+        for _ in damages(out / name):
+            assert run_robustness(out, town, METHODS, others=3) == results
+
+
+def test_a_photo_that_is_gone_is_skipped_by_name(finished, town, tmp_path, monkeypatch):
+    query = town.queries[1]
+    lose_photo(monkeypatch, query.image)
+    results = run_robustness(tmp_path, town, METHODS[:1], others=3)
+    assert results["skipped"] == {query.name: f"There is no file {query.image}.jpg."}
+    assert results["curves"].keys() == finished[1]["curves"].keys()
 
 
 def test_what_the_book_reports_is_whole():

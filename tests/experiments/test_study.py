@@ -18,7 +18,7 @@ from indiret.experiments.query_evaluator import QueryEvaluator
 from indiret.experiments.study import StudyConfig, query_region, run_study
 from indiret.network import build_network
 from indiret.retrieval import NetworkRetriever, index_database, rank
-from tests.experiments import SMALL, lose_photo, record_calls
+from tests.experiments import SMALL, damages, lose_photo, record_calls
 from tests.tiny_town import make_tiny_town
 from tools.store_results import store_study
 
@@ -77,6 +77,15 @@ def test_what_is_finished_is_not_done_again(finished, towns, town, monkeypatch):
     assert again["toytown"] == results["toytown"]
 
 
+def test_what_is_broken_is_made_again(finished, towns, town, monkeypatch):
+    out, results = finished
+    trained = record_calls(monkeypatch, study, "fit")
+    for times, _ in enumerate(damages(study.weights_path(out, "plane", 1)), start=1):
+        again = run_study(out, CONFIG, *towns, {"toytown": town})
+        assert again["toytown"] == results["toytown"]
+        assert [config.name for config, *_ in trained] == ["plane"] * times
+
+
 def test_a_photo_that_is_gone_is_skipped_by_name(finished, town, tmp_path, monkeypatch):
     network, query = load_network(study.weights_path(finished[0], "none", 0)), town.queries[1]
     lose_photo(monkeypatch, query.image)
@@ -84,6 +93,13 @@ def test_a_photo_that_is_gone_is_skipped_by_name(finished, town, tmp_path, monke
     summary = study.summarise_study(table)
     assert summary["skipped"] == {query.name: f"There is no file {query.image}.jpg."}
     assert summary["queries"] == len(summary["rows"][0]["AP"]) == len(town.queries) - 1
+
+
+def test_measures_of_other_networks_are_refused(finished, town):
+    with pytest.raises(ValueError, match="another measurement"):
+        study.measure_networks(
+            finished[0] / "toytown", {("none", 0): build_network(SMALL)}, {}, town, explained=1
+        )
 
 
 def test_settings_that_say_nothing_are_refused(finished, towns):

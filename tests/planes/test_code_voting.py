@@ -74,6 +74,17 @@ def test_a_part_and_its_whole_find_each_other(coded):
     assert np.argmax(scores) == 2 and scores[2] > 2 * sorted(scores)[-2]
 
 
+def test_photos_of_almost_one_shape_vote_together():
+    """All sizes of their pyramids are of one shape, and their templates are not."""
+    whole = PlaneRetriever()
+    features = [whole.encode_query(scene(2, height, 280)) for height in (214, 215)]
+    coded = [whole.unpack(whole.pack(one)) for one in features]
+    assert len({one.templates[0].patches.shape for one in coded}) == 2
+    assert len({tuple(size.shape for size in one.pyramid) for one in coded}) == 1
+    together = whole.score(features[0], coded)
+    assert together.tolist() == [float(whole.score(features[0], [one])[0]) for one in coded]
+
+
 @pytest.fixture(scope="module", params=[RETRIEVER, PlaneNetRetriever(load_plane_network(), SMALL)])
 def alone(request, coded):
     """A retriever, and the score of every pair by itself."""
