@@ -296,7 +296,8 @@ class PhotosPage {
       if (run !== this.ranking) return;
       show(hits, true);
       const itself = photos.length < read.length ? " The photo itself, which is among them, is left out." : "";
-      this.say(photos.length > 1 ? `${count(photos.length)} compared.${itself}` : "");
+      const found = isFound(hits) ? "" : " Nothing found: none is probably the same, or stands out from the others.";
+      this.say(photos.length > 1 ? `${count(photos.length)} compared.${itself}${found}` : "");
       await this.open(this.hits[0].photo);
     } catch (error) {
       if (!isAbort(error)) throw error;
