@@ -3,6 +3,7 @@
 
 declare const percent: typeof import("./photos/words.js").percent;
 declare const answerWords: typeof import("./photos/words.js").answerWords;
+declare const isFound: typeof import("./photos/words.js").isFound;
 declare const csv: typeof import("./photos/words.js").csv;
 declare const matcherData: typeof import("./match/data.js").matcherData;
 declare const createWorkerPool: typeof import("./match/pool.js").createWorkerPool;

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { checkHeader, problemOfFormat, problemOfSize, readHeader } from "../../indiret/widgets/match/headers.js";
-import { answerWords, csv, csvCell, percent } from "../../indiret/widgets/photos/words.js";
+import { answerWords, csv, csvCell, isFound, percent } from "../../indiret/widgets/photos/words.js";
 
 const bytes = (...parts) => Uint8Array.from(
   [...parts.flatMap((part) => (typeof part === "string" ? [...part].map((c) => c.charCodeAt(0)) : part)), ...Array(40).fill(0)]);
@@ -51,6 +51,16 @@ test("a verdict follows probability, and structure before it", () => {
   assert.equal(new Set(titles).size, 4);
   assert.equal(answerWords({ probability: 0.95, structure: [0.5, 0.1] }).verdict, "unknown");
   assert.deepEqual([1, 0.9949, 0.5, 0].map(percent), ["over 99 %", "over 99 %", "50 %", "under 1 %"]);
+});
+
+test("an answer is found if it is likely, or stands out from a folder", () => {
+  const folder = (probability, score, others) => [{ probability, score, judged: true },
+    ...Array.from({ length: others }, (_, at) => ({ probability: 0, score: -(at % 5), judged: true })),
+    { probability: null, score: -1e6, judged: false }];
+  assert.ok(isFound(folder(0.5, 1, 2)));
+  assert.ok(!isFound(folder(0.4, 20, 2))); // too few to stand out from
+  assert.ok(isFound(folder(0.05, 9.2, 20)) && !isFound(folder(0.05, 9, 20))); // 7.5 · 1.4826 · 1 above −2
+  assert.ok(!isFound(folder(0.04, 20, 20)));
 });
 
 test("no cell is a formula, and every cell is read again as it was", () => {

@@ -44,7 +44,9 @@ export async function decode(file, box) {
     const coded = drawn(bitmap, part, CODED_SIDE), { width, height } = coded.canvas;
     const shown = await jpegOf(coded.canvas, [0, 0, width, height]);
     const whole = box ? await jpegOf(bitmap, [0, 0, bitmap.width, bitmap.height]) : shown;
-    return { pixels: coded.getImageData(0, 0, width, height), size: [down, across], shown, whole };
+    const pixels = coded.getImageData(0, 0, width, height);
+    coded.canvas.width = 0; // its memory is free at once
+    return { pixels, size: [down, across], shown, whole };
   } finally {
     bitmap.close();
   }

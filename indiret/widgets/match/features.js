@@ -18,6 +18,10 @@ import { STEP } from "./samples.js";
  * @typedef {{shape: [number, number], codes: Int16Array, structure: number, background: number}} Features
  */
 
+/** Rows and columns of every `step`-th patch. @param {[number, number]} shape @param {number} side @param {number} step */
+const gridOf = (shape, side, step) =>
+  cellGrid(shape, side).map((cells) => Math.ceil((cells - PATCH_CELLS + 1) / step));
+
 /**
  * The parts of a photo's codes.
  * @param {Features} features @param {Sides} sides
@@ -26,8 +30,7 @@ import { STEP } from "./samples.js";
 export function viewsOf({ shape, codes, background }, sides) {
   let start = 0;
   const part = (/** @type {number} */ side, step = 1) => {
-    const [rows, columns] = cellGrid(shape, side).map((cells) => Math.ceil((cells - PATCH_CELLS + 1) / step));
-    const from = start;
+    const [rows, columns] = gridOf(shape, side, step), from = start;
     start += rows * columns * DEPTH;
     return { rows, columns, codes: codes.subarray(from, start) };
   };
@@ -42,20 +45,15 @@ export function viewsOf({ shape, codes, background }, sides) {
  * @returns {Features}
  */
 export function encodeGrey(grey, sides, whitening) {
-  const parts = [
-    encodePatches(grey, sides.template, whitening, STEP),
-    encodePatches(grey, sides.close, whitening, STEP),
-    ...sides.pyramid.map((side) => encodePatches(grey, side, whitening, 1, toHalf)),
-  ];
-  const codes = new Int16Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let start = 0;
-  for (const part of parts) {
-    codes.set(part, start);
-    start += part.length;
-  }
-  /** @type {Features} */
-  const features = { shape: [grey.height, grey.width], codes, structure: 0, background: NaN };
-  return { ...features, structure: structureOf(viewsOf(features, sides).template) };
+  const shape = /** @type {[number, number]} */ ([grey.height, grey.width]);
+  const count = [[sides.template, STEP], [sides.close, STEP], ...sides.pyramid.map((side) => [side, 1])]
+    .map(([side, step]) => gridOf(shape, side, step)).reduce((sum, [rows, columns]) => sum + rows * columns, 0);
+  const features = { shape, codes: new Int16Array(DEPTH * count), structure: 0, background: NaN };
+  const { template, close, pyramid } = viewsOf(features, sides);
+  encodePatches(grey, sides.template, whitening, STEP, template);
+  encodePatches(grey, sides.close, whitening, STEP, close);
+  pyramid.forEach((level, at) => encodePatches(grey, sides.pyramid[at], whitening, 1, level, toHalf));
+  return { ...features, structure: structureOf(template) };
 }
 
 /**

@@ -2,7 +2,7 @@
 // of 4 × 4 cells of 4 pixels, one patch a cell.
 
 import { roundHalfEven } from "./arithmetic.js";
-import { DEPTH, UNIT, interleave, multiply } from "./products.js";
+import { DEPTH, UNIT, interleave, multiply, scratchOf } from "./products.js";
 import { resize } from "./pixels.js";
 
 const CELL = 4; // pixels along a cell
@@ -48,25 +48,24 @@ export function whiteningOf(mean, matrix) {
 }
 
 /**
- * Whitened patches of a grey picture made `longSide` pixels long, every `step`-th of them, with
+ * Write whitened patches of a grey picture made `longSide` pixels long, every `step`-th of them, with
  * numbers rounded as they are kept.
  * @param {import("./pixels.js").Grey} grey
  * @param {number} longSide
  * @param {Whitening} whitening
- * @param {number} step @param {(value: number) => number} [round]
- * @returns {Int16Array} (rows, columns, DEPTH), `UNIT` for 1
+ * @param {number} step
+ * @param {import("./products.js").Patches} patches to be written @param {(value: number) => number} [round]
  */
-export function encodePatches(grey, longSide, { mean, columns: principal }, step, round = (value) => value) {
+export function encodePatches(grey, longSide, { mean, columns: principal }, step,
+  { rows: down, columns: across, codes }, round = (value) => value) {
   const [rows, columns] = cellGrid([grey.height, grey.width], longSide);
   const cells = cellSums(resize(grey, CELL * columns, CELL * rows));
-  const down = Math.ceil((rows - PATCH_CELLS + 1) / step), across = Math.ceil((columns - PATCH_CELLS + 1) / step);
-  const roots = new Float64Array(across * RAW), norms = new Float64Array(across);
-  const codes = new Int16Array(down * across * DEPTH);
+  const roots = scratchOf("roots", (across + 1) * RAW, Float64Array), norms = new Float64Array(across);
   for (let row = 0; row < down; row++) {
     for (let column = 0; column < across; column++) {
-      norms[column] = rootSift(cells, columns, step * row, step * column, mean, roots.subarray(column * RAW));
+      norms[column] = rootSift(cells, columns, step * row, step * column, mean, roots, column);
     }
-    const { values, columns: wide } = multiply(interleave(roots, across, RAW, 2), principal, across, DEPTH, RAW);
+    const { values, columns: wide } = multiply(roots, principal, across, DEPTH, RAW);
     for (let column = 0; column < across; column++) {
       let square = 0;
       for (let d = 0; d < DEPTH; d++) square += values[column * wide + d] ** 2;
@@ -75,27 +74,27 @@ export function encodePatches(grey, longSide, { mean, columns: principal }, step
       for (let d = 0; d < DEPTH; d++) codes[start + d] = Math.round(UNIT * round(scale * values[column * wide + d]));
     }
   }
-  return codes;
 }
 
 /**
- * The root of a patch's histogram less the mean of all patches; the length of the root comes back.
+ * Write the root of a patch's histogram less the mean of all patches, as `multiply` takes it from the
+ * left; the length of the root comes back.
  * @param {Float64Array} cells @param {number} columns @param {number} row @param {number} column
- * @param {Float32Array} mean @param {Float64Array} out
+ * @param {Float32Array} mean @param {Float64Array} out @param {number} number of the patch there
  */
-function rootSift(cells, columns, row, column, mean, out) {
+function rootSift(cells, columns, row, column, mean, out, number) {
   let sum = 0;
   for (let r = 0; r < PATCH_CELLS; r++) {
     const start = ((row + r) * columns + column) * DIRECTIONS;
     for (let at = 0; at < PATCH_CELLS * DIRECTIONS; at++) sum += cells[start + at];
   }
-  const share = 1 / (sum + FLAT);
+  const share = 1 / (sum + FLAT), first = (number & ~1) * RAW + (number & 1);
   for (let r = 0, to = 0; r < PATCH_CELLS; r++) {
     for (let c = 0; c < PATCH_CELLS; c++, to++) {
       const start = ((row + r) * columns + column + c) * DIRECTIONS;
       for (let d = 0; d < DIRECTIONS; d++) {
         const at = d * PATCH_CELLS * PATCH_CELLS + to;
-        out[at] = Math.sqrt(cells[start + d] * share) - mean[at];
+        out[first + 2 * at] = Math.sqrt(cells[start + d] * share) - mean[at];
       }
     }
   }

@@ -6,7 +6,7 @@ export const UNIT = 2 ** 15; // the code of 1; no patch is longer than that, so 
 const SHIFT = 2 ** 31;
 const GROUPS = 64; // of three patches, that are multiplied at a time
 const FIELD = 2 ** 17;
-const COARSE = 224; // the code of 1 in coarse patches: no bias and product, of 228² at most, leave a field
+const COARSE = 224; // the code of 1 in coarse patches, whose products, 228² at most, stay in their fields
 const COARSE_ERROR = 8 * COARSE + 17; // of a product: half a unit, √DEPTH times, in both patches
 
 /**

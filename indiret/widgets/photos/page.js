@@ -208,7 +208,10 @@ class PhotosPage {
     try {
       const kept = await this.store.get(photo.key);
       const { features, shown, size } = kept ?? await this.pool.read(photo.file), known = { features, shown, size };
-      if (kept || await this.store.put(photo.key, known)) known.features = { ...features, codes: null };
+      if (kept || await this.store.put(photo.key, known)) {
+        known.features = { ...features, codes: null };
+        features.codes.buffer.transfer?.(0); // frees them
+      }
       photo.know(known);
     } catch (error) {
       if (isAbort(error)) {
@@ -293,7 +296,8 @@ class PhotosPage {
       if (run !== this.ranking) return;
       show(hits, true);
       const itself = photos.length < read.length ? " The photo itself, which is among them, is left out." : "";
-      this.say(photos.length > 1 ? `${count(photos.length)} compared.${itself}` : "");
+      const found = isFound(hits) ? "" : " Nothing found: none is probably the same, or stands out from the others.";
+      this.say(photos.length > 1 ? `${count(photos.length)} compared.${itself}${found}` : "");
       await this.open(this.hits[0].photo);
     } catch (error) {
       if (!isAbort(error)) throw error;
@@ -344,7 +348,11 @@ class PhotosPage {
 
 // ---- the document
 
-const bytesOf = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+function bytesOf(base64) {
+  const text = atob(base64), bytes = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at); // quicker than Uint8Array.from
+  return bytes;
+}
 
 function showSamples(page, { photos, sets }) {
   const files = Object.fromEntries(Object.entries(photos).map(([name, jpeg]) =>

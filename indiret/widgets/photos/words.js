@@ -29,6 +29,24 @@ export function answerWords({ probability, structure }) {
     detail: "No plane puts enough patches of the one where they are in the other. What is smooth, bent or turned is missed." };
 }
 
+/**
+ * Whether the first of a folder's photos is an answer, as `is_found` of indiret.cli.hits: if its
+ * probability says so, or if that is not negligible and the photo stands out from the others.
+ * @param {{probability: number | null, score: number, judged: boolean}[]} hits best first
+ */
+export function isFound([first, ...others]) {
+  const likely = first.probability ?? 0, judged = others.filter((hit) => hit.judged).map(({ score }) => score);
+  if (likely >= 0.5) return true;
+  const middle = median(judged), deviation = 1.4826 * median(judged.map((score) => Math.abs(score - middle)));
+  return likely >= 0.05 && judged.length >= 19 && deviation > 0 && first.score - middle >= 7.5 * deviation;
+}
+
+/** @param {number[]} values */
+function median(values) {
+  const sorted = values.toSorted((a, b) => a - b), middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
 /** A cell that no spreadsheet takes for a formula. @param {string | number} value */
 export function csvCell(value) {
   if (typeof value === "number") return String(value);
