@@ -128,7 +128,7 @@ CEILINGS = {
     "evaluation": (1150, 860),
     "planes": (3080, 1740),
     "baselines": (2680, 2130),
-    "index": (2000, 970),
+    "index": (2013, 985),
     "experiments": (3740, 1830),
     "exercises": (1440, 180),
     "figures": (770, 240),
