@@ -123,18 +123,18 @@ def test_a_public_name_stands_in_one_place():
 # The most lines of Python of each wing and of its tests, so that no wing grows behind another.
 # Who makes one smaller lowers its numbers; who raises one says why in book/decisions/0017.
 CEILINGS = {
-    "core": (4300, 4970),
+    "core": (4300, 5000),
     "datasets": (2210, 2040),
     "evaluation": (1150, 860),
     "planes": (3080, 1740),
-    "baselines": (2660, 2040),
-    "index": (2010, 990),
-    "experiments": (3740, 1780),
+    "baselines": (2660, 2050),
+    "index": (2025, 1005),
+    "experiments": (3740, 1830),
     "exercises": (1480, 190),
     "figures": (770, 240),
     "reports": (420, 230),
     "widgets": (1250, 2520),
-    "cli": (1360, 990),
+    "cli": (1360, 1055),
     "tools": (0, 845),
 }
 MAX_SCRIPTS = 214_000  # bytes of all JavaScript; that of one page has a test of its own

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from indiret.checkpoints import WEIGHTS, hash_tensors, load_tensors
 from indiret.images import Picture
-from indiret.index.postings import POSTING, InvertedFile, merge_segments, write_segment
+from indiret.index.postings import POSTING, TAIL, InvertedFile, merge_segments, write_segment
 from indiret.index.shortlist import SHORTLISTS, Segment
 from indiret.planes import PATCH_CELLS, PLANE_CONFIGS, PlaneFeatures, PlaneRetriever
 from indiret.planes.voting import float32_on_cpu
@@ -139,6 +139,19 @@ class PixelSegment(InvertedFile):
         deviation = np.sqrt(np.maximum(square - mean**2, 1e-12))
         return highest * (highest - mean) / deviation
 
+    def find_rare(self, query: PixelQuery, most: float) -> NDArray[np.int64]:
+        """(2, M): as `find`, but words that would follow after so many postings have none.
+
+        Those of the emptiest cells come first; how many postings they have is told by their cells.
+        """
+        sizes = np.diff(self.starts)[query.distinct >> TAIL]
+        emptiest = np.argsort(sizes, kind="stable")
+        expected = np.bincount(query.asked.ravel()) * sizes / (1 << TAIL)
+        sought = np.sort(emptiest[np.cumsum(expected[emptiest]) <= most])
+        found = np.zeros((2, len(sizes)), np.int64)
+        found[:, sought] = self.find(query.distinct[sought])
+        return found
+
     def votes(
         self, query: PixelQuery, share: float = 1.0
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -146,10 +159,11 @@ class PixelSegment(InvertedFile):
 
         A plane is a number of `PLANE_BITS`, after those of the photo's row.
         """
-        first, lengths = (one[query.asked] for one in self.find(query.distinct))
+        most = share * MOST_READ
+        first, lengths = (one[query.asked] for one in self.find_rare(query, most))
         # The rarest words are read first, until there are enough postings.
         rarest = np.argsort(lengths, axis=None, kind="stable")
-        lengths.ravel()[rarest[np.cumsum(lengths.ravel()[rarest]) > share * MOST_READ]] = 0
+        lengths.ravel()[rarest[np.cumsum(lengths.ravel()[rarest]) > most]] = 0
         sides = np.array(PLANE_CONFIGS["planes"].pyramid)
         scale = sides[QUERY_LEVELS[1]] / sides[query.levels]
         found = [np.empty(0, np.int64)]

@@ -6,6 +6,7 @@ import torch
 
 from indiret.index import pixels
 from indiret.index.pixels import PixelShortlist
+from indiret.index.postings import TAIL
 from indiret.index.shortlist import build_shortlist
 from indiret.index.vectors import VectorShortlist, quantise_vector
 from tests.callers import SETTINGS
@@ -85,6 +86,7 @@ def test_merging_equals_making_anew(shortlist, described, segment, tmp_path):
 
 
 def test_the_rarest_words_are_read(segment, query, monkeypatch):
+    monkeypatch.setattr(segment, "find_rare", lambda query, most: segment.find(query.distinct))
     monkeypatch.setattr(pixels, "MOST_READ", 0)
     assert not segment.scores(query).any()
     lengths = segment.find(query.distinct)[1][query.asked]
@@ -92,6 +94,19 @@ def test_the_rarest_words_are_read(segment, query, monkeypatch):
     monkeypatch.setattr(pixels, "MOST_READ", 40 * rarest)
     planes, votes = segment.votes(query)
     assert 0 < len(planes) <= 40 * rarest and (np.diff(planes) > 0).all() and (votes > 0).all()
+
+
+def test_words_of_full_cells_are_not_looked_up(segment, query):
+    every = segment.find(query.distinct)
+    np.testing.assert_array_equal(segment.find_rare(query, np.inf), every)
+    first, lengths = segment.find_rare(query, 0.5)
+    sought = lengths > 0
+    np.testing.assert_array_equal(first[sought], every[0][sought])
+    cells = query.distinct >> TAIL
+    sizes = np.diff(segment.starts)[cells]
+    found = every[1] > 0
+    assert 0 < sought.sum() < found.sum()
+    assert sizes[sought].max() <= sizes[found & ~sought].min()
 
 
 def test_words_are_found_where_they_lie(segment, described):
