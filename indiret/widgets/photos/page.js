@@ -208,10 +208,7 @@ class PhotosPage {
     try {
       const kept = await this.store.get(photo.key);
       const { features, shown, size } = kept ?? await this.pool.read(photo.file), known = { features, shown, size };
-      if (kept || await this.store.put(photo.key, known)) {
-        known.features = { ...features, codes: null };
-        features.codes.buffer.transfer?.(0); // frees them
-      }
+      if (kept || await this.store.put(photo.key, known)) known.features = { ...features, codes: null };
       photo.know(known);
     } catch (error) {
       if (isAbort(error)) {
