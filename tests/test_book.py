@@ -110,7 +110,7 @@ def test_the_landing_page_is_light_and_its_explorer_switches(browser, served, wi
 def test_the_evidence_of_the_first_chapter_is_in_sight(browser):
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     page.goto((BOOK / CHAPTER_1).as_uri(), wait_until="load")
-    picture = page.locator("#fig-evidence img")
+    picture = page.locator("#fig-evidence img:visible")
     picture.scroll_into_view_if_needed()
     box = picture.bounding_box()
     caption = page.locator("#fig-evidence figcaption").inner_text()
