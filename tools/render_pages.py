@@ -255,11 +255,17 @@ def scale_costs(found: Mapping[str, Any]) -> dict[str, Any]:
 def extrapolate(measured: Sequence[tuple[float, float]], at: float) -> float:
     """A value between or past measured ones, (place, value) in order, by straight lines.
 
+    Past the last one it does not fall: a larger collection costs no less.
+
     >>> extrapolate([(1, 10), (3, 30), (5, 30)], 2), extrapolate([(1, 10), (3, 30)], 5)
     (20.0, 50.0)
+    >>> extrapolate([(1, 10), (3, 9)], 5)
+    9
     """
     after = next((n for n in range(1, len(measured)) if at <= measured[n][0]), len(measured) - 1)
     (first, low), (last, high) = measured[after - 1], measured[after]
+    if at > last and high < low:
+        return high
     return low + (at - first) * (high - low) / (last - first)
 
 
