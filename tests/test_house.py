@@ -123,7 +123,7 @@ def test_a_public_name_stands_in_one_place():
 # The most lines of Python of each wing and of its tests, so that no wing grows behind another.
 # Who makes one smaller lowers its numbers; who raises one says why in book/decisions/0017.
 CEILINGS = {
-    "core": (4300, 5000),
+    "core": (4300, 5110),
     "datasets": (2210, 2040),
     "evaluation": (1150, 860),
     "planes": (3080, 1740),
