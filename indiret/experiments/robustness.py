@@ -36,7 +36,7 @@ from indiret.images import Picture, pixel_box
 from indiret.retrieval import Retriever, build_retriever, encode_query
 
 _FINER = 3  # pixels drawn for each pixel kept, so that what shrinks does not flicker
-ROBUSTNESS_METHODS = ("base", "planes", "sift-ransac", "colour-histogram")
+ROBUSTNESS_METHODS = ("base", "plane-net-turned", "sift-ransac", "colour-histogram")
 _Matrix = NDArray[np.float64]
 _Mask = NDArray[np.bool_]
 

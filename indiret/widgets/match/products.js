@@ -1,5 +1,6 @@
 // Products of patches, two at a time: in 53 bits the sum low + 2³¹ high of two patches, times a
 // third, holds both products, the high one exactly, the low one to some 1e-6 of a cosine.
+// `eachAbove` makes three coarse ones at a time, and exactly those that may pass.
 
 export const DEPTH = 64; // numbers of a whitened patch
 export const UNIT = 2 ** 15; // the code of 1; no patch is longer than that, so |product| < 2³⁰
