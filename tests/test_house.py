@@ -128,7 +128,7 @@ CEILINGS = {
     "evaluation": (1150, 860),
     "planes": (3080, 1740),
     "baselines": (2660, 2050),
-    "index": (2025, 1005),
+    "index": (2005, 1005),
     "experiments": (3740, 1830),
     "exercises": (1480, 190),
     "figures": (770, 240),

@@ -16,9 +16,8 @@ segments can be merged, and two updates equal one.
 Chapter: *From pairs to collections*.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +29,7 @@ from torch.nn import functional as F
 from indiret.checkpoints import WEIGHTS, hash_tensors, load_tensors
 from indiret.images import Picture
 from indiret.index.postings import POSTING, TAIL, InvertedFile, merge_segments, write_segment
-from indiret.index.shortlist import SHORTLISTS, Segment
+from indiret.index.shortlist import SHORTLISTS
 from indiret.planes import PATCH_CELLS, PLANE_CONFIGS, PlaneFeatures, PlaneRetriever
 from indiret.planes.voting import float32_on_cpu
 
@@ -194,7 +193,8 @@ class PixelShortlist:
     Examples
     --------
     >>> import tempfile
-    >>> shortlist, path = PixelShortlist("pixels"), Path(tempfile.mkdtemp()) / "segment"
+    >>> from pathlib import Path
+    >>> shortlist, path = PixelShortlist(), Path(tempfile.mkdtemp()) / "segment"
     >>> random = np.random.default_rng(0)
     >>> photos = random.integers(0, 256, (3, 12, 16, 3), dtype=np.uint8)
     >>> photos = photos.repeat(10, axis=1).repeat(10, axis=2)
@@ -204,8 +204,9 @@ class PixelShortlist:
     7
     """
 
-    def __init__(self, name: str = "pixels"):
-        pass
+    build = staticmethod(write_segment)
+    merge: Any = staticmethod(merge_segments)  # which takes segments of this kind alone
+    open = PixelSegment
 
     def fingerprint(self) -> str:
         """Hash of the words, and of how patches are filed."""
@@ -237,19 +238,5 @@ class PixelShortlist:
         distinct, asked = np.unique(words, return_inverse=True)
         return PixelQuery(levels, np.concatenate(places), distinct, asked.reshape(words.shape))
 
-    def build(
-        self, path: Path, numbers: Sequence[int], described: Sequence[NDArray[np.void]]
-    ) -> None:
-        """Write a segment."""
-        write_segment(path, numbers, described)
 
-    def merge(self, path: Path, segments: Sequence[Segment], removed: Collection[int]) -> None:
-        """Write one segment of several, without the removed photos."""
-        merge_segments(path, segments, removed)  # type: ignore[arg-type]
-
-    def open(self, path: Path) -> PixelSegment:
-        """A segment; ValueError if it is damaged."""
-        return PixelSegment(path)
-
-
-SHORTLISTS["pixels"] = PixelShortlist
+SHORTLISTS["pixels"] = lambda name: PixelShortlist()

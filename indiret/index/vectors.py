@@ -63,6 +63,8 @@ class VectorShortlist:
     compares more than two photos at a time.
     """
 
+    open = VectorSegment
+
     def __init__(self, name: str):
         self.retriever = build_descriptor(name)
         if self.retriever.again or self.retriever.precomputed:
@@ -94,10 +96,6 @@ class VectorShortlist:
         kept = np.flatnonzero(~np.isin(numbers, [*removed]))
         kept = kept[np.argsort(numbers[kept])]
         _write(path, numbers[kept], vectors[kept])
-
-    def open(self, path: Path) -> VectorSegment:
-        """A segment; ValueError if it is damaged."""
-        return VectorSegment(path)
 
 
 def _write(path: Path, numbers: NDArray[np.int64], vectors: NDArray[np.int8]) -> None:
