@@ -74,7 +74,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
     return _through(Path(path), max_pixels, _pixels)
 
 
-def check_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
+def check_image(path: str | Path) -> None:
     """Check a photograph by its header alone, in a tenth of a millisecond.
 
     Raises as `read_image`; a file cut short after its header passes.
@@ -83,7 +83,7 @@ def check_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
     --------
     >>> check_image(Path(__file__).parent / "data/toytown/test/images/chapel_tower_118388.jpg")
     """
-    _through(Path(path), max_pixels, lambda image: None)
+    _through(Path(path), MAX_PIXELS, lambda image: None)
 
 
 def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

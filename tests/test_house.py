@@ -129,7 +129,7 @@ CEILINGS = {
     "planes": (3080, 1740),
     "baselines": (2660, 2050),
     "index": (2005, 1005),
-    "experiments": (3740, 1830),
+    "experiments": (3720, 1820),
     "exercises": (1480, 190),
     "figures": (770, 240),
     "reports": (420, 230),

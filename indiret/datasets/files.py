@@ -95,9 +95,7 @@ def read_text(
     return text
 
 
-def read_json(
-    path: str | os.PathLike[str], kind: type[_T], what: str = "file", limit: int = MAX_JSON
-) -> _T:
+def read_json(path: str | os.PathLike[str], kind: type[_T], what: str = "file") -> _T:
     """A JSON file as the type it should have, for pydantic to check: a model, a dataclass, a dict.
 
     Raises as `read_text`, and ValueError if it is not ``what`` it should be, with the first fault.
@@ -111,7 +109,7 @@ def read_json(
     Traceback (most recent call last):
     ValueError: ... is not a file that can be read: at mill.1 input should be a finite number (inf).
     """
-    text = read_text(path, limit)
+    text = read_text(path, MAX_JSON)
     if sum(map(text.count, "{[,")) > MAX_VALUES:
         raise ValueError(f"{path} holds more than {MAX_VALUES:,} values.")
     try:
@@ -150,12 +148,12 @@ def _stop_at_first(schema: Any) -> Any:
     return found | ({"fail_fast": True} if found.get("type") == "list" else {})
 
 
-def read_array(path: str | os.PathLike[str], limit: int = MAX_ARRAY) -> NDArray[Any]:
+def read_array(path: str | os.PathLike[str]) -> NDArray[Any]:
     """The array of numbers in an ``.npy`` file; what its header claims is not trusted.
 
     Raises as `read_bytes`, and ValueError if the file is another, or has not the size it claims.
     """
-    stream = io.BytesIO(read_bytes(path, limit))
+    stream = io.BytesIO(read_bytes(path, MAX_ARRAY))
     try:
         version = np.lib.format.read_magic(stream)
         first = version == (1, 0)

@@ -212,14 +212,7 @@ def fold_precisions(
 def _readable(dataset: RetrievalDataset) -> RetrievalDataset:
     """Without the photos that are broken or gone, which ``skipped`` names."""
     photos = {**dataset.images, **dataset.query_images}
-    known, gone = read_all(photos, lambda name: dataset.read(name).shape)
-    images, asking = (
-        {name: path for name, path in paths.items() if name in known}
-        for paths in (dataset.images, dataset.query_images)
-    )
-    queries = tuple(one.among(images.keys()) for one in dataset.queries if one.image in known)
-    skipped = (*dataset.skipped, *gone.items())
-    return replace(dataset, images=images, queries=queries, query_images=asking, skipped=skipped)
+    return dataset.without(read_all(photos, lambda name: dataset.read(name).shape)[1])
 
 
 class _WatchingValidator(NetworkValidator):

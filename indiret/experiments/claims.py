@@ -232,13 +232,13 @@ def _beats(claim: Mapping[str, Any], measured: Measured) -> Found:
     return "; ".join(texts), BY_SIDE[min(sides)], reason
 
 
-def judge_gains(results: Mapping[str, Any], dataset: str = "toytown") -> str:
+def judge_gains(results: Mapping[str, Any]) -> str:
     """Each claim about a gain with the difference that a study measured, as a Markdown table.
 
     A claim is reproduced if the whole 95 % interval lies on its side of zero, not reproduced if it
     lies on the other, and inconclusive if it holds zero.
     """
-    rows, judged = cells(results, dataset), []
+    rows, judged = cells(results), []
     for claim in (claim for claim in read_claims() if claim["kind"] == "gain"):
         found = rows[claim["variant"], claim["scheme"]][claim["measure"]][claim["against"]]
         verdict = BY_SIDE[records.side_of_zero(found, claim["rises"])]

@@ -127,14 +127,14 @@ def ranking_table(
     return markdown_table(["method", *head, *COST], rows)
 
 
-def second_look_table(results: Iterable[Result], measure: str = "mAP") -> str:
-    """What second looks make of a list, a column each, for lists that have two or more."""
+def second_look_table(results: Iterable[Result]) -> str:
+    """The mAP that second looks make of a list, a column each, for lists that have two or more."""
     lists, looks = _second_looks(results)
     several = {name: found for name, found in looks.items() if len(found) > 1}
     options = sorted(set().union(*several.values()))
     columns = [o for name in AGAIN for o in options if o.rstrip("0123456789") == name]
     rows = [
-        [name, *(_cell(row, measure) for row in (lists[name], *map(found.get, columns)))]
+        [name, *(_cell(row, "mAP") for row in (lists[name], *map(found.get, columns)))]
         for name, found in several.items()
     ]
     return markdown_table(["method", "as it is", *columns], rows)
@@ -151,16 +151,15 @@ def verifier_table(path: Path = VERIFIED) -> str:
     return markdown_table(["network", "against", "mAP", "mAP of the other", "gain"], rows)
 
 
-def line_table(path: Path = LINES, answers: str = "first") -> str:
+def line_table() -> str:
     """How often the lines, or the score, of a right answer are better than of the first wrong one.
 
-    In percent with intervals, from tools.measure_lines: of each query's ``"first"`` right answer,
-    or of ``"all"``; ties count half.
+    In percent with intervals, of each query's first right answer; ties count half.
     """
-    found = json.loads(path.read_text(encoding="utf-8"))["methods"]
+    found = json.loads(LINES.read_text(encoding="utf-8"))["methods"]
     rows = []
     for measure, title in LINE_ROWS.items():
-        chances = (found[name]["chances"][measure][answers] for name in LINE_COLUMNS)
+        chances = (found[name]["chances"][measure]["first"] for name in LINE_COLUMNS)
         shown = ([f"{100 * value:.0f}" for value in chance] for chance in chances)
         rows.append([title, *(f"{mean} % ({low} … {high})" for mean, low, high in shown)])
     return markdown_table(["a right answer has", *LINE_COLUMNS.values()], rows)
@@ -218,12 +217,12 @@ def _cell(row: Mapping[str, Any] | None, measure: str) -> str:
     return f"{shown} ({interval[0]:.2f} … {interval[1]:.2f})" if interval else shown
 
 
-def ablation_table(path: Path = ABLATION) -> str:
-    """The score of each part of the plane vote, from a file of ``tools.ablate_planes``."""
+def ablation_table() -> str:
+    """The score of each part of the plane vote."""
     head = ["what is changed", "Toytown, mAP", "difference"]
     head += ["landmarks, MRR", "paintings, MRR", "parts, MRR", "ms a pair"]
     rows: list[list[str]] = []
-    for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+    for row in json.loads(ABLATION.read_text(encoding="utf-8"))["rows"]:
         gain = show_interval(Interval(*row["gain"]), signed=True) if rows else ""
         ranks = [f"{row[name]:.3f}" for name in ("landmarks", "paintings", "crops")]
         rows.append([row["name"], f"{row['toytown']:.3f}", gain, *ranks, f"{row['ms']:.1f}"])

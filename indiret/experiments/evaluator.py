@@ -31,10 +31,10 @@ from indiret.evaluation import (
     select_setup,
 )
 from indiret.experiments.evidence_protocol import measure_evidence
+from indiret.experiments.query_evaluator import HONEST, precisions
 from indiret.experiments.records import (
     DEPENDS,
     StoredResult,
-    Values,
     read_kept,
     set_aside,
     what_changed,
@@ -202,23 +202,14 @@ def query_time(method: Retriever, dataset: RetrievalDataset, database: IndexedDa
 def ranking_measures(hits: Mapping[str, list[Hit]], dataset: RetrievalDataset) -> dict[str, Any]:
     """The figures that every table prints, from ranked lists."""
     lists = {query: [hit.name for hit in ranked] for query, ranked in hits.items()}
-    others = [query for query in dataset.queries if query.positives - {query.image}]
-
-    def precisions(queries: Sequence[Query], **settings: Any) -> Values:
-        return {
-            (query.landmark, query.name, 0): mean_average_precision(lists, [query], **settings)
-            for query in queries
-        }
-
-    parts = {"mAP": precisions(dataset.queries)}
-    parts |= {f"mAP@{k}": precisions(dataset.queries, k=k) for k in (5, 10, 20)}
-    parts["mAP_without_query"] = precisions(others, exclude_query=True)
+    found = {(q.landmark, q.name, 0): precisions(lists[q.name], q) for q in dataset.queries}
     measures: dict[str, Any] = {}
-    for name, values in parts.items():
+    for name in ("mAP", "mAP@5", "mAP@10", "mAP@20", HONEST):
+        values = {key: row[name] for key, row in found.items() if name in row}
         measures[name] = float(np.mean(list(values.values()))) if values else None
         if values:
             measures[f"{name}_ci"] = list(nested_bootstrap(values)[1:])
-    measures["AP"] = {name: value for (_, name, _), value in parts["mAP"].items()}
+    measures["AP"] = {name: row["mAP"] for (_, name, _), row in found.items()}
     if dataset.revisited:
         measures["revisited"] = {
             setup: _of_setup(lists, select_setup(dataset.queries, setup)) for setup in SETUPS
@@ -229,8 +220,8 @@ def ranking_measures(hits: Mapping[str, list[Hit]], dataset: RetrievalDataset) -
 def _of_setup(lists: Mapping[str, Sequence[str]], queries: Sequence[Query]) -> dict[str, float]:
     if not queries:
         return {"queries": 0}
-    precisions = {f"mP@{k}": mean_precision(lists, queries, k) for k in (1, 5, 10)}
-    return {"mAP": mean_average_precision(lists, queries), **precisions, "queries": len(queries)}
+    first = {f"mP@{k}": mean_precision(lists, queries, k) for k in (1, 5, 10)}
+    return {"mAP": mean_average_precision(lists, queries), **first, "queries": len(queries)}
 
 
 def kept_bytes(features: Any) -> int:

@@ -110,15 +110,15 @@ def _mean_time(calls: Iterator[Callable[[], object]], seconds: float, by: Clock 
     return (by() - began) / max(done, 1)
 
 
-def estimate(rates: Rates, photos: int, queries: int, rounds: int = 1) -> Estimate:
-    """What one process needs to rank all photos for each query, in 2 rounds with feedback.
+def estimate(rates: Rates, photos: int, queries: int) -> Estimate:
+    """What one process needs to rank all photos for each query.
 
     Examples
     --------
     >>> print(estimate(Rates(photo=0.012, pair=0.004, kept=800_000), photos=5063, queries=55))
     278,465 pairs, 20 min, 4.1 GB of memory
     """
-    pairs = photos * queries * rounds
+    pairs = photos * queries
     seconds = (photos + queries) * rates.photo + pairs * rates.pair
     return Estimate(pairs, seconds / 3600, photos * rates.kept)
 

@@ -17,9 +17,10 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict
 
-from indiret.checkpoints import write_atomically, write_json
+from indiret.checkpoints import load_network, read_metadata, write_atomically, write_json
 from indiret.datasets.files import MAX_JSON, read_json, read_text
 from indiret.evaluation import TITLES, Interval, nested_bootstrap
+from indiret.network import IndicativeNetwork
 
 DATA = Path(__file__).parents[1] / "data"  # where results lie that the book reports
 Values = dict[tuple[str, str, int], float]  # by landmark, query and seed
@@ -114,6 +115,14 @@ def read_kept(path: Path, kind: Any = Record) -> Any:
     except (OSError, ValueError):
         return None
     return found
+
+
+def load_trained(path: Path, key: str) -> tuple[IndicativeNetwork, Any] | None:
+    """A network from its file and what its metadata say under a key; None unless both are whole."""
+    try:
+        return load_network(path), json.loads(read_metadata(path)[key])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def set_aside(path: Path) -> None:

@@ -23,7 +23,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from indiret.architectures import NORMS, attention_names
-from indiret.checkpoints import load_network, load_tensors, read_metadata, save_network, write_json
+from indiret.checkpoints import load_tensors, save_network, write_json
 from indiret.datasets import LOADERS, RetrievalDataset, load_dataset, use_regions
 from indiret.datasets.writing import hold_lock
 from indiret.distributed import ProcessGroup, local_device
@@ -35,6 +35,7 @@ from indiret.experiments.records import (
     DEPENDS,
     Record,
     StoredRun,
+    load_trained,
     plain_settings,
     read_kept,
     set_aside,
@@ -221,7 +222,7 @@ def _claim(folder: Path, own: Record) -> Record | None:
     What is broken is set aside, and so is a checkpoint of which nobody can tell any more.
     """
     results, begun = read_kept(folder / RESULTS, StoredRun), read_kept(folder / BEGUN)
-    trained = _trained(folder)
+    trained = load_trained(folder / NETWORK, "run")
     for made in (begun, trained and trained[1]["identity"], results and results["identity"]):
         if made and (other := what_changed(made, own)):
             raise ValueError(
@@ -236,15 +237,6 @@ def _claim(folder: Path, own: Record) -> Record | None:
     if not begun:
         write_json(folder / BEGUN, own)
     return results
-
-
-def _trained(folder: Path) -> tuple[IndicativeNetwork, Record] | None:
-    """The network of a run with its identity and log, if it is there and whole."""
-    try:
-        made = json.loads(read_metadata(folder / NETWORK)["run"])
-        return load_network(folder / NETWORK), made
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def _run(
@@ -298,7 +290,7 @@ def train_in_fold(
 ) -> tuple[IndicativeNetwork, list[dict[str, float]]]:
     """The network of a fold, from its file if it is trained, and the log of its training."""
     device = local_device(config.device)
-    if trained := _trained(folder):
+    if trained := load_trained(folder / NETWORK, "run"):
         group.barrier()
         return trained[0].to(device), trained[1]["log"]
     data = training_data(dataset, fold, config.by), validation_data(config, dataset, fold)

@@ -40,7 +40,14 @@ from indiret.experiments.query_evaluator import (
     rows_or_reason,
     skipped_queries,
 )
-from indiret.experiments.records import DATA, Record, Row, long_rows, rounded_interval
+from indiret.experiments.records import (
+    DATA,
+    Record,
+    Row,
+    load_trained,
+    long_rows,
+    rounded_interval,
+)
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings, run_all
 from indiret.feedback import FeedbackConfig
 from indiret.images import pixel_box, read_image
@@ -198,7 +205,8 @@ def train_variants(
         return BatchSampler(train, encoder, recipe), look
 
     def left(seed: Keyed, out: Path) -> list[str]:
-        return [v for v in config.variants if not _is_whole(weights_path(out, v, seed.value))]
+        paths = {variant: weights_path(out, variant, seed.value) for variant in config.variants}
+        return [variant for variant, path in paths.items() if not load_trained(path, "log")]
 
     def learn(seed: Keyed, out: Path) -> None:
         sampler, validator = shared()
@@ -220,14 +228,6 @@ def train_variants(
 
     seeds = [Keyed(f"seed{number}", number) for number in range(config.seeds)]
     run_all(seeds, out, learn, lambda seed, out: not left(seed, out), "study's seeds")
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a network of a study is there with its log; one that is not is trained again."""
-    try:
-        return bool(load_network(path) and json.loads(read_metadata(path)["log"]))
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def measure_networks(

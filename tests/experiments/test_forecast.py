@@ -44,15 +44,6 @@ def test_ranking_costs_what_was_predicted(tmp_path, monkeypatch):
     assert predicted.memory == 4000 * len(town.images)
 
 
-def test_an_estimate_adds_up():
-    once, twice = (
-        forecast.estimate(Rates(photo=1.0, pair=0.1, kept=10), 100, 5, rounds) for rounds in (1, 2)
-    )
-    assert once[:3] == (500, (105 + 50) / 3600, 1000)
-    assert twice.hours == pytest.approx((105 + 100) / 3600)
-    assert str(once) == "500 pairs, 3 min, 0.0 GB of memory"
-
-
 @pytest.fixture(scope="module")
 def town(tmp_path_factory):
     return make_tiny_town(tmp_path_factory.mktemp("town"), "a", landmarks=8, views=5)
