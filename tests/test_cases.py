@@ -11,11 +11,10 @@ import pytest
 from PIL import Image
 
 from indiret.images import image_size, read_image
+from tests.shared_data import SHARED
 
 ROOT = Path(__file__).parents[1]
-CASES = (
-    Path(os.environ.get("INDIRET_SHARED_DATA", ROOT.parent / "shared" / "data")).parent / "cases"
-)
+CASES = SHARED.parent / "cases"
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason=f"the inputs in {CASES} are absent")
 
 

@@ -123,11 +123,11 @@ def test_a_public_name_stands_in_one_place():
 # The most lines of Python of each wing and of its tests, so that no wing grows behind another.
 # Who makes one smaller lowers its numbers; who raises one says why in book/decisions/0017.
 CEILINGS = {
-    "core": (4300, 5110),
-    "datasets": (2210, 2040),
-    "evaluation": (1150, 860),
+    "core": (4300, 5105),
+    "datasets": (2210, 1985),
+    "evaluation": (1150, 850),
     "planes": (3080, 1740),
-    "baselines": (2660, 2050),
+    "baselines": (2655, 2030),
     "index": (2005, 1005),
     "experiments": (3720, 1820),
     "exercises": (1480, 190),

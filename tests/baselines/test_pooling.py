@@ -152,12 +152,6 @@ def test_gem_lies_between_mean_and_maximum():
     assert (gem(maps, 40.0) / mac(maps) - 1).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("pool", POOLINGS)
-def test_mirrored_maps_have_the_same_descriptor(pool):
-    maps = random_maps(height=12, width=12)  # where R-MAC's regions need no rounding
-    torch.testing.assert_close(aggregate(pool(maps)), aggregate(pool(maps.flip(3))))
-
-
 def test_aggregate_by_a_loop():
     parts, whitening = normal(2, 3, 4).double(), fit_whitening(normal(50, 4, seed=1), 3)
     for b, vector in enumerate(aggregate(parts.float(), whitening)):

@@ -21,7 +21,8 @@ from indiret.datasets import (
 )
 from indiret.evaluation import mask_iou
 from indiret.images import image_size
-from tests.baselines.toys import OXFORD, needs_oxford, scene
+from tests.baselines.toys import scene
+from tests.shared_data import OXFORD, needs_oxford
 
 cv2 = pytest.importorskip("cv2", reason="the extra baselines is not installed")
 

@@ -61,14 +61,6 @@ def test_diffusion_by_iteration():
     np.testing.assert_allclose(Diffusion(database, k, alpha).score(query), scores, atol=1e-4)
 
 
-def test_diffusion_follows_a_chain_around_a_corner():
-    angles = np.radians([0, 20, 40, 60, 80, 100, 120, 250, -75])
-    database = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-    scores = Diffusion(database, k=2).score(database[0])
-    assert database[0] @ database[6] < database[0] @ database[8]  # the cosine prefers the impostor
-    assert scores[6] > scores[8]
-
-
 def reciprocal(near, half, p):
     """R*(p) by sets: ``near`` and ``half`` are N(·, k1) and N(·, k1/2)."""
     members = {g for g in near[p] if p in near[g]}

@@ -11,7 +11,8 @@ from indiret.baselines.sift import Keypoints, SiftRansac
 from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision
 from indiret.retrieval import build_retriever, rank
-from tests.baselines.toys import OXFORD, needs_oxford, scene
+from tests.baselines.toys import scene
+from tests.shared_data import OXFORD, needs_oxford
 
 pytest.importorskip("cv2", reason="the extra baselines is not installed")
 

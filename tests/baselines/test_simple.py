@@ -10,7 +10,8 @@ from indiret.datasets import load_dataset
 from indiret.evaluation import mean_average_precision
 from indiret.patches import extract_patches
 from indiret.retrieval import build_retriever, list_retrievers, rank
-from tests.baselines.toys import OXFORD, build, needs_oxford, scene
+from tests.baselines.toys import build, scene
+from tests.shared_data import OXFORD, needs_oxford
 
 # CAM+CroW needs Toytown train for its classes: test_descriptors.py has it on a toy.
 QUICK = [name for name in list_retrievers() if not name.endswith(":cam-crow")]

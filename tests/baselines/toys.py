@@ -1,7 +1,4 @@
-"""A small network, pictures of noise, and where real photos are."""
-
-import os
-from pathlib import Path
+"""A small network, and pictures of noise."""
 
 import numpy as np
 import pytest
@@ -11,12 +8,6 @@ from torch import nn
 from indiret.baselines.backbones import PretrainedBackbone
 from indiret.baselines.matchers import MATCHERS
 from indiret.retrieval import build_retriever
-
-SHARED = Path(
-    os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")
-)
-OXFORD = SHARED / "oxford5k_sample"
-needs_oxford = pytest.mark.skipif(not OXFORD.is_dir(), reason=f"no real photos at {OXFORD}")
 
 
 def toy(seed=0, classifier=True, **settings):

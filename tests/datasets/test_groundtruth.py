@@ -3,7 +3,6 @@
 import functools
 import os
 import pickle
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -11,12 +10,7 @@ from PIL import Image
 from indiret.datasets import downloads, load_dataset
 from indiret.datasets.groundtruth import BENCHMARKS, PARIS_CORRUPT, read_pickled, read_query
 from indiret.experiments.evaluator import evaluate
-
-SHARED = Path(
-    os.environ.get("INDIRET_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")
-)
-TRUTH = SHARED / "groundtruth"
-needs_truth = pytest.mark.skipif(not TRUTH.is_dir(), reason=f"no real ground truth at {TRUTH}")
+from tests.shared_data import TRUTH, needs_truth
 
 
 def stand_ins(folder, names, size=(1024, 1024)):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from indiret.datasets import BENCHMARKS, Query, RetrievalDataset, load_dataset, read_pickled
 from indiret.evaluation import SPLIT_PROTOCOLS, Fold, check_fold, folds, training_data
-from tests.datasets.test_groundtruth import TRUTH, needs_truth
+from tests.shared_data import TRUTH, needs_truth
 
 
 def query(name, landmark, image=None, good=(), junk=()):

@@ -16,7 +16,7 @@ from indiret.evaluation import (
     precision_at,
     select_setup,
 )
-from tests.datasets.test_groundtruth import SHARED
+from tests.shared_data import SHARED
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no reference data at {SHARED}")
 

@@ -15,7 +15,7 @@ from indiret.images import read_image
 from indiret.retrieval import Retriever, build_retriever
 from indiret.widgets.base import module_source
 from indiret.widgets.matcher import pack_matcher, page_source, worker_source
-from tests.datasets.test_groundtruth import SHARED
+from tests.shared_data import SHARED
 from tests.widgets.pages import absent, page_of, watch
 
 ROOT = Path(__file__).parents[2]
