@@ -21,7 +21,6 @@ from indiret.patches import check_choice
 SPREAD = 4  # smoothings of "combined"; chosen on Toytown validation, see book/decisions/0006
 ON_TENSOR = ("input_gradient", "combined")  # which look at no layer
 METHODS = ("gradcam", "hirescam", "input_gradient", "combined")
-TARGETS = ("margin", "argmax")
 DEFAULT_KIND = "combined"  # the best on Toytown validation (book/decisions/0006)
 KINDS: dict[str, dict[str, Any]] = {  # of evidence by name, as arguments of `explain`
     "combined": {"method": "combined"},
@@ -93,8 +92,7 @@ class Evidence:
 
 def explain(
     network: IndicativeNetwork, tensor: Tensor, method: str = "gradcam",
-    layers: str | Sequence[str] = "all", target: str = "margin",
-    normalise: bool = False, signed: bool = False,
+    layers: str | Sequence[str] = "all", signed: bool = False,
 ) -> list[Evidence]:  # fmt: skip
     """Decode a network's judgement of correlation tensors into evidence per patch pair (Eq. 3).
 
@@ -105,7 +103,7 @@ def explain(
     Parameters
     ----------
     method
-        - ``"gradcam"``: ReLU(Σ_c mean(∂z/∂F_c) · F_c), the literal form;
+        - ``"gradcam"``: ReLU(Σ_c mean(∂z/∂F_c) · F_c), the literal form, z the margin;
         - ``"hirescam"``: ReLU(Σ_c ∂z/∂F_c ⊙ F_c), gradients not averaged, so that it locates;
         - ``"input_gradient"``: ReLU(Σ_v ∂z/∂T_v ⊙ T_v), straight on the tensor, no layers;
         - ``"combined"``: input_gradient ⊙ ReLU(mean_v T_v), which keeps to patches that are more
@@ -113,11 +111,6 @@ def explain(
     layers
         ``"all"`` (the stem and every block), ``"blocks"`` (as Eq. 3 prints) or names out of
         ``network.layers``; their maps are resized to the tensor and averaged.
-    target
-        The scalar differentiated: ``"margin"``, z_relevant − z_irrelevant, or ``"argmax"``, the
-        logit of the winning class (the authors' earlier habit).
-    normalise
-        Divide each layer's map by its maximum before averaging; the literal form does not.
     signed
         Leave the ReLU out, so that what spoke against a match is negative.
 
@@ -135,22 +128,18 @@ def explain(
             f"the tensor has shape {given}; give (pairs, {views} views, m, n, m', n')."
         )
     check_choice("method", method, METHODS)
-    check_choice("target", target, TARGETS)
     names = [] if method in ON_TENSOR else _layer_names(network, layers)
     if len(tensor) > AT_ONCE:
-        settings = method, layers, target, normalise, signed
-        parts = (explain(network, part, *settings) for part in tensor.split(AT_ONCE))
+        parts = (explain(network, one, method, layers, signed) for one in tensor.split(AT_ONCE))
         return [evidence for part in parts for evidence in part]
     tensor = tensor.detach().requires_grad_()
     exact = torch.autocast(tensor.device.type, enabled=False)
     with exact, _frozen(network), _watched(network, names) as features, torch.enable_grad():
-        logits = network(tensor)
-        margin = logits[:, 1] - logits[:, 0]
-        scalar = margin if target == "margin" else logits.amax(1)
+        margin = network.margin(tensor)
         watched = [features[name] for name in names]
         if method in ON_TENSOR:
             watched.append(tensor)
-        gradients = torch.autograd.grad(scalar.sum(), watched)
+        gradients = torch.autograd.grad(margin.sum(), watched)
     with torch.no_grad(), exact:
         literal = method == "gradcam"
         cams = [_cam(*maps, literal) for maps in zip(watched, gradients, strict=True)]
@@ -158,8 +147,6 @@ def explain(
             cams = [cam.relu() for cam in cams]
         if method not in ON_TENSOR:
             cams = [cam_to_grid(cam, tensor.shape[2:]) for cam in cams]
-        if normalise:
-            cams = [cam / cam.flatten(1).amax(1).clamp_min(1e-12)[:, *[None] * 4] for cam in cams]
         pairs = torch.stack(cams).mean(0)
         if method == "combined":
             pairs = smooth(pairs * tensor.mean(1).relu(), SPREAD)

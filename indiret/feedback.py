@@ -42,11 +42,9 @@ class FeedbackConfig:
     pool: str = "max"  # or "mean"
     normalise: bool = True  # each map sums to one first; the paper's are raw
     strength: float = 0.5  # λ: 0 changes nothing, 1 silences what Q* leaves out
-    hard: float | None = None  # a share of Q*'s maximum below which a patch counts nothing
     weight: str = "tensor"  # or "pixels", or "answers": see `query_expansion_scores`
     evidence: str = "combined"  # a method of `indiret.evidence.explain`
     level: float = 0.25  # of an answer's evidence at which it is cut, for "answers"
-    depth: int | None = None  # first targets that are scored again; None for all
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -70,7 +68,7 @@ def rerank_with_feedback(
     config = config or FeedbackConfig()
     ranked = {}
     for query in tqdm(queries, desc="second round", unit="query", disable=None):
-        listed = [hit.name for hit in first[query.name]][: config.depth]
+        listed = [hit.name for hit in first[query.name]]
         features = [database.features[name] for name in listed]
         encoded = encode_query(retriever, dataset, query)
         answers = [name for name in listed if name != query.image][: config.n]
@@ -92,8 +90,7 @@ def rerank_with_feedback(
             else:
                 change = partial(weight_tensor, weights=weights, strength=config.strength)
                 scores = retriever.score(encoded, features, change)
-        again = sort_hits(retriever, listed, scores)
-        ranked[query.name] = again + list(first[query.name][len(listed) :])
+        ranked[query.name] = sort_hits(retriever, listed, scores)
     return ranked
 
 
@@ -106,7 +103,7 @@ def feedback_weights(
     """
     if refined is None:
         refined = refine_query(evidences, config.pool, config.normalise)
-    return query_weights(refined, config.hard)
+    return query_weights(refined)
 
 
 def query_expansion_scores(
@@ -164,24 +161,20 @@ def refine_query(
     return maps.mean(0) if pool == "mean" else maps.amax(0)
 
 
-def query_weights(refined: Tensor, hard: float | None = None) -> Tensor:
+def query_weights(refined: Tensor) -> Tensor:
     """w = Q* / max Q*, (m', n') in 0 … 1; where Q* is zero everywhere, ones, with a warning.
-
-    With ``hard`` given, 1 where w is at least so much and 0 elsewhere.
 
     Examples
     --------
-    >>> refined = torch.tensor([[1.0, 4.0]])
-    >>> query_weights(refined).tolist(), query_weights(refined, hard=0.5).tolist()
-    ([[0.25, 1.0]], [[0.0, 1.0]])
+    >>> query_weights(torch.tensor([[1.0, 4.0]])).tolist()
+    [[0.25, 1.0]]
     """
     peak = refined.max()
     if not peak > 0:
         none = "the first answers give no evidence; the query is left as it is"
         warnings.warn(none, stacklevel=2)
         return torch.ones_like(refined)
-    weights = refined / peak
-    return weights if hard is None else (weights >= hard).to(weights)
+    return refined / peak
 
 
 def weight_tensor(tensor: Tensor, weights: Tensor, strength: float = 1.0) -> Tensor:

@@ -21,8 +21,7 @@ from indiret.datasets.files import MAX_MASK, read_bytes, reason
 from indiret.datasets.names import NameIndex
 from indiret.datasets.regions import Region, check_shape, read_regions, region_mask
 from indiret.datasets.toytown import Geometry, read_geometry
-from indiret.images import Box, Picture, image_size, pixel_box, read_image
-from indiret.images import crop as crop_to_box
+from indiret.images import Box, Picture, crop, image_size, pixel_box, read_image
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,10 @@ class RetrievalDataset:
         """The photo of this name, (H, W, 3) uint8; raises as `path` and `read_image`."""
         return read_image(self.path(name))
 
-    def read_query(self, query: Query, crop: bool = True) -> Picture:
-        """The photo of a query, cut to its box unless `crop` is False; raises as `read`."""
+    def read_query(self, query: Query) -> Picture:
+        """The photo of a query, cut to its box; raises as `read`."""
         picture = self.read(query.image)
-        return crop_to_box(picture, query.box) if crop and query.box else picture
+        return crop(picture, query.box) if query.box else picture
 
     def roi(self, name: str, landmark: str | None = None) -> NDArray[np.bool_] | None:
         """Where the landmark of a photo is, (H, W) bool; None where nobody knows.

@@ -16,7 +16,6 @@ from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import average_precision
 from indiret.evidence import KINDS, explain
 from indiret.experiments.evidence_protocol import GONE, EvidencePair, pair_matches, pair_measures
-from indiret.experiments.evidence_protocol import spread_pairs as spread_pairs
 from indiret.experiments.records import Row, long_rows
 from indiret.experiments.runner import Keyed
 from indiret.feedback import (

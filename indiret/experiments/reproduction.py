@@ -30,7 +30,8 @@ from indiret.distributed import ProcessGroup, local_device
 from indiret.evaluation import Fold, folds, held_out_images, iou_ceilings, training_data
 from indiret.evidence import DEFAULT_KIND
 from indiret.experiments.evaluator import TRAINED, leave_out_broken, provenance
-from indiret.experiments.query_evaluator import Change, QueryEvaluator, precisions, spread_pairs
+from indiret.experiments.evidence_protocol import spread_pairs
+from indiret.experiments.query_evaluator import Change, QueryEvaluator, precisions
 from indiret.experiments.records import (
     DEPENDS,
     Record,
