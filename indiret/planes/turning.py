@@ -34,7 +34,7 @@ DISC = 8  # patches across the disc
 DISC_SIDE = 128  # pixels of the longer side of the photo that it is cut from
 SIZES = True, True, True, False, True, True  # of the target's pyramid, in which it votes
 NEAR_TURNS = 2  # 30°: discs turned by less see some of the same
-CLEAR = 10.0  # least score of a turn, times its ratio to any more than `NEAR_TURNS` steps away
+CLEAR = 12.0  # least score of a turn, times its ratio to any more than `NEAR_TURNS` steps away
 
 
 class TurnedQuery:
@@ -150,9 +150,9 @@ def encode_turned(retriever: PlaneRetriever, picture: Picture, number: int) -> P
     shape, config, turn = picture.shape[:2], retriever.config, 360 * number / DISC_TURNS
     image = Image.fromarray(picture).rotate(turn, Image.Resampling.BILINEAR, expand=True)
     encode = partial(retriever.turned_patches, np.asarray(image), shape, turn)
-    large, close = ((encode(side),) for side in (config.template, config.close))
+    large, close = (encode(side) for side in (config.template, config.close))
     pyramid = tuple(encode(side, step=1).patches.half() for side in config.pyramid)
-    return PlaneFeatures(large, close, (), pyramid, shape, turn=turn)
+    return PlaneFeatures(large, close, pyramid, shape, turn=turn)
 
 
 def encode_discs(retriever: PlaneRetriever, picture: Picture) -> Tensor:
