@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from indiret.planes import PlaneRetriever
 from indiret.planes.codes import code_query
 from tests.planes.conftest import RETRIEVER, scene
 
