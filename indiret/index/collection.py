@@ -36,7 +36,7 @@ from indiret.retrieval import LEAST, UNJUDGED, Hit, Retriever, Scores, build_ret
 SHORTLISTED = 200  # photos that a shortlist names
 NO_SHORTLIST = "none"
 MOST_VERIFIED = 60  # of them, the best, that the retriever judges
-TURNS = 12  # in which a shortlist is asked for a query that may lie turned
+ASKED_TURNS = 12  # in which a shortlist is asked for a query that may lie turned
 TURNED_WEIGHT = 0.7  # of what it scores turned beside upright: few photos lie turned
 FEW = 500  # photos of a collection that are all judged: in a few seconds, and nothing is missed
 JUDGED_AT_ONCE = LEAST // 2  # photos that are judged at once: two parts for each of many processors
@@ -85,7 +85,7 @@ class Collection:
         self.store = IndexStore(index, shortlist)
         #: What does the parts of an update and of a search: `map`, or a cluster's.
         self.map: Map = map
-        #: Whether the shortlist ``pixels`` is asked in all turns, at `TURNS` times its cost.
+        #: Whether the shortlist ``pixels`` is asked in all turns, at `ASKED_TURNS` times its cost.
         self.turned = False
         self._cluster = ExitStack()
 
@@ -235,7 +235,7 @@ class Collection:
         catalogue, segments = self.store.catalogue, self.store.segments
         numbers = catalogue.numbers(FEW + 1 if self.shortlist else -1)
         if self.shortlist and segments and len(numbers) > FEW:
-            asked = turn_query(self.shortlist, picture, features, TURNS if self.turned else 1)
+            asked = turn_query(self.shortlist, picture, features, ASKED_TURNS if self.turned else 1)
             found = search_turned(segments, asked, self.map)
             photos = catalogue.find(found)
             numbers = [number for number in found if number in photos][:SHORTLISTED]
