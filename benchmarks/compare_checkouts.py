@@ -44,7 +44,6 @@ FORMS = (  # of names that are not listed one by one
     "plane-net:gradients+efficientnet-lite0/16",
     "planes:gradients+efficientnet-lite0/16",
 )
-HALVED = "planes-turned", "toytown/test"  # asks every second query: each takes twelve seconds
 PAIRS = 6, 3  # explained: of relevant and of other targets
 POINTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [0.5, 0.5], [0.25, 0.6], [0.7, 0.3]])
 
@@ -98,14 +97,13 @@ def record_retriever(name: str, dataset: RetrievalDataset) -> dict[str, np.ndarr
     """All that is compared of a retriever on a data set, by names such as ``points/3``."""
     retriever = build_retriever(name)
     features = index_database(retriever, dataset).features
-    asking = dataset.queries[:: 2 if (name, dataset.name) == HALVED else 1]
     queries, names, targets = {}, list(features), list(features.values())
     scores = []
-    for query in tqdm(asking, desc=name, unit="query", disable=None, leave=False):
+    for query in tqdm(dataset.queries, desc=name, unit="query", disable=None, leave=False):
         queries[query.name] = encode_query(retriever, dataset, query)
         scores.append(retriever.score(queries[query.name], targets))
     arrays = {"scores": np.stack(scores), "scores/of": np.array([*queries, *names])}
-    for number, (asked, named) in enumerate(_some_pairs(asking, names)):
+    for number, (asked, named) in enumerate(_some_pairs(dataset.queries, names)):
         pair = queries[asked], features[named]
         for kind, evidence in explain_pair(retriever, *pair).items():
             for part in ("score", "pairs", "target_map", "query_map"):

@@ -31,7 +31,6 @@ from indiret.evaluation import average_precision, nested_bootstrap
 from indiret.experiments.evaluator import provenance
 from indiret.images import Picture
 from indiret.planes import (
-    PLANE_CONFIGS,
     PlaneConfig,
     PlaneFeatures,
     PlaneRetriever,
@@ -51,7 +50,7 @@ from tools.fit_planes import encode_impostors
 OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes"
 NEGATIVES = 36
 SMVS = {"landmarks": "landmarks", "paintings": "museum_paintings"}
-CHOSEN = PLANE_CONFIGS["planes"]
+CHOSEN = PlaneConfig()
 SIX = CHOSEN.pyramid[:6]
 Precisions = dict[tuple[str, str, int], float]
 Matches = list[list[PairMatch]]  # of every query with its photos
@@ -84,15 +83,8 @@ class Unwhitened(PlaneRetriever):
 class LargeAlone(PlaneRetriever):
     """No close templates."""
 
-    def match(self, source: PlaneFeatures, searched: PlaneFeatures, turn: int) -> PlaneMatch:
-        return self.best_plane(source.templates[turn], searched.pyramid)
-
-
-class CoarseAlone(PlaneRetriever):
-    """Coarse templates in the smaller sizes."""
-
-    def match_both(self, query: PlaneFeatures, target: PlaneFeatures, turn: Any = 0) -> PairMatch:
-        return self.coarse_match(query, target)
+    def match(self, source: PlaneFeatures, searched: PlaneFeatures) -> PlaneMatch:
+        return self.best_plane(source.template, searched.pyramid)
 
 
 def pooled(change: Callable[[Tensor], Tensor]) -> type[PlaneRetriever]:
@@ -151,7 +143,6 @@ VARIANTS: dict[str, tuple[type[PlaneRetriever], PlaneConfig]] = {
     "template of 88 pixels, six sizes": (PlaneRetriever, replace(CHOSEN, template=88, pyramid=SIX)),
     "without the largest size": (PlaneRetriever, replace(CHOSEN, pyramid=SIX)),
     "an eighth size": (PlaneRetriever, replace(CHOSEN, pyramid=(*CHOSEN.pyramid, 352))),
-    "coarse templates alone": (CoarseAlone, CHOSEN),
 }
 
 
@@ -232,7 +223,7 @@ def match_all(retriever: PlaneRetriever, task: Task) -> tuple[Matches, float]:
 def scores_of(name: str, matches: Matches) -> list[Scores]:
     """The scores of a row, (pictures,) for each query."""
     score = SCORES.get(name, SCORES["as it is"])
-    found = [np.array([score(*match[1:]) for match in of_query]) for of_query in matches]
+    found = [np.array([score(*match) for match in of_query]) for of_query in matches]
     if name in BACKWARD:
         for number, forward in enumerate(scores_of("forward alone", matches)):
             kept = top_share(forward, BACKWARD[name])

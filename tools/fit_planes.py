@@ -44,8 +44,8 @@ def main() -> None:
     fitted = fit_whitening(town)
     save_file({name: values.contiguous() for name, values in fitted.items()}, FITTED)
     for number, one in enumerate(encode_impostors(PlaneRetriever())):
-        fitted[f"impostor.{number}.template"] = one.templates[0].patches
-        fitted[f"impostor.{number}.close"] = one.close[0].patches
+        fitted[f"impostor.{number}.template"] = one.template.patches
+        fitted[f"impostor.{number}.close"] = one.close.patches
     save_file({name: values.contiguous() for name, values in fitted.items()}, FITTED)
     print(f"{FITTED}: {FITTED.stat().st_size // 1000} KB")
 

@@ -20,9 +20,9 @@ from indiret.checkpoints import save_tensors
 from indiret.datasets import Geometry, RetrievalDataset, load_dataset
 from indiret.evaluation.correspondence import ground_truth_points
 from indiret.index.pixels import FITTED_WORDS, STEEP, WORD, neighbourhoods
-from indiret.planes import PATCH_CELLS, PLANE_CONFIGS, PlaneRetriever
+from indiret.planes import PATCH_CELLS, PLANE_CONFIG, PlaneRetriever
 
-SIDES = PLANE_CONFIGS["planes"].pyramid
+SIDES = PLANE_CONFIG.pyramid
 PARTNERS, POINTS = 2, 50  # photos of the same landmark, and points of each pair
 ZOOM = (0.3, 3.0)  # between two photos, beyond which a point is left out
 MISFIT = 0.15  # by which the logarithms of two sizes may differ from the zoom between the photos

@@ -26,7 +26,7 @@ from indiret.patches import patch_grid
 from indiret.retrieval import Points, Retriever, build_retriever
 
 OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes" / "wxbs.json"
-METHODS = ("planes", "plane-net", "planes-turned", "sift-ransac", "base")
+METHODS = ("planes", "plane-net", "sift-ransac", "base")
 CENTRE = "the middle of the target"
 PATCHES = 14  # along the target's longer side, square ones, whatever a method's own grid is
 

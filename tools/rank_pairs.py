@@ -24,7 +24,7 @@ from indiret.experiments.evaluator import provenance
 from indiret.retrieval import build_retriever
 
 OUT = Path(__file__).parents[1] / "indiret" / "data" / "planes" / "smvs.json"
-METHODS = ("sift-ransac", "planes-turned")
+METHODS = ("sift-ransac", "plane-net-turned")
 
 
 def rank_pairs(name: str, folder: Path, odd: bool = False) -> dict[str, Any]:

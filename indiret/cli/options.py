@@ -90,13 +90,19 @@ def open_collection(
     out: Path | None,
     retriever: "Retriever",
     scheduler: str | None = None,
+    turned: bool = False,
 ) -> "Collection | MemoryCollection":
     """The index of a folder; of methods whose features cannot be kept, one in memory."""
     from indiret.index import Collection, MemoryCollection
 
+    if turned and shortlist not in (None, "none", "pixels"):
+        raise ValueError(
+            f"--turned works with --shortlist pixels or none, not with {shortlist}; choose."
+        )
     # of the others, it says that they cannot
     if keeps_features(retriever) or shortlist or out or scheduler:
         collection = Collection.open(folder, method, shortlist, out, retriever)
+        collection.turned = turned
         if scheduler:
             collection.use_cluster(scheduler)
         return collection

@@ -54,6 +54,9 @@ def search_command(
     link_to: Annotated[Path | None, Option(metavar="DIR", help="Link to the hits there.")] = None,
     method: options.Method = options.DEFAULT,
     shortlist: options.ShortlistName = None,
+    turned: Annotated[
+        bool, Option("--turned", help="Look for turned photos in a large folder, too; slower.")
+    ] = False,
     out: options.Index = None,
     device: options.Device = "cpu",
     scheduler: options.Scheduler = None,
@@ -76,7 +79,9 @@ def search_command(
     if not queries:
         asked[0].read()  # it is refused before long work begins
     options.report_passed_over(folder, verbose)
-    collection = options.open_collection(folder, method, shortlist, out, retriever, scheduler)
+    collection = options.open_collection(
+        folder, method, shortlist, out, retriever, scheduler, turned
+    )
     collection.update()
     options.report_skipped(collection.problems())
     writer, names, failed = lists.RowWriter(style), list[str](), 0

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from indiret.baselines.descriptors import DescriptorRetriever
 from indiret.datasets.folders import cache_folder
@@ -25,6 +26,7 @@ from indiret.datasets.writing import hold_lock
 from indiret.images import Box, Picture, crop, read_image
 from indiret.index.catalogue import State
 from indiret.index.cluster import Map, cluster_map, dask_client
+from indiret.index.segments import SegmentStore
 from indiret.index.shards import CodeStore, DamagedError
 from indiret.index.shortlist import Shortlist, build_shortlist
 from indiret.index.store import CATALOGUE, FORMAT, IndexStore, prepare_index
@@ -34,6 +36,8 @@ from indiret.retrieval import LEAST, UNJUDGED, Hit, Retriever, Scores, build_ret
 SHORTLISTED = 200  # photos that a shortlist names
 NO_SHORTLIST = "none"
 MOST_VERIFIED = 60  # of them, the best, that the retriever judges
+ASKED_TURNS = 12  # in which a shortlist is asked for a query that may lie turned
+TURNED_WEIGHT = 0.7  # of what it scores turned beside upright: few photos lie turned
 FEW = 500  # photos of a collection that are all judged: in a few seconds, and nothing is missed
 JUDGED_AT_ONCE = LEAST // 2  # photos that are judged at once: two parts for each of many processors
 
@@ -81,6 +85,8 @@ class Collection:
         self.store = IndexStore(index, shortlist)
         #: What does the parts of an update and of a search: `map`, or a cluster's.
         self.map: Map = map
+        #: Whether the shortlist ``pixels`` is asked in all turns, at `ASKED_TURNS` times its cost.
+        self.turned = False
         self._cluster = ExitStack()
 
     @classmethod
@@ -229,8 +235,8 @@ class Collection:
         catalogue, segments = self.store.catalogue, self.store.segments
         numbers = catalogue.numbers(FEW + 1 if self.shortlist else -1)
         if self.shortlist and segments and len(numbers) > FEW:
-            query = self.shortlist.describe_query(picture, features)
-            found = segments.search(query, SHORTLISTED, self.map)[0].tolist()
+            asked = turn_query(self.shortlist, picture, features, ASKED_TURNS if self.turned else 1)
+            found = search_turned(segments, asked, self.map)
             photos = catalogue.find(found)
             numbers = [number for number in found if number in photos][:SHORTLISTED]
             judged = numbers[:MOST_VERIFIED]
@@ -245,6 +251,27 @@ class Collection:
         names = [name for number in numbers for name in photos[number].names]
         copies = [len(photos[number].names) for number in numbers]
         return sort_hits(self.retriever, names, scores.repeat(copies))
+
+
+def turn_query(shortlist: Shortlist, picture: Picture, features: Any, turns: int) -> Iterator[Any]:
+    """A query as a shortlist is asked for it, in so many turns evenly round the circle."""
+    yield shortlist.describe_query(picture, features)
+    mean = tuple(picture.mean((0, 1)).astype(int).tolist())
+    square = ImageOps.pad(Image.fromarray(picture), (max(picture.shape),) * 2, color=mean)
+    for number in range(1, turns):
+        turned = square.rotate(360 * number / turns, Image.Resampling.BILINEAR, fillcolor=mean)
+        yield shortlist.describe_query(np.asarray(turned), None)
+
+
+def search_turned(segments: SegmentStore, queries: Iterable[Any], apply: Map) -> list[int]:
+    """The numbers of the photos most like a query in any of its turns, best first."""
+    best: dict[int, float] = {}
+    for turn, query in enumerate(queries):
+        numbers, scores = segments.search(query, SHORTLISTED, apply)
+        weighted = scores * (TURNED_WEIGHT if turn else 1)
+        for number, score in zip(numbers.tolist(), weighted.tolist(), strict=True):
+            best[number] = max(score, best.get(number, score))
+    return sorted(best, key=lambda number: (-best[number], number))
 
 
 def map_in_threads(function: Map, parts: Iterable[Any]) -> Iterator[Any]:

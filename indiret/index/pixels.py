@@ -30,7 +30,7 @@ from indiret.checkpoints import WEIGHTS, hash_tensors, load_tensors
 from indiret.images import Picture
 from indiret.index.postings import POSTING, TAIL, InvertedFile, merge_segments, write_segment
 from indiret.index.shortlist import SHORTLISTS
-from indiret.planes import PATCH_CELLS, PLANE_CONFIGS, PlaneFeatures, PlaneRetriever
+from indiret.planes import PATCH_CELLS, PLANE_CONFIG, PlaneFeatures, PlaneRetriever
 from indiret.planes.voting import float32_on_cpu
 
 FITTED_WORDS = WEIGHTS / "postings.safetensors"
@@ -104,7 +104,7 @@ def pyramid(picture: Picture, features: Any) -> Sequence[Tensor]:
     """Whitened patches of a picture in all sizes, out of the features if they hold them."""
     if isinstance(features, PlaneFeatures):
         return features.pyramid
-    config = PLANE_CONFIGS["planes"]
+    config = PLANE_CONFIG
     return [PlaneRetriever().patches(picture, side) for side in config.pyramid]
 
 
@@ -163,7 +163,7 @@ class PixelSegment(InvertedFile):
         # The rarest words are read first, until there are enough postings.
         rarest = np.argsort(lengths, axis=None, kind="stable")
         lengths.ravel()[rarest[np.cumsum(lengths.ravel()[rarest]) > most]] = 0
-        sides = np.array(PLANE_CONFIGS["planes"].pyramid)
+        sides = np.array(PLANE_CONFIG.pyramid)
         scale = sides[QUERY_LEVELS[1]] / sides[query.levels]
         found = [np.empty(0, np.int64)]
         for at, which in self.positions(first.ravel(), lengths.ravel()):
@@ -210,7 +210,7 @@ class PixelShortlist:
 
     def fingerprint(self) -> str:
         """Hash of the words, and of how patches are filed."""
-        return hash_tensors((STEEP, PLANE_CONFIGS["planes"]), fitted_words())
+        return hash_tensors((STEEP, PLANE_CONFIG), fitted_words())
 
     @float32_on_cpu()
     @torch.inference_mode()

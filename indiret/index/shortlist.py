@@ -41,7 +41,7 @@ class Shortlist(Protocol):
         """What is kept of a photo, of which the collection's retriever has these features."""
 
     def describe_query(self, picture: Picture, features: Any) -> Any:
-        """What is asked for a query."""
+        """What is asked for a query; of a turned one there are no features."""
 
     def build(self, path: Path, numbers: Sequence[int], described: Sequence[NDArray[Any]]) -> None:
         """Write a segment of photos, whole or not at all."""

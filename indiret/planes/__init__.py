@@ -8,7 +8,7 @@ Chapter: *Sphere or plane?*
 
 from indiret.planes.attention import GaussianMask, PlaneMask, PredictedHypersphereMask
 from indiret.planes.expansion import ExpandedPlaneRetriever
-from indiret.planes.features import PLANE_CONFIGS, PlaneConfig, PlaneFeatures
+from indiret.planes.features import PLANE_CONFIG, PlaneConfig, PlaneFeatures
 from indiret.planes.geometry import Plane, sample_plane
 from indiret.planes.gradients import PATCH_CELLS, cell_grid, dense_rootsift
 from indiret.planes.matching import PlaneRetriever
@@ -25,7 +25,7 @@ from indiret.planes.turning import TurnedPlaneRetriever, TurnedQuery
 from indiret.planes.voting import hough_votes, responses, threshold_relu_
 
 __all__ = [
-    "CHANNELS", "PATCH_CELLS", "PLANE_CONFIGS", "ExpandedPlaneRetriever",
+    "CHANNELS", "PATCH_CELLS", "PLANE_CONFIG", "ExpandedPlaneRetriever",
     "FeaturePlaneNetRetriever", "FeaturePlaneRetriever", "GaussianMask", "PatchNetwork", "Plane",
     "PlaneConfig", "PlaneFeatures", "PlaneMask", "PlaneNetRetriever", "PlaneNetwork",
     "PlaneRetriever", "PredictedHypersphereMask", "TurnedPlaneRetriever", "TurnedQuery",

@@ -31,10 +31,10 @@ QUARTERS = 2  # parts of a template, up and down and aside
 
 
 def match_codes(query: PlaneFeatures, targets: Sequence[PlaneFeatures]) -> list[PairMatch]:
-    """The best planes, upright, of a coded query in coded targets and of these in the query."""
+    """The best planes of a coded query in coded targets and of these in the query."""
     groups: dict[tuple[Hashable, int | None], list[int]] = defaultdict(list)
     for place, target in enumerate(targets):
-        kept = *target.pyramid, target.templates[0].patches, target.close[0].patches
+        kept = *target.pyramid, target.template.patches, target.close.patches
         shapes = tuple(one.shape for one in kept)
         alone = place if have_frame(query, target) else None  # less a frame, it has no company
         groups[shapes, alone].append(place)
@@ -48,22 +48,22 @@ def match_codes(query: PlaneFeatures, targets: Sequence[PlaneFeatures]) -> list[
         for place, there, back in zip(places, forward, backward, strict=True):
             votes, quarters = SIGN_WEIGHT * there.votes, SIGN_WEIGHT * there.quarters
             there = there._replace(votes=votes, quarters=quarters)
-            matches[place] = PairMatch(0, there, back, targets[place].background_score)
+            matches[place] = PairMatch(there, back, targets[place].background_score)
     return [matches[place] for place in range(len(targets))]
 
 
 def best_matches(
     sources: Sequence[PlaneFeatures], searched: Sequence[PlaneFeatures]
 ) -> list[PlaneMatch]:
-    """The best planes, upright, of one photo in several or of several in one.
+    """The best planes of one photo in several or of several in one.
 
     The several are of one shape. As `indiret.planes.matching.PlaneRetriever.match`.
     """
     large = best_planes(
-        [one.templates[0].patches for one in sources], [one.pyramid for one in searched]
+        [one.template.patches for one in sources], [one.pyramid for one in searched]
     )
     close = best_planes(
-        [one.close[0].patches for one in sources], [one.pyramid[-1:] for one in searched]
+        [one.close.patches for one in sources], [one.pyramid[-1:] for one in searched]
     )
     last = len(searched[0].pyramid) - 1
     matches = []

@@ -55,8 +55,7 @@ class ExpandedPlaneRetriever(PlaneNetRetriever):
             kept = ((template.points >= low) & (template.points <= high)).all(-1)
             return template._replace(patches=template.patches * kept[..., None])
 
-        large, close = (tuple(map(inside, all_)) for all_ in (answer.templates, answer.close))
-        return answer._replace(templates=large, close=close)
+        return answer._replace(template=inside(answer.template), close=inside(answer.close))
 
 
 register_family(

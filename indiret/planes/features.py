@@ -22,31 +22,22 @@ STEP = 2  # every second patch of a template votes, which is a quarter of all
 
 @dataclass(frozen=True)
 class PlaneConfig:
-    """How large photos are made, and which turns are tried; see record 8."""
+    """How large photos are made; see record 8."""
 
     template: int = 112  # pixels of a template's longer side: 25 patches
     pyramid: tuple[int, ...] = (70, 88, 111, 140, 176, 222, 280)  # 5/8 to 5/2 of a template
     close: int = 56  # pixels of the templates that vote in the largest size alone, for its fifth
-    turns: int = 1  # evenly round the circle; 1 is upright alone
-    coarse: int = 70  # pixels of the templates that choose the turn
-    coarse_levels: int = 5  # sizes of the pyramid, from the smallest, in which those vote
-
-    @property
-    def template_sides(self) -> tuple[int, int, int]:
-        """Pixels of the longer sides of large, close and coarse templates."""
-        return self.template, self.close, self.coarse
 
     def __post_init__(self) -> None:
-        sides = (*self.template_sides, *self.pyramid)
-        fewest = min(len(self.pyramid), self.turns, self.coarse_levels)
-        if fewest < 1 or min(sides) < CELL * PATCH_CELLS:
+        sides = self.template, self.close, *self.pyramid
+        if not self.pyramid or min(sides) < CELL * PATCH_CELLS:
             raise ValueError(
                 f"{self} does not make planes: give sides of at least {CELL * PATCH_CELLS} pixels, "
-                "and at least one size and one turn."
+                "and at least one size."
             )
 
 
-PLANE_CONFIGS = {"planes": PlaneConfig(), "planes-turned": PlaneConfig(turns=12)}  # by name
+PLANE_CONFIG = PlaneConfig()  # of all retrievers that have a name
 
 
 class Template(NamedTuple):
@@ -57,11 +48,10 @@ class Template(NamedTuple):
 
 
 class PlaneFeatures(NamedTuple):
-    """What is kept of a photo: templates for each turn, and the patches of its pyramid."""
+    """What is kept of a photo: two templates, and the patches of its pyramid."""
 
-    templates: tuple[Template, ...]
-    close: tuple[Template, ...]  # that look for the photo in a small part of another
-    coarse: tuple[Template, ...]
+    template: Template
+    close: Template  # that looks for the photo in a small part of another
     pyramid: tuple[Tensor, ...]  # (rows, columns, D) half for each size
     shape: tuple[int, int]  # height and width of the photo
     background_score: float = 1.0

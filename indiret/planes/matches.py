@@ -12,7 +12,6 @@ from indiret.planes.frames import cut_same, share_frame
 
 QUARTER_WEIGHT = 0.5  # of the quarters' mean score beside that of the whole
 CLOSE_WEIGHT = 0.5  # of a vote of a close template beside one of a large template
-UPRIGHT_WEIGHT = 2.0  # of an upright pair beside a turned one: few photos lie turned
 
 
 class PlaneMatch(NamedTuple):
@@ -32,43 +31,40 @@ class PlaneMatch(NamedTuple):
 
 
 class PairMatch(NamedTuple):
-    """The best planes of query in target and of target in query, in one turn."""
+    """The best planes of query in target and of target in query."""
 
-    turn: int
     forward: PlaneMatch
     backward: PlaneMatch = PlaneMatch(0.0, 0.0, 0, 0)
     background_score: float = 1.0  # of the target
 
     @property
     def score(self) -> float:
-        """The sum of both directions over the root of the target's background score."""
-        both = self.forward.score + self.backward.score
-        return both * (1.0 if self.turn else UPRIGHT_WEIGHT) / math.sqrt(self.background_score)
+        """Twice the sum of both directions over the root of the target's background score."""
+        return 2 * (self.forward.score + self.backward.score) / math.sqrt(self.background_score)
 
     def directions(
         self, query: PlaneFeatures, target: PlaneFeatures
     ) -> Iterator[tuple[Template, PlaneFeatures, PlaneMatch]]:
         """The template that found each plane, the photo it was found in, and its match."""
-        for source, searched, match, turn in (
-            (query, target, self.forward, self.turn),
-            (target, query, self.backward, -self.turn),
+        for source, searched, match in (
+            (query, target, self.forward),
+            (target, query, self.backward),
         ):
-            source = source if turn else without_frame(source, searched)
-            yield (source.close if match.close else source.templates)[turn], searched, match
+            source = without_frame(source, searched)
+            yield source.close if match.close else source.template, searched, match
 
 
 def have_frame(source: PlaneFeatures, searched: PlaneFeatures) -> bool:
     """Whether two photos share a frame; see `indiret.planes.frames`."""
-    return share_frame(source.templates[0].patches, searched.templates[0].patches)
+    return share_frame(source.template.patches, searched.template.patches)
 
 
 def without_frame(source: PlaneFeatures, searched: PlaneFeatures) -> PlaneFeatures:
-    """The templates of a photo, upright, less a frame that it shares with the other photo."""
+    """The templates of a photo, less a frame that it shares with the other photo."""
     if not have_frame(source, searched):
         return source
-    kinds = zip((source.templates, source.close), (searched.templates, searched.close), strict=True)
-    cut = [
-        (one._replace(patches=cut_same(one.patches, other.patches)),)
-        for (one, *_), (other, *_) in kinds
-    ]
-    return source._replace(templates=cut[0], close=cut[1])
+    large, close = (
+        one._replace(patches=cut_same(one.patches, other.patches))
+        for one, other in ((source.template, searched.template), (source.close, searched.close))
+    )
+    return source._replace(template=large, close=close)

@@ -6,14 +6,12 @@ target's in the query's (backward), since nobody knows which of the two the thin
 
 With v the votes of the best plane and z their z-score among all planes of the pair, a direction
 scores s = v z + ½ mean of v z over the quarters of the template, each with a best plane of its own;
-a pair scores (s_forward + s_backward) / √b, where b is the target's *background score*: the median
-s_forward of sixteen impostors, pictures of other things, `BACKGROUND_FLOOR` at least. The 30 % of
-photos with the lowest forward scores are not matched backward, and stay below the others.
+a pair scores 2 (s_forward + s_backward) / √b, where b is the target's *background score*: the
+median s_forward of sixteen impostors, pictures of other things, `BACKGROUND_FLOOR` at least. The
+30 % of photos with the lowest forward scores are not matched backward, and stay below the others.
 
 A query may show a smaller part of the target than any size of the pyramid makes room for. So a
-*close* template of few patches votes in the largest size; the higher of both scores counts. A
-*coarse* template is cheap: with ``turns`` it is rotated in steps, and the large template votes in
-the turn that it found.
+*close* template of few patches votes in the largest size; the higher of both scores counts.
 
 Chapter: *Sphere or plane?*
 """
@@ -50,7 +48,7 @@ from indiret.planes.correspondence import (
     splat,
 )
 from indiret.planes.features import (
-    PLANE_CONFIGS,
+    PLANE_CONFIG,
     STEP,
     PlaneConfig,
     PlaneFeatures,
@@ -107,14 +105,14 @@ class PlaneRetriever(Retriever):
 
     def __init__(
         self,
-        config: PlaneConfig = PLANE_CONFIGS["planes"],
+        config: PlaneConfig = PLANE_CONFIG,
         calibration: tuple[float, float] | None = None,  # a and b of sigmoid(a · score + b)
     ):
         self.config, self.calibration = config, calibration
 
     @float32_on_cpu()
     def encode(self, picture: Picture) -> PlaneFeatures:
-        """What is kept of a target: 1 MB for a photo of 4 : 3, 46 KB a turn."""
+        """What is kept of a target: 1 MB for a photo of 4 : 3."""
         features = self.encode_query(picture)
         return features._replace(background_score=self.background_score(features))
 
@@ -123,13 +121,13 @@ class PlaneRetriever(Retriever):
         """The same without the background score, which only a target needs."""
         config = self.config
         prepared = self.prepare(picture)
-        views = [prepared] + [picture] * (config.turns - 1)  # colours turn, then become grey
-        templates, close, coarse = (
-            tuple(self._template(view, turn, side) for turn, view in enumerate(views))
-            for side in (config.template, config.close, config.coarse)
+        shape = picture.shape[:2]
+        large, close = (
+            self.turned_patches(prepared, shape, 0.0, side)
+            for side in (config.template, config.close)
         )
         pyramid = tuple(self.patches(prepared, side).half() for side in config.pyramid)
-        return PlaneFeatures(templates, close, coarse, pyramid, picture.shape[:2])
+        return PlaneFeatures(large, close, pyramid, shape)
 
     def prepare(self, picture: Picture) -> np.ndarray:
         """What patches are cut from: the grey picture, so that it is made once for all sizes."""
@@ -145,7 +143,7 @@ class PlaneRetriever(Retriever):
 
     @float32_on_cpu()
     def pack(self, features: PlaneFeatures) -> bytes:
-        """Codes of `indiret.planes.codes`, 77 KB for a photo of 4 : 3, with a background score."""
+        """Codes of `indiret.planes.codes`, 75 KB for a photo of 4 : 3, with a background score."""
         packed = pack_codes(features)
         return with_background(packed, self.background_score(self.unpack(packed)))
 
@@ -158,7 +156,7 @@ class PlaneRetriever(Retriever):
     def structure(self, features: PlaneFeatures) -> float:
         """Share of patches that are steeper than noise, and not like both left and above them."""
         if features.structure is None:
-            return structured_share(features.templates[0])
+            return structured_share(features.template)
         return features.structure
 
     def patches(self, picture: Picture, long_side: int) -> Tensor:
@@ -177,7 +175,7 @@ class PlaneRetriever(Retriever):
             found = best_planes(self.coded_impostors, [sizes])
             background = MIDDLE_WEIGHT * float(np.median([match.score for match in found])) ** 0.5
         else:
-            matches = [self.match(impostor, features, 0) for impostor in self.impostors]
+            matches = [self.match(impostor, features) for impostor in self.impostors]
             background = float(np.median([match.score for match in matches]))
         little = LITTLE_STRUCTURE / max(self.structure(features), LEAST_STRUCTURE)
         return max(background, BACKGROUND_FLOOR * max(1.0, little))
@@ -188,28 +186,25 @@ class PlaneRetriever(Retriever):
         found, stored = [], fitted_tensors()
         for number in range(IMPOSTORS):
             of_one = (stored[f"impostor.{number}.{kind}"] for kind in ("template", "close"))
-            large, close = ((Template(patches, torch.empty(0)),) for patches in of_one)
-            found.append(PlaneFeatures(large, close, coarse=(), pyramid=(), shape=(0, 0)))
+            large, close = (Template(patches, torch.empty(0)) for patches in of_one)
+            found.append(PlaneFeatures(large, close, pyramid=(), shape=(0, 0)))
         return found
 
     @cached_property
     def coded_impostors(self) -> list[Tensor]:
         """Their large templates as codes, all cut to `IMPOSTOR_GRID`, without the smaller ones."""
         rows, columns = IMPOSTOR_GRID
-        large = [round_patches(impostor.templates[0].patches) for impostor in self.impostors]
+        large = [round_patches(impostor.template.patches) for impostor in self.impostors]
         cut = [patches[:rows, :columns] for patches in large]
         return [patches for patches in cut if patches.shape[:2] == IMPOSTOR_GRID]
-
-    def _template(self, picture: Picture, number: int, long_side: int) -> Template:
-        """The template of a photo turned anticlockwise; patches that look past its edge are 0."""
-        turn = 360 * number / self.config.turns
-        turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BILINEAR, expand=True)
-        return self.turned_patches(np.asarray(turned), picture.shape[:2], turn, long_side)
 
     def turned_patches(
         self, turned: Picture, shape: tuple[int, int], turn: float, long_side: int, step: int = STEP
     ) -> Template:
-        """Every second patch, or all, of a photo (height, width) that was turned."""
+        """Every second patch, or all, of a photo (height, width) that was turned.
+
+        Patches that look past its edge are 0.
+        """
         # a turned photo grows with its frame, so that things in it keep their size
         side = round(long_side * max(turned.shape[:2]) / max(shape))
         patches = self.patches(turned, side)[::step, ::step]
@@ -239,51 +234,28 @@ class PlaneRetriever(Retriever):
             quarters=float((highest * z_scores)[1:].mean()),
         )
 
-    def match(self, source: PlaneFeatures, searched: PlaneFeatures, turn: int) -> PlaneMatch:
+    def match(self, source: PlaneFeatures, searched: PlaneFeatures) -> PlaneMatch:
         """The best plane of one photo in another, of its large template or of its close one."""
-        source = source if turn else without_frame(source, searched)
-        large = self.best_plane(source.templates[turn], searched.pyramid)
-        return self.match_close(source, searched, turn, large)
-
-    def match_close(
-        self, source: PlaneFeatures, searched: PlaneFeatures, turn: int, match: PlaneMatch
-    ) -> PlaneMatch:
-        """A match, or the best plane of the close template if that scores higher."""
-        close = self.best_plane(source.close[turn], searched.pyramid[-1:])
+        source = without_frame(source, searched)
+        large = self.best_plane(source.template, searched.pyramid)
+        close = self.best_plane(source.close, searched.pyramid[-1:])
         votes, level = CLOSE_WEIGHT * close.votes, len(searched.pyramid) - 1
-        close = PlaneMatch(votes, close.z_score, level, close.translation, True, match.quarters)
-        return max(match, close, key=lambda one: one.score)
+        close = PlaneMatch(votes, close.z_score, level, close.translation, True, large.quarters)
+        return max(large, close, key=lambda one: one.score)
 
-    def coarse_match(self, query: PlaneFeatures, target: PlaneFeatures) -> PairMatch:
-        """The best planes of coarse templates in the smaller sizes, in the best turn.
-
-        Where the query's template is turned anticlockwise, the target's is turned the other way.
-        """
-        few = self.config.coarse_levels
-        matches = []
-        for turn, template in enumerate(query.coarse):
-            forward = self.best_plane(template, target.pyramid[:few])
-            backward = self.best_plane(target.coarse[-turn], query.pyramid[:few])
-            matches.append(PairMatch(turn, forward, backward, target.background_score))
-        return max(matches, key=lambda match: match.score)
-
-    def match_forward(
-        self, query: PlaneFeatures, target: PlaneFeatures, turn: int | None = None
-    ) -> PairMatch:
-        """The best plane of query in target, in a turn given or found by `coarse_match`."""
-        if turn is None:
-            turn = self.coarse_match(query, target).turn if len(query.coarse) > 1 else 0
-        forward = self.match(query, target, turn)
-        return PairMatch(turn, forward, background_score=target.background_score)
+    def match_forward(self, query: PlaneFeatures, target: PlaneFeatures) -> PairMatch:
+        """The best plane of query in target."""
+        forward = self.match(query, target)
+        return PairMatch(forward, background_score=target.background_score)
 
     def match_both(
         self, query: PlaneFeatures, target: PlaneFeatures, match: PairMatch | None = None
     ) -> PairMatch:
         """A match of `match_forward`, made here if not given, and the best plane the other way."""
-        if is_coded(target) and self.config.turns == 1:
+        if is_coded(target):
             return match_codes(code_query(query, target), [target])[0]
         match = match or self.match_forward(query, target)
-        return match._replace(backward=self.match(target, query, -match.turn))
+        return match._replace(backward=self.match(target, query))
 
     @float32_on_cpu()
     @torch.inference_mode()
@@ -301,7 +273,7 @@ class PlaneRetriever(Retriever):
         if not database:
             return np.empty(0), {}
         query = code_query(query, database[0])
-        if is_coded(query) and self.config.turns == 1:
+        if is_coded(query):
             both = match_codes(query, database)
             return np.array([match.score for match in both]), dict(enumerate(both))
         forward = [self.match_forward(query, one) for one in database]
@@ -326,13 +298,12 @@ class PlaneRetriever(Retriever):
     ) -> Evidence:
         """Which patches lie where: ``verified`` by finer patches, or by the voted ``planes`` alone.
 
-        A match of turned templates is not verified. Directions of the latter count as in the score.
+        Directions of the latter count as in the score.
         """
         kind = check_kind(self, kind)
         if kind == BY_FINER_PATCHES:
             match = self.match_both(code_query(query, target), target)
-            if not match.turn:
-                return Evidence(match.score, self.verified_pairs(query, target))
+            return Evidence(match.score, self.verified_pairs(query, target))
         match, found = self.correspondences(query, target)
         weighted = []
         for one, direction in zip(found, (match.forward, match.backward), strict=True):
@@ -364,8 +335,7 @@ class PlaneRetriever(Retriever):
     ) -> Points:
         """Where the plane that the default evidence shows puts points of the query."""
         query = code_query(query, target)
-        upright = self.config.turns == 1 or not self.match_forward(query, target).turn
-        if not upright or self.evidence_kinds[0] != BY_FINER_PATCHES:
+        if self.evidence_kinds[0] != BY_FINER_PATCHES:
             return self.move_by_votes(query, target, points)
         best = self.verified(query, target)
         if best is None:
@@ -428,9 +398,4 @@ register_retriever(
     "planes",
     "votes for planes of the tensor, from gradients alone",
     lambda: PlaneRetriever(calibration=load_calibration()),
-)
-register_retriever(
-    "planes-turned",
-    "the same for photos that may lie turned",
-    lambda: PlaneRetriever(PLANE_CONFIGS["planes-turned"]),
 )

@@ -21,7 +21,7 @@ from indiret.checkpoints import find_weights, holds, load_tensors, restore, save
 from indiret.evidence import Evidence
 from indiret.planes.codes import code_query
 from indiret.planes.correspondence import PlaneCorrespondence, smooth_support, splat
-from indiret.planes.features import PLANE_CONFIGS, PlaneConfig, PlaneFeatures
+from indiret.planes.features import PLANE_CONFIG, PlaneConfig, PlaneFeatures
 from indiret.planes.matches import PairMatch
 from indiret.planes.matching import BY_FINER_PATCHES, PlaneRetriever
 from indiret.planes.samples import CHANNELS, NORM, NUMBERS, READS, collate, sample_pair
@@ -105,7 +105,7 @@ class PlaneNetRetriever(PlaneRetriever):
     def __init__(
         self,
         network: PlaneNetwork,
-        config: PlaneConfig = PLANE_CONFIGS["planes"],
+        config: PlaneConfig = PLANE_CONFIG,
         judged: float = 0.5,
     ):
         if not 0 <= judged <= 1:

@@ -1,9 +1,8 @@
 """Photos that lie turned: a cheap vote finds by how much, and only then planes are looked for.
 
-A disc in the middle of the query votes in 24 turns at once, in the smaller sizes of the target
-and in every second patch of those. Where one turn stands out, the query is turned by it, and the
-pair is matched again; the higher score counts. Targets are encoded, and kept on disk, as without
-turns.
+A disc in the middle of the query votes in 24 turns at once, in five sizes of the target and in
+every second patch of those. Where one turn stands out, the query is turned by it, and the pair is
+matched again; the higher score counts. Targets are encoded, and kept on disk, as without turns.
 
 Chapter: *Sphere or plane?*
 """
@@ -11,6 +10,7 @@ Chapter: *Sphere or plane?*
 import math
 from collections.abc import Sequence
 from functools import cache, partial
+from itertools import compress
 
 import numpy as np
 import torch
@@ -32,10 +32,9 @@ TURNED = f"{NAME}-turned"
 DISC_TURNS = 24  # evenly round the circle
 DISC = 8  # patches across the disc
 DISC_SIDE = 128  # pixels of the longer side of the photo that it is cut from
-SIZES = slice(0, 5)  # of the target's pyramid, in which it votes
-LEAST_SCORE = 5.5  # of a turn that is believed
-CLEAR = 1.25  # least ratio of its score to that of any turn more than `NEAR_TURNS` steps away
+SIZES = True, True, True, False, True, True  # of the target's pyramid, in which it votes
 NEAR_TURNS = 2  # 30°: discs turned by less see some of the same
+CLEAR = 12.0  # least score of a turn, times its ratio to any more than `NEAR_TURNS` steps away
 
 
 class TurnedQuery:
@@ -151,9 +150,9 @@ def encode_turned(retriever: PlaneRetriever, picture: Picture, number: int) -> P
     shape, config, turn = picture.shape[:2], retriever.config, 360 * number / DISC_TURNS
     image = Image.fromarray(picture).rotate(turn, Image.Resampling.BILINEAR, expand=True)
     encode = partial(retriever.turned_patches, np.asarray(image), shape, turn)
-    large, close = ((encode(side),) for side in (config.template, config.close))
+    large, close = (encode(side) for side in (config.template, config.close))
     pyramid = tuple(encode(side, step=1).patches.half() for side in config.pyramid)
-    return PlaneFeatures(large, close, (), pyramid, shape, turn=turn)
+    return PlaneFeatures(large, close, pyramid, shape, turn=turn)
 
 
 def encode_discs(retriever: PlaneRetriever, picture: Picture) -> Tensor:
@@ -186,11 +185,10 @@ def encode_discs(retriever: PlaneRetriever, picture: Picture) -> Tensor:
 
 def find_turn(discs: Tensor, target: PlaneFeatures) -> int:
     """The number of the turn in which a query's discs match a target; 0 if none stands out."""
-    scores = turn_scores(discs, target.pyramid[SIZES])
+    scores = turn_scores(discs, list(compress(target.pyramid, SIZES)))
     best = int(scores.argmax())
     others = scores.roll(-best)[NEAR_TURNS + 1 : -NEAR_TURNS].max()
-    believed = scores[best] > max(LEAST_SCORE, CLEAR * float(others))
-    return best if believed else 0
+    return best if scores[best].square() >= CLEAR * others else 0
 
 
 def turn_scores(discs: Tensor, pyramid: Sequence[Tensor]) -> Tensor:

@@ -61,11 +61,11 @@ class VerifiedPlane(NamedTuple):
 def candidate_planes(
     source: PlaneFeatures, searched: PlaneFeatures
 ) -> Iterator[tuple[Template, PlaneMatch]]:
-    """The planes with the most votes that lie apart, of a photo's upright templates in another."""
+    """The planes with the most votes that lie apart, of a photo's templates in another."""
     source, last = without_frame(source, searched), len(searched.pyramid) - 1
     for template, first, many, close in (
-        (source.templates[0], 0, NAMED, False),
-        (source.close[0], last, NAMED_CLOSE, True),
+        (source.template, 0, NAMED, False),
+        (source.close, last, NAMED_CLOSE, True),
     ):
         found = []
         for level in range(first, last + 1):
@@ -172,7 +172,7 @@ class Direction:
         """The patches of one size of the other photo, and 1 / √ of how popular each of them is."""
         if level not in self.read:
             others = self.searched.pyramid[level].float()
-            responses = voting.responses(others, self.source.templates[0].patches)
+            responses = voting.responses(others, self.source.template.patches)
             popularity = voting.threshold_relu_(responses).mean((2, 3))
             self.read[level] = others, (popularity + voting.POPULARITY_FLOOR).rsqrt()
         return self.read[level]

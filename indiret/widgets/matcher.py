@@ -7,7 +7,7 @@ import numpy as np
 
 from indiret.checkpoints import find_weights, load_tensors
 from indiret.planes.gradients import fitted_tensors
-from indiret.planes.matching import IMPOSTORS, PLANE_CONFIGS
+from indiret.planes.matching import IMPOSTORS, PLANE_CONFIG
 from indiret.planes.network import NAME
 from indiret.widgets.base import join_modules
 from indiret.widgets.payload import pack
@@ -29,7 +29,7 @@ def pack_matcher() -> bytes:
     >>> len(pack_matcher()) < 400_000
     True
     """
-    fitted, config = fitted_tensors(), PLANE_CONFIGS["planes"]
+    fitted, config = fitted_tensors(), PLANE_CONFIG
     _, weights = load_tensors(find_weights(NAME))
     floats = {name: fitted[name] for name in ("mean", "matrix")} | weights
     parts = [tensor.float().numpy().astype("<f4").tobytes() for tensor in floats.values()]

@@ -61,7 +61,7 @@ def plane_responses(
     retriever = PlaneRetriever()
     encoded, views = retriever.encode_query(query), retriever.encode(target)
     pyramid = [patches.float() for patches in views.pyramid]
-    template = encoded.templates[0]
+    template = encoded.template
     found = retriever.best_plane(template, pyramid)
     placed = retriever.plane_correspondence(template, views._replace(pyramid=tuple(pyramid)), found)
     cells = torch.tensor(planes.cell_grid(*views.shape, retriever.config.pyramid[found.level]))

@@ -199,7 +199,7 @@ def test_ranks_are_fused_and_the_rest_is_of_whoever_has_it():
 
 
 def test_two_that_are_kept_are_kept_together():
-    fused = build_retriever("fuse:planes,planes-turned")
+    fused = build_retriever("fuse:planes,plane-net")
     query = fused.encode_query(scene(1))
     packed = fused.pack(query)
     for one, part, again in zip(fused.both, query, fused.unpack(packed), strict=True):

@@ -14,7 +14,7 @@ from PIL import Image
 from indiret.cli import main
 from indiret.datasets import load_dataset
 from indiret.images import read_image
-from indiret.index import updates
+from indiret.index import collection, updates
 from indiret.retrieval import UNJUDGED, NetworkRetriever
 from tests.cli.command import refused, run
 
@@ -26,6 +26,15 @@ def test_search_ranks_and_reports_what_it_skipped(capsys, album):
     hits = json.loads(out)
     assert status == 0 and len(hits) == 3 and "skipped broken.jpg" in err
     assert hits == sorted(hits, key=lambda hit: -hit["score"]) and hits[0]["name"][:4] == "a_0_"
+
+
+def test_a_large_folder_is_asked_in_all_turns_where_its_shortlist_can(capsys, album, monkeypatch):
+    photos, query = album
+    monkeypatch.setattr(collection, "FEW", 2)
+    status, out, _ = run(capsys, "search", query, photos, "--turned", "--json")
+    assert status == 0 and json.loads(out)[0]["name"][:4] == "a_0_"
+    other = "search", query, photos, "--turned", "--shortlist", "thumbnail"
+    assert "works with --shortlist pixels or none" in refused(capsys, *other)
 
 
 def test_nothing_found_is_said(capsys, tmp_path):

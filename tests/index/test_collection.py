@@ -9,6 +9,7 @@ import time
 import warnings
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -139,6 +140,18 @@ def test_a_folder_that_changed_is_as_one_indexed_at_once(tmp_path_factory, steps
             with Collection.open(folder, *TOYS, out=home / f"index {number}") as new:
                 new.update()
                 assert contents(kept) == contents(new)
+
+
+def test_a_turned_query_is_verified_where_it_is_asked_for_in_all_turns(album):
+    folder, opened = album
+    save_photos(folder, 12)
+    query = np.rot90(read_image(folder / "00007.png"))
+    with opened() as found:
+        found.update()
+        upright = [hit.name for hit in found.search(query, 3)]
+        found.turned = True
+        assert "00007.png" in [hit.name for hit in found.search(query, 3)]
+        assert "00007.png" not in upright
 
 
 def test_a_photo_that_cannot_be_read_is_remembered_and_tried_when_it_changes(album, monkeypatch):

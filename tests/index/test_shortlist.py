@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from indiret.datasets import load_dataset
 from indiret.index import pixels
+from indiret.index.collection import search_turned, turn_query
 from indiret.index.pixels import PixelShortlist
 from indiret.index.postings import TAIL
+from indiret.index.segments import SegmentStore
 from indiret.index.shortlist import build_shortlist
 from indiret.index.vectors import VectorShortlist, quantise_vector
 from tests.callers import SETTINGS
@@ -63,6 +67,19 @@ def naive_scores(query, described):
     highest, mean = around.max(1), around.sum(1) / pixels.PLANES
     deviation = np.sqrt((around**2).sum(1) / pixels.PLANES - mean**2)
     return highest * (highest - mean) / np.maximum(deviation, 1e-6)
+
+
+def test_a_turned_query_is_listed_where_it_is_asked_for_in_all_turns(shortlist, tmp_path):
+    town, store = load_dataset("toytown", split="validation"), SegmentStore(tmp_path, shortlist)
+    photos = [town.read(name) for name in list(town.images)[::3]]
+    store.add({n: shortlist.describe(one, None) for n, one in enumerate(photos)}, ())
+    places = {1: [], 12: []}
+    for number, degrees in ((0, 95), (12, 155), (24, 215), (36, 325)):
+        turned = Image.fromarray(photos[number]).rotate(degrees, expand=True)
+        for turns, found in places.items():
+            asked = turn_query(shortlist, np.asarray(turned), None, turns)
+            found.append(search_turned(store, asked, map).index(number))
+    assert np.mean(places[12]) < 0.2 * np.mean(places[1]), places
 
 
 def test_an_inverted_file_counts_all_votes(segment, query, described):

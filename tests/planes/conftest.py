@@ -1,7 +1,5 @@
 """Pictures encoded once for all tests: a part of the first of them, and all of them."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +7,6 @@ from PIL import Image
 from indiret.planes import PlaneConfig, PlaneFeatures, PlaneRetriever
 
 SMALL = PlaneConfig(template=48, pyramid=(32, 48, 72), close=24)
-TURNED = replace(SMALL, turns=4, coarse=32)
 RETRIEVER = PlaneRetriever(SMALL)
 
 

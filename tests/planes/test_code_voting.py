@@ -34,13 +34,13 @@ def test_planes_are_those_of_one_pair_at_a_time(coded, monkeypatch):
     """By `PlaneRetriever.best_plane`, whose responses are not rounded to eight bits."""
     monkeypatch.setattr(voting, "COSINE_THRESHOLD", code_voting.THRESHOLD)
     query, *targets = coded[0], coded[2], coded[4]
-    templates = [target.templates[0].patches for target in targets]
+    templates = [target.template.patches for target in targets]
     found = [
-        *best_planes([query.templates[0].patches], [target.pyramid for target in targets]),
+        *best_planes([query.template.patches], [target.pyramid for target in targets]),
         *best_planes(templates, [query.pyramid]),
     ]
-    slow = [RETRIEVER.best_plane(query.templates[0], target.pyramid) for target in targets]
-    slow += [RETRIEVER.best_plane(target.templates[0], query.pyramid) for target in targets]
+    slow = [RETRIEVER.best_plane(query.template, target.pyramid) for target in targets]
+    slow += [RETRIEVER.best_plane(target.template, query.pyramid) for target in targets]
     for one, other in zip(found, slow, strict=True):
         assert (one.level, one.translation) == (other.level, other.translation)
         assert one.votes == pytest.approx(other.votes, rel=1e-2)
@@ -49,7 +49,7 @@ def test_planes_are_those_of_one_pair_at_a_time(coded, monkeypatch):
 
 
 def test_votes_are_whole_numbers_that_float32_holds(coded):
-    templates = [coded[0].templates[0].patches]
+    templates = [coded[0].template.patches]
     votes = torch.cat(code_voting._plane_votes(templates, [coded[2].pyramid]), 2)
     assert torch.equal(votes, votes.round()) and 0 < votes.max() < 2**24
 
@@ -59,10 +59,8 @@ def test_photos_whose_templates_differ_alone_are_scored_together():
     photos = [scene(number, height, 400) for number, height in enumerate((278, 279, 278))]
     retriever = PlaneRetriever()
     coded = [retriever.unpack(retriever.pack(retriever.encode_query(one))) for one in photos]
-    large = [one.templates[0].patches.shape for one in coded]
-    assert (
-        large[0] != large[1] and coded[0].close[0].patches.shape == coded[1].close[0].patches.shape
-    )
+    large = [one.template.patches.shape for one in coded]
+    assert large[0] != large[1] and coded[0].close.patches.shape == coded[1].close.patches.shape
     together = retriever.score(coded[0], coded)
     np.testing.assert_array_equal(together, [retriever.score(coded[0], [one])[0] for one in coded])
 
@@ -79,7 +77,7 @@ def test_photos_of_almost_one_shape_vote_together():
     whole = PlaneRetriever()
     features = [whole.encode_query(scene(2, height, 280)) for height in (214, 215)]
     coded = [whole.unpack(whole.pack(one)) for one in features]
-    assert len({one.templates[0].patches.shape for one in coded}) == 2
+    assert len({one.template.patches.shape for one in coded}) == 2
     assert len({tuple(size.shape for size in one.pyramid) for one in coded}) == 1
     together = whole.score(features[0], coded)
     assert together.tolist() == [float(whole.score(features[0], [one])[0]) for one in coded]

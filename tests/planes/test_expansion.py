@@ -38,11 +38,11 @@ def test_an_answer_finds_what_the_query_cannot(retriever, views):
 
 def test_only_the_part_that_the_query_shows_asks(retriever, views):
     query, answer = (retriever.encode(picture) for picture in views[:2])
-    template = retriever.part(query, answer).templates[0]
+    template = retriever.part(query, answer).template
     asks = template.patches.abs().sum(-1) > 0
     assert asks.float().mean() < 0.85  # the query shows 190 of the answer's 320 columns
     assert float(template.points[asks][:, 1].max()) == pytest.approx(190 / 320, abs=0.08)
-    torch.testing.assert_close(template.patches[asks], answer.templates[0].patches[asks])
+    torch.testing.assert_close(template.patches[asks], answer.template.patches[asks])
 
 
 def test_without_a_believed_answer_nothing_changes(retriever, views):

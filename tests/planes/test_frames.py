@@ -13,7 +13,7 @@ from indiret.images import Picture
 from indiret.pairs import relit
 from indiret.retrieval import LITTLE_STRUCTURE, Retriever, build_retriever
 
-METHODS = ("planes", "plane-net", "plane-net packed", "planes-turned")
+METHODS = ("planes", "plane-net", "plane-net packed", "plane-net-turned")
 TOWN = load_dataset("toytown", split="validation")
 PHOTOS = [TOWN.read(name) for name in list(TOWN.images)[:40:4]]
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from indiret.planes import PlaneNetRetriever, PlaneRetriever
 from indiret.planes import load_plane_network as load
 from indiret.planes.geometry import grid_places
-from tests.planes.conftest import SMALL, TURNED, scene
+from indiret.planes.turning import TurnedPlaneRetriever
+from tests.planes.conftest import SMALL, scene
 
 MAKERS = {
     "planes": lambda: PlaneRetriever(SMALL),
-    "planes-turned": lambda: PlaneRetriever(TURNED),
+    "plane-net-turned": lambda: TurnedPlaneRetriever(MAKERS["plane-net"]()),
     "plane-net": lambda: PlaneNetRetriever(load(), SMALL),
 }
 SHAPES = ((96, 120), (120, 80), (60, 160), (90, 90), (150, 40))

@@ -1,19 +1,17 @@
 """The votes and scores of pairs beside loops, on blobs and on Toytown."""
 
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from indiret.experiments.evidence_protocol import FRAME, box_around
-from indiret.planes.features import PLANE_CONFIGS, PlaneConfig
+from indiret.planes.features import PlaneConfig
 from indiret.planes.matches import QUARTER_WEIGHT, PairMatch, PlaneMatch
 from indiret.planes.matching import IMPOSTORS, PlaneRetriever
 from indiret.planes.voting import hough_votes_by_quarter
-from tests.planes.conftest import RETRIEVER, SMALL, scene
+from tests.planes.conftest import RETRIEVER, scene
 from tools.fit_planes import encode_impostors
 
 
@@ -25,8 +23,8 @@ def test_a_small_part_is_found_by_the_close_template():
     views = retriever.encode(whole)
     impostor = retriever.encode(scene(1, 400, 500))
     match = retriever.match_both(part, views)
-    large = retriever.best_plane(part.templates[0], views.pyramid)
-    close = retriever.best_plane(part.close[0], views.pyramid[-1:])
+    large = retriever.best_plane(part.template, views.pyramid)
+    close = retriever.best_plane(part.close, views.pyramid[-1:])
     assert match.forward.close and not large.close
     assert match.forward.votes == pytest.approx(close.votes / 2)
     assert match.forward.z_score == close.z_score
@@ -42,7 +40,7 @@ def test_a_small_part_is_found_by_the_close_template():
 
 
 def test_the_best_plane_by_loops(views):
-    template, pyramid = views[0].templates[0], views[2].pyramid
+    template, pyramid = views[0].template, views[2].pyramid
     found = RETRIEVER.best_plane(template, pyramid)
     quarters = []  # (4, planes) of each size
     for level in pyramid:
@@ -72,8 +70,8 @@ def test_impostors_are_shipped_and_the_median_of_their_scores_divides():
     retriever = PlaneRetriever()
     fresh = encode_impostors(retriever)
     for shipped, one in zip(retriever.impostors, fresh, strict=True):
-        torch.testing.assert_close(shipped.templates[0].patches, one.templates[0].patches)
-        torch.testing.assert_close(shipped.close[0].patches, one.close[0].patches)
+        torch.testing.assert_close(shipped.template.patches, one.template.patches)
+        torch.testing.assert_close(shipped.close.patches, one.close.patches)
     target = retriever.encode(scene(7))
     found = [retriever.match_forward(one, target).forward.score for one in fresh]
     assert len(found) == IMPOSTORS
@@ -147,34 +145,10 @@ def test_only_the_better_part_of_many_photos_is_matched_backward(scenes):
     assert RETRIEVER.score(query, []).shape == (0,)
 
 
-def test_a_pair_scores_both_directions_and_more_upright():
+def test_a_pair_scores_both_directions():
     there, back = PlaneMatch(0.5, 4.0, 0, 0), PlaneMatch(0.25, 8.0, 1, 3)
-    assert PairMatch(3, there, back).score == 4.0
-    assert PairMatch(0, there, back).score == 8.0
-    assert PairMatch(0, there, back._replace(quarters=4.0), background_score=4.0).score == 6.0
-
-
-def test_a_turned_photo_is_found_turned():
-    retriever = PlaneRetriever(PLANE_CONFIGS["planes-turned"])
-    picture = scene(4, 192, 240)
-    query = retriever.encode(picture)
-    for number, turn in ((3, 90), (11, -30)):
-        turned = Image.fromarray(picture).rotate(turn, Image.Resampling.BICUBIC, expand=turn == 90)
-        target = retriever.encode(np.asarray(turned))
-        assert retriever.match_both(query, target).turn == number
-        if turn == 90:  # anticlockwise: what was right is above
-            for number, found in enumerate(retriever.correspondences(query, target)[1]):
-                y, x = found.template_points.unbind(-1)
-                truth = torch.stack([x, 1 - y] if number else [1 - x, y], -1)
-                assert (found.matched_points - truth).abs().median() < 0.03
-
-
-def test_patches_beyond_the_edge_of_a_turned_photo_are_left():
-    retriever = PlaneRetriever(replace(SMALL, turns=8))
-    template = retriever.encode(scene(5)).templates[1]
-    outside = ((template.points < 0) | (template.points > 1)).any(-1)
-    assert outside.any() and (template.patches[outside] == 0).all()
-    assert (template.patches.norm(dim=-1)[~outside] > 0.5).any()
+    assert PairMatch(there, back).score == 8.0
+    assert PairMatch(there, back._replace(quarters=4.0), background_score=4.0).score == 6.0
 
 
 def test_plain_and_narrow_photos_have_evidence_too():
@@ -188,7 +162,7 @@ def test_plain_and_narrow_photos_have_evidence_too():
     assert RETRIEVER.explain(views[0], views[1]).matches() == []
 
 
-@pytest.mark.parametrize("changes", [{"template": 8}, {"pyramid": ()}, {"turns": 0}, {"coarse": 9}])
+@pytest.mark.parametrize("changes", [{"template": 8}, {"pyramid": ()}, {"close": 9}])
 def test_bad_configurations(changes):
     with pytest.raises(ValueError, match="give sides of at least 16"):
         PlaneConfig(**changes)

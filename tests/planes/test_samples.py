@@ -25,12 +25,12 @@ def test_channels_are_what_their_names_say(views):
     query, target, _ = views
     match = RETRIEVER.match_both(query, target)
     one = sample_pair(RETRIEVER, query, target)[0]
-    found = RETRIEVER.plane_correspondence(query.templates[0], target, match.forward)
+    found = RETRIEVER.plane_correspondence(query.template, target, match.forward)
     maps = dict(zip(CHANNELS, one.maps, strict=True))
     torch.testing.assert_close(one.matched_points, found.matched_points)
     torch.testing.assert_close(maps["response"], found.support, atol=1e-5, rtol=1e-5)
     patches = target.pyramid[match.forward.level]
-    cosines = torch.einsum("klc,ijc->klij", query.templates[0].patches, patches.float())
+    cosines = torch.einsum("klc,ijc->klij", query.template.patches, patches.float())
     inside = maps["inside"] > 0
     assert inside.any()
     best = (cosines.amax((2, 3)) - maps["cosine"])[inside]

@@ -1,7 +1,5 @@
 """Planes asked again by finer patches, beside loops, on blobs, rows of windows and Toytown."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -21,7 +19,7 @@ from indiret.planes.verification import (
     candidate_planes,
     verify,
 )
-from tests.planes.conftest import RETRIEVER, SMALL, scene
+from tests.planes.conftest import RETRIEVER, scene
 
 HERE = torch.eye(3)[:, :2]
 
@@ -37,7 +35,7 @@ def test_support_and_moves_by_loops(views):
     own, other = direction.alike_levels(plane)
     found = direction.along(plane, step=2, around=3)
     patches, others = part.pyramid[own].float()[::2, ::2], whole.pyramid[other].float()
-    popular = voting.responses(others, part.templates[0].patches).sub(0.3).clamp_min(0).mean((2, 3))
+    popular = voting.responses(others, part.template.patches).sub(0.3).clamp_min(0).mean((2, 3))
     cells = torch.tensor(others.shape[:2]) + PATCH_CELLS - 1
     start = (move_places(found.template_points, plane) * cells - PATCH_CELLS / 2).round().long()
     rows, columns = patches.shape[:2]
@@ -92,7 +90,7 @@ def test_planes_are_named_apart_and_the_most_voted_first(views):
     assert len(large) <= NAMED and len(found) - len(large) <= NAMED_CLOSE
     votes = [match.votes for match in large]
     assert votes == sorted(votes, reverse=True)
-    best = RETRIEVER.best_plane(part.templates[0], whole.pyramid)
+    best = RETRIEVER.best_plane(part.template, whole.pyramid)
     assert large[0][2:4] == best[2:4] and large[0].votes == pytest.approx(best.votes, rel=1e-5)
     for one in large:
         for other in large:
@@ -105,15 +103,6 @@ def test_nothing_to_vote_for_is_no_plane():
     assert RETRIEVER.verified(plain, plain) is None
     assert np.isnan(RETRIEVER.transfer_points(plain, plain, np.zeros((2, 2)))).all()
     assert verify([torch.zeros(3, 2)], plain, plain) is None  # a plane without area
-
-
-def test_a_turned_photo_keeps_the_evidence_of_its_votes():
-    retriever = PlaneRetriever(replace(SMALL, turns=4))
-    picture = scene(4)
-    query, target = retriever.encode(picture), retriever.encode(np.rot90(picture).copy())
-    evidence = retriever.explain(query, target)
-    assert retriever.match_both(query, target).turn
-    assert torch.equal(evidence.pairs, retriever.explain(query, target, "planes").pairs)
 
 
 @pytest.mark.parametrize("number", [6, 3])

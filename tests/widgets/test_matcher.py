@@ -117,7 +117,7 @@ def test_the_same_numbers_as_python(choose, node, retriever, tmp_path):
         assert verdict["score"] == pytest.approx(match.score, rel=1e-3)
         structure = [retriever.structure(query), retriever.structure(target)]
         assert verdict["structure"] == pytest.approx(structure, abs=1e-9)
-        if 1 in (*query.templates[0].points.shape, *target.templates[0].points.shape):
+        if 1 in (*query.template.points.shape, *target.template.points.shape):
             continue  # a plane is fitted to a line of patches: how wide it is depends on rounding
         evidence = retriever.explain(query, target, "support")
         assert verdict["margin"] == pytest.approx(evidence.score, rel=1e-3, abs=1e-3)
