@@ -2,25 +2,30 @@
 
 Chromium opens a page that knows mathematics and puts in the place of its article those of all pages
 that the table of contents names, in order, each on a sheet of its own; explorers become pictures
-of their first state, and what is folded away is open. Needs the extra ``test`` and Debian's
+of their first state, and what is folded away is open. A line tells of each page; one that is not
+complete in time goes in as it is, so that the command ends. Needs the extra ``test`` and Debian's
 ``chromium``.
 """
 
+import _thread
 import argparse
 import functools
 import http.server
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 BUILT = ROOT / "_build" / "html"
 FIRST, WITH_MATHEMATICS = "book/intro.html", "book/notation.html"
-# Fetches a page of the book and appends its article, with addresses that hold from here.
-APPEND = """async (address) => {
-  const page = new DOMParser().parseFromString(await (await fetch(address)).text(), "text/html");
+# Fetches a page of the book and appends its article, with addresses that hold from here; → whether
+# its formulas and pictures are there in time.
+APPEND = """async ([address, seconds]) => {
+  const answer = await fetch(address, { signal: AbortSignal.timeout(1000 * seconds) });
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const article = document.importNode(page.querySelector("article.bd-article"), true);
   for (const name of ["src", "href"]) {
     for (const one of article.querySelectorAll(`[${name}]`)) {
@@ -36,6 +41,16 @@ APPEND = """async (address) => {
     alive.textContent = script.textContent;
     script.replaceWith(alive);
   }
+  for (const folded of article.querySelectorAll("details")) folded.open = true;
+  const complete = async () => {
+    await window.MathJax?.typesetPromise?.([article]);
+    await Promise.all([...article.querySelectorAll("img")].map((image) => {
+      image.loading = "eager"; // far down a page it would not load at all
+      return image.decode().catch(() => {});
+    }));
+    return true;
+  };
+  return Promise.race([complete(), new Promise((then) => setTimeout(then, 1000 * seconds, false))]);
 }"""
 PAGES = """() => {
   document.title = document.querySelector(".sidebar-primary-item .title").textContent.trim();
@@ -47,11 +62,6 @@ PAGES = """() => {
   return [...addresses].filter((address) => !address.includes("your_photos"));
 }"""
 TITLES = ".bd-article h1 { display: block !important }"  # which the theme hides on paper
-SETTLED = """async () => {
-  for (const folded of document.querySelectorAll("details")) folded.open = true;
-  await window.MathJax?.typesetPromise?.();
-  await Promise.all([...document.images].map((image) => image.decode().catch(() => {})));
-}"""
 HEADER = '<span style="font-size: 8px; margin-left: 15mm" class="title"></span>'
 FOOTER = '<span style="font-size: 8px; margin: auto" class="pageNumber"></span>'
 
@@ -61,8 +71,8 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def print_book(built: Path, out: Path, chromium: str) -> int:
-    """Write the PDF of a built book; how many of its pages went in."""
+def print_book(built: Path, out: Path, chromium: str, seconds: int) -> int:
+    """Write the PDF of a built book, with so many seconds for each page; how many went in."""
     from playwright.sync_api import sync_playwright
 
     handler = functools.partial(_Quiet, directory=str(built))
@@ -75,10 +85,18 @@ def print_book(built: Path, out: Path, chromium: str) -> int:
             home = f"http://127.0.0.1:{server.server_port}"
             page.goto(f"{home}/{WITH_MATHEMATICS}")
             addresses = [f"{home}/{FIRST}", *page.evaluate(PAGES)]
-            for address in addresses:
-                page.evaluate(APPEND, address)
+            for number, address in enumerate(addresses, start=1):
+                began = time.perf_counter()
+                complete = page.evaluate(APPEND, [address, seconds])
+                took = f"{time.perf_counter() - began:.1f} s{'' if complete else ', not complete'}"
+                print(
+                    f"{number} of {len(addresses)}: {address.removeprefix(f'{home}/')}, {took}",
+                    flush=True,
+                )
             page.add_style_tag(content=f"@media print {{ {TITLES} }}")
-            page.evaluate(SETTLED)
+            print("writing the PDF ...", flush=True)
+            watchdog = threading.Timer(seconds * len(addresses), _thread.interrupt_main)
+            watchdog.start()
             page.pdf(
                 path=out,
                 format="A4",
@@ -89,6 +107,7 @@ def print_book(built: Path, out: Path, chromium: str) -> int:
                 outline=True,
                 tagged=True,
             )
+            watchdog.cancel()
             browser.close()
         server.shutdown()
     return len(addresses)
@@ -98,13 +117,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--built", type=Path, default=BUILT, help="the folder of the built book")
     parser.add_argument("--out", type=Path, default=BUILT.parent / "indiret-book.pdf")
+    parser.add_argument("--seconds", type=int, default=60, help="the most for a page of the book")
     asked = parser.parse_args()
     if not (asked.built / FIRST).is_file():
         sys.exit(f"{asked.built} holds no built book; run `make book` first.")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         sys.exit("chromium is absent; install it, in Debian with `apt-get install chromium`.")
-    count = print_book(asked.built, asked.out, chromium)
+    try:
+        count = print_book(asked.built, asked.out, chromium, asked.seconds)
+    except KeyboardInterrupt:
+        sys.exit("stopped before the PDF was written; allow a slow machine more --seconds.")
     print(f"{asked.out}: {count} pages of the book, {asked.out.stat().st_size / 1e6:.1f} MB")
 
 

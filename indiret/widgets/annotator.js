@@ -97,13 +97,13 @@ class Annotator extends View {
       element("div", { class: "keys", id: "keys" }, ...KEYS.map((text) => element("div", {}, text))));
     body.addEventListener("keydown", (event) => this.press(event));
     this.root.append(body);
-    const on = (name, action) => this.pad.addEventListener(name, (event) => action(event));
-    on("pointerdown", (event) => this.pressPointer(event));
-    on("pointermove", (event) => this.movePointer(event));
-    on("pointerup", (event) => this.releasePointer(event));
+    const on = (name, action) => this.pad.addEventListener(name, (event) => action.call(this, event));
+    on("pointerdown", this.pressPointer);
+    on("pointermove", this.movePointer);
+    on("pointerup", this.releasePointer);
     on("pointercancel", () => editor.cancel());
-    on("focus", () => this.paint());
-    on("blur", () => this.paint());
+    on("focus", this.paint);
+    on("blur", this.paint);
   }
 
   // ---- the photo
@@ -121,8 +121,7 @@ class Annotator extends View {
       return editor.announce(`Photo ${photo.number + 1} cannot be read: ${photo.problem}`);
     }
     this.urls.forEach((url) => URL.revokeObjectURL(url));
-    const { buffer, byteOffset, byteLength } = this.model.get("picture");
-    this.urls = [pictureUrl(new Uint8Array(buffer, byteOffset, byteLength))];
+    this.urls = [pictureUrl(this.model.get("picture"))];
     this.image.src = this.urls[0];
     this.image.alt = `photo ${photo.name}`;
     this.drawing.setAttribute("viewBox", `0 0 ${photo.size[1]} ${photo.size[0]}`);
@@ -214,16 +213,14 @@ class Annotator extends View {
     if (event.target === this.landmark && !control) return;
     if (!photo.size && !["n", "N", "j", "PageUp", "PageDown"].includes(key)) return;
     const step = event.shiftKey ? 1 : Math.max(1, Math.round(Math.max(...photo.size ?? [1]) / 50));
-    const move = (x, y) => {
-      editor.moveCursor([editor.cursor[0] + x, editor.cursor[1] + y]);
+    const move = ([down, right]) => {
+      const [x, y] = editor.cursor;
+      editor.moveCursor([x + right * step, y + down * step]);
       editor.announce(editor.cursor.join(", "));
       this.paint();
     };
-    const onPad = {
-      ArrowUp: () => move(0, -step), ArrowDown: () => move(0, step),
-      ArrowLeft: () => move(-step, 0), ArrowRight: () => move(step, 0),
-      Enter: () => editor.setCorner(step), " ": () => editor.setCorner(step),
-    };
+    const corner = () => editor.setCorner(step);
+    const onPad = ARROWS[key] ? () => move(ARROWS[key]) : { Enter: corner, " ": corner }[key];
     const anywhere = {
       Escape: () => (editor.draft || editor.held !== null ? editor.cancel() : editor.select(-1)),
       Backspace: () => editor.removeCorner(), Delete: () => editor.delete(),
@@ -238,7 +235,7 @@ class Annotator extends View {
       z: () => (event.shiftKey ? editor.redo() : editor.undo()), y: () => editor.redo(),
     };
     const focused = this.root.activeElement === this.pad;
-    const action = (focused && onPad[key]) || anywhere[key.length === 1 ? key.toLowerCase() : key];
+    const action = (focused && onPad) || anywhere[key.length === 1 ? key.toLowerCase() : key];
     if (!action) return;
     consume(event);
     action();
@@ -320,7 +317,7 @@ class AlbumModel extends PageModel {
 
   show(number) {
     const { jpeg, ...view } = this.photos[number];
-    const picture = Uint8Array.from(atob(jpeg), (c) => c.charCodeAt(0));
+    const picture = bytesOf(jpeg);
     const done = this.photos.filter(({ regions, nothing }) =>
       regions.every(({ state }) => state !== "open")
       && (nothing || regions.some(({ state }) => state === "accepted"))).length;

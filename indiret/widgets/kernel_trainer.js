@@ -40,7 +40,7 @@ async function unpackExamples(bytes) {
       partners.forEach((partner, patch) => {
         if (partner >= 0) examples.push({ partner, seen: windows(values, header.grid, patch) });
       });
-      await new Promise((next) => setTimeout(next)); // the page stays alive
+      await pause();
     }
     return examples;
   };

@@ -15,7 +15,9 @@ import { STEP } from "./samples.js";
 /**
  * About 1 MB; may be transferred (`codes.buffer`) and stored. `structure` is the share of a photo's
  * patches that can be judged, `background` its score with pictures of other things, NaN of a query.
- * @typedef {{shape: [number, number], codes: Int16Array, structure: number, background: number}} Features
+ * Codes of `spare` features may move to a worker, and are then no longer here.
+ * @typedef {{shape: [number, number], codes: Int16Array, structure: number, background: number,
+ *   spare?: boolean}} Features
  */
 
 /** Rows and columns of every `step`-th patch. @param {[number, number]} shape @param {number} side @param {number} step */

@@ -6,7 +6,7 @@ import { rankBy } from "./ranking.js";
  * @typedef {import("./features.js").Features} Features
  * @typedef {object} Job
  * @property {string} task
- * @property {unknown[]} given
+ * @property {any[]} given
  * @property {(result: any) => void} resolve
  * @property {(error: Error) => void} reject
  */
@@ -29,7 +29,7 @@ export function createWorkerPool(source, data, size) {
       while (!lane.busy && waiting.length) lane.take(/** @type {Job} */ (waiting.shift()));
     }
   }
-  /** @param {string} task @param {unknown[]} given @returns {Promise<any>} */
+  /** @param {string} task @param {any[]} given @returns {Promise<any>} */
   const ask = (task, given) => new Promise((resolve, reject) => {
     waiting.push({ task, given, resolve, reject });
     next();
@@ -94,15 +94,16 @@ function startLane(address, data, whenFree) {
   };
   const lane = {
     busy: true, // with the constants, at first
-    /** @param {Job} given */
-    take(given) {
+    /** @param {Job} next */
+    take(next) {
+      const { task, given } = next;
       try {
         if (failure) throw failure;
-        worker.postMessage({ task: given.task, given: given.given });
-        job = given;
+        worker.postMessage({ task, given }, given.filter((one) => one?.spare).map(({ codes }) => codes.buffer));
+        job = next;
         lane.busy = true;
       } catch (error) { // of a worker that failed, or features whose codes were moved elsewhere
-        given.reject(/** @type {Error} */ (error));
+        next.reject(/** @type {Error} */ (error));
       }
     },
     /** The worker ends what it does, and nobody waits for that. @param {Error} reason */

@@ -51,9 +51,8 @@ class BoxPad {
   }
 
   press(event) {
-    const far = event.shiftKey ? 0.01 : 0.05, [x, y] = this.cursor;
-    const moved = { ArrowUp: [x, y - far], ArrowDown: [x, y + far], ArrowLeft: [x - far, y], ArrowRight: [x + far, y] };
-    if (moved[event.key]) this.cursor = moved[event.key].map((at) => clamp(at, 0, 1));
+    const far = event.shiftKey ? 0.01 : 0.05, step = ARROWS[event.key]?.toReversed();
+    if (step) this.cursor = this.cursor.map((at, axis) => clamp(at + far * step[axis], 0, 1));
     else if (event.key === "Enter" && this.corner) this.finish();
     else if (event.key === "Enter") this.corner = this.cursor;
     else if (event.key === "Escape" && (this.corner || this.box)) this.set(null);

@@ -2,6 +2,7 @@
 
 const SHOWN_PHOTOS = 11; // of those to look in, in their card
 const MOST_WORKERS = 4; // a worker takes 30 MB and more
+const AT_ONCE = 20; // files that are asked for their size, which takes up to a millisecond each
 
 const byId = (id) => document.getElementById(id);
 const count = (number) => `${number} photo${number === 1 ? "" : "s"}`;
@@ -161,9 +162,13 @@ class PhotosPage {
     }
   }
 
-  add(files) {
+  async add(files) {
+    const photos = [];
+    for (const file of files) {
+      if (photos.push(new Photo(file)) % AT_ONCE === 0) await pause();
+    }
     const known = new Set(this.targets.map(({ key }) => key));
-    const fresh = files.map((file) => new Photo(file)).filter(({ key }) => !known.has(key) && known.add(key));
+    const fresh = photos.filter(({ key }) => !known.has(key) && known.add(key));
     if (!fresh.length) return this.complain("targets", "They are there already.");
     this.targets.push(...fresh);
     this.waiting.push(...fresh);
@@ -222,11 +227,12 @@ class PhotosPage {
     this.showReading();
   }
 
-  /** With codes, a megabyte, from the store if it has them. */
+  /** With codes, a megabyte, from the store if it has them: then nobody else needs that copy. */
   async featuresOf(photo) {
     if (photo.features.codes) return photo.features;
     const kept = await this.store.get(photo.key);
-    return kept?.features ?? (photo.features = (await this.pool.read(photo.file)).features);
+    return kept ? { ...kept.features, spare: true }
+      : (photo.features = (await this.pool.read(photo.file)).features);
   }
 
   stop() {
@@ -345,23 +351,16 @@ class PhotosPage {
 
 // ---- the document
 
-function bytesOf(base64) {
-  const text = atob(base64), bytes = new Uint8Array(text.length);
-  for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at); // quicker than Uint8Array.from
-  return bytes;
-}
-
 function showSamples(page, { photos, sets }) {
   const files = Object.fromEntries(Object.entries(photos).map(([name, jpeg]) =>
     [name, new File([bytesOf(jpeg)], name, { type: "image/jpeg", lastModified: 0 })]));
-  const urls = Object.fromEntries(Object.entries(files).map(([name, file]) => [name, URL.createObjectURL(file)]));
   byId("samples").append(...sets.map(({ title, query, box, targets }) => {
     const show = () => {
       page.clear();
       page.setQuery(files[query], box);
       page.add(targets.map((name) => files[name]));
     };
-    const images = [query, ...targets.slice(0, 2)].map((name) => element("img", { src: urls[name], alt: "" }));
+    const images = [query, ...targets.slice(0, 2)].map((name) => element("img", { src: URL.createObjectURL(files[name]), alt: "" }));
     const one = button("", show, { class: "sample" });
     one.append(element("span", { "aria-hidden": "true" }, ...images), title);
     return one;
