@@ -35,6 +35,9 @@ LEAST = 20  # pictures that a share of the database has, however few that is of 
 UNJUDGED = -1e6  # those whom a later stage never judged score this or less
 NOT_KEPT = "what {} encodes cannot be kept on disk; choose a method that can be, such as plane-net."
 LITTLE_STRUCTURE = 0.2  # `Retriever.structure` below which a picture can hardly be judged
+FOUND = 0.5  # probability of a hit that is called a match
+NOT_NEGLIGIBLE, STANDS_OUT = 0.05, 7.5  # or at least these, and z-score; see record 22
+LEAST_COMPANY = 20  # judged pictures that tell whether one stands out
 
 
 class Retriever(Protocol):
@@ -228,8 +231,7 @@ def index_database(retriever: Retriever, dataset: RetrievalDataset) -> IndexedDa
     A picture that cannot be read is passed over and named, with the reason, in ``skipped``.
     """
     indexed = IndexedDatabase()
-    names = list(dataset.images)
-    read = retriever.precomputed or dataset.read
+    names, read = list(dataset.images), retriever.precomputed or dataset.read
     with tqdm(total=len(names), desc="encoding", unit="photo", disable=None) as progress:
         for at in range(0, len(names), BLOCK):
             found = {}
@@ -275,8 +277,7 @@ def rank(
     database = database or index_database(retriever, dataset)
     if not database.features:
         raise ValueError(f"no picture of {dataset.name!r} could be read, so none can be ranked.")
-    names = list(database.features)
-    features = list(database.features.values())
+    names, features = list(database.features), list(database.features.values())
     ranked = {}
     for query in tqdm(queries, desc="ranking", unit="query", disable=None):
         scores = retriever.score(encode_query(retriever, dataset, query), features)
@@ -294,8 +295,7 @@ def rank_in_blocks(
     asking = [encode_query(retriever, dataset, query) for query in queries]
     names, skipped = list(dataset.images), dict[str, str]()
     block = block if retriever.tensor_network else len(names) or 1
-    ranked: list[str] = []
-    scores: list[Scores] = []
+    ranked, scores = list[str](), list[Scores]()
     with tqdm(total=len(names), desc="ranking", unit="photo", disable=None) as progress:
         for at in range(0, len(names), block):
             part = {name: dataset.images[name] for name in names[at : at + block]}

@@ -27,8 +27,7 @@ HOUSE_STYLE = {  # what is not to be read, and what is said instead
 }
 # Of 194 findings in 48,000 words these checks made 177, all wrong: Markdown has straight quotes,
 # and spaces where code was taken out; "the better half" of pairs, "that very photo" and "more true
-# partners" are meant literally; saliency, linear discriminant, "the number of different ones" and
-# the verb resume are the right words; "0.735 among" is no time, and "from 5,000" no date.
+# partners" are meant literally; saliency, linear discriminant, and the verb resume are right words.
 OFF = """typography.symbols.curly_quotes typography.symbols.sentence_spacing
     typography.diacritical_marks cliches.misc.write_good cliches.misc.garner weasel_words.very
     uncomparables needless_variants redundancy.misc.after_the_deadline

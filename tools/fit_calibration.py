@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from indiret.checkpoints import WEIGHTS, hash_tensors, load_tensors, save_tensors
-from indiret.cli.hits import FOUND, is_found
+from indiret.cli.hits import is_found
 from indiret.datasets import RetrievalDataset, load_clicked_pairs, load_dataset
 from indiret.evaluation import fit_calibration
 from indiret.experiments.evaluator import provenance
@@ -39,7 +39,7 @@ from indiret.planes import PlaneNetRetriever, load_plane_network
 from indiret.planes.gradients import fitted_tensors
 from indiret.planes.network import NAME
 from indiret.planes.voting import float32_on_cpu
-from indiret.retrieval import Hit
+from indiret.retrieval import FOUND, Hit
 from tools.store_results import write
 
 OUT = DATA / "calibration.json"
@@ -206,7 +206,7 @@ def reliability(likely: Values, pairs: Pairs, weights: Values) -> dict[str, Any]
 def count_found(likely: Values, pairs: Pairs) -> dict[str, int]:
     """What is called found, of pairs and of searches, with what is there and without it.
 
-    ``by_pair`` asks for a probability of `indiret.cli.hits.FOUND` alone.
+    ``by_pair`` asks for a probability of `indiret.retrieval.FOUND` alone.
     """
     over, right = likely >= FOUND, pairs.right
     counts = {

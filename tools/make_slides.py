@@ -39,6 +39,7 @@ ROOT = Path(__file__).parents[1]
 LECTURES = ROOT / "book" / "lectures"
 REVEAL = ROOT / "node_modules" / "reveal.js"
 MATHJAX = ROOT / "book" / "_static" / "mathjax-3.2.2-tex-svg.js"
+WIDGET_STYLE = "<style>body { font: 18px system-ui, sans-serif; margin: 0; }</style>"
 ASSETS = ("dist/reset.css", "dist/reveal.css", "dist/reveal.js", "plugin/notes/notes.js")
 
 
@@ -212,7 +213,8 @@ def output_html(cell: NotebookNode) -> str:
         elif "text/html" in data and "text/markdown" not in data:
             made = data["text/html"]
             widget = "<script" in made  # its styles stay its own, in a frame
-            frame = f'<iframe title="{escape(cell["id"])}" srcdoc="{escape(made)}"></iframe>'
+            page = escape(WIDGET_STYLE + made)
+            frame = f'<iframe title="{escape(cell["id"])}" srcdoc="{page}"></iframe>'
             parts.append(frame if widget else made)
         elif "text/markdown" in data:
             parts.append(to_html(data["text/markdown"]))

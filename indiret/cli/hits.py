@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from indiret.retrieval import Hit
 
 Format = Literal["table", "json", "jsonl", "csv", "parquet"]
-FOUND = 0.5  # probability of a hit that is called a match
-NOT_NEGLIGIBLE, STANDS_OUT = 0.05, 7.5  # or at least these, and z-score; see record 22
-LEAST_COMPANY = 20  # judged photos that tell whether one stands out
 COLUMNS = ("query", "rank", "name", "probability", "score", "structure")
 
 
@@ -35,6 +32,7 @@ def is_found(hits: list["Hit"]) -> bool:
     the hit stands out from the rest of the folder.
     """
     from indiret.evaluation import robust_z_score
+    from indiret.retrieval import FOUND, LEAST_COMPANY, NOT_NEGLIGIBLE, STANDS_OUT
 
     likely = hits[0].probability
     if likely is None or likely >= FOUND:

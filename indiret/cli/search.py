@@ -212,6 +212,8 @@ def _reaches(hit: "Hit", probability: float | None) -> bool:
 
 def _notes(hits: list["Hit"], found: _Found, least: float | None) -> list[str]:
     """What to say before a ranked list."""
+    from indiret.retrieval import FOUND
+
     notes = []
     if lists.is_little(found.structure):
         notes.append(
@@ -222,7 +224,7 @@ def _notes(hits: list["Hit"], found: _Found, least: float | None) -> list[str]:
         notes.append(f"Nothing found: no photo reaches probability {least}.")
     elif not lists.is_found(found.hits):
         notes.append(
-            f"Nothing found: no photo reaches probability {lists.FOUND} or stands out from the "
+            f"Nothing found: no photo reaches probability {FOUND} or stands out from the "
             "others. The closest are listed."
         )
     return notes

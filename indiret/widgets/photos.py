@@ -14,6 +14,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from indiret import retrieval
 from indiret.datasets import load_dataset
 from indiret.widgets.base import join_modules, module_source
 from indiret.widgets.matcher import pack_matcher, page_source, worker_source
@@ -25,6 +26,7 @@ _POLICY = (
 )
 _ROOMS = ("files", "words", "box", "pair", "ranking", "export", "page")
 _LANDMARK, _OTHER = "upper_town_library", "linden_library"  # of the samples
+_LIMITS = ("FOUND", "NOT_NEGLIGIBLE", "STANDS_OUT", "LEAST_COMPANY", "LITTLE_STRUCTURE")
 
 
 def photos_page() -> str:
@@ -36,8 +38,10 @@ def photos_page() -> str:
     >>> "connect-src 'none'" in page, "https://" in page
     (True, False)
     """
+    limits = ", ".join(f"{name} = {getattr(retrieval, name)}" for name in _LIMITS)
     script = "\n".join(
         [
+            f"const {limits};",
             module_source("explorer_channels", "explorer_lines", "explorer"),
             page_source(),
             join_modules(*(f"photos/{name}" for name in _ROOMS)),

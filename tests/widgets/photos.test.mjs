@@ -6,6 +6,8 @@ import { test } from "node:test";
 import { checkHeader, problemOfFormat, problemOfSize, readHeader } from "../../indiret/widgets/match/headers.js";
 import { answerWords, csv, csvCell, isFound, percent } from "../../indiret/widgets/photos/words.js";
 
+Object.assign(globalThis, { FOUND: 0.5, NOT_NEGLIGIBLE: 0.05, STANDS_OUT: 7.5, LEAST_COMPANY: 20, LITTLE_STRUCTURE: 0.2 });
+
 const bytes = (...parts) => Uint8Array.from(
   [...parts.flatMap((part) => (typeof part === "string" ? [...part].map((c) => c.charCodeAt(0)) : part)), ...Array(40).fill(0)]);
 

@@ -14,7 +14,7 @@ function explorerData(query, target, { values, P, Q, affine, frame, probability 
     name: photo.name, size: photo.size, grid: [rows, columns], url: URL.createObjectURL(photo.shown),
   });
   const candidate = { ...picture(target, P), caption: "", relevant: null, true_matches: null, channels: [channel] };
-  return { query: picture(query, Q), candidates: [candidate], affine, frame, doubtful: probability < 0.5 };
+  return { query: picture(query, Q), candidates: [candidate], affine, frame, doubtful: probability < FOUND };
 }
 
 class PairExplorer extends Explorer {

@@ -37,7 +37,7 @@ class Ranking {
     this.hits.forEach(({ photo, probability, judged }, place) => {
       const { label, caption } = this.card(photo);
       caption.textContent = `${place + 1} · ${judged ? percent(probability) : this.final ? "not judged" : "…"}`;
-      label.classList.toggle("likely", judged && probability >= 0.5);
+      label.classList.toggle("likely", judged && probability >= FOUND);
       if (this.list.children[place] !== label) this.list.insertBefore(label, this.list.children[place] ?? null);
     });
     if (this.list.contains(focused)) focused.focus({ preventScroll: true });

@@ -1,6 +1,5 @@
-// What the page says of a pair, and how a list is written for a spreadsheet.
-
-export const LITTLE_STRUCTURE = 0.2; // as indiret.retrieval: with less, nothing can be told
+// What the page says of a pair, and how a list is written for a spreadsheet. FOUND and other limits
+// are those of indiret.retrieval.
 
 /** 0 … 1 → "97 %"; never "0 %" or "100 %", which nobody knows. @param {number} share */
 export function percent(share) {
@@ -21,7 +20,7 @@ export function answerWords({ probability, structure }) {
     return { verdict: "same", title: "The same thing, very likely.",
       detail: "Many patches of the one lie in the other as a plane would have them." };
   }
-  if (probability >= 0.5) {
+  if (probability >= FOUND) {
     return { verdict: "same", title: "Perhaps the same thing.",
       detail: "Some patches of the one lie in the other as a plane would have them. See whether the lines convince you." };
   }
@@ -36,9 +35,10 @@ export function answerWords({ probability, structure }) {
  */
 export function isFound([first, ...others]) {
   const likely = first.probability ?? 0, judged = others.filter((hit) => hit.judged).map(({ score }) => score);
-  if (likely >= 0.5) return true;
+  if (likely >= FOUND) return true;
   const middle = median(judged), deviation = 1.4826 * median(judged.map((score) => Math.abs(score - middle)));
-  return likely >= 0.05 && judged.length >= 19 && deviation > 0 && first.score - middle >= 7.5 * deviation;
+  return likely >= NOT_NEGLIGIBLE && judged.length + 1 >= LEAST_COMPANY && deviation > 0
+    && first.score - middle >= STANDS_OUT * deviation;
 }
 
 /** @param {number[]} values */
