@@ -126,7 +126,7 @@ CEILINGS = {
     "core": (4300, 5110),
     "datasets": (2210, 2040),
     "evaluation": (1150, 860),
-    "planes": (3130, 1790),
+    "planes": (3130, 1800),
     "baselines": (2660, 2050),
     "index": (2025, 1005),
     "experiments": (3740, 1830),
@@ -134,7 +134,7 @@ CEILINGS = {
     "figures": (770, 240),
     "reports": (420, 230),
     "widgets": (1250, 2520),
-    "cli": (1360, 1055),
+    "cli": (1365, 1060),
     "tools": (0, 890),
 }
 MAX_SCRIPTS = 214_000  # bytes of all JavaScript; that of one page has a test of its own

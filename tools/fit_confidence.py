@@ -6,7 +6,7 @@ if the target hides it or it shows no landmark. Then measures them on Toytown's 
 a query, and on the clicked points of FOLDER, in the layout of WxBS, both ways round: the second,
 fourth, ... pair in order of name. Points whose place is outside of the target are left out. Writes
 ``indiret/data/planes/confidence.json``, in three minutes of one core. ``--develop`` measures on the
-validation part and the other pairs, and writes nothing.
+validation part and the other pairs instead.
 """
 
 import argparse
@@ -159,15 +159,14 @@ def main() -> None:
     torch.set_num_threads(1)
     made, retriever = provenance(load_dataset("toytown", split="train")), PlaneRetriever()
     line = fit_line(judge(toytown_cases("train", step=4), retriever)[0])
-    part, first = ("validation", 0) if asked.develop else ("test", 1)
-    results: dict[str, Any] = {"line": line}
-    cases = {"toytown": toytown_cases(part), "wxbs": clicked_cases(asked.folder, first)}
-    for name, some in cases.items():
-        points, left_out = judge(some, retriever)
-        results[name] = measure(points, line) | {"outside": left_out}
+    part, pairs = ("validation", "odd") if asked.develop else ("test", "even")
+    results: dict[str, Any] = {"line": line, "toytown": {"part": part}, "wxbs": {"part": pairs}}
+    clicked = clicked_cases(asked.folder, 0 if asked.develop else 1)
+    for name, cases in (("toytown", toytown_cases(part)), ("wxbs", clicked)):
+        points, left_out = judge(cases, retriever)
+        results[name] |= measure(points, line) | {"outside": left_out}
+    write(CONFIDENCE, results | {"provenance": made})
     print(json.dumps(results, indent=1))
-    if not asked.develop:
-        write(CONFIDENCE, results | {"provenance": made})
 
 
 if __name__ == "__main__":

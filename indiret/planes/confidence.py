@@ -9,17 +9,47 @@ Where it is low inside the target, something hides the patch, or it is no part o
 Chapter: *Sphere or plane?*
 """
 
+import json
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from indiret.checkpoints import WEIGHTS
 from indiret.patches import patch_grid
 from indiret.planes.correspondence import EVIDENCE_GRID, PlaneCorrespondence, move_places
+from indiret.planes.geometry import grid_places
 from indiret.planes.verification import VerifiedPlane, inverse_plane
 
 CONFIDENCE = WEIGHTS.parent / "planes" / "confidence.json"  # of tools.fit_confidence
 NEARBY = 0.75  # patches, the standard deviation of the Gaussian within which patches count
 ADDED = 0.01, 0.1  # added to support and cycle before their logarithms
+
+
+def patch_probability(
+    best: VerifiedPlane, query_shape: tuple[int, int], target_shape: tuple[int, int]
+) -> Tensor:
+    """(m', n'): of each query patch of the evidence, whether its place is right within one patch.
+
+    NaN where the plane puts it outside of the target. Shapes are (height, width) of the photos.
+
+    Examples
+    --------
+    >>> from indiret.planes.verification import verify
+    >>> from indiret.planes.matching import PlaneRetriever
+    >>> random = torch.Generator().manual_seed(0)
+    >>> picture = torch.rand(120, 160, 3, generator=random).mul(255).byte().numpy()
+    >>> features = PlaneRetriever().encode(picture)
+    >>> best = verify([torch.eye(3)[:, :2]], features, features)
+    >>> probability = patch_probability(best, (120, 160), (120, 160))
+    >>> probability.shape, bool(probability.mean() > 0.7)
+    (torch.Size([10, 14]), True)
+    """
+    rows, columns = patch_grid(*query_shape, EVIDENCE_GRID, "keep")
+    points = (grid_places(rows, columns) + 0.5) / torch.tensor([rows, columns])
+    places, traits = measure_points(best, points, query_shape, target_shape)
+    inside = ((places >= 0) & (places <= 1)).all(-1)
+    return line_probability(traits, torch.tensor(load_line())).where(inside, torch.nan)
 
 
 def line_probability(traits: Tensor, line: Tensor) -> Tensor:
@@ -35,10 +65,7 @@ def line_probability(traits: Tensor, line: Tensor) -> Tensor:
 
 
 def measure_points(
-    best: VerifiedPlane,
-    points: Tensor,
-    query_shape: tuple[int, int],
-    target_shape: tuple[int, int],
+    best: VerifiedPlane, points: Tensor, query_shape: tuple[int, int], target_shape: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Places in the target of the query's points (..., 2), and their support and cycle (..., 2)."""
     here, there = (
@@ -61,5 +88,12 @@ def _near(
     away = torch.cdist(points.reshape(-1, 2) * grid, found.template_points.flatten(0, 1) * grid)
     weights = (away / NEARBY).square().mul(-0.5).softmax(-1)
     values = torch.cat([found.support[..., None], moves], -1).flatten(0, 1)
-    means = (weights @ values).unflatten(0, points.shape[:-1])
+    means = (weights @ values).view(*points.shape[:-1], 3)
     return means[..., 0], means[..., 1:]
+
+
+@cache
+def load_line() -> tuple[float, float, float]:
+    """a, b and c, as `tools.fit_confidence` stored them."""
+    a, b, c = json.loads(CONFIDENCE.read_text(encoding="utf-8"))["line"]
+    return a, b, c
