@@ -135,7 +135,7 @@ CEILINGS = {
     "reports": (420, 230),
     "widgets": (1250, 2520),
     "cli": (1365, 1060),
-    "tools": (0, 890),
+    "tools": (0, 895),
 }
 MAX_SCRIPTS = 214_000  # bytes of all JavaScript; that of one page has a test of its own
 
