@@ -48,10 +48,12 @@ class Evidence:
     ``score`` is the margin z_relevant − z_irrelevant, and ``pairs`` M*, (m, n, m', n') float ≥ 0
     (unless signed): evidence per patch pair, target first (Eq. 3). Summed over the other side it is
     ``target_map``, P (m, n), and ``query_map``, Q (m', n') (Eq. 4). All three have one sum.
+    ``probability`` (m', n'), or None: that each query patch's place in the target is right, if any.
     """
 
     score: float
     pairs: Tensor
+    probability: Tensor | None = None
 
     @property
     def target_map(self) -> Tensor:
@@ -141,8 +143,7 @@ def explain(
             watched.append(tensor)
         gradients = torch.autograd.grad(margin.sum(), watched)
     with torch.no_grad(), exact:
-        literal = method == "gradcam"
-        cams = [_cam(*maps, literal) for maps in zip(watched, gradients, strict=True)]
+        cams = [_cam(*one, method == "gradcam") for one in zip(watched, gradients, strict=True)]
         if not signed:
             cams = [cam.relu() for cam in cams]
         if method not in ON_TENSOR:
@@ -212,9 +213,8 @@ def deletion(
     if target_map.shape != (batch, m, n):
         given = tuple(target_map.shape)
         raise ValueError(f"target_map has shape {given}; the tensor asks for {(batch, m, n)}.")
-    strongest = (
-        target_map.to(tensor.device).flatten(1).topk(max(1, round(fraction * m * n))).indices
-    )
+    count = max(1, round(fraction * m * n))
+    strongest = target_map.to(tensor.device).flatten(1).topk(count).indices
     deleted = torch.zeros(batch, m * n, dtype=torch.bool, device=tensor.device)
     deleted = deleted.scatter(1, strongest, True).view(batch, 1, m, n, 1, 1)
     without = torch.where(deleted, tensor.mean((2, 3, 4, 5), keepdim=True), tensor)

@@ -123,19 +123,19 @@ def test_a_public_name_stands_in_one_place():
 # The most lines of Python of each wing and of its tests, so that no wing grows behind another.
 # Who makes one smaller lowers its numbers; who raises one says why in book/decisions/0017.
 CEILINGS = {
-    "core": (4280, 5105),
+    "core": (4280, 5120),
     "datasets": (2210, 1985),
     "evaluation": (1150, 850),
-    "planes": (3080, 1740),
+    "planes": (3050, 1750),
     "baselines": (2655, 2030),
-    "index": (2005, 1005),
+    "index": (2035, 1035),
     "experiments": (3720, 1820),
     "exercises": (1480, 190),
     "figures": (770, 240),
     "reports": (420, 230),
     "widgets": (1250, 2520),
-    "cli": (1360, 1055),
-    "tools": (0, 845),
+    "cli": (1380, 1080),
+    "tools": (0, 895),
 }
 MAX_SCRIPTS = 214_000  # bytes of all JavaScript; that of one page has a test of its own
 

@@ -77,6 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             with group.make_context("indiret", arguments) as context:
                 group.invoke(context)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads the list has enough of it
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return 141
     except typer.Exit as done:  # after help
         return done.exit_code
     except (typer.TyperException, ValueError, OSError, ImportError) as error:

@@ -54,7 +54,7 @@ def reproduce_command(
         print(printable(f"{key}: {reason}"), file=sys.stderr)
     if failed:
         raise ValueError(f"{len(failed)} of {len(configs)} runs are not finished; see above.")
-    print(f"{len(configs)} runs are finished; `indiret report {out}` sets them beside the paper.")
+    print(f"Finished: {len(configs)} runs. `indiret report {out}` sets them beside the paper.")
 
 
 def report_command(

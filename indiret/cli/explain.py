@@ -36,8 +36,7 @@ def explain_command(
     retriever = build_retriever(method)
     check_evidence(method, retriever, evidence, layers)
     picture, other = read_image(query), read_image(target)
-    if box:
-        picture = crop(picture, box)
+    picture = crop(picture, box) if box else picture
     encoded, features = retriever.encode_query(picture), retriever.encode(other)
     if network := retriever.tensor_network:
         tensor = network.correlate(encoded, [features])
@@ -48,18 +47,20 @@ def explain_command(
         features = retriever.unpack(retriever.pack(features))
     (hit,) = sort_hits(retriever, [str(target)], retriever.score(encoded, [features]))
     matches = found.matches(top)
+    rows = [] if found.probability is None else found.probability.tolist()
+    grid = [[one if one == one else None for one in row] for row in rows] or None  # no NaN in json
+    pairs = [one._asdict() | {"probability": grid and grid[one.k][one.l]} for one in matches]
     if as_json:
-        rows, columns = found.target_map.shape, found.query_map.shape
-        where = {"target_grid": rows, "target_size": other.shape[:2]}  # of (i, j), and in pixels
-        where |= {"query_grid": columns, "query_size": picture.shape[:2]}  # of (k, l)
-        pairs = [match._asdict() for match in matches]
-        print(json.dumps(plain(hit) | {**where, "pairs": pairs}))
+        where = {"target_grid": found.target_map.shape, "target_size": other.shape[:2]}  # (i, j)
+        where |= {"query_grid": found.query_map.shape, "query_size": picture.shape[:2]}  # (k, l)
+        print(json.dumps(plain(hit) | where | {"pairs": pairs, "patch_probability": grid}))
     else:
         likely = "" if hit.probability is None else f"relevant with {hit.probability:.1%}, "
         print(f"{likely}score {hit.score:.2f}")
-        for i, j, k, l, value in matches:
+        for i, j, k, l, value, chance in (pair.values() for pair in pairs):
+            right = "" if chance is None else f"  right with {chance:.0%}"
             share = value / matches[0].value
-            print(f"target patch ({i}, {j})  query patch ({k}, {l})  {share:.2f}")
+            print(f"target patch ({i}, {j})  query patch ({k}, {l})  {share:.2f}{right}")
     if html:
         from indiret.reports import ReportHit, write_search_report  # needs matplotlib
 

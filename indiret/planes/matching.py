@@ -39,6 +39,7 @@ from indiret.planes.codes import (
     unpack_codes,
     with_background,
 )
+from indiret.planes.confidence import patch_probability
 from indiret.planes.correspondence import (
     PlaneCorrespondence,
     fit_affine,
@@ -303,7 +304,7 @@ class PlaneRetriever(Retriever):
         kind = check_kind(self, kind)
         if kind == BY_FINER_PATCHES:
             match = self.match_both(code_query(query, target), target)
-            return Evidence(match.score, self.verified_pairs(query, target))
+            return self.verified_evidence(match.score, query, target)
         match, found = self.correspondences(query, target)
         weighted = []
         for one, direction in zip(found, (match.forward, match.backward), strict=True):
@@ -312,12 +313,15 @@ class PlaneRetriever(Retriever):
             weighted.append(one._replace(support=weights))
         return Evidence(match.score, splat(weighted, target.shape, query.shape))
 
-    def verified_pairs(self, query: PlaneFeatures, target: PlaneFeatures) -> Tensor:
+    def verified_evidence(
+        self, score: float, query: PlaneFeatures, target: PlaneFeatures
+    ) -> Evidence:
         """M* of the plane that was verified: roots of the support, as a map by votes has them."""
         best = self.verified(query, target)
         found = () if best is None else (best.forward, best.backward)
         roots = [one._replace(support=one.support.sqrt() / one.support.numel()) for one in found]
-        return splat(roots, target.shape, query.shape)
+        known = None if best is None else patch_probability(best, query.shape, target.shape)
+        return Evidence(score, splat(roots, target.shape, query.shape), known)
 
     def verified(self, query: PlaneFeatures, target: PlaneFeatures) -> VerifiedPlane | None:
         """The plane that finer patches agree with; None where nothing votes."""

@@ -144,7 +144,7 @@ class PlaneNetRetriever(PlaneRetriever):
         with torch.inference_mode():
             output = self.network(*collate([samples]))
             if kind == BY_FINER_PATCHES:
-                return Evidence(float(output.margin), self.verified_pairs(query, target))
+                return self.verified_evidence(float(output.margin), query, target)
         found = []
         for one, support in zip(samples, output.support[0], strict=True):
             K, L = one.maps.shape[1:]

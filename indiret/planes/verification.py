@@ -96,7 +96,7 @@ def verify(
     there, back = Direction(query, target), Direction(target, query)
 
     def ask(plane: Tensor, step: int, around: int) -> VerifiedPlane:
-        ways = there.along(plane, step, around), back.along(_inverse(plane), step, around)
+        ways = there.along(plane, step, around), back.along(inverse_plane(plane), step, around)
         return VerifiedPlane(plane, *ways)
 
     asked = (ask(plane, COARSE_STEP, COARSE_AROUND) for plane in planes if _has_area(plane))
@@ -111,7 +111,8 @@ def _has_area(plane: Tensor) -> bool:
     return abs(float(plane[:2].det())) > LEAST_AREA
 
 
-def _inverse(plane: Tensor) -> Tensor:
+def inverse_plane(plane: Tensor) -> Tensor:
+    """The map, (3, 2), of places in the target into the query."""
     matrix = plane[:2].inverse()
     return torch.cat([matrix, -plane[2:] @ matrix])
 
@@ -126,7 +127,7 @@ class Direction:
 
     def along(self, plane: Tensor, step: int, around: int) -> PlaneCorrespondence:
         """What every ``step``-th patch finds near a plane; ``around`` × ``around`` must agree."""
-        plane = _chain(self.own, plane, _inverse(self.other))  # of the photos as they were turned
+        plane = _chain(self.own, plane, inverse_plane(self.other))  # of photos as they were turned
         own, other = self.alike_levels(plane)
         patches = self.source.pyramid[own].float()[::step, ::step]
         points = _centres(self.source.pyramid[own])[::step, ::step]

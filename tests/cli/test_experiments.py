@@ -22,7 +22,7 @@ def test_reproduce_fills_a_grid_and_report_reads_it(capsys, tmp_path):
     assert status == 0 and out.startswith("6 runs") and "GB of disk" in out
     assert not (tmp_path / "grid").exists()
     status, out, _ = run(capsys, *line)
-    assert status == 0 and "6 runs are finished" in out
+    assert status == 0 and "Finished: 6 runs" in out
     status, out, _ = run(capsys, "report", tmp_path / "grid", "--out", tmp_path / "report")
     assert status == 0 and "report.html" in out
     assert "thumbnail" in (tmp_path / "report/report.md").read_text()
@@ -53,7 +53,7 @@ def test_more_runs_than_anybody_means_are_done_after_yes(capsys, tmp_path, monke
     config = tmp_path / "grid.toml"
     config.write_text('[run]\nfolds = 2\nmethod = "thumbnail"\n[[grid]]\ndevice = ["meta", "cpu"]')
     status, out, err = run(capsys, "reproduce", config, "--yes")
-    assert status == 0 and "2 runs are finished" in out  # each once, where it can be done
+    assert status == 0 and "Finished: 2 runs" in out  # each once, where it can be done
     assert err.count("thumbnail is measured on the processor") == 1
     assert [(one.fold, one.device) for one in asked] == [(0, "cpu"), (1, "cpu")]
     assert "--yes" in refused(capsys, "reproduce", config)

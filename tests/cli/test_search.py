@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 from importlib.util import find_spec
 
@@ -37,6 +39,13 @@ def test_a_large_folder_is_asked_in_all_turns_where_its_shortlist_can(capsys, al
     assert "works with --shortlist pixels or none" in refused(capsys, *other)
 
 
+def test_a_reader_who_has_enough_ends_the_list_without_a_word():
+    command = [sys.executable, "-m", "indiret", "methods"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        listing.stdout.close()
+        assert listing.stderr.read() == b"" and listing.wait() == 141
+
+
 def test_nothing_found_is_said(capsys, tmp_path):
     noise = np.random.default_rng(0)
     (tmp_path / "folder").mkdir()
@@ -67,10 +76,15 @@ def test_explain_lists_patch_pairs(capsys, album, tmp_path):
     found = json.loads(out)
     assert status == 0 and 0 <= found["probability"] <= 1
     assert 0 < len(found["pairs"]) <= 10
-    assert {"i", "j", "k", "l", "value"} == set(found["pairs"][0])
+    assert {"i", "j", "k", "l", "value", "probability"} == set(found["pairs"][0])
+    grid = found["patch_probability"]
+    assert [len(grid), len(grid[0])] == found["query_grid"]
+    assert all(pair["probability"] == grid[pair["k"]][pair["l"]] for pair in found["pairs"])
+    assert all(0 <= p <= 1 for row in grid for p in row if p is not None)
     assert "data:image/jpeg" in page.read_text()
     status, out, _ = run(capsys, *pair, "--top", 2)
     assert status == 0 and "relevant with" in out and out.count("target patch") == 2
+    assert out.count("right with") == 2
 
 
 def test_explain_looks_into_the_layers_of_a_network_that_has_them(capsys, album):
@@ -82,6 +96,7 @@ def test_explain_looks_into_the_layers_of_a_network_that_has_them(capsys, album)
         status, out, _ = run(capsys, *pair, *more)
         assert status == 0
         pairs.append(json.loads(out)["pairs"])
+    assert json.loads(out)["patch_probability"] is None
     assert len(set(map(json.dumps, pairs))) == 3
     none = refused(capsys, *pair, "--layers", "stem")
     assert "plane-net-turned has no such layers; add --method base" in none
