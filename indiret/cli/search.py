@@ -95,7 +95,7 @@ def search_command(
             failed += 1
             continue
         hits = [hit for hit in found.hits if _reaches(hit, min_probability)][:top]
-        notes = _notes(hits, found, min_probability)
+        notes = _notes(hits, found, min_probability, turned)
         structure = {hit.name: retriever.structure(collection.features(hit.name)) for hit in hits}
         if style == "table":
             if queries:
@@ -210,9 +210,9 @@ def _reaches(hit: "Hit", probability: float | None) -> bool:
     return probability is None or (hit.probability is not None and hit.probability >= probability)
 
 
-def _notes(hits: list["Hit"], found: _Found, least: float | None) -> list[str]:
+def _notes(hits: list["Hit"], found: _Found, least: float | None, turned: bool) -> list[str]:
     """What to say before a ranked list."""
-    from indiret.retrieval import FOUND
+    from indiret.retrieval import FOUND, UNJUDGED
 
     notes = []
     if lists.is_little(found.structure):
@@ -227,4 +227,6 @@ def _notes(hits: list["Hit"], found: _Found, least: float | None) -> list[str]:
             f"Nothing found: no photo reaches probability {FOUND} or stands out from the "
             "others. The closest are listed."
         )
+        if not turned and found.hits[-1].score <= UNJUDGED:  # a shortlist chose who was judged
+            notes.append("--turned looks for turned photos, too.")
     return notes

@@ -30,11 +30,20 @@ def test_search_ranks_and_reports_what_it_skipped(capsys, album):
     assert hits == sorted(hits, key=lambda hit: -hit["score"]) and hits[0]["name"][:4] == "a_0_"
 
 
-def test_a_large_folder_is_asked_in_all_turns_where_its_shortlist_can(capsys, album, monkeypatch):
+def test_a_large_folder_is_asked_in_all_turns_where_its_shortlist_can(
+    capsys, album, tmp_path, monkeypatch
+):
     photos, query = album
     monkeypatch.setattr(collection, "FEW", 2)
     status, out, _ = run(capsys, "search", query, photos, "--turned", "--json")
     assert status == 0 and json.loads(out)[0]["name"][:4] == "a_0_"
+    stranger = tmp_path / "stranger.png"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(stranger)
+    monkeypatch.setattr(collection, "MOST_VERIFIED", 2)
+    for option in ((), ("--turned",)):
+        _, out, _ = run(capsys, "search", stranger, photos, *option)
+        assert out.startswith("Nothing found") and ("--turned looks" in out) == (not option)
     other = "search", query, photos, "--turned", "--shortlist", "thumbnail"
     assert "works with --shortlist pixels or none" in refused(capsys, *other)
 
