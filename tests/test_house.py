@@ -132,7 +132,7 @@ CEILINGS = {
     "experiments": (3720, 1820),
     "exercises": (1480, 190),
     "figures": (770, 240),
-    "reports": (420, 230),
+    "reports": (420, 240),
     "widgets": (1250, 2520),
     "cli": (1380, 1085),
     "tools": (0, 895),

@@ -40,7 +40,8 @@ def write_search_report(
     """Write the self-contained page of a search, whole or not at all, and return its path.
 
     The query is cropped to its box; ``hits``, best first, are taken one at a time, so that a
-    generator need not hold all pictures. The strongest ``pairs`` of patches are joined by lines.
+    generator need not hold all pictures. The strongest ``pairs`` of patches are joined by lines,
+    dashed where the place of the query's patch is probably wrong.
 
     Examples
     --------
@@ -99,6 +100,9 @@ def _layout(
             for cell, grid, size, corner in zip(cells, grids, sizes, corners, strict=True)
         )
         strength = 0.8 + 1.7 * match.value / matches[0].value
-        lines.append({"x1": x1, "y1": y1, "x2": x2, "y2": y2, "width": strength})
+        known = evidence.probability
+        doubtful = known is not None and bool(known[match.k, match.l] < 0.5)
+        ends = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
+        lines.append(ends | {"width": strength, "doubtful": doubtful})
     width, height = (max(part[at] + part[of] for part in parts) for at, of in _EXTENTS)
     return {"name": name, "width": width, "height": height, "parts": parts, "lines": lines}

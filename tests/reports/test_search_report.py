@@ -67,6 +67,15 @@ def test_lines_join_matched_patches_in_both_layouts(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("probability", "dashed"), [(0.2, 2), (0.8, 0), (float("nan"), 0)])
+def test_a_line_to_a_place_that_is_probably_wrong_is_dashed(tmp_path, probability, dashed):
+    pairs = torch.zeros(4, 4, 2, 2)
+    pairs[3, 0, 0, 1] = 1.0
+    evidence = Evidence(1.0, pairs, torch.tensor([[0.9, probability], [0.1, 0.1]]))
+    text = write(tmp_path, ReportHit(Hit("b.jpg", 1.0, None), noise(200, 200), evidence))
+    assert text.count('class="pair doubtful"') == dashed  # in both layouts
+
+
 def test_the_page_is_written_whole_or_not_at_all(tmp_path):
     def hits():
         yield hit(probability=None)
