@@ -25,12 +25,14 @@ pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason=f"the inputs in {CASE
 @pytest.fixture
 def case(tmp_path):
     """A copy of a case's folder, and what its script, or another command there, says."""
+    environment = tmp_path / "environment"  # a path without a space, which scripts do not quote
+    environment.symlink_to(sys.prefix)
 
     def run(name: str, *command: str) -> tuple[Path, str]:
         folder = tmp_path / name
         if not folder.exists():
             shutil.copytree(CASES / name, folder)
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        path = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
         here = {"PATH": path, "PYTHONPATH": str(ROOT), "INDIRET_CACHE": str(tmp_path / "cache")}
         script = ("bash", "run.sh") if (folder / "run.sh").exists() else ("python", "gen.py")
         known = {"cwd": folder, "env": os.environ | here, "capture_output": True, "text": True}
