@@ -84,6 +84,7 @@ def search_command(
     )
     collection.update()
     options.report_skipped(collection.problems())
+    pixels = shortlist in (None, "pixels") and options.keeps_features(retriever)
     writer, names, failed = lists.RowWriter(style), list[str](), 0
     for one in asked:
         try:
@@ -95,7 +96,9 @@ def search_command(
             failed += 1
             continue
         hits = [hit for hit in found.hits if _reaches(hit, min_probability)][:top]
-        notes = _notes(hits, found, min_probability, turned)
+        notes = _notes(hits, found, min_probability)
+        if pixels and not turned and not lists.is_found(found.hits) and not found.hits[-1].judged:
+            notes.append("--turned looks for turned photos, too.")
         structure = {hit.name: retriever.structure(collection.features(hit.name)) for hit in hits}
         if style == "table":
             if queries:
@@ -210,9 +213,9 @@ def _reaches(hit: "Hit", probability: float | None) -> bool:
     return probability is None or (hit.probability is not None and hit.probability >= probability)
 
 
-def _notes(hits: list["Hit"], found: _Found, least: float | None, turned: bool) -> list[str]:
+def _notes(hits: list["Hit"], found: _Found, least: float | None) -> list[str]:
     """What to say before a ranked list."""
-    from indiret.retrieval import FOUND, UNJUDGED
+    from indiret.retrieval import FOUND
 
     notes = []
     if lists.is_little(found.structure):
@@ -227,6 +230,4 @@ def _notes(hits: list["Hit"], found: _Found, least: float | None, turned: bool) 
             f"Nothing found: no photo reaches probability {FOUND} or stands out from the "
             "others. The closest are listed."
         )
-        if not turned and found.hits[-1].score <= UNJUDGED:  # a shortlist chose who was judged
-            notes.append("--turned looks for turned photos, too.")
     return notes

@@ -256,6 +256,8 @@ class Collection:
 def turn_query(shortlist: Shortlist, picture: Picture, features: Any, turns: int) -> Iterator[Any]:
     """A query as a shortlist is asked for it, in so many turns evenly round the circle."""
     yield shortlist.describe_query(picture, features)
+    if turns == 1:
+        return
     mean = tuple(picture.mean((0, 1)).astype(int).tolist())
     square = ImageOps.pad(Image.fromarray(picture), (max(picture.shape),) * 2, color=mean)
     for number in range(1, turns):
