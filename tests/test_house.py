@@ -137,7 +137,7 @@ CEILINGS = {
     "cli": (1380, 1085),
     "tools": (0, 895),
 }
-MAX_SCRIPTS = 214_000  # bytes of all JavaScript; that of one page has a test of its own
+MAX_SCRIPTS = 215_000  # bytes of all JavaScript; that of one page has a test of its own
 
 
 def count_lines(path: Path) -> int:

@@ -24,13 +24,13 @@ button[aria-pressed=true] { background: var(--accent); border-color: var(--accen
 .pad { margin: 0 auto; cursor: crosshair; touch-action: none; }
 .pad img { display: block; width: 100%; height: 100%; border-radius: 4px; }
 .pad svg { overflow: visible; }
-.outline, .cross { fill: none; vector-effect: non-scaling-stroke; }
+.outline, .cross { fill: none; }
 .outline { stroke: var(--good); stroke-width: 2.2; }
 .outline.query { stroke: var(--given); }
 .outline.open { stroke: var(--accent); stroke-dasharray: 7 4; }
 .outline.rejected { stroke: var(--bad); stroke-dasharray: 2 4; }
 .outline.selected { stroke-width: 3.6; } .outline.draft { stroke: #fff; stroke-dasharray: 4 3; }
-.handle { fill: #fff; stroke: var(--ink); vector-effect: non-scaling-stroke; }
+.handle { fill: #fff; stroke: var(--ink); }
 .handle.held { fill: var(--accent); }
 .cross { stroke: #fff; stroke-width: 1.5; }
 .regions { list-style: none; margin: .5rem 0 .3rem; padding: 0; display: flex; flex-wrap: wrap;

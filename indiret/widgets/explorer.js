@@ -44,7 +44,7 @@ legend { float: left; padding: 0; flex: none; width: 3em; opacity: .75; }
 .side figcaption { display: flex; gap: .6rem; justify-content: space-between; padding-bottom: .15rem; }
 .side figcaption span:first-child { overflow: hidden; text-overflow: ellipsis; }
 .pad { cursor: crosshair; touch-action: pan-y; overflow: hidden; }
-.pad img, .pad canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
+.pad img { position: absolute; inset: 0; width: 100%; height: 100%; }
 .pad canvas { image-rendering: pixelated; }
 .pad.hot img { filter: grayscale(.65) brightness(.82); }
 .grid { stroke: #fff; stroke-opacity: .22; stroke-width: 1; fill: none; }

@@ -11,7 +11,7 @@ button:disabled { opacity: .55; cursor: default; } .map:disabled { opacity: 1; }
 .map.trained { border-color: #1d9a63; } .map.random { border-style: dashed; }
 .map .photo { position: relative; display: block; }
 .map img { filter: grayscale(.65) brightness(.82); }
-.map canvas { position: absolute; inset: 0; width: 100%; height: 100%; opacity: .8; }
+.map canvas { opacity: .8; }
 .row { margin: .6rem 0; } .status { min-height: 4.35em; max-width: 760px; }
 `;
 

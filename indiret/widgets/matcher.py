@@ -54,15 +54,15 @@ def pack_matcher() -> bytes:
 
 
 def page_source() -> str:
-    """What a page's script needs: ``matcherData`` and ``createWorkerPool``, and no other name."""
-    names = "{ matcherData, createWorkerPool }"
-    body = _joined("arithmetic", "data", "scores", "ranking", "pool")
+    """What a page needs: ``matcherData``, ``createWorkerPool``, ``release``, no other name."""
+    names = "{ matcherData, createWorkerPool, release }"
+    body = _joined("arithmetic", "data", "scores", "ranking", "pool", "memory")
     return f"const {names} = (() => {{\n{body}\nreturn {names};\n}})();\n"
 
 
 def worker_source() -> str:
     """What ``createWorkerPool`` makes workers of."""
-    return _joined("headers", "decode", *_CORE, "worker")
+    return _joined("headers", "decode", *_CORE, "memory", "worker")
 
 
 def _joined(*names: str) -> str:

@@ -16,14 +16,12 @@ const STYLE = `
 .pad { overflow: hidden; max-width: 400px; }
 .target .pad { cursor: move; touch-action: none; }
 .pad img { display: block; width: 100%; height: auto; filter: grayscale(.5) brightness(.85); }
-.pad canvas { position: absolute; inset: 0; width: 100%; height: 100%; opacity: .6; }
-.frame, .top { fill: none; stroke: var(--accent); stroke-width: 1.5;
-  vector-effect: non-scaling-stroke; }
+.pad canvas { opacity: .6; }
+.frame, .top { fill: none; stroke: var(--accent); stroke-width: 1.5; }
 .top { stroke-width: 4; }
-.voter { fill: var(--accent); stroke: var(--ink); stroke-width: 1;
-  vector-effect: non-scaling-stroke; }
+.voter { fill: var(--accent); stroke: var(--ink); stroke-width: 1; }
 .voter.silent { fill: none; stroke: #fff; stroke-opacity: .55; }
-.true { fill: none; stroke: var(--good); stroke-width: 2; vector-effect: non-scaling-stroke; }
+.true { fill: none; stroke: var(--good); stroke-width: 2; }
 .controls { display: grid; gap: .15rem 1.2rem; margin-top: .6rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 260px), 1fr)); }
 .slider { display: grid; grid-template-columns: 7.5em 1fr 3em; gap: .5rem; align-items: center; }

@@ -7,6 +7,7 @@ declare const isFound: typeof import("./photos/words.js").isFound;
 declare const csv: typeof import("./photos/words.js").csv;
 declare const matcherData: typeof import("./match/data.js").matcherData;
 declare const createWorkerPool: typeof import("./match/pool.js").createWorkerPool;
+declare const release: typeof import("./match/memory.js").release;
 
 type Point = [number, number];
 type Side = [rows: number, columns: number];

@@ -22,9 +22,9 @@ input { accent-color: var(--accent); min-width: 0; }
   -webkit-user-select: none; -webkit-tap-highlight-color: transparent; }
 figure { margin: 0; min-width: 0; }
 figcaption { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-svg { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
-.under { fill: none; stroke: var(--ink); stroke-width: 4.5; stroke-linecap: round;
-  vector-effect: non-scaling-stroke; }
+svg, canvas { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
+svg * { vector-effect: non-scaling-stroke; }
+.under { fill: none; stroke: var(--ink); stroke-width: 4.5; stroke-linecap: round; }
 .row { display: flex; flex-wrap: wrap; gap: .4rem .6rem; align-items: center; }
 .row label { display: flex; gap: .4rem; align-items: center; cursor: pointer; }
 .status { margin: .5rem 0 0; min-height: 1.45em; font-variant-numeric: tabular-nums; }

@@ -19,9 +19,9 @@ const STYLE = `
 .axis.down i { display: grid; align-content: center; right: auto; }
 .pad { cursor: crosshair; touch-action: none; overflow: hidden; }
 .pad img { display: block; width: 100%; height: auto; filter: grayscale(.65) brightness(.82); }
-.pad canvas { position: absolute; inset: 0; width: 100%; height: 100%; image-rendering: pixelated; opacity: .8; }
-.box { fill: none; stroke: #fff; stroke-width: 2; vector-effect: non-scaling-stroke; }
-.true { fill: none; stroke: var(--good); stroke-width: 3; stroke-dasharray: 4 3; vector-effect: non-scaling-stroke; }
+.pad canvas { image-rendering: pixelated; opacity: .8; }
+.box { fill: none; stroke: #fff; stroke-width: 2; }
+.true { fill: none; stroke: var(--good); stroke-width: 3; stroke-dasharray: 4 3; }
 .row { margin: .3rem 0; }
 .status { min-height: 4.35em; }
 `;

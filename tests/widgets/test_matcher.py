@@ -225,4 +225,4 @@ def test_what_is_cancelled_or_no_picture_says_so(page):
     assert waiting == 4 * ["AbortError: The matching was cancelled."]
     assert broken == "Error: is no photo that a browser can read."
     assert query.startswith("TypeError: The target was encoded as a query")
-    assert moved.startswith("DataCloneError") and works == [0, 0]
+    assert moved.startswith("TypeError: Cannot perform") and works == [0, 0]

@@ -199,7 +199,7 @@ def test_files_that_are_no_photos_get_a_sentence_each_and_spoil_nothing(visit, j
         "empty.jpg is empty.",
         "broken.jpg is a broken JPEG file.",
         f"phone.heic is a HEIC photo, {unreadable}",
-        f"scan.tif is a TIFF picture, {unreadable}",
+        f"scan.tif is a TIFF photo, {unreadable}",
         "bomb.png has 3600 megapixels; make it smaller, 64 at most.",
         "thin.png has 400 by 17 pixels; one side may be at most 20 times the other.",
         f"{NASTY_FILE} is no photo that a browser can read.",

@@ -4,7 +4,10 @@ import { checkHeader, problemOfFormat, problemOfSize } from "./headers.js";
 
 const CODED_SIDE = 1120; // pixels that the matcher is given: four times the largest it makes of them
 const SHOWN_SIDE = 640; // of what a page shows and keeps
-/** @typedef {[number, number, number, number]} Box left, top, right and bottom */
+/**
+ * @typedef {[number, number, number, number]} Box left, top, right and bottom
+ * @typedef {{head: ArrayBuffer, bitmap: ImageBitmap | null}} Opened a file that no worker can read
+ */
 
 /**
  * A part of a picture, no larger than asked, on white where it is transparent.
@@ -30,11 +33,16 @@ function jpegOf(source, box) {
 /**
  * A photo, or the part of it in a box, from 0 to 1: its pixels, its height and width, and JPEGs of
  * the part and of the whole. An Error whose message goes on from the file's name if it is none.
- * @param {Blob} file @param {Box | null} [box]
+ * @param {[file: Blob, box?: Box | null, opened?: Opened]} given
  */
-export async function decode(file, box) {
-  const format = await checkHeader(file);
-  const bitmap = await createImageBitmap(file).catch(() => { throw new Error(problemOfFormat(format)); });
+export const decode = (...given) => // one at a time where browsers have locks: 12 megapixels take 50 MB
+  navigator.locks?.request("decode", () => decodeAlone(...given)) ?? decodeAlone(...given);
+
+/** @param {Blob} file @param {Box | null} [box] @param {Opened} [opened] */
+async function decodeAlone(file, box, opened) {
+  const format = await checkHeader(file, opened?.head);
+  const bitmap = opened ? opened.bitmap : await createImageBitmap(file).catch(() => null);
+  if (!bitmap) throw new Error(problemOfFormat(format));
   try {
     const sides = [bitmap.width, bitmap.height];
     const part = /** @type {Box} */ ((box ?? [0, 0, 1, 1]).map((at, n) => Math.round(at * sides[n % 2])));

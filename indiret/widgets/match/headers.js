@@ -60,24 +60,22 @@ export function problemOfSize(width, height) {
     ? `has ${width} by ${height} pixels; one side may be at most ${MAX_ASPECT} times the other.` : null;
 }
 
-/** @type {Record<string, string>} */
-const UNREADABLE = {
-  HEIC: "is a HEIC photo, which this browser cannot read; save it as JPEG and choose that.",
-  TIFF: "is a TIFF picture, which this browser cannot read; save it as JPEG and choose that.",
-};
-
 /** Why a file of this format could not be decoded. @param {string | null} format */
 export function problemOfFormat(format) {
-  return UNREADABLE[format ?? ""] ?? (format ? `is a broken ${format} file.` : "is no photo that a browser can read.");
+  if (!format) return "is no photo that a browser can read.";
+  return ["HEIC", "TIFF"].includes(format)
+    ? `is a ${format} photo, which this browser cannot read; save it as JPEG and choose that.`
+    : `is a broken ${format} file.`;
 }
 
-/** The format of a file; an Error with a sentence if it is not worth decoding. @param {Blob} file */
-export async function checkHeader(file) {
+/** The format of a file; an Error with a sentence if it is not worth decoding.
+ * @param {Blob} file @param {ArrayBuffer} [head] its first bytes, if they are known */
+export async function checkHeader(file, head) {
   if (!file.size) throw new Error("is empty.");
   if (file.size > MAX_BYTES) {
     throw new Error(`has ${Math.round(file.size / 1e6)} million bytes; ${MAX_BYTES / 1e6} are the most.`);
   }
-  const bytes = new Uint8Array(await file.slice(0, HEADER_BYTES).arrayBuffer());
+  const bytes = new Uint8Array(head ?? await file.slice(0, HEADER_BYTES).arrayBuffer());
   const { format, width, height } = readHeader(bytes);
   const problem = width && height ? problemOfSize(width, height) : null;
   if (problem) throw new Error(problem);

@@ -44,7 +44,11 @@ export function createWorkerPool(source, data, size) {
      * @param {{query?: boolean, box?: import("./decode.js").Box | null}} [how] box: the part that is wanted
      * @returns {Promise<{features: Features, size: [number, number], shown: Blob, whole: Blob}>}
      */
-    read: (file, how = {}) => ask("read", [file, how]),
+    read: (file, how = {}) => ask("read", [file, how]).catch(async (error) => {
+      if (error.name !== "NotReadableError") throw error; // WebKit: no worker of a page on the disk reads files
+      const head = await file.slice(0, 1 << 20).arrayBuffer(), bitmap = await createImageBitmap(file).catch(() => null);
+      return ask("read", [file, { ...how, opened: { head, bitmap } }]).finally(() => bitmap?.close());
+    }),
 
     /** As `explain` of the matcher. @param {Features} query @param {Features} target */
     explain: (query, target) => ask("explain", [query, target]),
@@ -99,7 +103,8 @@ function startLane(address, data, whenFree) {
       const { task, given } = next;
       try {
         if (failure) throw failure;
-        worker.postMessage({ task, given }, given.filter((one) => one?.spare).map(({ codes }) => codes.buffer));
+        const sent = given.map((one) => (one?.codes && !one.spare ? { ...one, codes: one.codes.slice() } : one));
+        worker.postMessage({ task, given: sent }, sent.flatMap((one) => one?.codes?.buffer ?? []));
         job = next;
         lane.busy = true;
       } catch (error) { // of a worker that failed, or features whose codes were moved elsewhere

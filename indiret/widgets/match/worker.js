@@ -2,6 +2,7 @@
 
 import { decode } from "./decode.js";
 import { createMatcher } from "./matcher.js";
+import { release } from "./memory.js";
 
 /** @type {import("./matcher.js").Matcher} */
 let matcher;
@@ -9,9 +10,11 @@ let matcher;
 /** @type {Record<string, (...given: any[]) => any>} */
 const tasks = {
   start: (data) => { matcher = createMatcher(data); },
-  read: async (file, { query, box }) => {
-    const { pixels, ...decoded } = await decode(file, box);
-    return { features: matcher.encode(pixels, { query }), ...decoded };
+  read: async (file, { query, box, opened }) => {
+    const { pixels, ...decoded } = await decode(file, box, opened);
+    const features = matcher.encode(pixels, { query });
+    release(pixels.data);
+    return { features, ...decoded };
   },
   match: (source, searched) => matcher.match(source, searched),
   score: (query, target, forward, backward) => matcher.score(query, target, forward, backward),
@@ -26,4 +29,5 @@ self.onmessage = async ({ data: { task, given } }) => {
     const { name, message } = /** @type {Error} */ (error);
     self.postMessage({ error: { name, message } });
   }
+  given.forEach((/** @type {any} */ one) => release(one?.codes));
 };

@@ -213,7 +213,10 @@ class PhotosPage {
     try {
       const kept = await this.store.get(photo.key);
       const { features, shown, size } = kept ?? await this.pool.read(photo.file), known = { features, shown, size };
-      if (kept || await this.store.put(photo.key, known)) known.features = { ...features, codes: null };
+      if (kept || await this.store.put(photo.key, known)) {
+        known.features = { ...features, codes: null };
+        release(features.codes);
+      }
       photo.know(known);
     } catch (error) {
       if (isAbort(error)) {

@@ -1,7 +1,7 @@
 // The evidence of one pair in the explorer, with where the plane puts the query's frame and patches.
 
 const PAIR_STYLE = `
-.landed { fill: none; stroke: var(--good); stroke-width: 2; vector-effect: non-scaling-stroke; }
+.landed { fill: none; stroke: var(--good); stroke-width: 2; }
 .landed.doubtful { stroke-dasharray: 5 5; }
 `;
 
