@@ -126,7 +126,7 @@ CEILINGS = {
     "core": (4280, 5120),
     "datasets": (2210, 1985),
     "evaluation": (1150, 850),
-    "planes": (3050, 1750),
+    "planes": (3070, 1770),
     "baselines": (2655, 2030),
     "index": (2035, 1035),
     "experiments": (3720, 1820),
