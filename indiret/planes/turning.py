@@ -62,7 +62,7 @@ AnyQuery = PlaneFeatures | TurnedQuery  # one that was encoded as a target is up
 
 
 class TurnedPlaneRetriever(Retriever):
-    """A retriever by planes for queries that may lie turned; see record 24.
+    """A retriever by planes for queries that may lie turned, or are seen from aside; see record 24.
 
     Targets are encoded, kept and scored as by the upright retriever, and probabilities are its own.
 
@@ -117,14 +117,14 @@ class TurnedPlaneRetriever(Retriever):
     @float32_on_cpu()
     @torch.inference_mode()
     def views(self, query: AnyQuery, database: Sequence[PlaneFeatures]) -> list[int]:
-        """By how many steps the query is turned anticlockwise for each target, mostly none."""
+        """The number of the view that each target shows of the query, mostly 0, as it lies."""
         if isinstance(query, PlaneFeatures):
             return [0] * len(database)
         return [find_view(query.discs, target) for target in database]
 
     @float32_on_cpu()
     def score(self, query: AnyQuery, database: Sequence[PlaneFeatures]) -> Scores:
-        """Scores of the query as it lies or as it is turned for a target, the higher of both."""
+        """Scores of the query as it lies or in the view of a target, the higher of both."""
         turns, scores = self.views(query, database), self.retriever.score(_view(query, 0), database)
         for number in sorted({*turns} - {0}):
             places = [place for place, turn in enumerate(turns) if turn == number]
@@ -223,6 +223,6 @@ def disc_scores(discs: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
 
 register_retriever(
     TURNED,
-    f"{NAME} for photos that may lie turned, at less than twice the cost",
+    f"{NAME}, also for things that lie turned or are seen from aside, at most at twice the cost",
     lambda: TurnedPlaneRetriever(PlaneNetRetriever(load_plane_network())),
 )
