@@ -133,6 +133,10 @@ class TurnedPlaneRetriever(Retriever):
             scores[places] = np.maximum(scores[places], turned)
         return scores
 
+    def score_roughly(self, query: AnyQuery, database: Sequence[PlaneFeatures]) -> Scores:
+        """Votes of the query as it lies."""
+        return self.retriever.score_roughly(_view(query, 0), database)
+
     def explain(self, query: AnyQuery, target: PlaneFeatures, kind: str | None = None) -> Evidence:
         """Evidence of the query as it lies or is turned, whichever scores more."""
         return self.retriever.explain(self.best_view(query, target), target, kind)
