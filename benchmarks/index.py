@@ -47,7 +47,7 @@ from indiret.baselines.maps import empty_cache
 from indiret.checkpoints import write_json
 from indiret.images import read_image
 from indiret.index import Collection
-from indiret.index.collection import MOST_VERIFIED
+from indiret.index.collection import MOST_VERIFIED, SHORTLISTED
 from indiret.index.shortlist import build_shortlist
 from indiret.retrieval import LEAST, build_retriever
 from tools.make_collection import make_collection
@@ -189,6 +189,9 @@ def measure_rates(size: Size, work: Path) -> dict[str, Any]:
     def verify(query: Any) -> None:
         retriever.score(query, [retriever.unpack(one) for one in packed[:LEAST]])
 
+    def choose(query: Any) -> None:
+        retriever.score_roughly(query, [retriever.unpack(one) for one in packed[:LEAST]])
+
     with empty_cache():  # of backbones' maps
         describe = {
             road: seconds(one.describe, pictures, features) for road, one in shortlists.items()
@@ -206,6 +209,8 @@ def measure_rates(size: Size, work: Path) -> dict[str, Any]:
         "query": seconds(retriever.encode_query, pictures),
         "describe_query": describe_query,
         "verify": seconds(verify, queries) / len(packed[:LEAST]),
+        "choose": seconds(choose, queries) / len(packed[:LEAST]),
+        "listed": SHORTLISTED,
         "verified": MOST_VERIFIED,
         "codes": sum(map(len, packed)) / len(packed),
     }

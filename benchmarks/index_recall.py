@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from indiret.checkpoints import write_json
@@ -22,7 +23,7 @@ from indiret.datasets.toytown import SPLITS
 from indiret.evaluation import average_precision, nested_bootstrap
 from indiret.images import Picture, read_image
 from indiret.index import Collection, build_shortlist
-from indiret.index.collection import score_photos
+from indiret.index.collection import by_both_ranks, score_photos
 from indiret.index.segments import SegmentStore
 from indiret.retrieval import LEAST, build_retriever, encode_query, index_database, sort_hits
 
@@ -33,12 +34,13 @@ Values = dict[tuple[str, str, int], float]
 
 
 class Found(NamedTuple):
-    """A shortlist with the scores of all its photos, and processor seconds of the three steps."""
+    """A shortlist by both ranks with all its scores, and processor seconds of the four steps."""
 
     names: list[str]
     scores: list[float]
     query: float  # encode and describe the query
     shortlist: float
+    choose: float  # rough scores of the whole list
     verify: float  # all photos of the list
 
     def ranked(self, verified: int) -> list[str]:
@@ -151,13 +153,21 @@ def ask(
     numbers = segments.search(described, LISTED)[0][:LISTED].tolist()
     photos = catalogue.find(numbers)
     named = clock()
-    pairs, scores = [(number, photos[number].content) for number in numbers], list[float]()
-    for at in range(0, len(pairs), LEAST):
-        part = pairs[at : at + LEAST]
-        scores += score_photos(retriever, collection.store.codes, features, part).tolist()
+
+    def score(numbers: Sequence[int], rough: bool) -> NDArray[np.float64]:
+        pairs = [(number, photos[number].content) for number in numbers]
+        parts = [pairs[at : at + LEAST] for at in range(0, len(pairs), LEAST)]
+        codes = collection.store.codes
+        found = [score_photos(retriever, codes, features, rough, part) for part in parts]
+        return np.concatenate([np.empty(0), *found])
+
+    numbers = by_both_ranks(numbers, score(numbers, rough=True))
+    chosen = clock()
+    scores = score(numbers, rough=False).tolist()
     ended = clock()
     found = [names[photos[number].names[0]] for number in numbers]
-    return Found(found, scores, asked - began, named - asked, ended - named)
+    steps = asked - began, named - asked, chosen - named, ended - chosen
+    return Found(found, scores, *steps)
 
 
 def precisions(queries: Sequence[Query], lists: Mapping[str, Sequence[str]]) -> Values:
@@ -202,7 +212,7 @@ def measure_road(
         rows.append(row)
     times = {
         step: float(np.mean([getattr(one, step) for one in found.values()]))
-        for step in ("query", "shortlist", "verify")
+        for step in ("query", "shortlist", "choose", "verify")
     }
     return {"queries": len(queries), "seconds": times, "rows": rows} | (
         {"exhaustive": nested_bootstrap(best), "compared": len(compared)} if best else {}

@@ -30,7 +30,6 @@ from indiret.network import Features, IndicativeNetwork
 
 Scores = NDArray[np.float64]
 Points = NDArray[np.float64]
-BLOCK = 32  # pictures that are handed to ``encode_many``
 LEAST = 20  # pictures that a share of the database has, however few that is of it
 UNJUDGED = -1e6  # those whom a later stage never judged score this or less
 NOT_KEPT = "what {} encodes cannot be kept on disk; choose a method that can be, such as plane-net."
@@ -63,12 +62,12 @@ class Retriever(Protocol):
         """What `pack` needs of a picture, for those to whom that is less than `encode`."""
         return self.encode(picture)
 
-    def encode_many(self, pictures: Sequence[Picture]) -> list[Any]:
-        """`encode` of several pictures, for those who do that faster."""
-        return [self.encode(picture) for picture in pictures]
-
     def score(self, query: Any, database: Sequence[Any]) -> Scores:
         """(len(database),) scores of an encoded query, larger for more alike."""
+
+    def score_roughly(self, query: Any, database: Sequence[Any]) -> Scores:
+        """`score`, or what costs less and tells well enough which of many pictures deserve it."""
+        return self.score(query, database)
 
     def probability(self, scores: Scores) -> Scores | None:
         """Calibrated probabilities that pairs of these scores are relevant; None if unknown."""
@@ -231,19 +230,12 @@ def index_database(retriever: Retriever, dataset: RetrievalDataset) -> IndexedDa
     A picture that cannot be read is passed over and named, with the reason, in ``skipped``.
     """
     indexed = IndexedDatabase()
-    names, read = list(dataset.images), retriever.precomputed or dataset.read
-    with tqdm(total=len(names), desc="encoding", unit="photo", disable=None) as progress:
-        for at in range(0, len(names), BLOCK):
-            found = {}
-            for name in names[at : at + BLOCK]:
-                try:
-                    found[name] = read(name)
-                except (ImageError, OSError) as error:  # OSError: removed since it was listed
-                    indexed.skipped[name] = str(error)
-            if retriever.precomputed is None:
-                found = dict(zip(found, retriever.encode_many(list(found.values())), strict=True))
-            indexed.features |= found
-            progress.update(min(BLOCK, len(names) - at))
+    encoded = retriever.precomputed or (lambda name: retriever.encode(dataset.read(name)))
+    for name in tqdm(dataset.images, desc="encoding", unit="photo", disable=None):
+        try:
+            indexed.features[name] = encoded(name)
+        except (ImageError, OSError) as error:  # OSError: removed since it was listed
+            indexed.skipped[name] = str(error)
     return indexed
 
 

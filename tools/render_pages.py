@@ -278,7 +278,7 @@ def collection_costs(found: Mapping[str, Any], road: str) -> dict[str, Any]:
     rates, grown = found["rates"], [row for row in found["growth"][road] if row["thinned"] == 1]
     photo = rates["read"] + rates["code"] + rates["describe"][road]
     query = rates["query"] + rates["describe_query"][road]
-    verify = rates["verify"] * rates["verified"]
+    verify = rates["choose"] * rates["listed"] + rates["verify"] * rates["verified"]
     rows = []
     for name, photos in COLLECTIONS.items():
         seconds, memory, disk = (
@@ -287,7 +287,7 @@ def collection_costs(found: Mapping[str, Any], road: str) -> dict[str, Any]:
         )
         alone, at_best = query + seconds + verify, query + seconds
         largest = SHARD * FANOUT ** int(math.log(photos / SHARD, FANOUT))
-        spread = query + seconds * largest / photos + LEAST * rates["verify"]
+        spread = query + seconds * largest / photos + LEAST * (rates["choose"] + rates["verify"])
         rows.append(
             [
                 name,

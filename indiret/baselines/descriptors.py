@@ -89,7 +89,7 @@ class DescriptorRetriever(Retriever):
     >>> toy = PretrainedBackbone("toy", nn.Sequential(nn.Conv2d(3, 5, 3, 16, 1), nn.ReLU()))
     >>> retriever = DescriptorRetriever(toy, "gem")
     >>> pictures = list(np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), dtype=np.uint8))
-    >>> encoded = retriever.encode_many(pictures)
+    >>> encoded = [*map(retriever.encode, pictures)]
     >>> int(retriever.score(encoded[1], encoded).argmax())
     1
     """

@@ -212,10 +212,8 @@ def shortlist_curves(database: str) -> Figure:
             for road, found in roads.items():
                 rows = [row for row in found["rows"] if row["verified"]]
                 steps = found["seconds"]
-                places = [
-                    steps["query"] + steps["shortlist"] + row["verified"] * steps["verify"] / 200
-                    for row in rows
-                ]
+                before = steps["query"] + steps["shortlist"] + steps["choose"]
+                places = [before + row["verified"] * steps["verify"] / 200 for row in rows]
                 mean, low, high = np.array([row[measure] for row in rows]).T
                 ax.plot(places, mean, marker="o", markersize=4, label=road)
                 ax.fill_between(places, low, high, alpha=0.13)

@@ -1,7 +1,8 @@
 """A folder of photos, encoded once and searched again and again.
 
-A search asks the shortlist for a few photos and verifies the best of them with the retriever, at
-most `indiret.retrieval.LEAST` at once, so that a pair's score is that pair's alone.
+A search asks the shortlist for a few photos, whom the retriever scores roughly. It then verifies
+those that are high in both lists, at most `indiret.retrieval.LEAST` at once, so that a pair's score
+is that pair's alone.
 
 Chapter: *From pairs to collections*.
 """
@@ -10,7 +11,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Collection as Names
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -21,10 +22,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from indiret.baselines.descriptors import DescriptorRetriever
+from indiret.baselines.reranking import reciprocal_ranks
 from indiret.datasets.folders import cache_folder
 from indiret.datasets.writing import hold_lock
 from indiret.images import Box, Picture, crop, read_image
-from indiret.index.catalogue import State
+from indiret.index.catalogue import Photo, State
 from indiret.index.cluster import Map, cluster_map, dask_client
 from indiret.index.segments import SegmentStore
 from indiret.index.shards import CodeStore, DamagedError
@@ -35,7 +37,7 @@ from indiret.retrieval import LEAST, UNJUDGED, Hit, Retriever, Scores, build_ret
 
 SHORTLISTED = 200  # photos that a shortlist names
 NO_SHORTLIST = "none"
-MOST_VERIFIED = 60  # of them, the best, that the retriever judges
+MOST_VERIFIED = 40  # of them, the best, that the retriever judges
 ASKED_TURNS = 12  # in which a shortlist is asked for a query that may lie turned
 TURNED_WEIGHT = 0.7  # of what it scores turned beside upright: few photos lie turned
 FEW = 500  # photos of a collection that are all judged: in a few seconds, and nothing is missed
@@ -239,18 +241,44 @@ class Collection:
             found = search_turned(segments, asked, self.map)
             photos = catalogue.find(found)
             numbers = [number for number in found if number in photos][:SHORTLISTED]
+            if not self.turned:  # rough scores are of the query as it lies
+                numbers = by_both_ranks(
+                    numbers, self._scores(features, numbers, photos, rough=True)
+                )
             judged = numbers[:MOST_VERIFIED]
         else:
             photos, judged = catalogue.find(numbers), numbers
-        pairs = [(number, photos[number].content) for number in judged]
-        parts = [pairs[at : at + JUDGED_AT_ONCE] for at in range(0, len(pairs), JUDGED_AT_ONCE)]
-        score = partial(score_photos, self.retriever, self.store.codes, features)
         rest = UNJUDGED - np.arange(len(numbers) - len(judged), dtype=np.float64)
-        apply = map_in_threads if self.map is map else self.map
-        scores = np.concatenate([*apply(score, parts), rest])
+        scores = np.concatenate([self._scores(features, judged, photos), rest])
         names = [name for number in numbers for name in photos[number].names]
         copies = [len(photos[number].names) for number in numbers]
         return sort_hits(self.retriever, names, scores.repeat(copies))
+
+    def _scores(
+        self,
+        query: Any,
+        numbers: Sequence[int],
+        photos: Mapping[int, Photo],
+        rough: bool = False,
+    ) -> Scores:
+        """Scores of photos by their numbers, in parts that are done beside one another."""
+        pairs = [(number, photos[number].content) for number in numbers]
+        parts = [pairs[at : at + JUDGED_AT_ONCE] for at in range(0, len(pairs), JUDGED_AT_ONCE)]
+        score = partial(score_photos, self.retriever, self.store.codes, query, rough)
+        apply = map_in_threads if self.map is map else self.map
+        return np.concatenate([np.empty(0), *apply(score, parts)])
+
+
+def by_both_ranks(listed: Sequence[int], rough: Scores) -> list[int]:
+    """Photos of a shortlist, best first, ordered by their ranks in it and by rough scores.
+
+    Examples
+    --------
+    >>> by_both_ranks([7, 8, 9], np.array([0.0, 2.0, 1.0]))
+    [8, 7, 9]
+    """
+    ranks = reciprocal_ranks(-np.arange(len(listed), dtype=np.float64)) + reciprocal_ranks(rough)
+    return [listed[place] for place in np.argsort(-ranks, kind="stable")]
 
 
 def turn_query(shortlist: Shortlist, picture: Picture, features: Any, turns: int) -> Iterator[Any]:
@@ -294,10 +322,15 @@ def default_shortlist(retriever: Retriever) -> str:
 
 
 def score_photos(
-    retriever: Retriever, codes: CodeStore, query: Any, photos: Sequence[tuple[int, str]]
+    retriever: Retriever,
+    codes: CodeStore,
+    query: Any,
+    rough: bool,
+    photos: Sequence[tuple[int, str]],
 ) -> Scores:
-    """Scores of an encoded query against a few photos, given by number and content.
+    """Scores, or rough ones, of an encoded query against a few photos by number and content.
 
     Raises `DamagedError` if the codes of one are not there, or damaged.
     """
-    return retriever.score(query, [retriever.unpack(codes.read(*photo)) for photo in photos])
+    score = retriever.score_roughly if rough else retriever.score
+    return score(query, [retriever.unpack(codes.read(*photo)) for photo in photos])

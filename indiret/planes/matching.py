@@ -264,6 +264,13 @@ class PlaneRetriever(Retriever):
         """Scores of the best planes of both directions, (len(database),)."""
         return self.score_all(query, database)[0]
 
+    @float32_on_cpu()
+    @torch.inference_mode()
+    def score_roughly(self, query: PlaneFeatures, database: Sequence[PlaneFeatures]) -> Scores:
+        """Votes in all sizes but the largest, which takes two fifths of the time."""
+        query, *database = (one._replace(pyramid=one.pyramid[:-1]) for one in (query, *database))
+        return self.score_all(query, database)[0]
+
     def score_all(
         self, query: PlaneFeatures, database: Sequence[PlaneFeatures]
     ) -> tuple[Scores, dict[int, PairMatch]]:

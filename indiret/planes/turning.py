@@ -1,8 +1,9 @@
-"""Photos that lie turned: a cheap vote finds by how much, and only then planes are looked for.
+"""Photos that lie turned, or are seen from aside: a cheap vote finds how, then planes are sought.
 
-A disc in the middle of the query votes in 24 turns at once, in five sizes of the target and in
-every second patch of those. Where one turn stands out, the query is turned by it, and the pair is
-matched again; the higher score counts. Targets are encoded, and kept on disk, as without turns.
+A disc in the middle of the query votes in 24 turns at once, and squeezed to a half and to a third
+of its width, in five sizes of the target and in every second patch of those. Where one of these
+views stands out, the query is turned or squeezed so, and the pair is matched again; the higher
+score counts. Targets are encoded, and kept on disk, as without turns.
 
 Chapter: *Sphere or plane?*
 """
@@ -30,24 +31,30 @@ from indiret.retrieval import Points, Retriever, Scores, register_retriever
 
 TURNED = f"{NAME}-turned"
 DISC_TURNS = 24  # evenly round the circle
+SQUEEZED = 0.5, 0.35  # of the query's width, as if seen from 60 and 70 degrees aside
 DISC = 8  # patches across the disc
 DISC_SIDE = 128  # pixels of the longer side of the photo that it is cut from
 SIZES = True, True, True, False, True, True  # of the target's pyramid, in which it votes
 NEAR_TURNS = 2  # 30°: discs turned by less see some of the same
-CLEAR = 12.0  # least score of a turn, times its ratio to any more than `NEAR_TURNS` steps away
+CLEAR = 12.0  # least score of a view, times its ratio to any turn more than `NEAR_TURNS` away
 
 
 class TurnedQuery:
-    """A query: its discs, and its photo in each turn, encoded when a pair first asks for it."""
+    """A query: its discs, and its photo in each view, encoded when a pair first asks for it."""
 
     def __init__(self, retriever: PlaneRetriever, picture: Picture):
         prepared = retriever.prepare(picture)
         self.upright = retriever.encode_query(picture)
-        self.discs = encode_discs(retriever, prepared)
+        squeezed = [squeeze(prepared, width) for width in SQUEEZED]
+        discs = (encode_discs(retriever, one, turns=1) for one in squeezed)
+        self.discs = torch.cat([encode_discs(retriever, prepared), *discs])
         self.turned = cache(partial(encode_turned, retriever, prepared))
+        self.squeezed = cache(partial(encode_squeezed, retriever, prepared))
 
     def view(self, number: int) -> PlaneFeatures:
-        """The photo turned anticlockwise by so many of `DISC_TURNS` steps."""
+        """The photo turned anticlockwise by so many of `DISC_TURNS` steps, then squeezed ones."""
+        if number >= DISC_TURNS:
+            return self.squeezed(SQUEEZED[number - DISC_TURNS])
         return self.turned(number) if number else self.upright
 
 
@@ -55,7 +62,7 @@ AnyQuery = PlaneFeatures | TurnedQuery  # one that was encoded as a target is up
 
 
 class TurnedPlaneRetriever(Retriever):
-    """A retriever by planes for queries that may lie turned; see record 24.
+    """A retriever by planes for queries that may lie turned, or are seen from aside; see record 24.
 
     Targets are encoded, kept and scored as by the upright retriever, and probabilities are its own.
 
@@ -65,7 +72,7 @@ class TurnedPlaneRetriever(Retriever):
     >>> blobs = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     >>> picture = np.asarray(Image.fromarray(blobs).resize((320, 240)))
     >>> database = [retriever.encode(np.rot90(picture, turn)) for turn in range(4)]
-    >>> retriever.turns(retriever.encode_query(picture), database)
+    >>> retriever.views(retriever.encode_query(picture), database)
     [0, 6, 12, 18]
     """
 
@@ -109,22 +116,26 @@ class TurnedPlaneRetriever(Retriever):
 
     @float32_on_cpu()
     @torch.inference_mode()
-    def turns(self, query: AnyQuery, database: Sequence[PlaneFeatures]) -> list[int]:
-        """By how many steps the query is turned anticlockwise for each target, mostly none."""
+    def views(self, query: AnyQuery, database: Sequence[PlaneFeatures]) -> list[int]:
+        """The number of the view that each target shows of the query, mostly 0, as it lies."""
         if isinstance(query, PlaneFeatures):
             return [0] * len(database)
-        return [find_turn(query.discs, target) for target in database]
+        return [find_view(query.discs, target) for target in database]
 
     @float32_on_cpu()
     def score(self, query: AnyQuery, database: Sequence[PlaneFeatures]) -> Scores:
-        """Scores of the query as it lies or as it is turned for a target, the higher of both."""
-        turns, scores = self.turns(query, database), self.retriever.score(_view(query, 0), database)
+        """Scores of the query as it lies or in the view of a target, the higher of both."""
+        turns, scores = self.views(query, database), self.retriever.score(_view(query, 0), database)
         for number in sorted({*turns} - {0}):
             places = [place for place, turn in enumerate(turns) if turn == number]
             targets = [database[place] for place in places]
             turned = self.retriever.score(_view(query, number), targets)
             scores[places] = np.maximum(scores[places], turned)
         return scores
+
+    def score_roughly(self, query: AnyQuery, database: Sequence[PlaneFeatures]) -> Scores:
+        """Votes of the query as it lies."""
+        return self.retriever.score_roughly(_view(query, 0), database)
 
     def explain(self, query: AnyQuery, target: PlaneFeatures, kind: str | None = None) -> Evidence:
         """Evidence of the query as it lies or is turned, whichever scores more."""
@@ -137,7 +148,7 @@ class TurnedPlaneRetriever(Retriever):
     @float32_on_cpu()
     def best_view(self, query: AnyQuery, target: PlaneFeatures) -> PlaneFeatures:
         """The query as it lies or as it is turned for a target, whichever scores more."""
-        views = [_view(query, number) for number in {0, *self.turns(query, [target])}]
+        views = [_view(query, number) for number in {0, *self.views(query, [target])}]
         return max(views, key=lambda view: self.retriever.score(view, [target])[0])
 
 
@@ -155,8 +166,20 @@ def encode_turned(retriever: PlaneRetriever, picture: Picture, number: int) -> P
     return PlaneFeatures(large, close, pyramid, shape, turn=turn)
 
 
-def encode_discs(retriever: PlaneRetriever, picture: Picture) -> Tensor:
-    """(DISC_TURNS, DISC, DISC, D): patches of a disc in the middle of a picture in each turn.
+def squeeze(picture: Picture, width: float) -> np.ndarray:
+    """A picture made narrower, to a share of its width."""
+    height, old = picture.shape[:2]
+    sides = max(round(width * old), 1), height
+    return np.asarray(Image.fromarray(picture).resize(sides, Image.Resampling.LANCZOS))
+
+
+def encode_squeezed(retriever: PlaneRetriever, picture: Picture, width: float) -> PlaneFeatures:
+    """Features of a prepared photo squeezed to a share of its width; places are relative."""
+    return retriever.encode_query(squeeze(picture, width))._replace(shape=picture.shape[:2])
+
+
+def encode_discs(retriever: PlaneRetriever, picture: Picture, turns: int = DISC_TURNS) -> Tensor:
+    """(M, DISC, DISC, D): patches of a disc in the middle of a picture in the first turns.
 
     Patches outside of the disc, or that look past the picture's edge, are 0.
     """
@@ -168,7 +191,7 @@ def encode_discs(retriever: PlaneRetriever, picture: Picture) -> Tensor:
     near = centres.norm(dim=-1) <= window / 2
     reach = 0.7 * PATCH_CELLS * CELL / 2
     discs = []
-    for number in range(DISC_TURNS):
+    for number in range(turns):
         angle = 2 * math.pi * number / DISC_TURNS
         cos, sin = math.cos(angle), math.sin(angle)
         back = torch.tensor([[cos, sin], [-sin, cos]], dtype=torch.float32)
@@ -183,15 +206,16 @@ def encode_discs(retriever: PlaneRetriever, picture: Picture) -> Tensor:
     return torch.stack(discs)
 
 
-def find_turn(discs: Tensor, target: PlaneFeatures) -> int:
-    """The number of the turn in which a query's discs match a target; 0 if none stands out."""
-    scores = turn_scores(discs, list(compress(target.pyramid, SIZES)))
+def find_view(discs: Tensor, target: PlaneFeatures) -> int:
+    """The number of the view in which a query's discs match a target; 0 if none stands out."""
+    scores = disc_scores(discs, list(compress(target.pyramid, SIZES)))
     best = int(scores.argmax())
-    others = scores.roll(-best)[NEAR_TURNS + 1 : -NEAR_TURNS].max()
+    turn = best if best < DISC_TURNS else 0
+    others = scores[:DISC_TURNS].roll(-turn)[NEAR_TURNS + 1 : -NEAR_TURNS].max()
     return best if scores[best].square() >= CLEAR * others else 0
 
 
-def turn_scores(discs: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
+def disc_scores(discs: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
     """Votes × z-score of the best plane of each disc (M, K, L, D) in all sizes: (M,)."""
     cosines = (voting.responses(size[::STEP, ::STEP], discs, PRODUCT) for size in pyramid)
     found = (normalise_by_popularity_(threshold_relu_(one)) for one in cosines)
@@ -203,6 +227,6 @@ def turn_scores(discs: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
 
 register_retriever(
     TURNED,
-    f"{NAME} for photos that may lie turned, at less than twice the cost",
+    f"{NAME}, also for things that lie turned or are seen from aside, at most at twice the cost",
     lambda: TurnedPlaneRetriever(PlaneNetRetriever(load_plane_network())),
 )

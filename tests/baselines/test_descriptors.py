@@ -157,7 +157,7 @@ def test_evidence_finds_the_part_that_both_pictures_share(town):
 
 def test_a_vector_is_kept_in_half_precision_and_what_ranks_as_a_whole_is_not(town):
     method = DescriptorRetriever(toy(), "gem", ["whiten"])
-    encoded = method.encode_many(pictures(9))
+    encoded = [*map(method.encode, pictures(9))]
     kept = [method.unpack(method.pack(one)) for one in encoded]
     np.testing.assert_allclose(
         method.score(kept[0], kept), method.score(encoded[0], encoded), atol=2e-3

@@ -111,10 +111,10 @@ FAULTS = {
 def test_a_cache_that_is_damaged_costs_time_alone(cache, made, fault):
     retriever = DescriptorRetriever(toy(), "gem")
     given = pictures(3)
-    encoded = retriever.encode_many(given)
+    encoded = [*map(retriever.encode, given)]
     FAULTS[fault](min(cache.iterdir()))
     pairs = retriever.explain(encoded[0], encoded[1]).pairs  # of what was encoded before
-    again = retriever.encode_many(given)
+    again = [*map(retriever.encode, given)]
     for one, other in zip(encoded, again, strict=True):
         np.testing.assert_array_equal(one.vector, other.vector)
     assert len(made) == (6 if fault == "no folder" else 4)

@@ -19,7 +19,7 @@ SIZES = [(120, 160), (120, 160), (64, 200), (120, 160), (200, 120), (80, 80)]
 def answers(name, pictures, query):
     """Scores of pictures, and evidence of the first."""
     retriever = build(name)
-    database = retriever.encode_many(pictures)
+    database = [*map(retriever.encode, pictures)]
     asked = retriever.encode_query(query)
     explained = [retriever.explain(asked, database[0], k) for k in retriever.evidence_kinds]
     scores = retriever.score(asked, database)

@@ -139,7 +139,7 @@ def test_a_shortlist_explains_as_its_second():
     pytest.importorskip("cv2", reason="the extra baselines is not installed")
     both, sift = build_retriever("sift-ransac,sift-ransac"), build_retriever("sift-ransac")
     photo, other = scene(3, 240, 320), scene(4, 240, 320)
-    query, database = both.encode_query(photo), both.encode_many([other, photo])
+    query, database = both.encode_query(photo), [both.encode(other), both.encode(photo)]
     assert both.score(query, database).argmax() == 1
     assert both.evidence_kinds == sift.evidence_kinds and both.transfers_points
     pairs = both.explain(query, database[1]).pairs
@@ -152,7 +152,7 @@ def test_a_pair_that_the_second_never_judged_has_no_probability():
     """And one that it judged has the score and probability that `explain` gives."""
     method = TwoStageRetriever(Thumbnail(), build_retriever("base"), length=3)
     pictures = [scene(seed) for seed in range(6)]
-    database, query = method.encode_many(pictures), method.encode_query(scene(0)[20:90, 30:140])
+    database, query = [*map(method.encode, pictures)], method.encode_query(scene(0)[20:90, 30:140])
     hits = sort_hits(method, [str(place) for place in range(6)], method.score(query, database))
     assert [hit.judged for hit in hits] == [True] * 3 + [False] * 3
     first = Thumbnail().score(query[0], [one for one, _ in database])

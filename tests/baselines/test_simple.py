@@ -22,7 +22,7 @@ def test_every_method_puts_the_picture_itself_first_and_bears_plain_and_smallest
     method = build(name)
     pictures = [*map(scene, range(4)), np.full((16, 16, 3), 128, np.uint8)]
     pictures += [scene(0, 16, 320), scene(1, 4, 4)]
-    features = method.encode_many(pictures)
+    features = [*map(method.encode, pictures)]
     for place, picture in enumerate(pictures):
         scores = method.score(method.encode_query(picture), features)
         assert scores.shape == (7,) and scores.dtype == np.float64 and np.isfinite(scores).all()

@@ -137,7 +137,7 @@ def test_it_is_asked_for_the_cosine_and_a_margin():
 @pytest.mark.parametrize("kind", VERIFIERS)
 def test_methods_rank_the_picture_itself_first_and_bear_a_plain_one(kind):
     method = VerifierRetriever(toy(), make(kind))
-    found = method.encode_many([*pictures(4), np.zeros((64, 64, 3), np.uint8)])
+    found = [*map(method.encode, [*pictures(4), np.zeros((64, 64, 3), np.uint8)])]
     for place, encoded in enumerate(found):
         scores = method.score(encoded, found)
         assert scores.dtype == np.float64 and np.isfinite(scores).all()
@@ -190,10 +190,10 @@ def test_files_come_back_bit_for_bit(kind, tmp_path, monkeypatch):
     again, metadata = load_verifier(path)
     assert type(again) is type(verifier) and not again.training and metadata["seed"] == "3"
     assert all(torch.equal(again.state_dict()[k], v) for k, v in verifier.state_dict().items())
-    plain = VerifierRetriever(toy(), verifier).encode_many(pictures(4))
+    plain = [*map(VerifierRetriever(toy(), verifier).encode, pictures(4))]
     method = build_verifier(str(path))
     assert isinstance(method, DescriptorRetriever) == (kind == "deep-retrieval")
-    for one, two in zip(plain, method.encode_many(pictures(4)), strict=True):
+    for one, two in zip(plain, [*map(method.encode, pictures(4))], strict=True):
         np.testing.assert_allclose(one.vector, two.vector, atol=1e-5)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 

@@ -97,6 +97,21 @@ def test_the_best_are_verified_and_others_follow_unjudged(album):
     assert stats.codes > 5 * 27 * 8 and stats.segments > 5 * 27 * 8 and stats.catalogue > 0
 
 
+def test_who_is_verified_is_chosen_by_the_shortlist_and_by_rough_scores(album, monkeypatch):
+    folder, opened = album
+    monkeypatch.setattr(Vector, "score_roughly", lambda self, *pair: -self.score(*pair))
+    exact = [name for name, _ in scores(folder, folder / "00003.png")]
+    with opened() as found:
+        found.update()
+        hits = found.search(folder / "00003.png")
+        assert {hit.name for hit in hits if hit.judged} == {exact[0], exact[1], exact[-1]}
+        found.turned = True
+        monkeypatch.setattr(Vector, "score_roughly", None)  # not asked: it is of what lies upright
+        assert {*exact[:2]} <= {
+            hit.name for hit in found.search(folder / "00003.png") if hit.judged
+        }
+
+
 def change(folder, kind, seed):
     """Do something to a folder, and say which content is new in it."""
     dice = random.Random(seed)

@@ -1,5 +1,6 @@
 """The votes and scores of pairs beside loops, on blobs and on Toytown."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,6 +12,7 @@ from indiret.planes.features import PlaneConfig
 from indiret.planes.matches import QUARTER_WEIGHT, PairMatch, PlaneMatch
 from indiret.planes.matching import IMPOSTORS, PlaneRetriever
 from indiret.planes.voting import hough_votes_by_quarter
+from indiret.retrieval import build_retriever
 from tests.planes.conftest import RETRIEVER, scene
 from tools.fit_planes import encode_impostors
 
@@ -143,6 +145,19 @@ def test_only_the_better_part_of_many_photos_is_matched_backward(scenes):
     few, both = RETRIEVER.score_all(query, views[:20])
     assert len(both) == 20 and few[7] == RETRIEVER.match_both(query, views[7]).score
     assert RETRIEVER.score(query, []).shape == (0,)
+
+
+def test_rough_scores_are_votes_without_the_largest_size():
+    """An oracle: the votes of a retriever whose photos have no such size."""
+    smaller = PlaneRetriever(replace(RETRIEVER.config, pyramid=RETRIEVER.config.pyramid[:-1]))
+    pictures = [scene(number) for number in range(4)]
+    query, *targets = map(RETRIEVER.encode, pictures)
+    same, *others = map(smaller.encode_query, pictures)
+    pairs = zip(others, targets, strict=True)
+    database = [one._replace(background_score=target.background_score) for one, target in pairs]
+    expected = smaller.score(same, database)
+    for retriever in (RETRIEVER, build_retriever("plane-net")):
+        np.testing.assert_array_equal(retriever.score_roughly(query, targets), expected)
 
 
 def test_a_pair_scores_both_directions():

@@ -1,4 +1,4 @@
-"""Turned queries: the turn that is found, upright pairs left alone, and points that turn back."""
+"""Turned and oblique queries: the view that is found, pairs left alone, and points that go back."""
 
 from functools import cache
 
@@ -73,7 +73,7 @@ def test_turned_queries_of_toytown_are_found_and_upright_ones_score_as_before():
         picture = dataset.read_query(query)
         for degrees in right:
             encoded = retriever.encode_query(turn(picture, degrees))
-            scores, turns = retriever.score(encoded, database), retriever.turns(encoded, database)
+            scores, turns = retriever.score(encoded, database), retriever.views(encoded, database)
             right[degrees] += names[int(scores.argmax())] in query.positives
             as_before = upright.score(encoded.upright, database)
             for place, number in enumerate(turns):
@@ -104,16 +104,39 @@ def test_evidence_and_points_of_a_turned_query_lie_in_the_query_as_it_is():
         assert upright[i, j, k, l][off <= 1].sum() > 0.8 * upright.sum()
 
 
+@pytest.mark.parametrize("width", turning.SQUEEZED)
+def test_a_photo_seen_from_aside_is_found_and_its_points_lie_in_it(width):
+    picture = scene(4, 384, 480)
+    retriever = build_retriever(turning.TURNED)
+    target = retriever.encode(turning.squeeze(picture, width))
+    query = retriever.encode_query(picture)
+    assert retriever.views(query, [target])[0] >= turning.DISC_TURNS, "one of the squeezed views"
+    upright, squeezed = (
+        build_retriever("plane-net").score(view, [target])[0]
+        for view in (query.upright, retriever.best_view(query, target))
+    )
+    assert retriever.score(query, [target])[0] == squeezed > upright + 10
+    points = np.array([[0.3, 0.4], [0.6, 0.7]])
+    np.testing.assert_allclose(retriever.transfer_points(query, target, points), points, atol=0.03)
+    pairs = retriever.explain(query, target).pairs
+    i, j, k, l = pairs.nonzero().T
+    rows, columns = (torch.tensor(pairs.shape) - 1).clamp_min(1).unflatten(0, (2, 2)).unbind(1)
+    near = ((i / rows[0] - k / rows[1]).abs() < 0.2) & (
+        (j / columns[0] - l / columns[1]).abs() < 0.2
+    )
+    assert pairs[i, j, k, l][near].sum() > 0.8 * pairs.sum()
+
+
 def test_coded_targets_are_found_turned_too_and_stored_queries_are_upright():
     picture = scene(4, 192, 240)
     retriever = build_retriever(turning.TURNED)
     photos = [picture, scene(5, 192, 240)]
     coded = [retriever.unpack(retriever.pack(retriever.encode_to_pack(one))) for one in photos]
     query = retriever.encode_query(turn(picture, -60))
-    assert retriever.turns(query, coded) == [turning.DISC_TURNS // 6, 0]
+    assert retriever.views(query, coded) == [turning.DISC_TURNS // 6, 0]
     first, second = retriever.score(query, coded)
     assert first > second + 10
-    assert retriever.turns(coded[0], coded) == [0, 0]
+    assert retriever.views(coded[0], coded) == [0, 0]
     assert retriever.fingerprint() == build_retriever("plane-net").fingerprint()
     assert retriever.structure(query) > 0.3
 
@@ -136,6 +159,6 @@ def test_plain_and_narrow_photos_turn_nowhere():
     database = [TURNED.encode(picture) for picture in pictures]
     for picture in pictures:
         query = TURNED.encode_query(picture)
-        assert TURNED.turns(query, database)[0] == 0
+        assert TURNED.views(query, database)[0] == 0
         assert np.isfinite(TURNED.score(query, database)).all()
         assert np.isfinite(RETRIEVER.score(query.view(5), database)).all()
