@@ -39,7 +39,10 @@ ROOT = Path(__file__).parents[1]
 LECTURES = ROOT / "book" / "lectures"
 REVEAL = ROOT / "node_modules" / "reveal.js"
 MATHJAX = ROOT / "book" / "_static" / "mathjax-3.2.2-tex-svg.js"
-WIDGET_STYLE = "<style>body { font: 18px system-ui, sans-serif; margin: 0; }</style>"
+WIDGET_STYLE = """<style>
+body { font-family: system-ui, sans-serif; margin: 0; }
+body * { font-size: 32px; } /* shown at .58, so that no letters are below 16 pixels */
+</style>"""
 ASSETS = ("dist/reset.css", "dist/reveal.css", "dist/reveal.js", "plugin/notes/notes.js")
 
 

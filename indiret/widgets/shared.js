@@ -28,7 +28,7 @@ svg * { vector-effect: non-scaling-stroke; }
 .row { display: flex; flex-wrap: wrap; gap: .4rem .6rem; align-items: center; }
 .row label { display: flex; gap: .4rem; align-items: center; cursor: pointer; }
 .status { margin: .5rem 0 0; min-height: 1.45em; font-variant-numeric: tabular-nums; }
-.keys { margin: 0; font-size: 13px; opacity: .8; text-wrap: pretty; }
+.keys { margin: 0; font-size: .87em; opacity: .8; text-wrap: pretty; }
 [hidden] { display: none !important; }
 @media print { .row, .keys { display: none; } }
 `;

@@ -28,18 +28,23 @@ NOTEBOOKS, SLIDES = ROOT / "notebooks", ROOT / "_build" / "slides"
 QUESTIONS = read_questions().values()
 NAMES = [lecture.name for lecture in read_lectures()]
 OUTSIDE = """() => {
-  const slide = Reveal.getCurrentSlide(), page = slide.getBoundingClientRect(), found = [];
+  const small = (host, shown) => [host, ...(host.shadowRoot || host).querySelectorAll("*")]
+    .filter(one => [...one.childNodes].some(n => n.data?.trim()) && one.offsetWidth && shown *
+      parseFloat(getComputedStyle(one).fontSize) < 16 && !one.closest("style, mjx-container"));
+  const slide = Reveal.getCurrentSlide(), found = small(slide, 1);
+  const page = slide.getBoundingClientRect();
   const all = [...slide.querySelectorAll(":scope *:not(aside, aside *, mjx-container *)")];
   for (const one of all) {
     const box = one.getBoundingClientRect();
     if (box.right > page.right + 1 || box.bottom > page.bottom + 1) found.push(one.outerHTML);
     if (one.matches("iframe")) {
-      const inside = one.contentDocument.documentElement;
+      const inside = one.contentDocument.documentElement, shown = box.width / one.offsetWidth;
       if (inside.scrollHeight > one.clientHeight + 1) found.push("what is in the frame");
+      for (const host of inside.querySelectorAll("body *")) found.push(...small(host, shown));
     }
     if (one.matches("img") && Math.min(box.width, box.height) < 100) found.push("a small picture");
   }
-  return found.map(html => html.slice(0, 80));
+  return found.map(html => (html.textContent ?? html).slice(0, 80));
 }"""
 
 
