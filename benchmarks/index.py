@@ -190,7 +190,7 @@ def measure_rates(size: Size, work: Path) -> dict[str, Any]:
         retriever.score(query, [retriever.unpack(one) for one in packed[:LEAST]])
 
     def choose(query: Any) -> None:
-        retriever.score_roughly(query, [retriever.unpack(one) for one in packed[:LEAST]])
+        retriever.score_roughly(query, [retriever.unpack(one) for one in packed])
 
     with empty_cache():  # of backbones' maps
         describe = {
@@ -209,7 +209,7 @@ def measure_rates(size: Size, work: Path) -> dict[str, Any]:
         "query": seconds(retriever.encode_query, pictures),
         "describe_query": describe_query,
         "verify": seconds(verify, queries) / len(packed[:LEAST]),
-        "choose": seconds(choose, queries) / len(packed[:LEAST]),
+        "choose": seconds(choose, queries) / len(packed),
         "listed": SHORTLISTED,
         "verified": MOST_VERIFIED,
         "codes": sum(map(len, packed)) / len(packed),

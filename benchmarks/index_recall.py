@@ -23,7 +23,7 @@ from indiret.datasets.toytown import SPLITS
 from indiret.evaluation import average_precision, nested_bootstrap
 from indiret.images import Picture, read_image
 from indiret.index import Collection, build_shortlist
-from indiret.index.collection import by_both_ranks, score_photos
+from indiret.index.collection import SCORED_AT_ONCE, by_both_ranks, score_photos
 from indiret.index.segments import SegmentStore
 from indiret.retrieval import LEAST, build_retriever, encode_query, index_database, sort_hits
 
@@ -156,7 +156,8 @@ def ask(
 
     def score(numbers: Sequence[int], rough: bool) -> NDArray[np.float64]:
         pairs = [(number, photos[number].content) for number in numbers]
-        parts = [pairs[at : at + LEAST] for at in range(0, len(pairs), LEAST)]
+        size = SCORED_AT_ONCE if rough else LEAST
+        parts = [pairs[at : at + size] for at in range(0, len(pairs), size)]
         codes = collection.store.codes
         found = [score_photos(retriever, codes, features, rough, part) for part in parts]
         return np.concatenate([np.empty(0), *found])

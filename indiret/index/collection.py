@@ -42,6 +42,7 @@ ASKED_TURNS = 12  # in which a shortlist is asked for a query that may lie turne
 TURNED_WEIGHT = 0.7  # of what it scores turned beside upright: few photos lie turned
 FEW = 500  # photos of a collection that are all judged: in a few seconds, and nothing is missed
 JUDGED_AT_ONCE = LEAST // 2  # photos that are judged at once: two parts for each of many processors
+SCORED_AT_ONCE = 50  # photos that are scored roughly at once: those of one shape save time together
 
 
 class Changes(NamedTuple):
@@ -263,7 +264,8 @@ class Collection:
     ) -> Scores:
         """Scores of photos by their numbers, in parts that are done beside one another."""
         pairs = [(number, photos[number].content) for number in numbers]
-        parts = [pairs[at : at + JUDGED_AT_ONCE] for at in range(0, len(pairs), JUDGED_AT_ONCE)]
+        size = SCORED_AT_ONCE if rough else JUDGED_AT_ONCE
+        parts = [pairs[at : at + size] for at in range(0, len(pairs), size)]
         score = partial(score_photos, self.retriever, self.store.codes, query, rough)
         apply = map_in_threads if self.map is map else self.map
         return np.concatenate([np.empty(0), *apply(score, parts)])
