@@ -37,6 +37,7 @@ from indiret.datasets import RetrievalDataset, load_dataset
 from indiret.evaluation import nested_bootstrap
 from indiret.experiments.claims import STORED_GRID, count_verdicts, judge_claims, read_measured
 from indiret.experiments.forecast import Rates, distinct, estimate, in_words
+from indiret.index.collection import SCORED_AT_ONCE
 from indiret.index.segments import FANOUT
 from indiret.index.shards import SHARD
 from indiret.network import parameter_count
@@ -287,7 +288,8 @@ def collection_costs(found: Mapping[str, Any], road: str) -> dict[str, Any]:
         )
         alone, at_best = query + seconds + verify, query + seconds
         largest = SHARD * FANOUT ** int(math.log(photos / SHARD, FANOUT))
-        spread = query + seconds * largest / photos + LEAST * (rates["choose"] + rates["verify"])
+        spread = query + seconds * largest / photos
+        spread += SCORED_AT_ONCE * rates["choose"] + LEAST * rates["verify"]
         rows.append(
             [
                 name,

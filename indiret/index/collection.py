@@ -1,6 +1,6 @@
 """A folder of photos, encoded once and searched again and again.
 
-A search asks the shortlist for a few photos, whom the retriever scores roughly. It then verifies
+A search asks the shortlist for a few photos, which the retriever scores roughly. It then verifies
 those that are high in both lists, at most `indiret.retrieval.LEAST` at once, so that a pair's score
 is that pair's alone.
 
