@@ -128,7 +128,7 @@ CEILINGS = {
     "evaluation": (1150, 850),
     "planes": (3050, 1750),
     "baselines": (2655, 2030),
-    "index": (2035, 1035),
+    "index": (2040, 1040),
     "experiments": (3720, 1820),
     "exercises": (1480, 190),
     "figures": (770, 240),
