@@ -128,7 +128,7 @@ CEILINGS = {
     "evaluation": (1150, 850),
     "planes": (3080, 1785),
     "baselines": (2655, 2030),
-    "index": (2070, 1050),
+    "index": (2080, 1055),
     "experiments": (3720, 1820),
     "exercises": (1480, 190),
     "figures": (770, 240),

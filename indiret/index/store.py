@@ -7,6 +7,7 @@ shows as photos that lack something.
 Chapter: *From pairs to collections*.
 """
 
+import shutil
 import warnings
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -106,9 +107,9 @@ def prepare_index(folder: Path, settings: Mapping[str, str], cache: bool) -> Non
                 return
         except DamagedError:
             warnings.warn(f"{folder} has a damaged catalogue; it is made again.", stacklevel=3)
-        for pattern in (f"{CATALOGUE}*", "codes/*.codes", "segments/*-*"):
-            for path in folder.glob(pattern):
-                path.unlink()
+        for path in (*folder.glob(f"{CATALOGUE}*"), folder / "codes", folder / "segments"):
+            shutil.rmtree(path, ignore_errors=True)  # which leaves files
+            path.unlink(missing_ok=True)
         (folder / INDEX_MARK).touch()
         with closing(Catalogue(folder / CATALOGUE)) as catalogue:
             catalogue.set(settings)
@@ -125,7 +126,7 @@ def _holds(folder: Path, settings: Mapping[str, str], cache: bool) -> bool:
                 f"{folder} is no folder of an index, and not empty; name an empty or a new one."
             )
         return False
-    if not (folder / CATALOGUE).exists():
+    if not (folder / CATALOGUE).is_file():
         return False
     with closing(Catalogue(folder / CATALOGUE)) as catalogue:
         catalogue.check()
@@ -140,7 +141,10 @@ def _holds(folder: Path, settings: Mapping[str, str], cache: bool) -> bool:
             f"{settings[name][:20]}; choose what it was made with, name another folder, or delete "
             "this one."
         )
-    return not differs
+    folders = folder / "codes", folder / "segments"
+    files = *folder.glob("codes/*.codes"), *folder.glob("segments/*-*")
+    misplaced = any(map(Path.is_file, folders)) or any(map(Path.is_dir, files))
+    return not differs and not misplaced
 
 
 def _is_empty(folder: Path) -> bool:

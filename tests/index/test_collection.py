@@ -26,6 +26,7 @@ from tests.index.toys import Nearest, Vector, save_photo, save_photos
 
 KILLS = int(os.environ.get("INDIRET_KILLS", "3"))
 TOYS = "vector", "nearest"
+PARTS = ["*.sqlite", "codes", "codes/*", "segments", "segments/*"]
 
 
 def register():
@@ -186,7 +187,7 @@ def test_a_photo_that_cannot_be_read_is_remembered_and_tried_when_it_changes(alb
 
 
 @pytest.mark.parametrize("toys", [TOYS, ("vector", "none")])
-@pytest.mark.parametrize("kind", ["lost", "cut", "changed", "segment", "catalogue", "none"])
+@pytest.mark.parametrize("kind", "lost cut changed segment catalogue none".split() + PARTS)
 def test_what_is_damaged_is_made_again(album, kind, toys):
     opened = album[1]
     with opened(*toys) as found:
@@ -206,8 +207,11 @@ def test_what_is_damaged_is_made_again(album, kind, toys):
             path.write_bytes(b"PK damaged")
     elif kind == "catalogue":
         (found.store.folder / "catalogue.sqlite").write_bytes(b"damaged" * 999)
-    else:
+    elif kind == "none":
         (found.store.folder / "catalogue.sqlite").unlink()
+    for path in [*found.store.folder.glob(kind)]:  # a folder where a file was, or a file for one
+        moved = path.rename(album[0].parent / "moved")
+        (path.mkdir if moved.is_file() else path.touch)()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         with opened(*toys) as found:

@@ -136,8 +136,7 @@ def test_collections_cost_what_their_rates_say():
     rates = {"read": 0.001, "code": 0.05, "query": 0.03}
     rates |= {"choose": 0.002, "listed": 200, "verify": 0.01, "verified": 60}
     rates |= {"describe": {"pixels": 0.009}, "describe_query": {"pixels": 0.01}, "codes": 8e4}
-    found = {"rates": rates, "growth": {"pixels": [*grown, thinned]}}
-    costs = collection_costs(found, "pixels")
+    costs = collection_costs({"rates": rates, "growth": {"pixels": [*grown, thinned]}}, "pixels")
     assert costs["most"] == 100_000 and costs["photo"] == pytest.approx(0.06)
     hours = 105_063 * 0.06 / 3600
     alone, at_best, spread = "2.09 s", "1.09 s", "1.00 s"
