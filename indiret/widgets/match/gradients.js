@@ -47,6 +47,12 @@ export function whiteningOf(mean, matrix) {
   return { mean, columns: interleave(columns, DEPTH, RAW, 4) };
 }
 
+/** A grey picture made `longSide` pixels long. @param {import("./pixels.js").Grey} grey @param {number} longSide */
+export function shrink(grey, longSide) {
+  const [rows, columns] = cellGrid([grey.height, grey.width], longSide);
+  return resize(grey, CELL * columns, CELL * rows);
+}
+
 /**
  * Write whitened patches of a grey picture made `longSide` pixels long, every `step`-th of them, with
  * numbers rounded as they are kept.
@@ -58,8 +64,7 @@ export function whiteningOf(mean, matrix) {
  */
 export function encodePatches(grey, longSide, { mean, columns: principal }, step,
   { rows: down, columns: across, codes }, round = (value) => value) {
-  const [rows, columns] = cellGrid([grey.height, grey.width], longSide);
-  const cells = cellSums(resize(grey, CELL * columns, CELL * rows));
+  const small = shrink(grey, longSide), cells = cellSums(small), columns = small.width / CELL;
   const roots = scratchOf("roots", (across + 1) * RAW, Float64Array), norms = new Float64Array(across);
   for (let row = 0; row < down; row++) {
     for (let column = 0; column < across; column++) {
