@@ -38,6 +38,7 @@ from indiret.retrieval import LEAST, UNJUDGED, Hit, Retriever, Scores, build_ret
 SHORTLISTED = 200  # photos that a shortlist names
 NO_SHORTLIST = "none"
 MOST_VERIFIED = 40  # of them, the best, that the retriever judges
+TURNED_VERIFIED = 60  # where they are asked for in all turns, which rough scores do not know
 ASKED_TURNS = 12  # in which a shortlist is asked for a query that may lie turned
 TURNED_WEIGHT = 0.7  # of what it scores turned beside upright: few photos lie turned
 FEW = 500  # photos of a collection that are all judged: in a few seconds, and nothing is missed
@@ -242,11 +243,12 @@ class Collection:
             found = search_turned(segments, asked, self.map)
             photos = catalogue.find(found)
             numbers = [number for number in found if number in photos][:SHORTLISTED]
-            if not self.turned:  # rough scores are of the query as it lies
-                numbers = by_both_ranks(
-                    numbers, self._scores(features, numbers, photos, rough=True)
-                )
-            judged = numbers[:MOST_VERIFIED]
+            if self.turned:
+                judged = numbers[:TURNED_VERIFIED]
+            else:
+                rough = self._scores(features, numbers, photos, rough=True)
+                numbers = by_both_ranks(numbers, rough)
+                judged = numbers[:MOST_VERIFIED]
         else:
             photos, judged = catalogue.find(numbers), numbers
         rest = UNJUDGED - np.arange(len(numbers) - len(judged), dtype=np.float64)

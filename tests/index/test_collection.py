@@ -41,6 +41,7 @@ def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collection, "SHORTLISTED", 6)
         patch.setattr(collection, "MOST_VERIFIED", 3)
+        patch.setattr(collection, "TURNED_VERIFIED", 3)
         patch.setattr(collection, "FEW", 3)
         yield
     del RETRIEVERS["vector"], SHORTLISTS["nearest"]
