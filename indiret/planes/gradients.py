@@ -66,16 +66,11 @@ def dense_rootsift(picture: np.ndarray, long_side: int) -> Tensor:
 
 def picture_cells(picture: np.ndarray, long_side: int) -> Tensor:
     """`gradient_cells` of a picture made grey and ``long_side`` pixels long; see `cell_grid`."""
-    return gradient_cells(torch.from_numpy(shrink(picture, long_side).astype(np.float32) / 255))
-
-
-def shrink(picture: np.ndarray, long_side: int) -> np.ndarray:
-    """A picture made grey and ``long_side`` pixels long, (H, W) uint8; see `cell_grid`."""
     height, width = picture.shape[:2]
     rows, columns = cell_grid(height, width, long_side)
     size = (CELL * columns, CELL * rows)
     small = Image.fromarray(picture).convert("L").resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(small)
+    return gradient_cells(torch.from_numpy(np.asarray(small, dtype=np.float32) / 255))
 
 
 def root_patches(cells: Tensor, apart: int = 1) -> Tensor:

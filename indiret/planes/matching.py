@@ -54,13 +54,12 @@ from indiret.planes.features import (
     PlaneConfig,
     PlaneFeatures,
     Template,
-    detail,
     structured_share,
     template_points,
     turn_back,
 )
 from indiret.planes.geometry import Plane, refine_plane
-from indiret.planes.gradients import PATCH_CELLS, dense_rootsift, fitted_tensors, shrink, whiten
+from indiret.planes.gradients import PATCH_CELLS, dense_rootsift, fitted_tensors, whiten
 from indiret.planes.matches import CLOSE_WEIGHT, PairMatch, PlaneMatch, without_frame
 from indiret.planes.verification import VerifiedPlane, candidate_planes, verify
 from indiret.planes.voting import float32_on_cpu
@@ -129,8 +128,7 @@ class PlaneRetriever(Retriever):
             for side in (config.template, config.close)
         )
         pyramid = tuple(self.patches(prepared, side).half() for side in config.pyramid)
-        structure = structured_share(large) * detail(shrink(prepared, config.template))
-        return PlaneFeatures(large, close, pyramid, shape, structure=structure)
+        return PlaneFeatures(large, close, pyramid, shape)
 
     def prepare(self, picture: Picture) -> np.ndarray:
         """What patches are cut from: the grey picture, so that it is made once for all sizes."""
@@ -157,7 +155,7 @@ class PlaneRetriever(Retriever):
 
     @float32_on_cpu()
     def structure(self, features: PlaneFeatures) -> float:
-        """Share of patches steeper than noise, and unlike others beside; less if all is smooth."""
+        """Share of patches that are steeper than noise, and not like both left and above them."""
         if features.structure is None:
             return structured_share(features.template)
         return features.structure

@@ -1,7 +1,7 @@
 // What is kept of a photo: patches of its large and close templates, and of every size of a pyramid.
 
 import { toHalf } from "./arithmetic.js";
-import { PATCH_CELLS, cellGrid, encodePatches, shrink } from "./gradients.js";
+import { PATCH_CELLS, cellGrid, encodePatches } from "./gradients.js";
 import { DEPTH, UNIT } from "./products.js";
 import { STEP } from "./samples.js";
 
@@ -55,20 +55,7 @@ export function encodeGrey(grey, sides, whitening) {
   encodePatches(grey, sides.template, whitening, STEP, template);
   encodePatches(grey, sides.close, whitening, STEP, close);
   pyramid.forEach((level, at) => encodePatches(grey, sides.pyramid[at], whitening, 1, level, toHalf));
-  return { ...features, structure: structureOf(template) * detailOf(shrink(grey, sides.template)) };
-}
-
-/** What share of its structure a picture keeps for its smoothness. @param {import("./pixels.js").Grey} grey */
-function detailOf({ width, data }) {
-  const [one, two] = [1, 2].map((n) => {
-    let sum = 0;
-    for (let at = 0; at < data.length; at++) {
-      if (at % width >= n) sum += (data[at] - data[at - n]) ** 2;
-      if (at >= n * width) sum += (data[at] - data[at - n * width]) ** 2;
-    }
-    return sum;
-  });
-  return Math.min(Math.max((0.9 - two / Math.max(4 * one, 1)) / 0.1, 0), 1);
+  return { ...features, structure: structureOf(template) };
 }
 
 /**

@@ -47,12 +47,6 @@ export function whiteningOf(mean, matrix) {
   return { mean, columns: interleave(columns, DEPTH, RAW, 4) };
 }
 
-/** A grey picture made `longSide` pixels long. @param {import("./pixels.js").Grey} grey @param {number} longSide */
-export function shrink(grey, longSide) {
-  const [rows, columns] = cellGrid([grey.height, grey.width], longSide);
-  return resize(grey, CELL * columns, CELL * rows);
-}
-
 /**
  * Write whitened patches of a grey picture made `longSide` pixels long, every `step`-th of them, with
  * numbers rounded as they are kept.
@@ -64,7 +58,8 @@ export function shrink(grey, longSide) {
  */
 export function encodePatches(grey, longSide, { mean, columns: principal }, step,
   { rows: down, columns: across, codes }, round = (value) => value) {
-  const small = shrink(grey, longSide), cells = cellSums(small), columns = small.width / CELL;
+  const [rows, columns] = cellGrid([grey.height, grey.width], longSide);
+  const cells = cellSums(resize(grey, CELL * columns, CELL * rows));
   const roots = scratchOf("roots", (across + 1) * RAW, Float64Array), norms = new Float64Array(across);
   for (let row = 0; row < down; row++) {
     for (let column = 0; column < across; column++) {
