@@ -125,12 +125,12 @@ class TurnedPlaneRetriever(Retriever):
     @float32_on_cpu()
     def score(self, query: AnyQuery, database: Sequence[PlaneFeatures]) -> Scores:
         """Scores of the query as it lies or in the view of a target, the higher of both."""
-        turns, scores = self.views(query, database), self.retriever.score(_view(query, 0), database)
-        for number in sorted({*turns} - {0}):
-            places = [place for place, turn in enumerate(turns) if turn == number]
+        views, scores = self.views(query, database), self.retriever.score(_view(query, 0), database)
+        for number in sorted({*views} - {0}):
+            places = [place for place, view in enumerate(views) if view == number]
             targets = [database[place] for place in places]
-            turned = self.retriever.score(_view(query, number), targets)
-            scores[places] = np.maximum(scores[places], turned)
+            seen = self.retriever.score(_view(query, number), targets)
+            scores[places] = np.maximum(scores[places], seen)
         return scores
 
     def score_roughly(self, query: AnyQuery, database: Sequence[PlaneFeatures]) -> Scores:
@@ -227,6 +227,6 @@ def disc_scores(discs: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
 
 register_retriever(
     TURNED,
-    f"{NAME}, also for things that lie turned or are seen from aside, at most at twice the cost",
+    f"{NAME}, also for things that lie turned or are seen from aside, at about twice the cost",
     lambda: TurnedPlaneRetriever(PlaneNetRetriever(load_plane_network())),
 )
