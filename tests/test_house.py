@@ -126,7 +126,7 @@ CEILINGS = {
     "core": (4280, 5120),
     "datasets": (2210, 1985),
     "evaluation": (1150, 850),
-    "planes": (3080, 1785),
+    "planes": (3120, 1825),
     "baselines": (2655, 2030),
     "index": (2080, 1055),
     "experiments": (3720, 1820),
@@ -137,7 +137,7 @@ CEILINGS = {
     "cli": (1380, 1085),
     "tools": (0, 895),
 }
-MAX_SCRIPTS = 215_000  # bytes of all JavaScript; that of one page has a test of its own
+MAX_SCRIPTS = 216_000  # bytes of all JavaScript; that of one page has a test of its own
 
 
 def count_lines(path: Path) -> int:

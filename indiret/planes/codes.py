@@ -23,7 +23,7 @@ from indiret.planes.features import (
     template_points,
 )
 
-LAYOUT = 2  # of the bytes; who changes what they mean counts on
+LAYOUT = 3  # of the bytes; who changes what they mean counts on
 SIZE = 64  # numbers of a patch
 SCALE = 256  # of numbers to bytes: half a length of 1 is the most of one number
 LENGTHS = (0.0, 0.5, 0.75, 1.0)  # which two bits tell apart

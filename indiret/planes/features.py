@@ -17,6 +17,7 @@ from indiret.planes.geometry import grid_places
 from indiret.planes.gradients import CELL, PATCH_CELLS, cell_grid
 
 ALIKE = 0.7  # cosine of a patch and that beside it, from which on it has no structure of its own
+SMOOTH = 0.8, 0.9  # `smoothness` from which on a photo has less structure, and that without any
 STEP = 2  # every second patch of a template votes, which is a quarter of all
 
 
@@ -55,7 +56,7 @@ class PlaneFeatures(NamedTuple):
     pyramid: tuple[Tensor, ...]  # (rows, columns, D) half for each size
     shape: tuple[int, int]  # height and width of the photo
     background_score: float = 1.0
-    structure: float | None = None  # `structured_share`, of codes
+    structure: float | None = None  # share of patches that can be judged, if it is known
     turn: float = 0.0  # degrees anticlockwise by which the photo was turned before
 
 
@@ -111,3 +112,30 @@ def structured_share(template: Template) -> float:
     alike = torch.minimum((unit * unit[rows]).sum(-1), (unit * unit[:, columns]).sum(-1))
     steep = template.patches.square().sum(-1) > 0.5  # gradients as large as `FLAT_GRADIENT`
     return float((steep & (alike < ALIKE)).double().mean())
+
+
+def smoothness(grey: np.ndarray) -> float:
+    """Squared changes of a picture (H, W) over two pixels beside four times those over one.
+
+    1 where the light changes evenly. Photos 112 pixels long have 0.4 to 0.8; what is out of focus,
+    or plain and lit from one side, has 0.87 at least: see record 18.
+
+    Examples
+    --------
+    >>> smoothness(np.add.outer(np.arange(60), np.arange(80)))
+    0.98...
+    >>> smoothness(np.random.default_rng(0).integers(0, 256, (60, 80)))
+    0.24...
+    """
+    signed = grey.astype(np.float64)
+    one, two = (
+        sum(float(np.square(side[n:] - side[:-n]).sum()) for side in (signed, signed.T))
+        for n in (1, 2)
+    )
+    return two / max(4 * one, 1.0)
+
+
+def detail(grey: np.ndarray) -> float:
+    """What share of its structure a picture keeps for its smoothness, from 1 down to 0."""
+    most, none = SMOOTH
+    return float(np.clip((none - smoothness(grey)) / (none - most), 0, 1))

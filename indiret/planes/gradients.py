@@ -43,7 +43,7 @@ def cell_grid(height: int, width: int, long_side: int) -> tuple[int, int]:
     >>> cell_grid(300, 400, 112)
     (21, 28)
     """
-    most = long_side // CELL
+    most = max(long_side // CELL, 1)
     rows, columns = patch_grid(height, width, (most, most), aspect="keep")
     return max(rows, PATCH_CELLS), max(columns, PATCH_CELLS)
 
@@ -66,11 +66,16 @@ def dense_rootsift(picture: np.ndarray, long_side: int) -> Tensor:
 
 def picture_cells(picture: np.ndarray, long_side: int) -> Tensor:
     """`gradient_cells` of a picture made grey and ``long_side`` pixels long; see `cell_grid`."""
+    return gradient_cells(torch.from_numpy(shrink(picture, long_side).astype(np.float32) / 255))
+
+
+def shrink(picture: np.ndarray, long_side: int) -> np.ndarray:
+    """A picture made grey and ``long_side`` pixels long, (H, W) uint8; see `cell_grid`."""
     height, width = picture.shape[:2]
     rows, columns = cell_grid(height, width, long_side)
     size = (CELL * columns, CELL * rows)
     small = Image.fromarray(picture).convert("L").resize(size, Image.Resampling.BILINEAR)
-    return gradient_cells(torch.from_numpy(np.asarray(small, dtype=np.float32) / 255))
+    return np.asarray(small)
 
 
 def root_patches(cells: Tensor, apart: int = 1) -> Tensor:

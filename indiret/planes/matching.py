@@ -54,12 +54,13 @@ from indiret.planes.features import (
     PlaneConfig,
     PlaneFeatures,
     Template,
+    detail,
     structured_share,
     template_points,
     turn_back,
 )
 from indiret.planes.geometry import Plane, refine_plane
-from indiret.planes.gradients import PATCH_CELLS, dense_rootsift, fitted_tensors, whiten
+from indiret.planes.gradients import PATCH_CELLS, dense_rootsift, fitted_tensors, shrink, whiten
 from indiret.planes.matches import CLOSE_WEIGHT, PairMatch, PlaneMatch, without_frame
 from indiret.planes.verification import VerifiedPlane, candidate_planes, verify
 from indiret.planes.voting import float32_on_cpu
@@ -128,7 +129,9 @@ class PlaneRetriever(Retriever):
             for side in (config.template, config.close)
         )
         pyramid = tuple(self.patches(prepared, side).half() for side in config.pyramid)
-        return PlaneFeatures(large, close, pyramid, shape)
+        small = shrink(prepared, min(config.template, max(shape)))
+        structure = structured_share(large) * detail(small)
+        return PlaneFeatures(large, close, pyramid, shape, structure=structure)
 
     def prepare(self, picture: Picture) -> np.ndarray:
         """What patches are cut from: the grey picture, so that it is made once for all sizes."""
@@ -155,7 +158,7 @@ class PlaneRetriever(Retriever):
 
     @float32_on_cpu()
     def structure(self, features: PlaneFeatures) -> float:
-        """Share of patches that are steeper than noise, and not like both left and above them."""
+        """Share of patches steeper than noise, and unlike others beside; less if all is smooth."""
         if features.structure is None:
             return structured_share(features.template)
         return features.structure

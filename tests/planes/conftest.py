@@ -14,10 +14,10 @@ def scene(seed: int, height: int = 96, width: int = 120) -> np.ndarray:
     """Smooth blobs of all sizes, which look alike after small moves and resizing."""
     random = np.random.default_rng(seed)
     picture = np.zeros((height, width, 3))
-    for side in (3, 6, 12, 24):
+    for side in (3, 6, 12, 24, 40):
         blobs = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
         picture += Image.fromarray(blobs).resize((width, height), Image.Resampling.BICUBIC)
-    return (picture / 4).astype(np.uint8)
+    return (picture / 5).astype(np.uint8)
 
 
 @pytest.fixture(scope="package")

@@ -11,6 +11,9 @@ from PIL import Image, ImageDraw
 from indiret.datasets import load_dataset
 from indiret.images import Picture
 from indiret.pairs import relit
+from indiret.planes import PlaneRetriever
+from indiret.planes.features import detail
+from indiret.planes.gradients import shrink
 from indiret.retrieval import LITTLE_STRUCTURE, Retriever, build_retriever
 
 METHODS = ("planes", "plane-net", "plane-net packed", "plane-net-turned")
@@ -19,7 +22,7 @@ PHOTOS = [TOWN.read(name) for name in list(TOWN.images)[:40:4]]
 
 
 def smooth(kind: str, seed: int, noise: float, quality: int = 90) -> Picture:
-    """A sheet of paper, a wall lit from one side, sky, fog, or one colour, as a camera gives it."""
+    """What is plain, lit unevenly, or far out of focus, as a camera gives it."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:1:480j, :1:640j]
     middle, turn = random.uniform(0.3, 0.7, 2), random.uniform(0, np.pi)
@@ -32,11 +35,21 @@ def smooth(kind: str, seed: int, noise: float, quality: int = 90) -> Picture:
             "wall": 100 + random.uniform(40, 110) * (np.cos(turn) * x + np.sin(turn) * y),
             "sky": 120 + random.uniform(60, 120) * y**2,
             "colour": np.full(x.shape, random.uniform(20, 235)),
+            "spot": 20 + 220 * np.exp(-((x - middle[0]) ** 2 + (y - middle[1]) ** 2) / 0.05),
+            "vignette": 230 - 360 * ((x - 0.5) ** 2 + (y - 0.5) ** 2),
+            "lamps": 30 + 200 * lamps(random, x, y),
         }[kind]
     pixels = grey[..., None] + random.normal(0, 1, (480, 640, 3)) * noise
     stored = BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(stored, "JPEG", quality=quality)
     return np.asarray(Image.open(stored))
+
+
+def lamps(random: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Discs of light with soft edges, from 0 to 1."""
+    places = random.uniform(0, 1, (12, 2))
+    far = np.stack([np.hypot(x - across, y - down) for across, down in places])
+    return (1 / (1 + np.exp((far - 0.12) / 0.02))).max(0)
 
 
 def screenshot(app: int, photo: Picture, quality: int = 90) -> Picture:
@@ -70,9 +83,9 @@ def build(name: str) -> tuple[Retriever, Callable[[Picture], Any]]:
 @pytest.mark.parametrize("name", METHODS)
 def test_photos_with_little_structure_come_last(name):
     retriever, encode = build(name)
-    kinds = ("paper", "wall", "sky", "fog", "colour")
+    kinds = ("paper", "wall", "sky", "fog", "colour", "spot", "vignette", "lamps")
     plain = [
-        smooth(kind, at, noise=2 * at % 5, quality=95 - 15 * at) for at, kind in enumerate(kinds)
+        smooth(kind, at, noise=2 * at % 5, quality=95 - 10 * at) for at, kind in enumerate(kinds)
     ]
     database = [encode(one) for one in plain]
     assert max(map(retriever.structure, database)) < LITTLE_STRUCTURE
@@ -86,6 +99,31 @@ def test_photos_with_little_structure_come_last(name):
         assert scores.argmax() == 0
         likely = retriever.probability(scores)
         assert likely is None or likely[1:].max() < 0.05
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("kind", ["spot", "vignette", "lamps"])
+def test_smooth_photos_of_large_contrast_are_no_match(name, kind):
+    retriever, encode = build(name)
+    database = [encode(smooth(other, 1, noise=2)) for other in ("spot", "vignette", "lamps")]
+    scores = retriever.score(retriever.encode_query(smooth(kind, 2, noise=3)), database)
+    assert retriever.probability(scores).max() < 0.1  # at first 0.998
+
+
+@pytest.mark.parametrize("longest", [48, 64, 96])
+def test_small_photos_are_not_smooth(longest):
+    """Made 112 pixels long they are: so they are looked at as they are."""
+    for photo in PHOTOS:
+        small = Image.fromarray(photo)
+        small.thumbnail((longest, longest))
+        assert detail(shrink(np.asarray(small), longest)) == 1
+        assert PlaneRetriever().encode_query(np.asarray(small)).structure > 2 * LITTLE_STRUCTURE
+
+
+def test_photos_of_a_few_pixels_are_encoded():
+    for shape in ((1, 1), (3, 5), (1, 400), (16, 9)):
+        few = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+        assert 0 <= PlaneRetriever().encode_query(few).structure <= 1
 
 
 def test_walls_lit_alike_from_the_middle_are_no_match():

@@ -12,6 +12,8 @@ from PIL import Image
 
 from indiret.datasets import load_dataset
 from indiret.images import read_image
+from indiret.planes.features import detail
+from indiret.planes.gradients import shrink
 from indiret.retrieval import Retriever, build_retriever
 from indiret.widgets.base import module_source
 from indiret.widgets.matcher import pack_matcher, page_source, worker_source
@@ -92,12 +94,15 @@ def real_pairs():
 
 
 def odd_pairs():
-    """Pictures as no camera makes them: a stripe upright and one lying, and much plain grey."""
+    """Pictures as no camera makes them: stripes, much plain grey, and a small one, half smooth."""
     random = np.random.default_rng(0)
     shapes = [(400, 20), (20, 400), (120, 160)]
     pictures = [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
     pictures[2][:, 40:] = 128
-    return pictures, [(0, 0), (0, 1), (1, 2), (2, 1), (2, 2)]
+    blobs = Image.fromarray(random.integers(0, 256, (18, 24, 3), dtype=np.uint8))
+    pictures.append(np.asarray(blobs.resize((80, 60), Image.Resampling.BICUBIC)))
+    assert 0.2 < detail(shrink(pictures[3], 80)) < 0.8
+    return pictures, [(0, 0), (0, 1), (1, 2), (2, 1), (2, 2), (3, 3)]
 
 
 @pytest.mark.parametrize("choose", [town_pairs, real_pairs, odd_pairs])

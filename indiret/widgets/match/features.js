@@ -1,7 +1,7 @@
 // What is kept of a photo: patches of its large and close templates, and of every size of a pyramid.
 
 import { toHalf } from "./arithmetic.js";
-import { PATCH_CELLS, cellGrid, encodePatches } from "./gradients.js";
+import { PATCH_CELLS, cellGrid, encodePatches, shrink } from "./gradients.js";
 import { DEPTH, UNIT } from "./products.js";
 import { STEP } from "./samples.js";
 
@@ -24,11 +24,7 @@ import { STEP } from "./samples.js";
 const gridOf = (shape, side, step) =>
   cellGrid(shape, side).map((cells) => Math.ceil((cells - PATCH_CELLS + 1) / step));
 
-/**
- * The parts of a photo's codes.
- * @param {Features} features @param {Sides} sides
- * @returns {Views}
- */
+/** The parts of a photo's codes. @param {Features} features @param {Sides} sides @returns {Views} */
 export function viewsOf({ shape, codes, background }, sides) {
   let start = 0;
   const part = (/** @type {number} */ side, step = 1) => {
@@ -42,8 +38,7 @@ export function viewsOf({ shape, codes, background }, sides) {
 
 /**
  * Everything but the background score.
- * @param {import("./pixels.js").Grey} grey @param {Sides} sides
- * @param {import("./gradients.js").Whitening} whitening
+ * @param {import("./pixels.js").Grey} grey @param {Sides} sides @param {import("./gradients.js").Whitening} whitening
  * @returns {Features}
  */
 export function encodeGrey(grey, sides, whitening) {
@@ -55,13 +50,19 @@ export function encodeGrey(grey, sides, whitening) {
   encodePatches(grey, sides.template, whitening, STEP, template);
   encodePatches(grey, sides.close, whitening, STEP, close);
   pyramid.forEach((level, at) => encodePatches(grey, sides.pyramid[at], whitening, 1, level, toHalf));
-  return { ...features, structure: structureOf(template) };
+  const small = shrink(grey, Math.min(sides.template, Math.max(...shape)));
+  return { ...features, structure: structureOf(template) * detailOf(small) };
 }
 
-/**
- * The share of patches that are steeper than noise, and not like both left and above them.
- * @param {Patches} template
- */
+/** What share of its structure a picture keeps for its smoothness. @param {import("./pixels.js").Grey} grey */
+function detailOf({ width, data }) {
+  const [one, two] = [1, 2].map((n) => data.reduce((sum, value, at) => sum
+    + (at % width < n ? 0 : (value - data[at - n]) ** 2)
+    + (at < n * width ? 0 : (value - data[at - n * width]) ** 2), 0));
+  return Math.min(Math.max((0.9 - two / Math.max(4 * one, 1)) / 0.1, 0), 1);
+}
+
+/** The share of patches that are steeper than noise, and not like both left and above them. @param {Patches} template */
 function structureOf({ rows, columns, codes }) {
   const product = (/** @type {number} */ one, /** @type {number} */ other) => {
     let sum = 0;

@@ -11,15 +11,11 @@ const DIRECTIONS = 8;
 const RAW = DIRECTIONS * PATCH_CELLS * PATCH_CELLS; // numbers of a patch before it is whitened
 const FLAT = (1.6 / 255) * (PATCH_CELLS * CELL) ** 2; // what noise alone sums to is no structure
 
-/**
- * The mean of all patches, and the principal directions.
- * @typedef {{mean: Float32Array, columns: Float64Array}} Whitening
- */
+/** The mean of all patches, and principal directions. @typedef {{mean: Float32Array, columns: Float64Array}} Whitening */
 
 /**
  * As `indiret.patches.patch_grid` with the proportions kept.
- * @param {[number, number]} shape height and width
- * @param {number} most patches along the longer side
+ * @param {[number, number]} shape @param {number} most patches along the longer side
  * @returns {[number, number]}
  */
 export function patchGrid([height, width], most) {
@@ -29,8 +25,7 @@ export function patchGrid([height, width], most) {
 
 /**
  * Rows and columns of cells of a picture made `longSide` pixels long.
- * @param {[number, number]} shape
- * @param {number} longSide
+ * @param {[number, number]} shape @param {number} longSide
  * @returns {[number, number]}
  */
 export function cellGrid(shape, longSide) {
@@ -38,28 +33,28 @@ export function cellGrid(shape, longSide) {
   return [Math.max(rows, PATCH_CELLS), Math.max(columns, PATCH_CELLS)];
 }
 
-/**
- * @param {Float32Array} mean (RAW,) of patches @param {Float32Array} matrix (RAW, DEPTH)
- * @returns {Whitening}
- */
+/** @param {Float32Array} mean (RAW,) of patches @param {Float32Array} matrix (RAW, DEPTH) @returns {Whitening} */
 export function whiteningOf(mean, matrix) {
   const columns = Float64Array.from(matrix, (_, at) => matrix[(at % RAW) * DEPTH + Math.floor(at / RAW)]);
   return { mean, columns: interleave(columns, DEPTH, RAW, 4) };
 }
 
+/** A grey picture made `longSide` pixels long. @param {import("./pixels.js").Grey} grey @param {number} longSide */
+export function shrink(grey, longSide) {
+  const [rows, columns] = cellGrid([grey.height, grey.width], longSide);
+  return resize(grey, CELL * columns, CELL * rows);
+}
+
 /**
  * Write whitened patches of a grey picture made `longSide` pixels long, every `step`-th of them, with
  * numbers rounded as they are kept.
- * @param {import("./pixels.js").Grey} grey
- * @param {number} longSide
- * @param {Whitening} whitening
- * @param {number} step
+ * @param {import("./pixels.js").Grey} grey @param {number} longSide
+ * @param {Whitening} whitening @param {number} step
  * @param {import("./products.js").Patches} patches to be written @param {(value: number) => number} [round]
  */
 export function encodePatches(grey, longSide, { mean, columns: principal }, step,
   { rows: down, columns: across, codes }, round = (value) => value) {
-  const [rows, columns] = cellGrid([grey.height, grey.width], longSide);
-  const cells = cellSums(resize(grey, CELL * columns, CELL * rows));
+  const small = shrink(grey, longSide), cells = cellSums(small), columns = small.width / CELL;
   const roots = scratchOf("roots", (across + 1) * RAW, Float64Array), norms = new Float64Array(across);
   for (let row = 0; row < down; row++) {
     for (let column = 0; column < across; column++) {

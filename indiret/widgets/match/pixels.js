@@ -8,11 +8,7 @@ const WEIGHT_BITS = 22; // of the weights of the pixels that a smaller one is ma
  * @typedef {{width: number, height: number, data: Uint8Array}} Grey
  */
 
-/**
- * As `Image.convert("L")`; what is transparent is not looked at.
- * @param {Picture} picture
- * @returns {Grey}
- */
+/** As `Image.convert("L")`; what is transparent is not looked at. @param {Picture} picture @returns {Grey} */
 export function toGrey({ width, height, data }) {
   if (!(width > 0 && height > 0) || data.length !== 4 * width * height) {
     throw new TypeError(`A picture of ${width} × ${height} pixels has ${4 * width * height} bytes of ` +
@@ -29,20 +25,17 @@ export function toGrey({ width, height, data }) {
 /**
  * As `Image.resize(size, BILINEAR)`: a triangle as wide as the step along the rows, then along the
  * columns; the other way round where a picture is more than twice as tall as wide, as Pillow 13 does.
- * @param {Grey} picture
- * @param {number} width
- * @param {number} height
+ * @param {Grey} picture @param {number} width @param {number} height
  * @returns {Grey}
  */
 export function resize(picture, width, height) {
-  if (picture.height > 2 * picture.width) return narrowed(lowered(picture, height), width);
-  return lowered(narrowed(picture, width), height);
+  return picture.height > 2 * picture.width ? narrowed(lowered(picture, height), width)
+    : lowered(narrowed(picture, width), height);
 }
 
 /**
  * The pixels that each smaller one is made of, `first[at] … first[at] + counts[at]`, and their weights.
- * @param {number} from pixels
- * @param {number} to pixels
+ * @param {number} from pixels @param {number} to pixels
  */
 function triangles(from, to) {
   const scale = from / to, wide = Math.max(scale, 1), most = 2 * Math.ceil(wide) + 1;

@@ -4,19 +4,14 @@ import { rankBy } from "./ranking.js";
 
 /**
  * @typedef {import("./features.js").Features} Features
- * @typedef {object} Job
- * @property {string} task
- * @property {any[]} given
- * @property {(result: any) => void} resolve
- * @property {(error: Error) => void} reject
+ * @typedef {{task: string, given: any[], resolve: (result: any) => void, reject: (error: Error) => void}} Job
  */
 
 /**
  * Workers that take tasks one at a time, the first that is free the first that waits. Whatever waits
  * or runs when the pool is cancelled rejects with an AbortError.
  * @param {string} source of the workers, `worker_source` of Python
- * @param {import("./data.js").MatcherData} data
- * @param {number} size workers
+ * @param {import("./data.js").MatcherData} data @param {number} size workers
  */
 export function createWorkerPool(source, data, size) {
   const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
