@@ -273,6 +273,8 @@ def verdicts(found: dict[str, Any]) -> list[tuple[str, float, str]]:
         if {10_000, 100_000} <= seconds.keys():
             ratio = seconds[100_000] / seconds[10_000]
             rows.append((f"{road}: shortlist of 100,000 over 10,000", ratio, "<= 1.5"))
+            peak = next(row["peak"] for row in grown if row["photos"] == 100_000)
+            rows.append((f"{road}: GB of a shortlist of 100,000", peak / 1e9, "<= 1"))
     return rows
 
 

@@ -128,7 +128,7 @@ CEILINGS = {
     "evaluation": (1150, 850),
     "planes": (3120, 1825),
     "baselines": (2655, 2030),
-    "index": (2080, 1055),
+    "index": (2105, 1085),
     "experiments": (3720, 1820),
     "exercises": (1480, 190),
     "figures": (770, 240),

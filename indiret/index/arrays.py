@@ -4,6 +4,7 @@ Chapter: *From pairs to collections*.
 """
 
 import json
+import mmap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,23 @@ def open_arrays(path: Path) -> Arrays:
         return _map(path, "r")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged; delete it, and it is made again.") from error
+
+
+def release(*arrays: NDArray[Any]) -> None:
+    """Take mapped arrays out of memory until they are read again.
+
+    What the system still has of their file is then mapped anew, without reading the disk.
+
+    Examples
+    --------
+    >>> release(np.arange(3))  # which is of no file: nothing to do
+    """
+    for one in arrays:
+        owner: Any = one
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            owner.madvise(mmap.MADV_DONTNEED)
 
 
 def _map(path: Path, mode: Any) -> Arrays:

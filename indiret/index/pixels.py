@@ -166,9 +166,8 @@ class PixelSegment(InvertedFile):
         sides = np.array(PLANE_CONFIG.pyramid)
         scale = sides[QUERY_LEVELS[1]] / sides[query.levels]
         found = [np.empty(0, np.int64)]
-        for at, which in self.positions(first.ravel(), lengths.ravel()):
+        for photos, places, which in self.read(first.ravel(), lengths.ravel()):
             patch = which // query.asked.shape[1]
-            places = self.places[at].astype(np.int64)
             size = (places >> 12) - query.levels[patch] + QUERY_LEVELS[-1]
             asked, zoom = query.places[patch], scale[patch]
             down, right = (
@@ -176,7 +175,7 @@ class PixelSegment(InvertedFile):
                 for axis, shift in enumerate((6, 0))
             )
             planes = (size * SIDE + down.astype(np.int64)) * SIDE + right.astype(np.int64)
-            planes += self.photos[at].astype(np.int64) << PLANE_BITS
+            planes += photos << PLANE_BITS
             found.append((planes << ASKING_BITS) + patch)
         keys = np.sort(np.concatenate(found))
         peers = np.bincount(query.levels)[query.levels]  # in the same size

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from indiret.index.arrays import create_arrays, open_arrays
+from indiret.index.arrays import create_arrays, open_arrays, release
 
 #: What is kept of a patch before it is filed: 6 bytes, and 7 afterwards.
 POSTING = np.dtype([("word", "<u4"), ("place", "<u2")])
@@ -22,7 +22,7 @@ ARRAYS = {"numbers": "I64", "starts": "U32", "photos": "U32", "places": "U16", "
 CELLS, TAIL = 1 << 16, 8  # cells, and bits of a word that tell those of a cell apart
 SHORT_RUN = 4  # postings that most words have at most, in a segment of a few thousand photos
 CELLS_AT_ONCE = 256  # that are merged in memory
-PIECE = 1 << 18  # postings that are read at a time, which stay in a processor's cache
+PIECE = 1 << 17  # postings that are read at a time, which stay in a processor's cache
 
 
 class Postings(NamedTuple):
@@ -65,7 +65,9 @@ class InvertedFile:
         first = self._bisect(self.starts[cells], stop, tails)
         near = np.minimum(first + SHORT_RUN, stop)  # where most words end
         beyond = (near < stop) & (self.tails[np.minimum(near, len(self.tails) - 1)] <= tails)
-        return first, self._bisect(first, np.where(beyond, stop, near), tails + 1) - first
+        lengths = self._bisect(first, np.where(beyond, stop, near), tails + 1) - first
+        release(self.tails)
+        return first, lengths
 
     def _bisect(
         self, low: NDArray[np.int64], high: NDArray[np.int64], tails: NDArray[np.integer]
@@ -82,17 +84,26 @@ class InvertedFile:
             left = left[below < above]
         return low
 
-    def positions(
+    def read(
         self, first: NDArray[np.int64], lengths: NDArray[np.int64]
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.intp]]]:
-        """Positions of all postings of runs (M,), and which run each is of, in pieces."""
-        ends = np.cumsum(lengths)
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.intp]]]:
+        """Photos and places of all postings of runs (M,), and which run each is of.
+
+        They come in pieces in the order of the file, so that little of it is in memory at a time.
+        """
+        runs = np.flatnonzero(lengths)
+        runs = runs[np.argsort(first[runs])]
+        ends = np.cumsum(lengths[runs])
         at = 0
-        while at < len(ends):
+        while at < len(runs):
             to = max(at + 1, int(np.searchsorted(ends, ends[at] + PIECE)))
-            part = lengths[at:to]
-            begin = np.repeat(first[at:to] - (np.cumsum(part) - part), part)
-            yield begin + np.arange(part.sum()), np.repeat(np.arange(at, at + len(part)), part)
+            part = runs[at:to]
+            counts = lengths[part]
+            begin = np.repeat(first[part] - (np.cumsum(counts) - counts), counts)
+            positions = begin + np.arange(counts.sum())
+            photos, places = (one[positions].astype(np.int64) for one in (self.photos, self.places))
+            release(self.photos, self.places)
+            yield photos, places, np.repeat(part, counts)
             at = to
 
 

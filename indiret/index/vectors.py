@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from indiret.baselines.descriptors import build_descriptor
 from indiret.images import Picture
-from indiret.index.arrays import create_arrays, open_arrays
+from indiret.index.arrays import create_arrays, open_arrays, release
 from indiret.index.shortlist import SHORTLISTS, Segment
 
 VECTORS_AT_ONCE = 4096  # vectors that are made numbers again at a time
@@ -50,6 +50,7 @@ class VectorSegment:
         cosines = np.empty(len(self.numbers))
         for at in range(0, len(cosines), VECTORS_AT_ONCE):
             block = self.vectors[at : at + VECTORS_AT_ONCE].astype(np.float32)
+            release(self.vectors)
             lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
             cosines[at : at + VECTORS_AT_ONCE] = block @ query / np.maximum(lengths, 1)
         best = np.lexsort((self.numbers, -cosines))[:top]

@@ -1,5 +1,8 @@
 """Shortlists: an inverted file equals counting all, merging equals making anew, damage is told."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from PIL import Image
 
 from indiret.datasets import load_dataset
 from indiret.index import pixels
+from indiret.index.arrays import create_arrays, open_arrays, release
 from indiret.index.collection import search_turned, turn_query
 from indiret.index.pixels import PixelShortlist
 from indiret.index.postings import TAIL
@@ -21,6 +25,7 @@ def picture(seed, shape=(12, 16)):
     return noise.repeat(10, axis=0).repeat(10, axis=1)
 
 
+STATUS = Path("/proc/self/status")
 PICTURES = [picture(seed) for seed in range(6)]
 NUMBERS = [3, 4, 8, 11, 12, 20]
 
@@ -132,6 +137,34 @@ def test_words_are_found_where_they_lie(segment, described):
     first, lengths = segment.find(words)
     np.testing.assert_array_equal(first, np.searchsorted(every, words))
     np.testing.assert_array_equal(first + lengths, np.searchsorted(every, words, side="right"))
+
+
+def test_postings_come_once_in_pieces_of_the_file(segment, query, monkeypatch):
+    monkeypatch.setattr("indiret.index.postings.PIECE", 5)
+    first, lengths = segment.find(query.distinct)
+    pieces = list(segment.read(first, lengths))
+    assert max(len(photos) for photos, _, _ in pieces) <= 5 + lengths.max()
+    photos, places, runs = map(np.concatenate, zip(*pieces, strict=True))
+    order = np.argsort(first, kind="stable")
+    at = np.concatenate([np.arange(first[run], first[run] + lengths[run]) for run in order])
+    np.testing.assert_array_equal(photos, segment.photos[at])
+    np.testing.assert_array_equal(places, segment.places[at])
+    np.testing.assert_array_equal(runs, np.repeat(order, lengths[order]))
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="the system does not tell what is in memory")
+def test_what_was_read_of_a_file_leaves_the_memory(tmp_path):
+    def megabytes():
+        found = re.search(r"RssFile:\s+(\d+) kB", STATUS.read_text())
+        return int(found[1]) / 1000
+
+    with create_arrays(tmp_path / "large", {"bytes": ("U8", (50_000_000,))}) as arrays:
+        arrays["bytes"][:] = 1
+    large, before = open_arrays(tmp_path / "large")["bytes"], megabytes()
+    assert large.sum() == 50_000_000 and megabytes() > before + 40
+    release(large)
+    assert megabytes() < before + 10
+    assert large.sum() == 50_000_000
 
 
 def test_likely_words_are_those_with_the_least_flipped():
