@@ -135,19 +135,19 @@ def robustness_command(
 
 
 def ablate_command(
-    out: options.Out = Path("runs/ablation"), steps: _Number = 200, seeds: _Number = 1
+    out: options.Out = Path("runs/ablation"),
+    steps: _Number = 200,
+    seeds: _Number = 1,
+    cnns: Annotated[bool, Option("--cnns", help="ResNet, VGG and Inception instead.")] = False,
 ) -> None:
     """Train a network for each choice, and print what it changes."""
-    train, validation = options.load_towns("train", "validation")
-    results = ablation.run_ablation(out, train, validation, steps=steps, seeds=seeds)
+    rows, towns = ablation.CNNS if cnns else ablation.ABLATIONS, ("train", "validation")
+    results = ablation.run_ablation(out, *options.load_towns(*towns), rows, steps, seeds)
     width = max(map(len, results["rows"]))
     for name, row in results["rows"].items():
-        gain = row["gain"]
-        print(
-            f"{name:{width}} mAP {row['mAP']['mean']:.3f}  {gain['mean']:+.3f} "
-            f"({gain['low']:+.3f} … {gain['high']:+.3f}) on the reference, "
-            f"{row['ms_per_step']:.0f} ms a step"
-        )
+        gain = "{mean:+.3f} ({low:+.3f} … {high:+.3f})".format(**row["gain"])
+        mean, spent = row["mAP"]["mean"], row["ms_per_step"]
+        print(f"{name:{width}} mAP {mean:.3f}  {gain} on the reference, {spent:.0f} ms a step")
     print(f"paper-base: {results['paper-base']['ms_per_step']:,.0f} ms a step")
     _print_where(out)
 

@@ -58,6 +58,8 @@ ABLATIONS: dict[str, NetworkConfig] = {
     "layout: flat": QUICK.replace(conv="flat"),
     "layout: flat, width 16": QUICK.replace(conv="flat", width=16),
 }
+CNNS = {REFERENCE: QUICK}  # and what the paper says would do as well
+CNNS |= {name: QUICK.replace(architecture=name) for name in ("vgg11", "inception")}
 
 
 def run_ablation(
@@ -145,6 +147,7 @@ def run_ablation(
 
 
 stored_ablation = partial(records.read_stored, "ablation")  # what the book reports
+stored_cnns = partial(records.read_stored, "ablation/cnns")
 
 
 def row_costs(

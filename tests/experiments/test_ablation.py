@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from indiret.experiments import ablation
-from indiret.experiments.ablation import ABLATIONS, KEPT, REFERENCE, row_costs, run_ablation
+from indiret.experiments.ablation import ABLATIONS, CNNS, KEPT, REFERENCE, row_costs, run_ablation
 from tests.experiments import SMALL as REDUCED
 from tests.experiments import record_calls
 
@@ -71,11 +71,12 @@ def test_a_row_costs_the_least_of_what_it_cost_after_the_first_round(towns, monk
 def test_every_row_changes_the_choice_that_it_names():
     choices = {
         "views": {"metrics"}, "grid": {"grid", "query_grid"}, "layout": {"conv", "width"},
+        "vgg11": {"architecture"}, "inception": {"architecture"},
         "target at": {"scales"}, "target through": {"shifts"},
         "query at": {"query_scales"}, "query through": {"query_shifts"},
     }  # fmt: skip
     reference = vars(ABLATIONS[REFERENCE])
-    for name, config in ABLATIONS.items():
+    for name, config in (*ABLATIONS.items(), *CNNS.items()):
         changed = {key for key, value in vars(config).items() if value != reference[key]}
         named = [choices[start] for start in choices if name.startswith(start)]
         assert (changed and changed <= named[0]) if named else name == REFERENCE
