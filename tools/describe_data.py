@@ -34,6 +34,8 @@ CONTEXT = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
     "fileObject": "cr:fileObject",
@@ -47,17 +49,20 @@ CONTEXT = {
     "md5": "cr:md5",
     "parentField": "cr:parentField",
     "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
+FROZEN = "2026-11-23"  # when the manifest got its last file
 MADE_BY = {  # the commands; a verifier's name tells its own
     "base": "indiret train --seed 1 --out runs/base",
     "patch-net": "python -m tools.train_patches",
@@ -116,6 +121,7 @@ def croissant() -> dict[str, Any]:
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": card["name"],
         "version": f"{card['maker']}.0",
+        "datePublished": FROZEN,
         "description": "Rendered photos of landmarks for image retrieval, with masks, points that "
         f"correspond and relevance of each photo to each query: {counts}.",
         "license": "https://creativecommons.org/licenses/by/4.0/",

@@ -223,6 +223,8 @@ def check_probability(answer: Answer) -> None:
             :, 1
         ].sigmoid(),
         "That is the logarithm of the probability.": logits.log_softmax(1)[:, 1],
+        "That is a logit. Take exp of both, and divide.": logits[:, 1],
+        "That is the decision. A probability lies between 0 and 1.": logits.argmax(1),
     }
     expect(answer(logits), logits.softmax(1)[:, 1], hint, mistakes)
 
@@ -244,6 +246,7 @@ def check_loss_of_margins(answer: Answer) -> None:
         "Return the mean, not the loss of each pair.": losses,
         "The labels count the other way round: 1 is a match.": F.cross_entropy(logits, 1 - labels),
         "Pairs without a match cost too: −log sigmoid(−margin).": (losses * labels).mean(),
+        "That takes every pair for a match. Use the labels.": F.softplus(-margins).mean(),
         "The labels are 0 and 1. Turn them into the signs −1 and 1.": F.softplus(
             -margins * labels
         ).mean(),
@@ -295,6 +298,10 @@ def check_grad_cam(answer: Answer) -> None:
             gradient * feature
         ).sum(0).relu(),
         "A weight is the mean of a gradient over places; yours is its sum.": 20 * wanted,
+        "Each channel has its own weight: average over rows and columns alone.": (
+            gradient.mean() * feature
+        ).sum(0).relu(),
+        "The gradient is missing. Its mean is each channel's weight.": feature.sum(0).relu(),
         "Add the weighted channels; yours is their mean.": wanted / 3,
         "The weights come from the gradient; yours come from the features.": (
             feature.mean((1, 2), keepdim=True) * gradient

@@ -309,7 +309,7 @@ def _panels(
 ) -> Iterator[tuple[Figure, Sequence[Axes]]]:
     """Axes in rows of three, with ``more`` inches beside and above them for a legend."""
     columns, rows = min(number, _PANELS), -(-number // _PANELS)
-    size = width * columns + more[0], 2.5 * rows + more[1]
+    size = width * columns + more[0], 2.2 * rows + more[1]
     with subplots(rows, columns, figsize=size, **options) as (figure, axes):
         for ax in axes.flat[number:]:
             ax.remove()

@@ -23,8 +23,8 @@ STYLE: Any = {
     **{f"{part}.facecolor": BACKGROUND for part in ("figure", "axes", "savefig")},
     **{f"{part}color": INK for part in ("text.", "axes.edge", "axes.label", "xtick.", "ytick.")},
     "figure.dpi": 110,
-    "font.size": 10,
-    "axes.titlesize": 10,
+    "font.size": 11.5,  # 16 pixels on a slide
+    "axes.titlesize": 11.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,

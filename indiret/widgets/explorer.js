@@ -41,7 +41,7 @@ legend { float: left; padding: 0; flex: none; width: 3em; opacity: .75; }
 .stage.tall { flex-direction: column; align-items: center; }
 .tall .side + .side { display: flex; flex-direction: column-reverse; } /* no line over a name */
 .side { max-width: 100%; } /* a page made narrow must not scroll, not even until fit() runs */
-.side figcaption { display: flex; gap: .6rem; justify-content: space-between; padding-bottom: .15rem; }
+.side figcaption { display: flex; flex-wrap: wrap; gap: .6rem; justify-content: space-between; height: 1.6em; }
 .side figcaption span:first-child { overflow: hidden; text-overflow: ellipsis; }
 .pad { cursor: crosshair; touch-action: pan-y; overflow: hidden; }
 .pad img { position: absolute; inset: 0; width: 100%; height: 100%; }
