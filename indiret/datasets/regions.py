@@ -85,7 +85,8 @@ class Region:
         Between two heights at which edges end or cross, what is inside are trapezoids.
         """
         start = np.array(self.points)
-        step = np.roll(start, -1, axis=0) - start
+        end = np.roll(start, -1, axis=0)
+        step = end - start
         away = start[None] - start[:, None]  # [i, j] from the start of edge i to that of edge j
         across = step[:, None, 0] * step[None, :, 1] - step[:, None, 1] * step[None, :, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -95,7 +96,7 @@ class Region:
         total = 0.0
         for low, high in pairwise(heights.tolist()):
             middle = (low + high) / 2
-            met = (start[:, 1] <= middle) != (start[:, 1] + step[:, 1] <= middle)
+            met = (start[:, 1] <= middle) != (end[:, 1] <= middle)  # `start + step` may be rounded
             x = start[met, 0] + (middle - start[met, 1]) / step[met, 1] * step[met, 0]
             x.sort()
             total += (high - low) * float((x[1::2] - x[::2]).sum())
