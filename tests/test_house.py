@@ -124,7 +124,7 @@ def test_a_public_name_stands_in_one_place():
 # Who makes one smaller lowers its numbers; who raises one says why in book/decisions/0017.
 CEILINGS = {
     "core": (4280, 5160),
-    "datasets": (2220, 2020),
+    "datasets": (2240, 2020),
     "evaluation": (1150, 850),
     "planes": (3080, 1785),
     "baselines": (2655, 2030),

@@ -214,6 +214,7 @@ def _read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
             if palette or plain.ndim == 3:
                 *colours, alpha = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
                 values = np.max(colours, axis=0) * (alpha > 0)
+                values = values if values.any() or alpha.all() else alpha  # black, cut out
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(
             f"{path} is no mask of {shape[1]} x {shape[0]} pixels ({reason(error)})."

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indiret.datasets.files import MAX_CORNERS, MIN_BOX_SIDE, read_json
+from indiret.datasets.files import MAX_CORNERS, MIN_BOX_SIDE, read_json, without_collector
 from indiret.datasets.names import composed
 from indiret.datasets.writing import write_atomically
 
@@ -226,7 +226,8 @@ def read_regions(path: str | os.PathLike[str]) -> dict[str, PhotoRegions]:
     its file name. A region that does not say otherwise counts as drawn and accepted. An annotation
     that is no region, such as a run-length mask, is named in ``left_out``.
     """
-    return _photos(Path(path), read_json(path, _Coco, "region file"))
+    with without_collector():
+        return _photos(Path(path), read_json(path, _Coco, "region file"))
 
 
 def _photos(path: Path, data: _Coco) -> dict[str, PhotoRegions]:

@@ -285,6 +285,9 @@ ENCODINGS = {
     "alpha": lambda mask: Image.fromarray(mask[..., None] * np.array([255, 255, 255, 255], "u1")),
     "opaque": lambda mask: Image.fromarray(mask.astype("u1") * 255).convert("RGBA"),
     "palette": lambda mask: Image.fromarray(mask.astype("u1") * 255).convert("P"),
+    "black, cut out": lambda mask: Image.fromarray(
+        np.multiply.outer(mask, [0, 0, 0, 255]).astype("u1")
+    ),
     "dark palette": lambda mask: palette(mask, [0, 0, 0, 1, 0, 0]),
     "turned palette": lambda mask: palette(~mask, [255, 255, 255, 0, 0, 0]),
     "viridis": lambda mask: palette(mask, [68, 1, 84, 253, 231, 37]),
