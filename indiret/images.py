@@ -326,19 +326,18 @@ def _pixels(image: Any) -> Picture:
     if associated := "a" in image.mode or "RGBa" in str(getattr(image, "tile", "")):
         image._mode = image.mode.replace("a", "A")  # or it divides by alpha, which may be zero
         image.tile = [_with_raw_mode(tile, _unassociated) for tile in image.tile]
-    deep = re.search("RGBA?;16", str(getattr(image, "tile", "")))
+    deep = re.search("(RGB[AX]?|LA);16", str(getattr(image, "tile", "")))
     turn = TURNS.get(_orientation(image, tags))
     image.getexif = Image.Exif  # or a TIFF turns by itself
     image.load()
-    if deep and np.max(image.getextrema()) < 64:  # at most 14 of the 16 bits
+    if deep and np.max(image.getextrema()[:3]) < 64:  # at most 14 of the 16 bits
         image = _all_bits(image, file)
     image = image if turn is None else image.transpose(turn)
-    signed = 2 in tags.get(SIGNS, ())
+    profile, signed = image.info.get("icc_profile"), 2 in tags.get(SIGNS, ())
     if image.mode[0] in "IF" or (signed and image.mode == "L"):
         values = np.asarray(image)  # of eight bits, Pillow forgets the sign
         grey = _eight_bits(values.view(np.int8) if image.mode == "L" else values, signed)
-        return np.repeat((255 - grey if tags.get(PHOTOMETRIC) == 0 else grey)[..., None], 3, axis=2)
-    profile = image.info.get("icc_profile")
+        image = Image.fromarray(255 - grey if tags.get(PHOTOMETRIC) == 0 else grey)
     if image.mode == "LAB":
         return np.array(_lab_to_srgb(image), dtype=np.uint8)
     if image.has_transparency_data:
@@ -346,6 +345,8 @@ def _pixels(image: Any) -> Picture:
         image = _on_white(image, ignored, associated)
     elif image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
+    if profile and profile[16:20] == b"GRAY":
+        image = image.convert("L")
     if change := _to_srgb(profile, image.mode) if profile else None:
         image = change.apply(image)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
@@ -356,9 +357,13 @@ def _all_bits(image: Image.Image, file: Any) -> Image.Image:
     file.seek(0)
     low: Any = Image.open(file, formats=[str(image.format)])
     low.getexif = Image.Exif
+    bands = [1, 1, 1, 3] if "LA;" in str(low.tile) else [*range(len(image.mode))]
     low.tile = [_with_raw_mode(tile, _swapped) for tile in low.tile]
-    values = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)
-    return Image.fromarray(_eight_bits(values, signed=False))
+    values = np.array(image)
+    deep = values.astype(np.uint16) << 8 | np.asarray(low)[..., bands]
+    for part in [slice(3), slice(3, 4)][: len(bands) - 2]:  # colours, and alpha
+        values[..., part] = _eight_bits(deep[..., part], signed=False)
+    return Image.fromarray(values, image.mode)
 
 
 def _with_raw_mode(tile: Any, change: Callable[[str], str]) -> Any:
@@ -375,6 +380,8 @@ def _unassociated(mode: str) -> str:
 
 def _swapped(mode: str) -> str:
     """The same, in the other order of bytes."""
+    if mode.startswith("LA"):
+        return "RGBA"  # both bytes of the grey, then of alpha
     return _unassociated(mode[:-1]) + {"B": "L", "L": "B", "N": "B"}[mode[-1]]
 
 

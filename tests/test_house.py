@@ -123,18 +123,18 @@ def test_a_public_name_stands_in_one_place():
 # The most lines of Python of each wing and of its tests, so that no wing grows behind another.
 # Who makes one smaller lowers its numbers; who raises one says why in book/decisions/0017.
 CEILINGS = {
-    "core": (4280, 5140),
-    "datasets": (2210, 1985),
+    "core": (4280, 5180),
+    "datasets": (2240, 2020),
     "evaluation": (1150, 850),
     "planes": (3120, 1825),
     "baselines": (2655, 2030),
     "index": (2105, 1085),
-    "experiments": (3720, 1820),
+    "experiments": (3725, 1835),
     "exercises": (1480, 190),
     "figures": (770, 240),
     "reports": (420, 240),
     "widgets": (1250, 2520),
-    "cli": (1380, 1085),
+    "cli": (1385, 1085),
     "tools": (0, 895),
 }
 MAX_SCRIPTS = 216_000  # bytes of all JavaScript; that of one page has a test of its own

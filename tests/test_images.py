@@ -160,6 +160,24 @@ def test_a_profile_is_converted_and_a_broken_one_ignored(tmp_path, colours):
     assert np.median(np.abs(read_image(tmp_path / "a.jpg") - colours.astype(int))) <= 4
 
 
+def test_a_profile_of_greys_is_converted_at_any_depth(tmp_path):
+    """A minimal profile: what the file says is linear light."""
+    curve = b"curv\0\0\0\0\0\0\0\0"
+    white = b"XYZ \0\0\0\0" + struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D)
+    tags = struct.pack(">I4sII4sII", 2, b"wtpt", 156, 20, b"kTRC", 176, 12)
+    kind = b"\2\x10\0\0mntrGRAYXYZ "
+    head = struct.pack(">I4s", 188, b"lcms") + kind + bytes(12) + b"acsp" + bytes(28)
+    profile = (head + white[8:] + bytes(48) + tags + white + curve).ljust(188, b"\0")
+    grey = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
+    light = grey / 255
+    wanted = np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light) * 255
+    for values in (grey, grey.astype(np.uint16) * 257, np.dstack([grey, np.full_like(grey, 255)])):
+        for name in ("a.png", "a.tif"):
+            Image.fromarray(values).save(tmp_path / name, icc_profile=profile)
+            off = read_image(tmp_path / name) - wanted[..., None]
+            assert np.abs(off).max() <= 13, (values.shape, name)  # a step of the darkest greys
+
+
 @pytest.mark.parametrize("extension", ["png", "tif", "pgm"])
 def test_sixteen_bits_are_scaled_to_eight(tmp_path, extension):
     values = np.linspace(0, 65535, 32 * 20).reshape(20, 32).round().astype(np.uint16)
@@ -293,11 +311,28 @@ def test_colours_of_more_than_eight_bits(tmp_path, bits, name):
     """Pillow reads the upper 8 of 16 bits, and cannot write them."""
     cv2 = pytest.importorskip("cv2", reason="the extra baselines is not installed")
     values = np.random.default_rng(1).integers(0, 2**bits, (16, 20, 4), dtype=np.uint16)
-    values[..., 3] = 2**bits - 1
-    for bands, order in ((3, [2, 1, 0]), (4, [2, 1, 0, 3])):
-        cv2.imwrite(str(tmp_path / name), values[..., order])
+    for bands, alpha in ((3, 0), (4, 2**bits - 1), (4, 65535), (4, 0)):
+        values[..., 3] = alpha
+        cv2.imwrite(str(tmp_path / name), values[..., [2, 1, 0, 3][:bands]])
         off = read_image(tmp_path / name) - values[..., :3] * (255 / (2**bits - 1))
-        assert np.abs(off).max() <= (1 if bits != 16 else 2), bands
+        assert np.abs(off).max() <= (1 if bits != 16 else 2), (bands, alpha)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_grey_of_sixteen_bits_with_alpha(tmp_path, bits):
+    """Which neither Pillow nor OpenCV writes."""
+    grey = np.random.default_rng(1).integers(0, 2**bits, (16, 20), dtype=np.uint16)
+    rows = np.stack([grey, np.full_like(grey, 65535)], axis=-1).astype(">u2").reshape(16, -1)
+    header = struct.pack(">IIBBBBB", 20, 16, 16, 4, 0, 0, 0)
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(b"".join(b"\0" + bytes(r) for r in rows))}
+    png = b"\x89PNG\r\n\x1a\n"
+    for name, data in (chunks | {b"IEND": b""}).items():
+        png += (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+    (tmp_path / "a.png").write_bytes(png)
+    off = read_image(tmp_path / "a.png") - grey[..., None] * (255 / (2**bits - 1))
+    assert np.abs(off).max() <= (1 if bits != 16 else 2)
 
 
 def test_cmyk_is_converted(tmp_path, colours):

@@ -71,6 +71,10 @@ def test_what_records_say():
     assert leaks["of it, knowing the landmark"]["low"] < 0
 
 
+def test_guards_of_real_folders_cost_a_search_little():
+    assert 0 < max(stored("guards.json")["share"].values()) <= 0.02
+
+
 def test_what_chapters_quote():
     paper = published("oxford5k")
     best, base = paper["Base+HAR"], paper["Base"]

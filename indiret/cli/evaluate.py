@@ -9,6 +9,7 @@ from typer import Option
 from indiret.baselines import MATCHERS, OPTIONS
 from indiret.checkpoints import write_json
 from indiret.cli import options
+from indiret.datasets import RetrievalDataset
 from indiret.experiments import evaluator
 from indiret.retrieval import FAMILIES, list_retrievers
 
@@ -29,9 +30,8 @@ def evaluate_command(
     options.report_skipped(results["skipped"])
     low, high = results["mAP_ci"]
     print(f"{results['dataset']}, {results['method']}: {results['queries']} queries")
-    if data.skipped or _left_out(results):
-        listed = f"{len(data.skipped)} files and queries of the list"
-        print(f"left out, named above: {listed}{_left_out(results)}")
+    if left_out := _left_out(data, results):
+        print(f"{left_out}, named above")
     print(f"mAP {results['mAP']:.4f}  95 % interval {low:.4f} … {high:.4f} over landmarks")
     if results["mAP_without_query"] is not None:
         print(f"mAP without the query's own photo {results['mAP_without_query']:.4f}")
@@ -71,14 +71,15 @@ def compare_command(
         print(
             f"{results['method']:28} mAP {results['mAP']:.3f} ({low:.3f} … {high:.3f})  "
             f"{results['ms_per_query']:6.0f} ms a query  {results['mb_per_image']:.3f} MB an image"
-            f"{_left_out(results)}"
+            f"  {_left_out(data, results)}".rstrip()
         )
 
 
-def _left_out(results: Mapping[str, Any]) -> str:
-    """How many could not be read of what was listed."""
-    counts = results["left_out"].items()
-    return "".join(f", {n} of {of} {what} not read" for what, (n, of) in counts if n)
+def _left_out(data: RetrievalDataset, results: Mapping[str, Any]) -> str:
+    """How many of what was listed could not be read or asked, as soon as it was found or later."""
+    early = dict(data.skipped)
+    listed, count = len(data.images) + len(data.queries), len(early | results["skipped"])
+    return f"{count} of {listed + len(early)} photos and queries left out" if count else ""
 
 
 def methods_command() -> None:

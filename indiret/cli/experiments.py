@@ -54,6 +54,8 @@ def reproduce_command(
         print(printable(f"{key}: {reason}"), file=sys.stderr)
     if failed:
         raise ValueError(f"{len(failed)} of {len(configs)} runs are not finished; see above.")
+    options.report_skipped(skipped := grid.skipped_in(configs, out))
+    print(f"{len(skipped)} photos and queries were left out.")
     print(f"Finished: {len(configs)} runs. `indiret report {out}` sets them beside the paper.")
 
 

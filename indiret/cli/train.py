@@ -65,7 +65,7 @@ def train_command(
     options.check_device(device or "cpu")
     training, validation = options.load_towns("train", "validation")
     if given.pop("pairs", None):
-        training = join_datasets(training, load_dataset("pairs", pairs))
+        training = join_datasets(training, load_dataset("pairs", pairs).readable())
     origin = provenance(training)  # of the code that trains, whatever is edited meanwhile
     schedule = options.given(steps=steps, seed=seed)
     settings, save, log = _fit(network, (training, validation), out, schedule, **given)
@@ -86,7 +86,7 @@ def _fit(
     """Settings, what saves the network (None if another of torchrun's processes does), and log."""
     if network == PLANE_NET:
         planes = replace(PLANE_TRAINING, **schedule)
-        warped = load_dataset("folder", photos) if photos else None
+        warped = load_dataset("folder", photos).readable() if photos else None
         plane_network, log = fit_plane_network(*towns, planes, out, warped)
         return planes, partial(save_plane_network, plane_network), log
     if is_verifier_name(network):

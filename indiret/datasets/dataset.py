@@ -7,11 +7,12 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from indiret.datasets.files import MAX_MASK, read_bytes, reason
 from indiret.datasets.names import NameIndex
 from indiret.datasets.regions import Region, check_shape, read_regions, region_mask
 from indiret.datasets.toytown import Geometry, read_geometry
-from indiret.images import Box, Picture, crop, image_size, pixel_box, read_image
+from indiret.images import Box, ImageError, Picture, crop, image_size, pixel_box, read_image
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,10 @@ class RetrievalDataset:
             self, images=images, queries=tuple(queries), query_images=photos, skipped=tuple(skipped)
         )
 
+    def readable(self) -> "RetrievalDataset":
+        """`without` the photos that break while they are read, all of which takes a while."""
+        return self.without(broken_photos({**self.images, **self.query_images}, read_image))
+
     def manifest_hash(self) -> str:
         """A SHA-256 that tells which data a result was made with.
 
@@ -182,6 +187,19 @@ class RetrievalDataset:
         return {kind: _hash(repr(what)) for kind, what in contents.items()}
 
 
+def broken_photos(
+    photos: Mapping[str, Path], check: Callable[[Path], Any] = image_size
+) -> dict[str, str]:
+    """What is wrong with those photos that a check of `indiret.images` refuses."""
+    broken = {}
+    for name, path in photos.items():
+        try:
+            check(path)
+        except (ImageError, OSError) as error:  # OSError: gone, or a link to nowhere
+            broken[name] = str(error)
+    return broken
+
+
 def _read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """A mask of any usual encoding: 0 and 1, 0 and 255, numbers of instances, colours, a palette.
 
@@ -196,6 +214,7 @@ def _read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
             if palette or plain.ndim == 3:
                 *colours, alpha = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
                 values = np.max(colours, axis=0) * (alpha > 0)
+                values = values if values.any() or alpha.all() else alpha  # black, cut out
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(
             f"{path} is no mask of {shape[1]} x {shape[0]} pixels ({reason(error)})."
@@ -296,6 +315,9 @@ def use_regions(
                 f"{name!r} of {dataset.name}; keep one of them."
             )
         written[name] = given
+        if broken := broken_photos({name: dataset.path(name)}):
+            skipped += broken.items()
+            continue
         check_shape(path, name, photo, image_size(dataset.path(name)))
         skipped += [(given, words) for words in photo.left_out]
         waiting += sum(region.state == "open" for region in photo.regions)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indiret.datasets.dataset import Query, RetrievalDataset
+from indiret.datasets.dataset import Query, RetrievalDataset, broken_photos
 from indiret.datasets.files import read_json, read_text, reason
 from indiret.datasets.folders import find_images
 from indiret.datasets.groundtruth import (
@@ -27,7 +27,7 @@ from indiret.datasets.groundtruth import (
 )
 from indiret.datasets.names import NameIndex, composed
 from indiret.datasets.toytown import SPLITS, TOYTOWN
-from indiret.images import ImageError, check_image, image_size, pixel_box
+from indiret.images import check_image, image_size, pixel_box
 
 
 def load_dataset(
@@ -195,7 +195,8 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
     written = {one: index.match(one, anywhere=True) for one in sorted(set().union(named, *asked))}
     known = {one: found[0] for one, found in written.items() if len(found) == 1}
     corrupt = photos.keys() & benchmark.corrupt
-    left_out = _broken({key: photos[key] for key in sorted(photos.keys() - corrupt)})
+    whole = {key: photos[key] for key in sorted(photos.keys() - corrupt)}
+    left_out = broken_photos(whole, check_image)
     left_out |= dict.fromkeys(sorted(corrupt), "corrupt in the published archive")
     unnamed = photos.keys() - corrupt - set(known.values())
     left_out |= dict.fromkeys(sorted(unnamed), f"not named in {truth}")
@@ -213,6 +214,7 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
         photos,
         revisited=benchmark.revisited,
     ).without(left_out)
+    found = found.without(broken_photos(found.query_images))
     if not found.queries:
         raise FileNotFoundError(
             f"None of the {len(listed)} queries in {truth} has its photo and an answer among the "
@@ -236,20 +238,9 @@ def _find(places: Sequence[Path], expected: str) -> Path:
     raise FileNotFoundError(f"There is no {kind} {places[0]}; {expected}")
 
 
-def _broken(photos: Mapping[str, Path]) -> dict[str, str]:
-    """What is wrong with those photos whose headers cannot be read."""
-    broken = {}
-    for name, path in photos.items():
-        try:
-            check_image(path)
-        except (ImageError, OSError) as error:  # OSError: a link to nowhere
-            broken[name] = str(error)
-    return broken
-
-
 def _readable(dataset: RetrievalDataset, photos: Mapping[str, Path]) -> RetrievalDataset:
     """The data set without those of its photos that cannot be read; one at least must be left."""
-    found = dataset.without(_broken(photos))
+    found = dataset.without(broken_photos(photos, check_image))
     if not found.images:
         raise FileNotFoundError(
             f"None of the {len(dataset.images)} images in {dataset.root} can be read."

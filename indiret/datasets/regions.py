@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indiret.datasets.files import MAX_CORNERS, MIN_BOX_SIDE, read_json
+from indiret.datasets.files import MAX_CORNERS, MIN_BOX_SIDE, read_json, without_collector
 from indiret.datasets.names import composed
 from indiret.datasets.writing import write_atomically
 
@@ -85,7 +85,8 @@ class Region:
         Between two heights at which edges end or cross, what is inside are trapezoids.
         """
         start = np.array(self.points)
-        step = np.roll(start, -1, axis=0) - start
+        end = np.roll(start, -1, axis=0)
+        step = end - start
         away = start[None] - start[:, None]  # [i, j] from the start of edge i to that of edge j
         across = step[:, None, 0] * step[None, :, 1] - step[:, None, 1] * step[None, :, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -95,7 +96,7 @@ class Region:
         total = 0.0
         for low, high in pairwise(heights.tolist()):
             middle = (low + high) / 2
-            met = (start[:, 1] <= middle) != (start[:, 1] + step[:, 1] <= middle)
+            met = (start[:, 1] <= middle) != (end[:, 1] <= middle)  # `start + step` may be rounded
             x = start[met, 0] + (middle - start[met, 1]) / step[met, 1] * step[met, 0]
             x.sort()
             total += (high - low) * float((x[1::2] - x[::2]).sum())
@@ -225,7 +226,8 @@ def read_regions(path: str | os.PathLike[str]) -> dict[str, PhotoRegions]:
     its file name. A region that does not say otherwise counts as drawn and accepted. An annotation
     that is no region, such as a run-length mask, is named in ``left_out``.
     """
-    return _photos(Path(path), read_json(path, _Coco, "region file"))
+    with without_collector():
+        return _photos(Path(path), read_json(path, _Coco, "region file"))
 
 
 def _photos(path: Path, data: _Coco) -> dict[str, PhotoRegions]:

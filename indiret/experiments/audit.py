@@ -39,7 +39,6 @@ from indiret.evaluation import (
 )
 from indiret.experiments import records
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.evidence_protocol import read_all
 from indiret.experiments.query_evaluator import HONEST, QueryEvaluator, precisions
 from indiret.experiments.records import long_rows, rounded_interval
 from indiret.experiments.runner import collect_rows, keep_settings
@@ -209,12 +208,6 @@ def fold_precisions(
     return {p + m: round(found[m], 5) for p, found in values.items() for m in ("mAP", HONEST)}
 
 
-def _readable(dataset: RetrievalDataset) -> RetrievalDataset:
-    """Without the photos that are broken or gone, which ``skipped`` names."""
-    photos = {**dataset.images, **dataset.query_images}
-    return dataset.without(read_all(photos, lambda name: dataset.read(name).shape)[1])
-
-
 class _WatchingValidator(NetworkValidator):
     """Chooses by validation, and notes how the test queries stand at the same steps."""
 
@@ -240,7 +233,7 @@ def run_audit(
     ``results.json`` with what is returned: `summarise_audit`, settings, provenance and what was
     ``skipped``. Raises ValueError if ``out`` has an audit of other settings or data.
     """
-    dataset = _readable(dataset)
+    dataset = dataset.readable()
     trainings = [
         one for seed in range(config.seeds) for one in arrange(dataset, config.folds, seed)
     ]

@@ -20,7 +20,8 @@ from pydantic import BaseModel, Field
 from indiret.datasets.files import check_type, read_text
 from indiret.distributed import ProcessGroup
 from indiret.experiments.evaluator import TRAINED, provenance, usable_device
-from indiret.experiments.reproduction import RunConfig, finished, run
+from indiret.experiments.records import StoredRun, read_kept
+from indiret.experiments.reproduction import RESULTS, RunConfig, finished, run
 from indiret.experiments.runner import Keyed, cluster, in_turn, run_missing
 from indiret.experiments.runner import processes as worker_processes
 from indiret.training import ALONE
@@ -61,6 +62,8 @@ def read_grid(path: Path, most: float = MOST_RUNS) -> list[RunConfig]:
         raise ValueError(f"{path} is no TOML file: {error}.") from error
     grid = check_type(path, table, _Grid, "grid, one [run] and one or more [[grid]] of lists,")
     try:
+        if not any((grid.run, *grid.grid)):
+            raise ValueError("it sets nothing; give [run] a setting, or [[grid]] a list of some.")
         return _combinations(grid, most)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -135,6 +138,12 @@ def _origins(configs: Sequence[RunConfig]) -> dict[str, dict[str, str]]:
             return {}
 
     return {c.key: origin(c.dataset, c.root, c.regions, c.method) for c in configs}
+
+
+def skipped_in(configs: Sequence[RunConfig], out: Path) -> dict[str, str]:
+    """What finished runs left out, and why."""
+    found = (read_kept(out / one.key / RESULTS, StoredRun) or {} for one in configs)
+    return {name: why for run in found for name, why in run.get("skipped", {}).items()}
 
 
 def run_together(

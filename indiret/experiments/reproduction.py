@@ -171,7 +171,7 @@ class RunConfig:
 
     def load(self) -> RetrievalDataset:
         """Its data set; ValueError if it has no queries, or regions of none of its photos."""
-        dataset = load_dataset(self.dataset, self.root or None)
+        dataset = load_dataset(self.dataset, self.root or None).readable()
         if not dataset.queries:
             raise ValueError(f"data set {dataset.name!r} has no queries to part into folds.")
         return use_regions(dataset, self.regions) if self.regions else dataset

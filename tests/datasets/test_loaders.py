@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indiret.datasets import SPLITS, TOYTOWN, Query, load_clicked_pairs, load_dataset
+from indiret.datasets import (
+    SPLITS,
+    TOYTOWN,
+    PhotoRegions,
+    Query,
+    Region,
+    load_clicked_pairs,
+    load_dataset,
+    use_regions,
+    write_regions,
+)
 from indiret.datasets.toytown import read_geometry
 from indiret.images import image_size
 from tests.shared_data import OXFORD, SHARED, needs_oxford
@@ -184,6 +194,25 @@ def test_what_a_sample_lacks_is_reported(oxford):
     assert set(reasons) == absent | {"mill_000003", "mill_2", "mill_3"}
     found = reasons["mill_000003"] + reasons["gone_000008"] + reasons["mill_2"]
     assert re.search("is not an image.*not in.*absent or broken", found)
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "tiff", "gif", "jp2"])
+@pytest.mark.parametrize("name", ["mill_000001", "mill_000002"])
+def test_a_photo_that_breaks_late_leaves_the_set_like_one_that_breaks_early(oxford, name, kind):
+    """Of a query and of an answer; PNG files are read to their end for their size alone."""
+    photo = oxford / f"images/{name}.{kind}"
+    (oxford / f"images/{name}.jpg").unlink()
+    Image.effect_noise((80, 60), 90).convert("RGB").save(photo)
+    region = Region.from_box((1, 2, 30, 40))
+    photos = {one: PhotoRegions((60, 80), [region]) for one in (name, "town_000001")}
+    write_regions(oxford / "regions.json", photos)
+    whole, found = photo.read_bytes(), []
+    for broken in (whole[: len(whole) * 2 // 3], b"\0" * len(whole)):
+        photo.write_bytes(broken)
+        town = load_dataset("oxford5k", oxford)
+        left = use_regions(town, oxford / "regions.json").readable()
+        found.append((left.images.keys(), left.queries, set(dict(left.skipped)) - {"regions.json"}))
+    assert found[0] == found[1] and name in found[0][2]
 
 
 @pytest.mark.parametrize(

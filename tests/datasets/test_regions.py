@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -52,6 +52,7 @@ def test_a_box_covers_the_pixels_that_it_cuts_out(corner, sides):
 
 @settings(deadline=None)
 @given(outlines)
+@example([(0.0, -12.0), (1.0, 0.25), (0.0, 0.0), (0.0, 74.0), (1.0, 0.25)])  # a rounded height
 def test_area_is_what_the_mask_counts_and_the_photo_cuts_without_changing_it(outline):
     region = Region(tuple((8 * x + 300.123, 7.89 * y + 300.456) for x, y in outline))
     assert region_mask([region], (1100, 1100)).sum() == pytest.approx(region.area, abs=9000)
@@ -284,6 +285,9 @@ ENCODINGS = {
     "alpha": lambda mask: Image.fromarray(mask[..., None] * np.array([255, 255, 255, 255], "u1")),
     "opaque": lambda mask: Image.fromarray(mask.astype("u1") * 255).convert("RGBA"),
     "palette": lambda mask: Image.fromarray(mask.astype("u1") * 255).convert("P"),
+    "black, cut out": lambda mask: Image.fromarray(
+        np.multiply.outer(mask, [0, 0, 0, 255]).astype("u1")
+    ),
     "dark palette": lambda mask: palette(mask, [0, 0, 0, 1, 0, 0]),
     "turned palette": lambda mask: palette(~mask, [255, 255, 255, 0, 0, 0]),
     "viridis": lambda mask: palette(mask, [68, 1, 84, 253, 231, 37]),

@@ -247,9 +247,22 @@ def test_a_photo_that_breaks_late_counts_like_one_that_breaks_early(copy, tmp_pa
     queries, photos = len(copy.queries), len(copy.images)
     assert results["left_out"] == {"photos": [1, photos], "queries": [int(asks), queries]}
     assert name in results["skipped"]
-    configs = [config_of(copy, method="thumbnail", fold=fold) for fold in range(3)]
-    rows = [row for one in configs for row in run(one, tmp_path / one.key)["records"]]
+    runs = run_folds(copy, tmp_path / "body")
+    rows = [row for one in runs[:3] for row in one["records"]]
     assert {row["query"]: row["mAP"] for row in rows} == pytest.approx(found[0])
+    copy.path(name).write_bytes(b"\0" * 200 + whole[200:])
+    assert run_folds(copy, tmp_path / "header") == runs
+
+
+def run_folds(town, out):
+    """What runs of each fold find, of a method and of a network, without what the clock says."""
+    given = [{"method": "thumbnail"}] * 3 + [{}] * 2
+    configs = [config_of(town, fold=at % 3, **one) for at, one in enumerate(given)]
+    found = [run(one, out / one.key) for one in configs]
+    return [
+        {what: one[what] for what in ("fold", "records")} | {"skipped": [*one["skipped"]]}
+        for one in found
+    ]
 
 
 def test_measures_are_those_of_the_whole_list(town, tmp_path):

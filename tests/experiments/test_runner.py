@@ -57,6 +57,7 @@ def test_a_file_is_every_combination_of_its_lists(configs):
         ("[runs]\nfolds = 3", "one \\[run\\] and one or more"),
         ("[run]\nepochs = 3", "setting='epochs' is not known"),
         ('[[grid]]\nby = "query"', "grid.0.by input should be a valid list"),
+        ("[run]\n[[grid]]\n[[grid]]", "it sets nothing"),
         ("[run]\nfolds = 3.5", "folds=3.5: .* integer"),
     ],
 )
