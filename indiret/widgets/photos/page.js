@@ -356,8 +356,8 @@ class PhotosPage {
 
 function showSamples(page, { photos, sets }) {
   const files = Object.fromEntries(Object.entries(photos).map(([name, jpeg]) =>
-    [name, new File([bytesOf(jpeg)], name, { type: "image/jpeg", lastModified: 0 })]));
-  byId("samples").append(...sets.map(({ title, query, box, targets }) => {
+    [name, new File([bytesOf(jpeg)], `${name}.jpg`, { type: "image/jpeg", lastModified: 0 })]));
+  byId("samples").append(...sets.map(([title, query, box, targets]) => {
     const show = () => {
       page.clear();
       page.setQuery(files[query], box);
