@@ -8,23 +8,26 @@ const isPhoto = ({ name, type }) => !name.startsWith(".") && (type.startsWith("i
 /** Where a file lies in the folder it came in, or its name. */
 const pathOf = (file) => file.path ?? (file.webkitRelativePath || file.name);
 
+/** Dropped files, and those in dropped folders. On the disk Chromium reads handles alone, others know entries alone. */
 async function droppedFiles(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.length) return [...transfer.files];
-  const found = [];
-  const walk = async (entry) => {
-    if (entry.isFile) {
-      const file = await new Promise((...then) => entry.file(...then)).catch(() => null);
-      if (file) found.push(Object.assign(file, { path: entry.fullPath.replace(/^\//, "") }));
+  const files = [...transfer.files], found = [];
+  const walk = async (one, path) => {
+    if (one.isFile || one.getFile) {
+      const file = await (one.getFile?.() ?? new Promise((...then) => one.file(...then))).catch(() => null);
+      if (file) found.push(Object.assign(file, { path }));
       return;
     }
-    const reader = entry.createReader();
-    for (let part; (part = await new Promise((...then) => reader.readEntries(...then))).length;) {
-      for (const inner of part) await walk(inner);
-    }
+    for await (const inner of one.values?.() ?? entriesOf(one)) await walk(inner, `${path}/${inner.name}`);
   };
-  for (const entry of entries) await walk(entry);
-  return found;
+  const roots = await Promise.all([...transfer.items].map((item) => location.protocol === "file:"
+    && item.getAsFileSystemHandle?.().catch(() => null) || item.webkitGetAsEntry?.()));
+  for (const root of roots) if (root) await walk(root, root.name);
+  return roots.some(Boolean) ? found : files;
+}
+
+async function* entriesOf(folder) {
+  const reader = folder.createReader();
+  for (let part; (part = await new Promise((...then) => reader.readEntries(...then))).length;) yield* part;
 }
 
 /** What was kept of photos, in IndexedDB; where that is not allowed, nothing is. */
