@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.widgets.pages import BOOK, FIRST_PAGE, absent, watch
+from tests.widgets.pages import BOOK, FIRST_PAGE, absent, axe_faults, watch
 from tests.widgets.pages import browser as browser
 from tests.widgets.pages import served as served
 from tools.landing import METHODS
@@ -87,6 +87,8 @@ def test_page_is_whole_offline_and_fits(tabs, page_name, over):
             overflow, contrast = page.evaluate(LAYOUT)
             if overflow > 0 or contrast < READABLE:
                 troubles.append(f"{width} px, {scheme}: {overflow} px over, contrast {contrast}")
+            if over == "http" and width == WIDTHS[-1]:  # one of each kind, where much scrolls
+                troubles += [f for f in axe_faults(page) if f.startswith(("serious", "critical"))]
     assert troubles + page.evaluate(BAD_PICTURES) == []
 
 

@@ -84,7 +84,7 @@ def _samples() -> dict[str, Any]:
         ("One house, twice", house, box, views[2:3]),
         ("Two houses", house, box, [other]),
         ("A house and a folder", house, box, folder),
-        ("One print, twice", old, None, ["great_wave_2"]),
+        ("A detail of a print", old, None, ["great_wave_2"]),
         ("Two prints", old, None, ["tago_bay"]),
         ("A painting and a folder", painting, None, [name for name in files if name != painting]),
     ]

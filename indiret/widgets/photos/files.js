@@ -2,13 +2,13 @@
 
 const PHOTO = /\.(jpe?g|jfif|png|gif|webp|avif|bmp|heic|heif|tiff?)$/i;
 
-/** Whether a file of a folder is meant to be a photo: notes, films and hidden files are not. */
+/** Whether a file is meant to be a photo: notes, films and hidden files are not. */
 const isPhoto = ({ name, type }) => !name.startsWith(".") && (type.startsWith("image/") || PHOTO.test(name));
 
-/** Where a file lies in the folder it came in, or its name. */
+/** Where a file lies in its folder, or its name. */
 const pathOf = (file) => file.path ?? (file.webkitRelativePath || file.name);
 
-/** Dropped files, and those in dropped folders. On the disk Chromium reads handles alone, others know entries alone. */
+/** Dropped files, and those in folders. On a disk Chromium reads handles alone; others know entries alone. */
 async function droppedFiles(transfer) {
   const files = [...transfer.files], found = [];
   const walk = async (one, path) => {
@@ -45,7 +45,7 @@ async function openStore(version) {
     opening.onupgradeneeded = () => opening.result.createObjectStore("photos");
     const database = await settled(opening);
     const ask = async (mode, what) => settled(what(database.transaction("photos", mode).objectStore("photos")));
-    return { // nothing is lost but time if the disk is full, or the browser has taken the database away
+    return { // nothing is lost but time if the disk is full, or the database gone
       allowed: true,
       get: (key) => ask("readonly", (photos) => photos.get(key)).catch(() => undefined),
       put: (key, value) => ask("readwrite", (photos) => photos.put(value, key)).then(() => true, () => false),
