@@ -35,8 +35,8 @@ def axe_faults(page) -> list[str]:
     """What axe-core finds in a page: how serious it is, what, and where."""
     package = pytest.importorskip("axe_playwright_python")
     page.add_script_tag(path=f"{package.__path__[0]}/axe.min.js")
-    faults = page.evaluate("axe.run({ preload: false })")["violations"]
-    return [f"{one['impact']}: {one['help']}, {one['nodes']}" for one in faults]
+    found = page.evaluate("axe.run({ preload: false })")["violations"]
+    return [f"{one['impact']}: {one['help']}, {one['nodes']}" for one in found]
 
 
 class Tags(HTMLParser):

@@ -8,16 +8,16 @@ const isPhoto = ({ name, type }) => !name.startsWith(".") && (type.startsWith("i
 /** Where a file lies in its folder, or its name. */
 const pathOf = (file) => file.path ?? (file.webkitRelativePath || file.name);
 
-/** Dropped files, and those in folders. On a disk Chromium reads handles alone; others know entries alone. */
+/** Dropped files, and those in folders. On a disk Chromium reads handles alone; others know none. */
 async function droppedFiles(transfer) {
   const files = [...transfer.files], found = [];
   const walk = async (one, path) => {
-    if (one.isFile || one.getFile) {
-      const file = await (one.getFile?.() ?? new Promise((...then) => one.file(...then))).catch(() => null);
+    if (one.isFile || one.kind === "file") {
+      const file = await (one.kind ? one.getFile() : new Promise((...then) => one.file(...then))).catch(() => null);
       if (file) found.push(Object.assign(file, { path }));
       return;
     }
-    for await (const inner of one.values?.() ?? entriesOf(one)) await walk(inner, `${path}/${inner.name}`);
+    for await (const inner of one.kind ? one.values() : entriesOf(one)) await walk(inner, `${path}/${inner.name}`);
   };
   const roots = await Promise.all([...transfer.items].map((item) => location.protocol === "file:"
     && item.getAsFileSystemHandle?.().catch(() => null) || item.webkitGetAsEntry?.()));
@@ -56,9 +56,9 @@ async function openStore(version) {
   }
 }
 
-/** Whether two are the same file, most likely, in whatever folder. */
+/** Whether two are likely the same file, in whatever folder. */
 const isSame = (one, other) =>
   one.name === other.name && one.size === other.size && one.lastModified === other.lastModified;
 
-/** What a file is known by as long as it is not changed. */
+/** What a file is known by while it is not changed. */
 const keyOf = (file) => [pathOf(file), file.size, file.lastModified].join("|");
