@@ -41,7 +41,7 @@ SCROLLING = """addEventListener("load", () => {
     scrolls ? box.setAttribute("tabindex", 0) : box.removeAttribute("tabindex");
   };
   const observer = new ResizeObserver((boxes) => boxes.forEach(mark));
-  const may = ".bd-article :is(figure, table, div.math, div.cell_output)";
+  const may = ".bd-article :is(figure, table, pre, div.math, div.cell_output)";
   document.querySelectorAll(may).forEach((box) => observer.observe(box));
 });"""
 WIDE = 730  # pixels, from which a figure's letters are too small at a phone's width
