@@ -7,7 +7,8 @@
   into their style sheet, and the pages no longer ask for the files beforehand, nor for the script
   that would draw the same icons once more (1.5 MB).
 - The search page has excerpts of all pages in a script, since it could not fetch them.
-- The arrows that unfold the theme's menus get a name, for screen readers.
+- For screen readers, the arrows that unfold the theme's menus get a name, and the bibliography's
+  entries the role of items of their list.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ FONT_LINKS = re.compile(
 )
 UNNAMED = '<summary><span class="toctree-toggle"'
 NAMED = UNNAMED.replace(">", ' aria-label="pages within">', 1)
+ENTRY, ITEM = 'role="doc-biblioentry"', 'role="listitem"'
 FONT_FACE = re.compile(r"@font-face\{.*?\}")
 FONT_FAMILIES = (r"Font Awesome\ 6 Free", r"Font Awesome\ 6 Brands")
 
@@ -93,7 +95,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     excerpts = {}
     for page in sorted(built.rglob("*.html")):
         text = page.read_text(encoding="utf-8")
-        whole = FONT_LINKS.sub("", text).replace(UNNAMED, NAMED)
+        whole = FONT_LINKS.sub("", text).replace(UNNAMED, NAMED).replace(ENTRY, ITEM)
         page.write_text(whole, encoding="utf-8")
         excerpts[page.relative_to(built).as_posix()] = article_text(text)
     script = f"var EXCERPTS = {json.dumps(excerpts, ensure_ascii=False)};\n"

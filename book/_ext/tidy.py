@@ -5,6 +5,9 @@
 - Wide figures get the class ``wide``: on a phone they scroll in their own box and stay legible.
 - In the dark, figures turn dark. Plots, of class ``plot``, do so by a filter of the page; those
   with photos have a second picture, in which ground and text are turned and photos are not.
+- What scrolls sideways is a stop of the Tab key, so that arrow keys scroll it.
+- Signatures name types as the code does: ``ArrayLike``, ``NDArray[float64]``, and of a command's
+  parameter its type alone.
 - The fields of a named tuple are told by its docstring, so "Alias for field number 0" is left out.
 """
 
@@ -16,15 +19,31 @@ from pathlib import Path
 
 import numpy as np
 from docutils import nodes
+from numpy.typing import ArrayLike
 from PIL import Image, ImageColor
 from scipy import ndimage
 from sphinx.application import Sphinx
+from sphinx.util.typing import stringify_annotation
 
 from indiret.figures import BACKGROUND
 
+TYPES = {
+    r"~\w+\.Annotated\[(.*?), <typer[^>]*>\]": r"\1",
+    re.escape(stringify_annotation(ArrayLike, "smart")): "ArrayLike",
+    r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dtype\[(.*?)\]\]": r"NDArray[\1]",
+}
 INTERVAL = re.compile(r"\([^()]*…[^()]*\)")
 # What a page's filter hue-rotate(180deg) does, here and for plots after invert(0.9).
 HALF_TURN = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
+SCROLLING = """addEventListener("load", () => {
+  const mark = ({ target: box }) => {
+    const scrolls = box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX === "auto";
+    scrolls ? box.setAttribute("tabindex", 0) : box.removeAttribute("tabindex");
+  };
+  const observer = new ResizeObserver((boxes) => boxes.forEach(mark));
+  const may = ".bd-article :is(figure, table, pre, div.math, div.cell_output)";
+  document.querySelectorAll(may).forEach((box) => observer.observe(box));
+});"""
 WIDE = 730  # pixels, from which a figure's letters are too small at a phone's width
 
 
@@ -116,6 +135,23 @@ def skip_field_alias(
     return True if (value.__doc__ or "").startswith("Alias for field number") else None
 
 
+def short_types(signature: str | None) -> str | None:
+    """A signature with the types' names instead of what they stand for.
+
+    >>> short_types("(x: ~typing.Annotated[int, <typer.Info object at 0x7f>] = 1)")
+    '(x: int = 1)'
+    """
+    for long, short in TYPES.items():
+        signature = signature and re.sub(long, short, signature)
+    return signature
+
+
+def shorten_signature(
+    app: Sphinx, what: str, name: str, value: object, options: object, *signature: str | None
+) -> tuple[str | None, ...]:
+    return tuple(map(short_types, signature))
+
+
 def keep_colons(
     app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]
 ) -> None:
@@ -125,9 +161,11 @@ def keep_colons(
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_js_file(None, body=SCROLLING)
     app.connect("source-read", drop_starters_outputs)
     app.connect("doctree-read", hold_intervals_together)
     app.connect("doctree-resolved", mark_figures)
     app.connect("autodoc-skip-member", skip_field_alias)
+    app.connect("autodoc-process-signature", shorten_signature)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)  # before napoleon
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,8 +1,8 @@
 """The page *Your own photos*: the plane vote on the reader's photos, in one HTML file, offline.
 
 What the file holds is written here: the page (``photos/``), the explorer and the matcher, all as
-one script, the matcher's constants, and sample photos of Toytown. A content security policy in it
-allows that one script, by its hash, and no connection.
+one script, the matcher's constants, and samples: photos of Toytown, and old pictures. A content
+security policy in it allows that one script, by its hash, and no connection.
 
 Chapter: *Your own photos*.
 """
@@ -20,6 +20,7 @@ from indiret.widgets.base import join_modules, module_source
 from indiret.widgets.matcher import pack_matcher, page_source, worker_source
 
 _FOLDER = Path(__file__).parent / "photos"
+_PICTURES = Path(__file__).parents[1] / "data" / "pictures"
 _POLICY = (
     "default-src 'none'; connect-src 'none'; script-src 'sha256-{hash}'; worker-src blob:; "
     "img-src blob: data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
@@ -64,29 +65,29 @@ def photos_page() -> str:
 
 
 def _samples() -> dict[str, Any]:
-    """Photos by name, and three sets of them: a query with its box, and where to look for it."""
+    """Photos by name, and sets of them: a title, a query, its box, and where to look for it."""
     town = load_dataset("toytown", split="validation")
     queries = {query.landmark: query for query in reversed(town.queries)}  # the first of each
     query = queries[_LANDMARK]
     views = sorted(query.good - {query.image})
-    folder = [*views, *(one.image for one in queries.values())]
-    height, width = town.read(query.image).shape[:2]
-    box = [at / side for at, side in zip(query.box or (), (width, height) * 2, strict=True)]
-    sets = {
-        "One house, twice": views[2:3],
-        "Two houses": [queries[_OTHER].image],
-        "A house and a folder": folder,
-    }
-    jpegs = {name: town.path(name).read_bytes() for name in folder}
-    return {
-        "photos": {f"{name}.jpg": base64.b64encode(jpeg).decode() for name, jpeg in jpegs.items()},
-        "sets": [
-            {
-                "title": title,
-                "query": f"{query.image}.jpg",
-                "box": box,
-                "targets": [f"{name}.jpg" for name in names],
-            }
-            for title, names in sets.items()
-        ],
-    }
+    folder = [*views, *(one.image for one in queries.values())][:11]
+    size = town.read(query.image).shape[1::-1]
+    box = [at / side for at, side in zip(query.box or (), size * 2, strict=True)]
+    house, other, old, painting = (
+        query.image,
+        queries[_OTHER].image,
+        "great_wave_1",
+        "starry_night_1",
+    )
+    files = {path.stem: path for path in sorted(_PICTURES.glob("*.jpg"))}
+    sets = [
+        ("One house, twice", house, box, views[2:3]),
+        ("Two houses", house, box, [other]),
+        ("A house and a folder", house, box, folder),
+        ("A detail of a print", old, None, ["great_wave_2"]),
+        ("Two prints", old, None, ["tago_bay"]),
+        ("A painting and a folder", painting, None, [name for name in files if name != painting]),
+    ]
+    files |= {name: town.path(name) for name in (house, other, *folder)}
+    jpegs = {name: base64.b64encode(path.read_bytes()).decode() for name, path in files.items()}
+    return {"photos": jpegs, "sets": sets}

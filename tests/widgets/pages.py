@@ -31,6 +31,14 @@ def absent(what: str, remedy: str) -> None:
     pytest.skip(reason)
 
 
+def axe_faults(page) -> list[str]:
+    """What axe-core finds in a page: how serious it is, what, and where."""
+    package = pytest.importorskip("axe_playwright_python")
+    page.add_script_tag(path=f"{package.__path__[0]}/axe.min.js")
+    found = page.evaluate("axe.run({ preload: false })")["violations"]
+    return [f"{one['impact']}: {one['help']}, {one['nodes']}" for one in found]
+
+
 class Tags(HTMLParser):
     """Tags of a page with their attributes."""
 

@@ -76,10 +76,9 @@ async function savePage(query, hits, explain) {
     const found = await explain(hit.photo);
     if (!found) return false;
     const data = explorerData(query, hit.photo, found);
-    const description = `${query.name} and ${hit.photo.name} under their evidence`;
     page.body.append(element("article", {}, element("h2", {}, `${place + 1}. ${hit.photo.path}`),
       element("p", {}, hit.judged ? `${words.title} Probability ${say(hit)}. ${words.detail}` : "Not judged."),
-      await evidenceDrawing(data, description)));
+      await evidenceDrawing(data, `${query.name} and ${hit.photo.name} under their evidence`)));
     [data.query, data.candidates[0]].forEach(({ url }) => URL.revokeObjectURL(url));
   }
   if (hits.length > EXPORTED) {

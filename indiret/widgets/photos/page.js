@@ -37,8 +37,8 @@ class PhotosPage {
   ranking = null;
   explorer = null;
 
-  constructor({ pool, store, workers }) {
-    Object.assign(this, { pool, store, workers });
+  constructor(parts) {
+    Object.assign(this, parts); // pool, store, workers
     this.box = new BoxPad((box) => this.setQuery(this.query.file, box));
     this.list = new Ranking(async (photo) => {
       await this.open(photo);
@@ -107,8 +107,6 @@ class PhotosPage {
   forgive(place) {
     document.querySelectorAll(`#problems [data-of=${place}]`).forEach((old) => old.remove());
   }
-
-  // ---- what is given
 
   /** Files for one of the cards. Of several for the query the first is asked about, the others looked in. */
   take(files, place) {
@@ -189,8 +187,6 @@ class PhotosPage {
     this.showTargets();
   }
 
-  // ---- reading
-
   /** In as many lanes as there are workers, and one that fetches. */
   read() {
     if (this.ranking) this.pool.cancel();
@@ -269,8 +265,6 @@ class PhotosPage {
     byId("mosaic").replaceChildren(...images);
   }
 
-  // ---- ranking
-
   async rank() {
     const { query } = this, read = this.targets.filter(({ features }) => features);
     this.hits = [];
@@ -312,8 +306,6 @@ class PhotosPage {
     }
   }
 
-  // ---- the evidence of one photo
-
   async open(photo) {
     const run = ++this.opened, { query } = this;
     this.list.select(photo);
@@ -352,12 +344,10 @@ class PhotosPage {
   }
 }
 
-// ---- the document
-
 function showSamples(page, { photos, sets }) {
   const files = Object.fromEntries(Object.entries(photos).map(([name, jpeg]) =>
-    [name, new File([bytesOf(jpeg)], name, { type: "image/jpeg", lastModified: 0 })]));
-  byId("samples").append(...sets.map(({ title, query, box, targets }) => {
+    [name, new File([bytesOf(jpeg)], `${name}.jpg`, { type: "image/jpeg", lastModified: 0 })]));
+  byId("samples").append(...sets.map(([title, query, box, targets]) => {
     const show = () => {
       page.clear();
       page.setQuery(files[query], box);

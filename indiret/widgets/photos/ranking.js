@@ -48,8 +48,6 @@ class Ranking {
   }
 
   clear() {
-    clearTimeout(this.pending);
-    this.pending = null;
     this.cards.clear();
     this.hits = [];
     this.list.replaceChildren();
