@@ -133,7 +133,7 @@ CEILINGS = {
     "exercises": (1480, 190),
     "figures": (770, 240),
     "reports": (420, 240),
-    "widgets": (1250, 2520),
+    "widgets": (1250, 2530),
     "cli": (1385, 1085),
     "tools": (0, 895),
 }

@@ -68,8 +68,7 @@ export function createWorkerPool(source, data, size) {
   return pool;
 }
 
-/**
- * One worker and the job that it has.
+/** One worker and the job that it has.
  * @param {string} address @param {import("./data.js").MatcherData} data @param {() => void} whenFree
  */
 function startLane(address, data, whenFree) {

@@ -49,16 +49,12 @@ class PhotosPage {
     this.listen();
   }
 
-  get reading() {
-    return this.lanes > 0;
-  }
-
   listen() {
     const click = (id, action) => byId(id).addEventListener("click", action);
     click("draw", () => this.allowTouch(byId("draw").getAttribute("aria-pressed") === "false"));
     click("whole", () => this.box.set(null));
     click("clear", () => this.clear());
-    click("stop", () => (this.reading ? this.stop() : this.read()));
+    click("stop", () => (this.lanes ? this.stop() : this.read()));
     click("save-csv", () => saveCsv(this.hits));
     click("save-page", () => this.savePage());
     click("forget", () => this.store.clear().then(
@@ -176,7 +172,7 @@ class PhotosPage {
 
   clear() {
     this.waiting = [];
-    if (this.reading || this.ranking) this.pool.cancel();
+    if (this.lanes || this.ranking) this.pool.cancel();
     this.targets.forEach((photo) => photo.forget());
     Object.assign(this, { targets: [], hits: [] });
     this.list.clear();
@@ -190,7 +186,7 @@ class PhotosPage {
   /** In as many lanes as there are workers, and one that fetches. */
   read() {
     if (this.ranking) this.pool.cancel();
-    if (!this.reading) Object.assign(this, { began: performance.now(), done: 0 });
+    if (!this.lanes) Object.assign(this, { began: performance.now(), done: 0 });
     this.stopped = false;
     while (this.waiting.length && this.lanes <= this.workers) this.openLane();
     this.showReading();
@@ -240,17 +236,17 @@ class PhotosPage {
   }
 
   showReading() {
-    const { done, waiting, reading } = this, total = this.targets.length;
+    const { done, waiting, lanes } = this, total = this.targets.length;
     const read = this.targets.filter(({ features }) => features).length;
     const rate = (1000 * done) / (performance.now() - this.began);
     const left = Math.ceil((total - read) / rate);
-    byId("reading").hidden = !reading && !waiting.length;
+    byId("reading").hidden = !lanes && !waiting.length;
     Object.assign(byId("progress"), { max: Math.max(1, total), value: read });
     byId("progress").setAttribute("aria-valuetext", `${read} of ${total} photos read`);
     if (read <= SHOWN_PHOTOS) this.showTargets();
     byId("rate").textContent = `${read} of ${total} read${
-      reading && done > 2 ? ` · ${rate.toPrecision(2)} a second · ${left} s left` : ""}`;
-    byId("stop").textContent = reading ? "Stop" : "Go on";
+      lanes && done > 2 ? ` · ${rate.toPrecision(2)} a second · ${left} s left` : ""}`;
+    byId("stop").textContent = lanes ? "Stop" : "Go on";
   }
 
   showTargets() {
@@ -271,7 +267,7 @@ class PhotosPage {
     this.list.clear();
     byId("results").hidden = true;
     if (!query) return this.say(read.length ? "Now the photo you ask about." : "");
-    if (this.reading) return this.say("");
+    if (this.lanes) return this.say("");
     if (!read.length) return this.say("Now a photo to compare it with, or a folder.");
     const others = read.filter(({ file }) => !isSame(file, query.file)); // itself would be the first
     const photos = others.length ? others : read;
