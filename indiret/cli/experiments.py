@@ -143,8 +143,9 @@ def ablate_command(
     cnns: Annotated[bool, Option("--cnns", help="ResNet, VGG and Inception instead.")] = False,
 ) -> None:
     """Train a network for each choice, and print what it changes."""
-    rows, towns = ablation.CNNS if cnns else ablation.ABLATIONS, ("train", "validation")
-    results = ablation.run_ablation(out, *options.load_towns(*towns), rows, steps, seeds)
+    rows = ablation.CNNS if cnns else ablation.ABLATIONS
+    train, validation = options.load_towns("train", "validation")
+    results = ablation.run_ablation(out, train, validation, rows, steps, seeds)
     width = max(map(len, results["rows"]))
     for name, row in results["rows"].items():
         gain = "{mean:+.3f} ({low:+.3f} … {high:+.3f})".format(**row["gain"])

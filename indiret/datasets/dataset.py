@@ -302,7 +302,8 @@ def use_regions(
     written: dict[str, str] = {}  # of the photos that were found
     absent: list[str] = []
     unclear: list[str] = []
-    skipped, waiting = [], 0
+    skipped: list[tuple[str, str]] = []
+    waiting = 0
     for given, photo in read_regions(path).items():
         found = index.match(given, anywhere=True)
         if len(found) != 1:

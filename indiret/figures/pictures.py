@@ -176,8 +176,9 @@ def draw_evidence_pairs(
     seen = line_pattern(matches, evidence.pairs.shape, target.shape, query.shape)
     with _row([query, target], width=10, height=4.6) as (figure, axes):
         crossings = f"{seen.crossings} crossing{'' if seen.crossings == 1 else 's'}"
-        told = f"{seen.lines} lines: {seen.on_plane} on one plane, {crossings}"
-        figure.supxlabel(told, fontsize="medium")
+        row = seen.on_plane < min(3, seen.lines)  # all of them, which lies on many planes
+        plane = "no three span a plane" if row else f"{seen.on_plane} on one plane"
+        figure.supxlabel(f"{seen.lines} lines: {plane}, {crossings}", fontsize="medium")
         show_picture(axes[0], overlay(query, evidence.query_map), titles[0])
         show_picture(axes[1], overlay(target, evidence.target_map), titles[1])
         frames = axes[0].transData, axes[1].transData

@@ -387,12 +387,13 @@ class Explorer extends View {
     return [...truth.keys()].filter((query) => truth[query] === patch);
   }
 
-  /** What the maps and lines of all patches show, in words. */
+  /** What maps and lines show, in words. */
   summary(joined, truth) {
     if (!joined.length) return "No pair of patches spoke for a match.";
     const shown = joined.slice(0, this.model.get("pairs"));
     const { lines, crossings, onPlane } = linePattern(shown, this.query, this.target);
-    const seen = [`${onPlane} on one plane`, `${crossings} crossing${crossings === 1 ? "" : "s"}`];
+    const seen = [onPlane < Math.min(3, lines) ? "no three span a plane" : `${onPlane} on one plane`,
+      `${crossings} crossing${crossings === 1 ? "" : "s"}`];
     if (truth) seen.push(`${shown.filter((pair) => this.isRight(pair)).length} right, within one patch`);
     return `The ${lines} strongest pairs: ${seen.join(", ")}. Point at a patch of either picture.`;
   }

@@ -316,13 +316,17 @@ def test_the_true_correspondence_is_laid_over(opened):
 
 
 def test_lines_are_counted_as_python_counts_them(opened):
-    """Of noise, whose lines cross and lie on no plane, and of a shift by one row and column."""
+    """Of noise, whose lines cross and lie on no plane, of a shift, and of a single row of it."""
     shift = np.zeros((5, 4, 3, 6))
     k, l = np.indices((3, 3))
     shift[k + 1, l + 1, k, l] = 9 - np.arange(9).reshape(3, 3)
-    channels = {"noise": candidate().channels["gradcam"], "shift": {"stem": shift, "stage1": shift}}
+    row = shift * np.eye(5)[1][:, None, None, None]
+    channels = {"noise": candidate().channels["gradcam"]}
+    channels |= {
+        name: {"stem": one, "stage1": one} for name, one in (("shift", shift), ("row", row))
+    }
     one = opened(Explorer("q", noise(), [candidate(channels=channels)]))
-    for group, counts in (("noise", (1, 2, 5, 10, 18)), ("shift", (9,))):
+    for group, counts in (("noise", (1, 2, 5, 10, 18)), ("row", (9,)), ("shift", (9,))):
         numbers = one.numbers[0][group, "stem"]
         one.page.locator(".show").get_by_text(group).click()
         for count in counts:
@@ -330,7 +334,8 @@ def test_lines_are_counted_as_python_counts_them(opened):
             one.page.mouse.move(2, 2)
             matches = Evidence(0.0, torch.from_numpy(numbers)).matches(count)
             seen = line_pattern(matches, numbers.shape, (120, 90), (90, 120))
-            told = f"The {seen.lines} strongest pairs: {seen.on_plane} on one plane"
+            plane = "no three span a plane" if group == "row" else f"{seen.on_plane} on one plane"
+            told = f"The {seen.lines} strongest pairs: {plane}"
             crossings = f", {seen.crossings} crossing{'' if seen.crossings == 1 else 's'}."
             assert told + crossings in one.shown()["readout"]
     assert seen[2:] == (0, 9)
