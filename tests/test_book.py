@@ -65,7 +65,7 @@ def tabs(browser, served):
         page.set_default_timeout(120_000)
         troubles = watch(page, f"{home}/")
         page.on("requestfailed", lambda request: troubles.append(f"cannot load {request.url}"))
-        page.on("response", lambda got: got.status < 400 or troubles.append(got.url))
+        page.on("response", lambda got: got.ok or got.status == 304 or troubles.append(got.url))
         return page, troubles, home
 
     return {"file": tab(BOOK.as_uri()), "http": tab(served)}

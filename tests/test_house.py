@@ -123,7 +123,7 @@ def test_a_public_name_stands_in_one_place():
 # The most lines of Python of each wing and of its tests, so that no wing grows behind another.
 # Who makes one smaller lowers its numbers; who raises one says why in book/decisions/0017.
 CEILINGS = {
-    "core": (4280, 5180),
+    "core": (4280, 5185),
     "datasets": (2240, 2020),
     "evaluation": (1150, 850),
     "planes": (3120, 1825),

@@ -71,6 +71,11 @@ def test_what_records_say():
     assert leaks["of it, knowing the landmark"]["low"] < 0
 
 
+def test_other_cnns_rank_no_worse():
+    rows = stored("ablation/cnns/results.json")["rows"]
+    assert all(rows[name]["gain"]["mean"] > 0 for name in ("vgg11", "inception"))
+
+
 def test_guards_of_real_folders_cost_a_search_little():
     assert 0 < max(stored("guards.json")["share"].values()) <= 0.02
 
