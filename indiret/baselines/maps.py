@@ -36,10 +36,7 @@ EXPORTED = "features="  # starts the name of a folder of exported features
 
 
 def extract(
-    backbone: PretrainedBackbone,
-    pictures: Sequence[Picture],
-    scale: float = 1.0,
-    keep: bool = True,
+    backbone: PretrainedBackbone, pictures: Sequence[Picture], scale: float = 1.0, keep: bool = True
 ) -> list[bytes]:
     """The feature maps of pictures, each as `load_maps` takes them, made unless the cache has them.
 

@@ -9,14 +9,7 @@ from torch.nn import functional as F
 from indiret.attention import attend, coordinates
 from indiret.conv4d import Conv4d
 from indiret.evidence import Evidence
-from indiret.exercises.checks import (
-    Answer,
-    exercise,
-    expect,
-    expect_parts,
-    random_tensor,
-    without,
-)
+from indiret.exercises.checks import Answer, exercise, expect, expect_parts, random_tensor, without
 from indiret.feedback import refine_query, weight_tensor
 from indiret.metrics import PatchProducts
 from indiret.network import CONFIGS, build_network, parameter_count

@@ -32,23 +32,10 @@ from indiret.evaluation import (
 )
 from indiret.experiments.evidence_protocol import measure_evidence
 from indiret.experiments.query_evaluator import HONEST, precisions
-from indiret.experiments.records import (
-    DEPENDS,
-    StoredResult,
-    read_kept,
-    set_aside,
-    what_changed,
-)
+from indiret.experiments.records import DEPENDS, StoredResult, read_kept, set_aside, what_changed
 from indiret.experiments.runner import Keyed, run_all
 from indiret.images import ImageError
-from indiret.retrieval import (
-    Hit,
-    IndexedDatabase,
-    Retriever,
-    build_retriever,
-    index_database,
-    rank,
-)
+from indiret.retrieval import Hit, IndexedDatabase, Retriever, build_retriever, index_database, rank
 
 TRAINED = "network"  # the method of a run that trains its own
 TIMED = 8  # queries whose time is taken

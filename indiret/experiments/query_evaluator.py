@@ -18,12 +18,7 @@ from indiret.evidence import KINDS, explain
 from indiret.experiments.evidence_protocol import GONE, EvidencePair, pair_matches, pair_measures
 from indiret.experiments.records import Row, long_rows
 from indiret.experiments.runner import Keyed
-from indiret.feedback import (
-    FeedbackConfig,
-    feedback_weights,
-    query_expansion_scores,
-    weight_tensor,
-)
+from indiret.feedback import FeedbackConfig, feedback_weights, query_expansion_scores, weight_tensor
 from indiret.network import Features, IndicativeNetwork
 from indiret.retrieval import NetworkRetriever
 

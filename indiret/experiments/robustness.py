@@ -20,12 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indiret.datasets import Query, RetrievalDataset
-from indiret.evaluation import (
-    NO_MATCH,
-    held_out_images,
-    nested_bootstrap,
-    patch_match_accuracy,
-)
+from indiret.evaluation import NO_MATCH, held_out_images, nested_bootstrap, patch_match_accuracy
 from indiret.evidence import Evidence
 from indiret.experiments.evaluator import provenance
 from indiret.experiments.evidence_protocol import read_all

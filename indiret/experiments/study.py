@@ -40,14 +40,7 @@ from indiret.experiments.query_evaluator import (
     rows_or_reason,
     skipped_queries,
 )
-from indiret.experiments.records import (
-    DATA,
-    Record,
-    Row,
-    load_trained,
-    long_rows,
-    rounded_interval,
-)
+from indiret.experiments.records import DATA, Record, Row, load_trained, long_rows, rounded_interval
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings, run_all
 from indiret.feedback import FeedbackConfig
 from indiret.images import pixel_box, read_image

@@ -44,9 +44,7 @@ class PlaneResponses(NamedTuple):
 
 
 def plane_responses(
-    query: Picture,
-    target: Picture,
-    truth: Callable[[NDArray[np.float64]], ArrayLike] | None = None,
+    query: Picture, target: Picture, truth: Callable[[NDArray[np.float64]], ArrayLike] | None = None
 ) -> PlaneResponses:
     """Responses of a target to a query's template, in the size in which the vote finds it.
 
