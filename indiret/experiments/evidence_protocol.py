@@ -8,9 +8,9 @@ Chapter: *Ranking and honest evaluation*.
 """
 
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,13 +19,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from indiret import evaluation
-from indiret.datasets import Query, RetrievalDataset
+from indiret.datasets import GONE, Query, RetrievalDataset, read_all
 from indiret.evidence import KINDS, Evidence, deletion, explain
-from indiret.images import ImageError, image_size, pixel_box
+from indiret.images import image_size, pixel_box
 from indiret.retrieval import IndexedDatabase, Retriever, encode_query
 
 SIGMA = 0.8  # of the centre Gaussian, the best Otsu IoU on Toytown's validation pictures
-GONE = ImageError, OSError  # a photo that is broken, or not there any more
 EXPLAINED = 4  # positives of a query, evenly spread, whose evidence is measured
 OTHER = ", other landmark"  # ends the name of the row that explains pairs that do not match
 WITH_INTERVAL = ("mIoU", "otsu_iou", "pixel_auc", "patch_match", "box_iou", "deletion")
@@ -33,8 +32,6 @@ FRAME = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])  # corners of
 WHOLE = [0.0, 0.0, 1.0, 1.0]
 Measures = dict[str, Any]
 _Array = np.ndarray[Any, Any]
-_Key = TypeVar("_Key")
-_Read = TypeVar("_Read")
 
 
 class EvidencePair(NamedTuple):
@@ -68,19 +65,6 @@ def spread_pairs(
         count = min(explained or len(own), len(own))
         found[name] = [own[at] for at in np.linspace(0, len(own) - 1, count).round().astype(int)]
     return found
-
-
-def read_all(
-    names: Iterable[_Key], read: Callable[[_Key], _Read]
-) -> tuple[dict[_Key, _Read], dict[_Key, str]]:
-    """What is read by each name, and why not where a photo is broken or gone."""
-    found, gone = dict[_Key, _Read](), dict[_Key, str]()
-    for name in names:
-        try:
-            found[name] = read(name)
-        except GONE as error:
-            gone[name] = str(error)
-    return found, gone
 
 
 def measure_evidence(

@@ -26,12 +26,12 @@ from torch import Tensor
 
 from indiret.attention import MASKS
 from indiret.checkpoints import load_network, read_metadata, save_network
-from indiret.datasets import ClickedPair, Query, RetrievalDataset
+from indiret.datasets import ClickedPair, Query, RetrievalDataset, read_all
 from indiret.evaluation import average_to_grid, point_match_accuracy, strongest_targets
 from indiret.evidence import DEFAULT_KIND
 from indiret.experiments import records
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.evidence_protocol import EvidencePair, read_all, spread_pairs
+from indiret.experiments.evidence_protocol import EvidencePair, spread_pairs
 from indiret.experiments.query_evaluator import (
     HONEST,
     Change,
