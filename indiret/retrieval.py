@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from indiret import Registry
 from indiret.checkpoints import hash_tensors, holds, load_network
-from indiret.datasets import Query, RetrievalDataset
+from indiret.datasets import Query, RetrievalDataset, read_all
 from indiret.evidence import KINDS, Evidence, explain
-from indiret.images import ImageError, Picture
+from indiret.images import Picture
 from indiret.network import Features, IndicativeNetwork
 
 Scores = NDArray[np.float64]
@@ -229,14 +229,9 @@ def index_database(retriever: Retriever, dataset: RetrievalDataset) -> IndexedDa
 
     A picture that cannot be read is passed over and named, with the reason, in ``skipped``.
     """
-    indexed = IndexedDatabase()
     encoded = retriever.precomputed or (lambda name: retriever.encode(dataset.read(name)))
-    for name in tqdm(dataset.images, desc="encoding", unit="photo", disable=None):
-        try:
-            indexed.features[name] = encoded(name)
-        except (ImageError, OSError) as error:  # OSError: removed since it was listed
-            indexed.skipped[name] = str(error)
-    return indexed
+    names = tqdm(dataset.images, desc="encoding", unit="photo", disable=None)
+    return IndexedDatabase(*read_all(names, encoded))
 
 
 def encode_query(retriever: Retriever, dataset: RetrievalDataset, query: Query) -> Any:

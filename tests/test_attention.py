@@ -65,11 +65,7 @@ def test_coordinates_mean_the_same_at_every_resolution():
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    shape=st.tuples(*[st.integers(1, 5)] * 4),
-    mu=st.floats(0, 3),
-    sigma=st.floats(0.05, 3),
-)
+@given(shape=st.tuples(*[st.integers(1, 5)] * 4), mu=st.floats(0, 3), sigma=st.floats(0.05, 3))
 def test_peak_keeps_the_mask_between_0_and_1_and_pdf_need_not(shape, mu, sigma):
     mask = HypersphereMask(mu=mu, sigma=sigma)
     theta = mask(torch.empty(1, 1, *shape))

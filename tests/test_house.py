@@ -123,19 +123,19 @@ def test_a_public_name_stands_in_one_place():
 # The most lines of Python of each wing and of its tests, so that no wing grows behind another.
 # Who makes one smaller lowers its numbers; who raises one says why in book/decisions/0017.
 CEILINGS = {
-    "core": (4280, 5185),
-    "datasets": (2240, 2020),
+    "core": (4280, 5160),
+    "datasets": (2215, 2015),
     "evaluation": (1150, 850),
     "planes": (3120, 1825),
-    "baselines": (2655, 2030),
+    "baselines": (2620, 2030),
     "index": (2105, 1085),
-    "experiments": (3725, 1835),
-    "exercises": (1480, 190),
-    "figures": (770, 240),
-    "reports": (420, 240),
-    "widgets": (1250, 2530),
-    "cli": (1385, 1085),
-    "tools": (0, 895),
+    "experiments": (3720, 1835),
+    "exercises": (1450, 190),
+    "figures": (765, 240),
+    "reports": (430, 240),
+    "widgets": (1235, 2520),
+    "cli": (1390, 1085),
+    "tools": (0, 890),
 }
 MAX_SCRIPTS = 216_000  # bytes of all JavaScript; that of one page has a test of its own
 

@@ -15,14 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from indiret import images
 from indiret.datasets import find_images
-from indiret.images import (
-    ImageError,
-    check_image,
-    crop,
-    image_size,
-    pixel_box,
-    read_image,
-)
+from indiret.images import ImageError, check_image, crop, image_size, pixel_box, read_image
 
 
 @pytest.fixture

@@ -14,13 +14,7 @@ from indiret.baselines.backbones import PretrainedBackbone
 from indiret.correlation import correlation_tensor
 from indiret.evidence import explain
 from indiret.metrics import fit_metrics
-from indiret.network import (
-    CONFIGS,
-    NetworkConfig,
-    build_network,
-    cut_patches,
-    find_config,
-)
+from indiret.network import CONFIGS, NetworkConfig, build_network, cut_patches, find_config
 from indiret.patches import extract_patches, patch_grid, patch_source
 
 FOUR = ("cosine", "zncc", "mutual", "colour")

@@ -15,7 +15,7 @@ import pytest
 from indiret.checkpoints import load_network
 from indiret.experiments.claims import published
 from indiret.network import parameter_count
-from tools.render_pages import DATA, ROOT, comparison, difference, stored, study_rows
+from tools.render_pages import DATA, ROOT, comparison, difference, stored
 
 LITE = "efficientnet-lite0:"
 TEST, OXFORD = comparison("toytown/test"), comparison("oxford5k")
@@ -42,10 +42,6 @@ def test_results_of_one_thing_agree():
         same = verified[f"{name}, network"]["mAP"]["mean"]
         assert TEST[LITE + name]["mAP"] == pytest.approx(same, abs=1e-4)
     assert verified[f"{LITE}rmac"]["mAP"]["mean"] == pytest.approx(TEST[f"{LITE}rmac"]["mAP"])
-    for result in (*TEST.values(), *OXFORD.values()):
-        values = list(result["AP"].values())
-        assert len(values) == result["queries"]
-        assert result["mAP"] == pytest.approx(sum(values) / len(values), abs=1e-4)
     assert len({run["provenance"]["commit"] for run in stored("reproduction/*/results.json")}) == 1
 
 
@@ -62,10 +58,6 @@ def test_what_records_say():
         assert all(by[n]["mAP"] > by[n.removesuffix("+kreciprocal")]["mAP"] for n in raised)
     gains = stored("verifiers.json")["gains"]
     assert all(row["low"] > 0 for name, row in gains.items() if not name.startswith("gem"))
-    rows = study_rows("toytown")
-    masks = [row["mAP"] for (_, scheme), row in rows.items() if scheme == "none"]
-    assert all(row["gain"]["low"] <= 0 for row in masks if "gain" in row), "no mask helps"
-    assert rows["none", "answers"]["mAP"]["feedback_gain"]["low"] > 0
     leaks = stored("audit/results.json")["comparisons"]
     assert min(leaks[n]["low"] for n in ("the whole leak", "of it, knowing the photos")) > 0
     assert leaks["of it, knowing the landmark"]["low"] < 0

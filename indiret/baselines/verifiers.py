@@ -245,7 +245,7 @@ class VerifierRetriever(Retriever):
 
     @exact
     def encode(self, picture: Picture) -> ImageVector:
-        (maps,) = extract(self.backbone, [picture])
+        maps = extract(self.backbone, picture)
         with torch.inference_mode():
             vector = self.verifier(*stack([self.verifier.read(load_maps(maps))]))[0]
         return ImageVector(vector.numpy(), maps)

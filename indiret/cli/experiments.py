@@ -125,8 +125,8 @@ def robustness_command(
 ) -> None:
     """Print each method's mean reciprocal rank at every strength of a change."""
     data = options.load(dataset, root, split)
-    methods = methods or list(robustness.ROBUSTNESS_METHODS)
-    results = robustness.run_robustness(out, data, methods, queries)
+    asked = methods or robustness.ROBUSTNESS_METHODS
+    results = robustness.run_robustness(out, data, asked, queries)
     for factor, curves in results["curves"].items():
         strengths = "  ".join(f"{strength:5g}" for strength in results["strengths"][factor])
         print(f"{factor + ', ' + results['labels'][factor]:28} {strengths}")

@@ -85,16 +85,8 @@ def search_command(
     collection.update()
     options.report_skipped(collection.problems())
     pixels = shortlist in (None, "pixels") and options.keeps_features(retriever)
-    writer, names, failed = lists.RowWriter(style), list[str](), 0
-    for one in asked:
-        try:
-            found = _search(collection, one, keep_query)
-        except (ValueError, OSError) as error:
-            if not queries:
-                raise
-            options.report_skipped({str(one.path): str(error)})
-            failed += 1
-            continue
+    writer, names, found = lists.RowWriter(style), list[str](), None
+    for found in filter(None, (_search(collection, one, keep_query, not queries) for one in asked)):
         hits = [hit for hit in found.hits if _reaches(hit, min_probability)][:top]
         notes = _notes(hits, found, min_probability)
         if pixels and not turned and not lists.is_found(found.hits) and not found.hits[-1].judged:
@@ -102,19 +94,19 @@ def search_command(
         structure = {hit.name: retriever.structure(collection.features(hit.name)) for hit in hits}
         if style == "table":
             if queries:
-                print(printable(f"{one.path}:"))
+                print(printable(f"{found.asked.path}:"))
             lists.print_table(hits, structure, notes)
         rows = [lists.plain(hit) | {"structure": structure[hit.name]} for hit in hits]
         if queries or style != "json":  # whose list of one query has always been this
-            asker = {"query": str(one.path)}
+            asker = {"query": str(found.asked.path)}
             rows = [asker | {"rank": rank} | row for rank, row in enumerate(rows, start=1)]
         writer.write(rows)
         names += [hit.name for hit in hits if hit.name not in names]
-    if failed == len(asked):
+    if found is None:
         raise ValueError(f"nothing of {queries} could be searched for; see what was skipped.")
     writer.close()
     if html:
-        _write_page(html, collection, one, found, hits, " ".join(notes))
+        _write_page(html, collection, found, hits, " ".join(notes))
     for into in filter(None, (copy_to, link_to)):
         with options.naming(into):
             lists.place_hits(folder, names, into, link=into is link_to)
@@ -123,23 +115,35 @@ def search_command(
 class _Found(NamedTuple):
     """What a query found."""
 
+    asked: Asked
     picture: Picture
     encoded: Any
     structure: float | None
     hits: list["Hit"]
 
 
-def _search(collection: "Collection | MemoryCollection", asked: Asked, keep_query: bool) -> _Found:
-    picture, retriever = asked.read(), collection.retriever
-    encoded = retriever.encode_query(picture)
-    own = [] if keep_query else collection.names_of(asked.path)
-    for name in own:  # it would be the first hit, and tell nothing
-        print(f"left out {printable(name)}: the query itself; see --keep-query", file=sys.stderr)
-    hits = collection.rank(picture, encoded, without=own)
-    if not hits:
-        find_images(collection.folder)  # which says what else is there
-        raise ValueError(f"{collection.folder} holds no other photo that can be read.")
-    return _Found(picture, encoded, retriever.structure(encoded), hits)
+def _search(
+    collection: "Collection | MemoryCollection", asked: Asked, keep_query: bool, stop: bool
+) -> _Found | None:
+    """What a query finds; None, and said aloud, if nothing can be and it is not to ``stop`` all."""
+    retriever = collection.retriever
+    try:
+        picture = asked.read()
+        encoded = retriever.encode_query(picture)
+        own = [] if keep_query else collection.names_of(asked.path)
+        for name in own:  # it would be the first hit, and tell nothing
+            said = f"left out {printable(name)}: the query itself; see --keep-query"
+            print(said, file=sys.stderr)
+        hits = collection.rank(picture, encoded, without=own)
+        if not hits:
+            find_images(collection.folder)  # which says what else is there
+            raise ValueError(f"{collection.folder} holds no other photo that can be read.")
+    except (ValueError, OSError) as error:
+        if stop:
+            raise
+        options.report_skipped({str(asked.path): str(error)})
+        return None
+    return _Found(asked, picture, encoded, retriever.structure(encoded), hits)
 
 
 def _questions(
@@ -184,8 +188,8 @@ def _read_table(path: Path) -> list[Asked]:
 
 
 def _write_page(
-    page: Path, collection: "Collection | MemoryCollection", asked: Asked, found: _Found,
-    hits: list["Hit"], note: str,
+    page: Path, collection: "Collection | MemoryCollection", found: _Found, hits: list["Hit"],
+    note: str,
 ) -> None:  # fmt: skip
     """The page of a query with evidence of each hit."""
     from indiret.reports import ReportHit, write_search_report  # needs matplotlib
@@ -206,7 +210,7 @@ def _write_page(
 
     # The query as it was typed: a page is passed on, the names of folders are not.
     with options.naming(page):
-        write_search_report(page, str(asked.path), found.picture, explained(), note=note)
+        write_search_report(page, str(found.asked.path), found.picture, explained(), note=note)
 
 
 def _reaches(hit: "Hit", probability: float | None) -> bool:

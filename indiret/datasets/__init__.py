@@ -3,7 +3,15 @@
 Chapters: *Ranking and honest evaluation*, *Reproducing the tables*.
 """
 
-from indiret.datasets.dataset import Query, RetrievalDataset, join_datasets, use_regions
+from indiret.datasets.dataset import (
+    GONE,
+    Query,
+    RetrievalDataset,
+    join_datasets,
+    read_all,
+    use_regions,
+    why_gone,
+)
 from indiret.datasets.folders import find_images, list_folder
 from indiret.datasets.groundtruth import BENCHMARKS, read_pickled
 from indiret.datasets.loaders import LOADERS, ClickedPair, load_clicked_pairs, load_dataset
@@ -19,8 +27,8 @@ from indiret.datasets.regions import (
 from indiret.datasets.toytown import SPLITS, TOYTOWN, Geometry
 
 __all__ = [
-    "BENCHMARKS", "LOADERS", "SPLITS", "TOYTOWN", "ClickedPair", "Geometry", "PhotoRegions",
+    "BENCHMARKS", "GONE", "LOADERS", "SPLITS", "TOYTOWN", "ClickedPair", "Geometry", "PhotoRegions",
     "Query", "Region", "RegionFile", "RetrievalDataset", "check_shape", "find_images",
-    "join_datasets", "list_folder", "load_clicked_pairs", "load_dataset", "read_pickled",
-    "read_regions", "region_mask", "use_regions", "write_regions",
+    "join_datasets", "list_folder", "load_clicked_pairs", "load_dataset", "read_all",
+    "read_pickled", "read_regions", "region_mask", "use_regions", "why_gone", "write_regions",
 ]  # fmt: skip

@@ -7,12 +7,12 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,13 @@ from PIL import Image
 
 from indiret.datasets.files import MAX_MASK, read_bytes, reason
 from indiret.datasets.names import NameIndex
-from indiret.datasets.regions import Region, check_shape, read_regions, region_mask
+from indiret.datasets.regions import PhotoRegions, Region, check_shape, read_regions, region_mask
 from indiret.datasets.toytown import Geometry, read_geometry
 from indiret.images import Box, ImageError, Picture, crop, image_size, pixel_box, read_image
+
+GONE = ImageError, OSError  # of a photo that is broken, or not there any more
+_Name = TypeVar("_Name")
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ class RetrievalDataset:
 
     def readable(self) -> "RetrievalDataset":
         """`without` the photos that break while they are read, all of which takes a while."""
-        return self.without(broken_photos({**self.images, **self.query_images}, read_image))
+        return self.without(why_gone({**self.images, **self.query_images}, self.read))
 
     def manifest_hash(self) -> str:
         """A SHA-256 that tells which data a result was made with.
@@ -187,17 +191,23 @@ class RetrievalDataset:
         return {kind: _hash(repr(what)) for kind, what in contents.items()}
 
 
-def broken_photos(
-    photos: Mapping[str, Path], check: Callable[[Path], Any] = image_size
-) -> dict[str, str]:
-    """What is wrong with those photos that a check of `indiret.images` refuses."""
-    broken = {}
-    for name, path in photos.items():
+def read_all(
+    names: Iterable[_Name], read: Callable[[_Name], _Read]
+) -> tuple[dict[_Name, _Read], dict[_Name, str]]:
+    """What is read by each name, and why not where a photo is broken or gone."""
+    found = dict[_Name, _Read]()
+    return found, why_gone(names, lambda name: found.update({name: read(name)}))
+
+
+def why_gone(names: Iterable[_Name], read: Callable[[_Name], object]) -> dict[_Name, str]:
+    """Why photos are broken or gone, by name, of those that cannot be read."""
+    gone = {}
+    for name in names:
         try:
-            check(path)
-        except (ImageError, OSError) as error:  # OSError: gone, or a link to nowhere
-            broken[name] = str(error)
-    return broken
+            read(name)
+        except GONE as error:
+            gone[name] = str(error)
+    return gone
 
 
 def _read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -297,43 +307,23 @@ def use_regions(
     """
     path = Path(path)
     states = {"accepted", "open"} if unreviewed else {"accepted"}
-    index = NameIndex({**dataset.images, **dataset.query_images})
+    photos, others = _photos_of_file(dataset, path)
     regions: dict[str, tuple[Region, ...]] = {}
-    written: dict[str, str] = {}  # of the photos that were found
-    absent: list[str] = []
-    unclear: list[str] = []
     skipped: list[tuple[str, str]] = []
     waiting = 0
-    for given, photo in read_regions(path).items():
-        found = index.match(given, anywhere=True)
-        if len(found) != 1:
-            (unclear if found else absent).append(given)
-            continue
-        (name,) = found
-        if name in written:
-            raise ValueError(
-                f"{path} names {written[name]!r} and {given!r}, but both would be the photo "
-                f"{name!r} of {dataset.name}; keep one of them."
-            )
-        written[name] = given
-        if broken := broken_photos({name: dataset.path(name)}):
+    for name, (given, photo) in photos.items():
+        if broken := why_gone([name], lambda name: image_size(dataset.path(name))):
             skipped += broken.items()
             continue
         check_shape(path, name, photo, image_size(dataset.path(name)))
         skipped += [(given, words) for words in photo.left_out]
         waiting += sum(region.state == "open" for region in photo.regions)
-        chosen = []
         for region in (one for one in photo.regions if one.state in states):
             try:
-                chosen.append(region.within(photo.shape))
+                regions[name] = (*regions.get(name, ()), region.within(photo.shape))
             except ValueError as error:
                 skipped.append((given, str(error)))
-        if chosen:
-            regions[name] = tuple(chosen)
-    for names, what in ((absent, "no photo"), (unclear, "more than one photo")):
-        if names:
-            words = f"{len(names)} of its names, {names[0]!r} for one, are {what} of {dataset.name}"
-            skipped.append((path.name, words))
+    skipped += others
     if not regions:
         remedy = f"; {waiting} proposals in it wait to be accepted" if waiting else ""
         remedy += "".join(f"; {name}: {words.rstrip('.')}" for name, words in skipped[:1])
@@ -348,3 +338,30 @@ def use_regions(
     return replace(
         dataset, regions=regions, regions_used=used, skipped=(*dataset.skipped, *skipped)
     )
+
+
+def _photos_of_file(
+    dataset: RetrievalDataset, path: Path
+) -> tuple[dict[str, tuple[str, PhotoRegions]], list[tuple[str, str]]]:
+    """Photos of a data set that a region file knows, with their names there; others, in words."""
+    index = NameIndex({**dataset.images, **dataset.query_images})
+    photos: dict[str, tuple[str, PhotoRegions]] = {}
+    others: dict[str, list[str]] = {"no photo": [], "more than one photo": []}
+    for given, photo in read_regions(path).items():
+        found = index.match(given, anywhere=True)
+        if len(found) != 1:
+            others["more than one photo" if found else "no photo"].append(given)
+            continue
+        (name,) = found
+        if name in photos:
+            raise ValueError(
+                f"{path} names {photos[name][0]!r} and {given!r}, but both would be the photo "
+                f"{name!r} of {dataset.name}; keep one of them."
+            )
+        photos[name] = given, photo
+    told = [
+        f"{len(names)} of its names, {names[0]!r} for one, are {what} of {dataset.name}"
+        for what, names in others.items()
+        if names
+    ]
+    return photos, [(path.name, words) for words in told]

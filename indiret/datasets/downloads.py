@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from indiret.datasets.dataset import RetrievalDataset
+from indiret.datasets.dataset import RetrievalDataset, why_gone
 from indiret.datasets.files import (
     MAX_DOWNLOAD,
     MAX_MEMBER,
@@ -34,11 +34,11 @@ from indiret.datasets.files import (
     MAX_UNPACKED,
     reason,
 )
-from indiret.datasets.groundtruth import BENCHMARKS
+from indiret.datasets.groundtruth import BENCHMARKS, TABLES
 from indiret.datasets.loaders import load_dataset
 from indiret.datasets.pickles import read_plain_pickle
 from indiret.datasets.writing import hold_lock
-from indiret.images import ImageError, read_image
+from indiret.images import read_image
 
 TIMEOUT = 60  # seconds without a byte, after which a connection counts as broken
 SLOWEST = 1000  # bytes a second; a connection that brings less for that long is broken, too
@@ -68,44 +68,10 @@ class Source(NamedTuple):
         return self.url.rpartition("/")[2]
 
 
-VGG = "https://www.robots.ox.ac.uk/~vgg/data"
-REVISITED = "http://cmp.felk.cvut.cz/revisitop/data/datasets"
-OXFORD_MD5 = "md5:8f0017cc5d671f35011d6968269fbf47", "md5:06c4dee0ad954f6ee122c82390548537"
-OXFORD_PHOTOS = Source(
-    f"{VGG}/oxbuildings/oxbuild_images-v1.tgz", "images", ".jpg", 1_938_238_004, OXFORD_MD5[0]
-)
-OXFORD_TEXTS = Source(
-    f"{VGG}/oxbuildings/gt_files_170407.tgz", "groundtruth", ".txt", checksum=OXFORD_MD5[1]
-)
-PARIS_PHOTOS = tuple(
-    Source(f"{VGG}/parisbuildings/paris_{part}-v1.tgz", "images", ".jpg") for part in "12"
-)
-PARIS_TEXTS = Source(f"{VGG}/parisbuildings/paris_120310.tgz", "groundtruth", ".txt")
 SOURCES = {
-    "oxford5k": (OXFORD_PHOTOS, OXFORD_TEXTS),
-    "paris6k": (*PARIS_PHOTOS, PARIS_TEXTS),
-    "roxford5k": (OXFORD_PHOTOS, Source(f"{REVISITED}/roxford5k/gnd_roxford5k.pkl", ".")),
-    "rparis6k": (*PARIS_PHOTOS, Source(f"{REVISITED}/rparis6k/gnd_rparis6k.pkl", ".")),
+    name: tuple(Source(**source) for source in table["sources"])
+    for name, table in TABLES["benchmarks"].items()
 }
-# Of the answers of all queries (`answers_digest`), from the pickles of the revisited benchmark.
-DIGESTS = {
-    "oxford5k": "61e1e82232588ca49cfec3595b92f0a0d3777c86da5fe7e877efeec8066566bd",
-    "paris6k": "086332a9225d937858dbfe057066010bb672e66a8b4de983f53c187f193b4b23",
-    "roxford5k": "5ba5ddf924116f120abe167e46473637e74f52acba14a174a74b1c513e8e7d99",
-    "rparis6k": "413dcae3406a95fde4158b6e34d4f1236160144ac62df7bc5ae808f516420d57",
-}
-NOTES = (
-    "Licence: the photos come from Flickr, and each belongs to its photographer; their use must "
-    "respect Flickr's terms and the terms of access of the Visual Geometry Group, Oxford. They are "
-    "for research, not to be passed on, and no part of this project.",
-    "Blurred faces: since May 2022 the publisher offers only versions of the archives with blurred "
-    "faces (-v1); the originals, which the paper used, are withdrawn. Names, counts and ground "
-    "truth are the same; a figure measured on one version need not equal the other's to the last "
-    "digit.",
-    "Checksums: the publishers print none for these files. The MD5 of the two Oxford archives are "
-    "those that another public project checks; for the others no public source was found, so that "
-    "the archive's own CRC and the counts must do.",
-)
 
 
 def dataset_info(name: str) -> str:
@@ -128,7 +94,7 @@ def dataset_info(name: str) -> str:
         size = f"{source.size:,} bytes" if source.size else "size not published"
         lines.append(f"{source.url}\n  {size}, {source.checksum or 'no checksum published'}")
     lines.append("Disk: about 5 GB, of which 2.5 GB are archives that may be deleted afterwards")
-    return "\n".join((*lines, *NOTES))
+    return "\n".join((*lines, *TABLES["notes"]))
 
 
 def fetch_dataset(name: str, root: Path) -> None:
@@ -254,12 +220,10 @@ class _SecureWithinTime(_WithinTime, http.client.HTTPSConnection):
     """The same of ``https``."""
 
 
-class _HTTPHandler(urllib.request.HTTPHandler):
+class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
     def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_WithinTime, request)
 
-
-class _HTTPSHandler(urllib.request.HTTPSHandler):
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_SecureWithinTime, request)
 
@@ -268,7 +232,7 @@ def _receive(source: Source, part: Path, have: int) -> Iterator[int]:
     """Append what the server sends to the part, yielding the size of each chunk."""
     headers = {"User-Agent": "indiret"} | ({"Range": f"bytes={have}-"} if have else {})
     request = urllib.request.Request(source.url, headers=headers)
-    opener = urllib.request.build_opener(_HTTPHandler, _HTTPSHandler)
+    opener = urllib.request.build_opener(_Handler)
     with opener.open(request, timeout=TIMEOUT) as response:
         if have and response.status != 206:  # the server starts anew
             have = 0
@@ -391,14 +355,11 @@ def verify_dataset(name: str, root: Path) -> Verification:
     ):
         if found != expected:
             problems.append(f"There are {found:,} {what} instead of {expected:,}.")
-    if not problems and answers_digest(dataset) != DIGESTS[name]:
+    if not problems and answers_digest(dataset) != TABLES["benchmarks"][name]["answers"]:
         problems.append("The answers of the queries are not those of the published ground truth.")
     photos = {**dataset.images, **dataset.query_images}
-    for path in tqdm(photos.values(), desc="decoding", unit="photo", disable=None):
-        try:
-            read_image(path)
-        except (ImageError, OSError) as error:
-            problems.append(str(error))
+    paths = tqdm(photos.values(), desc="decoding", unit="photo", disable=None)
+    problems += why_gone(paths, read_image).values()
     return Verification(len(dataset.images), len(dataset.queries), tuple(problems))
 
 

@@ -1,4 +1,4 @@
-"""Files that others made: only regular ones are opened, and every limit on them stands here.
+"""Files that others made: only regular ones are opened, and limits on all but photos stand here.
 
 No honest file comes near a limit; a hostile one that keeps to them costs seconds, not the machine.
 
@@ -18,16 +18,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-from indiret.images import (  # noqa: F401  # of photos, restated
-    MAX_ASPECT,
-    MAX_NUMBERS,
-    MAX_PHOTO,
-    MAX_PIXELS,
-    MAX_READINGS,
-    MIN_BOX_SIDE,
-    MIN_SIDE,
-)
 
 MAX_TEXT_FILE = 2_000_000  # bytes of a text: a list of 90,000 names
 MAX_JSON = 60_000_000  # bytes: 300 a region leave room for 200,000

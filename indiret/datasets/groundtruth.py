@@ -4,6 +4,7 @@ Chapter: *Reproducing the tables*.
 """
 
 import reprlib
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,26 +20,9 @@ OFFICIAL_LAYOUT = (
     "images/*.jpg and groundtruth/<landmark>_<number>_{query,good,ok,junk}.txt, as the Oxford "
     "benchmark has them"
 )
-OXFORD = (
-    "all_souls ashmolean balliol bodleian christ_church cornmarket hertford keble magdalen "
-    "pitt_rivers radcliffe_camera"
-).split()
-PARIS = (
-    "defense eiffel invalides louvre moulinrouge museedorsay notredame pantheon pompidou "
-    "sacrecoeur triomphe"
-).split()
-# The revisited sets have three more queries of five landmarks; their pickles name no landmarks, but
-# these queries share more answers with the landmark given here than with any other.
-OXFORD_AGAIN = ["all_souls", "ashmolean", "christ_church", "hertford", "radcliffe_camera"]
-PARIS_AGAIN = ["defense", "eiffel", "notredame", "pantheon", "triomphe"]
-# Broken in the published archive of Paris; nobody counts them.
-PARIS_CORRUPT = frozenset(
-    [f"paris_louvre_{n}" for n in ("000136", "000146")]
-    + ["paris_moulinrouge_000422", "paris_museedorsay_001059", "paris_notredame_000188"]
-    + [f"paris_pantheon_{n}" for n in ("000284", "000960", "000974")]
-    + [f"paris_pompidou_{n}" for n in ("000195", "000196", "000201", "000467", "000640")]
-    + [f"paris_sacrecoeur_{n}" for n in ("000299", "000330", "000353")]
-    + [f"paris_triomphe_{n}" for n in ("000662", "000833", "000863", "000867")]
+# What there is to know of each, which the file explains.
+TABLES = tomllib.loads(
+    (Path(__file__).parents[1] / "data" / "benchmarks.toml").read_text(encoding="utf-8")
 )
 
 
@@ -51,14 +35,15 @@ class Benchmark(NamedTuple):
     corrupt: frozenset[str] = frozenset()
 
 
-BENCHMARKS = {
-    "oxford5k": Benchmark(5063, tuple(sorted(5 * OXFORD))),
-    "paris6k": Benchmark(6392, tuple(sorted(5 * PARIS)), corrupt=PARIS_CORRUPT),
-    "roxford5k": Benchmark(4993, (*sorted(5 * OXFORD), *sorted(3 * OXFORD_AGAIN)), revisited=True),
-    "rparis6k": Benchmark(
-        6322, (*sorted(5 * PARIS), *sorted(3 * PARIS_AGAIN)), revisited=True, corrupt=PARIS_CORRUPT
-    ),
-}
+def _benchmark(name: str) -> Benchmark:
+    tables = TABLES["benchmarks"]
+    table = tables[tables[name].get("of", name)] | tables[name]
+    again, corrupt = table.get("again", ()), table.get("corrupt", ())
+    landmarks = *sorted(5 * table["landmarks"]), *sorted(3 * again)
+    return Benchmark(table["photos"], landmarks, bool(again), frozenset(corrupt))
+
+
+BENCHMARKS = {name: _benchmark(name) for name in TABLES["benchmarks"]}
 
 
 def read_query(path: Path) -> Query:

@@ -7,14 +7,14 @@ Chapter: *Reproducing the tables*.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indiret.datasets.dataset import Query, RetrievalDataset, broken_photos
+from indiret.datasets.dataset import Query, RetrievalDataset, why_gone
 from indiret.datasets.files import read_json, read_text, reason
 from indiret.datasets.folders import find_images
 from indiret.datasets.groundtruth import (
@@ -147,17 +147,18 @@ def _load_pairs(name: str, root: Path) -> RetrievalDataset:
             f"{root} holds no pairs; expected are {root / 'Query'} and {root / 'Reference'} with "
             "photos of the same file names, or folders that have these two in them."
         )
-    sides: dict[str, dict[str, Path]] = {"Query": {}, "Reference": {}}
-    for group in groups:
-        for side, found in sides.items():
-            for path in find_images(group / side):
-                key = _below(root, group / path.relative_to(group / side).with_suffix(""))
-                _add_once(found, key, path)
-    references = sides["Reference"]
+    asking, references = (
+        _once(
+            (_below(root, group / path.relative_to(group / side).with_suffix("")), path)
+            for group in groups
+            for path in find_images(group / side)
+        )
+        for side in ("Query", "Reference")
+    )
     index = NameIndex(references)
     photos: dict[str, Path] = {}
     queries = []
-    for key, path in sides["Query"].items():
+    for key, path in asking.items():
         answers = [_below(root, references[answer]) for answer in index.match(key)]
         if len(answers) > 1:
             raise ValueError(f"The reference of {path} may be {' or '.join(answers)}; rename one.")
@@ -179,32 +180,12 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
         )
     folder = _find([root / "images", root / "jpg"], expected)
     truth = _find(truths, expected)
-    photos: dict[str, Path] = {}
-    for path in find_images(folder):
-        _add_once(photos, path.stem, path)
+    photos = _once((path.stem, path) for path in find_images(folder))
     index = NameIndex(photos)
-    if truth.is_dir():
-        files: dict[str, Path] = {}
-        for path in sorted(truth.glob("[!.]*_query.txt")):
-            _add_once(files, composed(path.name), path)
-        listed = [read_query(path) for path in files.values()]
-        named: Iterable[str] = photos
-    else:
-        named, listed = read_pickled(truth, name)
+    named, listed = (photos, _read_texts(truth)) if truth.is_dir() else read_pickled(truth, name)
     asked = [{query.image, *query.positives, *query.junk} for query in listed]
     written = {one: index.match(one, anywhere=True) for one in sorted(set().union(named, *asked))}
     known = {one: found[0] for one, found in written.items() if len(found) == 1}
-    corrupt = photos.keys() & benchmark.corrupt
-    whole = {key: photos[key] for key in sorted(photos.keys() - corrupt)}
-    left_out = broken_photos(whole, check_image)
-    left_out |= dict.fromkeys(sorted(corrupt), "corrupt in the published archive")
-    unnamed = photos.keys() - corrupt - set(known.values())
-    left_out |= dict.fromkeys(sorted(unnamed), f"not named in {truth}")
-    for one in sorted(written.keys() - known.keys()):
-        several = " and ".join(repr(name) for name in written[one])
-        left_out[one] = f"named in {truth} but not in {folder}"
-        if several:
-            left_out[one] = f"named in {truth}, but it may be {several} in {folder}"
     database = {known[one] for one in named if one in known}
     found = RetrievalDataset(
         name,
@@ -213,8 +194,8 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
         tuple(rename(query, known, truth) for query in listed),
         photos,
         revisited=benchmark.revisited,
-    ).without(left_out)
-    found = found.without(broken_photos(found.query_images))
+    ).without(_left_out(photos, written, benchmark.corrupt, folder, truth))
+    found = found.without(why_gone(found.query_images, lambda name: image_size(found.path(name))))
     if not found.queries:
         raise FileNotFoundError(
             f"None of the {len(listed)} queries in {truth} has its photo and an answer among the "
@@ -230,6 +211,35 @@ def _load_official(name: str, root: Path) -> RetrievalDataset:
     return replace(found, regions_used="the data set's own masks") if masks else found
 
 
+def _read_texts(folder: Path) -> list[Query]:
+    """The queries of a folder of ground truth, four texts each."""
+    texts = sorted(folder.glob("[!.]*_query.txt"))
+    files = _once((composed(path.name), path) for path in texts)
+    return [read_query(path) for path in files.values()]
+
+
+def _left_out(
+    photos: Mapping[str, Path],
+    written: Mapping[str, Sequence[str]],
+    corrupt: Set[str],
+    folder: Path,
+    truth: Path,
+) -> dict[str, str]:
+    """Why photos, and names that are written for them, are no part of a benchmark's data."""
+    whole = sorted(photos.keys() - corrupt)
+    left_out = why_gone(whole, lambda name: check_image(photos[name]))
+    left_out |= dict.fromkeys(sorted(photos.keys() & corrupt), "corrupt in the published archive")
+    clear = {found[0] for found in written.values() if len(found) == 1}
+    left_out |= dict.fromkeys(sorted({*whole} - clear), f"not named in {truth}")
+    for one, found in written.items():
+        if len(found) > 1:
+            several = " and ".join(map(repr, found))
+            left_out[one] = f"named in {truth}, but it may be {several} in {folder}"
+        elif not found:
+            left_out[one] = f"named in {truth} but not in {folder}"
+    return left_out
+
+
 def _find(places: Sequence[Path], expected: str) -> Path:
     for place in places:
         if place.exists():
@@ -240,7 +250,7 @@ def _find(places: Sequence[Path], expected: str) -> Path:
 
 def _readable(dataset: RetrievalDataset, photos: Mapping[str, Path]) -> RetrievalDataset:
     """The data set without those of its photos that cannot be read; one at least must be left."""
-    found = dataset.without(broken_photos(photos, check_image))
+    found = dataset.without(why_gone(photos, lambda name: check_image(photos[name])))
     if not found.images:
         raise FileNotFoundError(
             f"None of the {len(dataset.images)} images in {dataset.root} can be read."
@@ -248,12 +258,16 @@ def _readable(dataset: RetrievalDataset, photos: Mapping[str, Path]) -> Retrieva
     return found
 
 
-def _add_once(found: dict[str, Path], name: str, path: Path) -> None:
-    if name in found:
-        raise ValueError(
-            f"{found[name]} and {path} would both be named {name}; rename or remove one."
-        )
-    found[name] = path
+def _once(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Files by their names; ValueError if two have one name."""
+    found: dict[str, Path] = {}
+    for name, path in named:
+        if name in found:
+            raise ValueError(
+                f"{found[name]} and {path} would both be named {name}; rename or remove one."
+            )
+        found[name] = path
+    return found
 
 
 def _below(root: Path, path: Path) -> str:

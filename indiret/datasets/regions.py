@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indiret.datasets.files import MAX_CORNERS, MIN_BOX_SIDE, read_json, without_collector
+from indiret.datasets.files import MAX_CORNERS, read_json, without_collector
 from indiret.datasets.names import composed
 from indiret.datasets.writing import write_atomically
+from indiret.images import MIN_BOX_SIDE
 
 ORIGINS = ("drawn", "query", "sift")  # by a person, the box of a query, projected
 STATES = ("accepted", "open", "rejected")  # open: nobody has looked at it yet

@@ -3,7 +3,8 @@
 Chapter: all.
 """
 
-from statistics import stdev
+import math
+from statistics import pstdev, stdev
 
 import torch
 from torch.nn import functional as F
@@ -19,19 +20,16 @@ from indiret.exercises.checks import Answer, exercise, expect, random_tensor
 def spotlight(answer: Answer) -> None:
     picture, warm = random_tensor(6, 8, 3), random_tensor(3, 2)
     warm[1, 1] = 1.5
-    bright = (warm >= 0.75).repeat_interleave(2, 0).repeat_interleave(4, 1)[..., None]
+    dim, large = picture / 3, warm.repeat_interleave(2, 0).repeat_interleave(4, 1)[..., None]
+    bright, fixed = large >= 0.75, torch.where(large >= 0.5, picture, dim)
+    inverse = torch.where(bright, dim, picture)
     mistakes = {
-        "That dims the evidence. Dim what lies below half of the maximum.": torch.where(
-            bright, picture / 3, picture
-        ),
+        "That dims the evidence. Dim what lies below half of the maximum.": inverse,
         "What lies below half of the maximum is dimmed to a third, not to black.": picture * bright,
-        "The level is half of the map's maximum, not 0.5.": torch.where(
-            (warm >= 0.5).repeat_interleave(2, 0).repeat_interleave(4, 1)[..., None],
-            picture, picture / 3,
-        ),
-    }  # fmt: skip
+        "The level is half of the map's maximum, not 0.5.": fixed,
+    }
     hint = "Enlarge the map to the picture: each cell covers 2 × 4 pixels of this one."
-    expect(answer(picture, warm), torch.where(bright, picture, picture / 3), hint, mistakes)
+    expect(answer(picture, warm), torch.where(bright, picture, dim), hint, mistakes)
 
 
 # Chapter: Patches and metrics
@@ -43,11 +41,10 @@ def haze_curve(answer: Answer) -> None:
         return F.cosine_similarity(a, b, dim=0)
 
     wanted = [cosine(p, (1 - a) * p + a) for a in amounts]
+    exchanged = [cosine(p, a * p + 1 - a) for a in amounts]
     mistakes = {
         "Haze also darkens the patch: multiply it by 1 − a.": [cosine(p, p + a) for a in amounts],
-        "a and 1 − a are exchanged: with a = 0 there is no haze.": [
-            cosine(p, a * p + 1 - a) for a in amounts
-        ],
+        "a and 1 − a are exchanged: with a = 0 there is no haze.": exchanged,
         "Compare with the clear patch; only one of the two is in the haze.": [1.0] * 4,
     }
     hint = "For each amount a compare p with (1 − a) p + a, and collect the similarities."
@@ -60,10 +57,9 @@ def hubs(answer: Answer) -> None:
     R = random_tensor(4, 3, 5, 6)
     flat = R.reshape(12, 30)
     wanted = torch.bincount(flat.argmax(0), minlength=12).view(4, 3)
+    of_query = torch.bincount(flat.argmax(1), minlength=30).view(5, 6)
     mistakes = {
-        "That counts how often a query patch is chosen. Count the target's.": torch.bincount(
-            flat.argmax(1), minlength=30
-        ).view(5, 6),
+        "That counts how often a query patch is chosen. Count the target's.": of_query,
         "Rows and columns are exchanged: the picture is (m, n).": wanted.T,
         "Count every choice: a target patch may be chosen more than once.": (wanted > 0),
         "That is the picture in one row. Give it the target's shape.": wanted.flatten(),
@@ -75,10 +71,8 @@ def hubs(answer: Answer) -> None:
 # Chapter: Convolution in four dimensions
 @exercise
 def reached(answer: Answer) -> None:
-    full, diagonal = (
-        torch.ones(3, 3, 3, 3),
-        torch.einsum("tv,uw->tuvw", *torch.eye(3).repeat(2, 1, 1)),
-    )
+    full, step = torch.ones(3, 3, 3, 3), torch.eye(3)
+    diagonal = torch.einsum("tv,uw->tuvw", step, step)
     product = "Two ways may lead to one entry: count entries, not ways."
     hint = "Put one 1 into zeros, convolve again and again, and count what is not 0."
     expect(answer(full, 1), 81, "After one step the kernel itself is seen: all its taps.")
@@ -142,29 +136,29 @@ def deletion_curve(answer: Answer) -> None:
 def mask_picture(answer: Answer) -> None:
     places, c = coordinates((6, 5, 3, 4)), torch.tensor([0.2, -0.1, 0.0, 0.1])
     d = (places - c).square().sum(-1)[:, :, 1, 2]
-    wanted = torch.exp(-((d - 0.3) ** 2) / (2 * 0.2**2))
+
+    def theta(square):
+        return torch.exp(-square / (2 * 0.2**2))
+
     mistakes = {
-        "d is the squared distance; yours is the distance.": torch.exp(
-            -((d.sqrt() - 0.3) ** 2) / (2 * 0.2**2)
-        ),
-        "That is a ball: take μ away from d.": torch.exp(-(d**2) / (2 * 0.2**2)),
-        "The difference d − μ is squared.": torch.exp(-(d - 0.3) / (2 * 0.2**2)),
+        "d is the squared distance; yours is the distance.": theta((d.sqrt() - 0.3) ** 2),
+        "That is a ball: take μ away from d.": theta(d**2),
+        "The difference d − μ is squared.": theta(d - 0.3),
     }
     hint = "Take the slice at (k, l), and Θ = exp(−(d − μ)² / 2σ²) at each of its places."
-    expect(answer(places, c, 0.3, 0.2, 1, 2), wanted, hint, mistakes)
+    expect(answer(places, c, 0.3, 0.2, 1, 2), theta((d - 0.3) ** 2), hint, mistakes)
 
 
 # Chapter: Indicative feedback
 @exercise
 def after_rounds(answer: Answer) -> None:
-    Q, w = random_tensor(4, 5), torch.ones(4, 5)
-    for _ in range(3):
-        w = w * (0.4 + 0.6 * Q)
-    one = 0.4 + 0.6 * Q
+    Q = random_tensor(4, 5)
+    one, exchanged = 0.4 + 0.6 * Q, (0.6 + 0.4 * Q) ** 3
+    w = one**3
     mistakes = {
         "Divide by the maximum, so that the largest weight is 1.": w,
         "That is one round. Each round weights what the last one left.": one / one.max(),
-        "λ and 1 − λ are exchanged.": (0.6 + 0.4 * Q) ** 3 / ((0.6 + 0.4 * Q) ** 3).max(),
+        "λ and 1 − λ are exchanged.": exchanged / exchanged.max(),
         "Divide by the maximum, not by the sum.": w / w.sum(),
     }
     hint = "Start with ones; multiply by (1 − λ) + λQ in each round; end with the maximum 1."
@@ -176,13 +170,10 @@ def after_rounds(answer: Answer) -> None:
 def ap_by_rank(answer: Answer) -> None:
     names = [f"photo{number}" for number in range(8)]
     wanted = [average_precision(names, {right}) for right in names]
+    after = [1 / rank for rank in range(1, 9)]
     mistakes = {
-        "That is the reciprocal rank. AP takes the mean of precision before and after.": [
-            1 / rank for rank in range(1, 9)
-        ],
-        "Before the first rank precision is 1, so that rank 1 gives AP 1.": [
-            1 / rank / 2 for rank in range(1, 9)
-        ],
+        "That is the reciprocal rank. AP takes the mean of precision before and after.": after,
+        "Before the first rank precision is 1, so that rank 1 gives AP 1.": [p / 2 for p in after],
     }
     hint = "One right answer, at rank 1, then at rank 2 and so on: return the AP of each list."
     expect(answer(8), wanted, hint, mistakes)
@@ -194,12 +185,12 @@ def cosine_by_power(answer: Answer) -> None:
     maps, other = random_tensor(2, 4, 3, 5)
     pairs = [(gem(maps[None], p)[0], gem(other[None], p)[0]) for p in (1, 3, 9)]
     wanted = [F.cosine_similarity(a, b, dim=0) for a, b in pairs]
+    powers = [(a**p, b**p) for (a, b), p in zip(pairs, (1, 3, 9), strict=True)]
     mistakes = {
         "That is the product. Divide by both lengths.": [a @ b for a, b in pairs],
-        "The root 1 / p is missing.": [F.cosine_similarity(a**p, b**p, dim=0)
-                                       for (a, b), p in zip(pairs, (1, 3, 9), strict=True)],
+        "The root 1 / p is missing.": [F.cosine_similarity(a, b, dim=0) for a, b in powers],
         "The power never changes: use each p.": [wanted[0]] * 3,
-    }  # fmt: skip
+    }
     hint = "For each p pool both maps with GeM, and return the cosine of the two descriptors."
     expect(answer(maps, other, [1, 3, 9]), wanted, hint, mistakes)
 
@@ -209,18 +200,18 @@ def cosine_by_power(answer: Answer) -> None:
 def interval_widths(answer: Answer) -> None:
     values = (random_tensor(9) - 0.4).tolist()
     sizes = range(2, 10)
-    wanted = [2 * 1.96 * stdev(values[:n]) / n**0.5 for n in sizes]
+
+    def widths(deviation, divide):
+        return [2 * 1.96 * deviation(values[:n]) / divide(n) for n in sizes]
+
+    wanted = widths(stdev, math.sqrt)
     mistakes = {
         "That is half the width: from the mean to one end.": [w / 2 for w in wanted],
-        "That is the spread of single values. Divide by √n.": [
-            2 * 1.96 * stdev(values[:n]) for n in sizes
-        ],
-        "The error of a mean falls with √n, not with n.": [
-            2 * 1.96 * stdev(values[:n]) / n for n in sizes
-        ],
-        "Estimate the deviation from the sample: divide by n − 1 (`statistics.stdev`).": [
-            w * ((n - 1) / n) ** 0.5 for w, n in zip(wanted, sizes, strict=True)
-        ],
+        "That is the spread of single values. Divide by √n.": widths(stdev, lambda n: 1),
+        "The error of a mean falls with √n, not with n.": widths(stdev, lambda n: n),
+        "Estimate the deviation from the sample: divide by n − 1 (`statistics.stdev`).": (
+            widths(pstdev, math.sqrt)
+        ),
     }
     hint = "For n = 2 to N: 2 · 1.96 · s / √n of the first n values, s with n − 1."
     expect(answer(values), wanted, hint, mistakes)
@@ -229,11 +220,10 @@ def interval_widths(answer: Answer) -> None:
 # Chapter: Your own photos
 @exercise
 def agreement_picture(answer: Answer) -> None:
-    boxes, counts = [(1, 0, 4, 3), (2, 1, 6, 3), (2, 2, 3, 4)], torch.zeros(4, 6)
+    boxes = [(1, 0, 4, 3), (2, 1, 6, 3), (2, 2, 3, 4)]
+    counts, turned = torch.zeros(2, 4, 6)
     for x1, y1, x2, y2 in boxes:
         counts[y1:y2, x1:x2] += 1
-    turned = torch.zeros(4, 6)
-    for x1, y1, x2, y2 in boxes:
         turned[x1:x2, y1:y2] += 1
     mistakes = {
         "Rows are y and columns x: index the picture [y1:y2, x1:x2].": turned,
@@ -249,12 +239,11 @@ def agreement_picture(answer: Answer) -> None:
 def vote_picture(answer: Answer) -> None:
     R = random_tensor(6, 7, 3, 4)
     parts = torch.stack([R[k : k + 4, l : l + 4, k, l] for k in range(3) for l in range(4)])
+    still = R[:4, :4].mean((2, 3))
     mistakes = {
         "That is the sum. Divide by how many patches the template has.": parts.sum(0),
         "That is the best response. A vote is the mean along the plane.": parts.amax(0),
-        "All patches vote for the same shift: the patch (k, l) lands at (k, l) + t.": torch.stack(
-            [R[:4, :4, k, l] for k in range(3) for l in range(4)]
-        ).mean(0),
+        "All patches vote for the same shift: the patch (k, l) lands at (k, l) + t.": still,
     }
     hint = "Entry t of the picture is the mean of responses[k + t₁, l + t₂, k, l]."
     expect(answer(R), parts.mean(0), hint, mistakes)
@@ -269,10 +258,9 @@ def found_by_flips(answer: Answer) -> None:
     words = [(bits * places).sum(1).tolist() for bits in (asked, kept)]
     apart = [(a ^ b).bit_count() for a, b in zip(*words, strict=True)]
     wanted = [sum(d <= flips for d in apart) / 40 for flips in range(6)]
+    exactly = [apart.count(flips) / 40 for flips in range(6)]
     mistakes = {
-        "Exactly so many flips; a query also finds words with fewer.": [
-            apart.count(flips) / 40 for flips in range(6)
-        ],
+        "Exactly so many flips; a query also finds words with fewer.": exactly,
         "Those are counts. Divide by how many pairs there are.": [40 * w for w in wanted],
         "Begin with no flip at all.": wanted[1:],
         "`most` flips count, too: the list has most + 1 entries.": wanted[:-1],

@@ -3,20 +3,16 @@
 Chapters: *Patches and metrics* to *Indicative feedback*.
 """
 
+from functools import partial
+
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from indiret.attention import attend, coordinates
 from indiret.conv4d import Conv4d
 from indiret.evidence import Evidence
-from indiret.exercises.checks import (
-    Answer,
-    exercise,
-    expect,
-    expect_parts,
-    random_tensor,
-    without,
-)
+from indiret.exercises.checks import Answer, exercise, expect, expect_parts, random_tensor, without
 from indiret.feedback import refine_query, weight_tensor
 from indiret.metrics import PatchProducts
 from indiret.network import CONFIGS, build_network, parameter_count
@@ -40,11 +36,9 @@ def check_patch_values(answer: Answer) -> None:
 def check_patch_at(answer: Answer) -> None:
     expect(answer(0, 0, (2, 4), (100, 200)), (0, 0), "The first pixel is in patch (0, 0).")
     hint = "Pixel (x, y) = (199, 10) of a picture 100 high and 200 wide is in row 0, column 3."
+    swapped = "Rows belong to y and the height, columns to x and the width; return the row first."
     mistakes = {
-        "Rows belong to y and the height, columns to x and the width; return the row first.": (
-            3,
-            0,
-        ),
+        swapped: (3, 0),
         "Each side is divided by its own length: y by the height, x by the width.": (0, 7),
         "Row and column are whole numbers: divide with //.": (0.2, 3.98),
     }
@@ -64,22 +58,21 @@ def check_zncc(answer: Answer) -> None:
     expect(answer(p, q + 0.5), answer(p, q), "A brighter q should change nothing: mind the means.")
     expect(answer(p, 3 * q), answer(p, q), "A q of more contrast should change nothing.")
     wanted = torch.corrcoef(torch.stack([p, q]))[0, 1]
-    hint = "It differs from the correlation of two random patches."
-    expect(answer(p, q), wanted, hint)
+    expect(answer(p, q), wanted, "It differs from the correlation of two random patches.")
 
 
 @exercise
 def check_chi_square(answer: Answer) -> None:
     p, q = random_tensor(2, 5, 12), random_tensor(2, 3, 12)
     far = (p[:, :, None] - q[:, None]).square() / (p[:, :, None] + q[:, None])
+    distance = far.sum(-1) / 2
     hint = "Take −½ Σ (p − q)² / (p + q) for all pairs; larger has to mean more alike."
     mistakes = {
-        "That is a distance. A metric is a similarity here: larger means more alike.": far.sum(-1)
-        / 2,
-        "The factor ½ is missing.": -far.sum(-1),
+        "That is a distance. A metric is a similarity here: larger means more alike.": distance,
+        "The factor ½ is missing.": -2 * distance,
         "Add over the D values of a patch; yours is their mean.": -far.mean(-1) / 2,
     }
-    expect(answer(PatchProducts(p, q)), -far.sum(-1) / 2, hint, mistakes)
+    expect(answer(PatchProducts(p, q)), -distance, hint, mistakes)
 
 
 # Chapter: The 4-D correlation tensor
@@ -130,12 +123,11 @@ def check_plane_mean(answer: Answer) -> None:
     R = random_tensor(6, 6, 4, 4)
     inside = [R[k + 1, l + 2, k, l] for k in range(4) for l in range(4)]
     swapped = torch.stack([R[k + 2, l + 1, k, l] for k in range(4) for l in range(4)]).mean()
+    diagonal = torch.stack([R[k + 1, k + 2, k, k] for k in range(4)]).mean()
     mistakes = {
         "That is the sum. Divide by how many entries there are.": torch.stack(inside).sum(),
         "t shifts the rows, u the columns; yours are exchanged.": swapped,
-        "All k and l are combined: 16 entries, not only those with k = l.": torch.stack(
-            [R[k + 1, k + 2, k, k] for k in range(4)]
-        ).mean(),
+        "All k and l are combined: 16 entries, not only those with k = l.": diagonal,
     }
     hint = "Take the mean of R[k + t, l + u, k, l]."
     expect(answer(R, 1, 2), torch.stack(inside).mean(), hint, mistakes)
@@ -177,19 +169,15 @@ def check_output_length(answer: Answer) -> None:
 
 @exercise
 def check_mirror_kernel(answer: Answer) -> None:
-    wanted = torch.einsum("tv,uw->tuvw", torch.eye(3), torch.eye(3).flip(0))
-    hint = "In a mirror image a step right (w) in the query is a step left (u) in the target."
+    kernel = partial(torch.einsum, "tv,uw->tuvw")
     step, mirror = torch.eye(3), torch.eye(3).flip(0)
+    hint = "In a mirror image a step right (w) in the query is a step left (u) in the target."
     mistakes = {
-        "That is turned by 180°. Left to right changes columns alone.": torch.einsum(
-            "tv,uw->tuvw", mirror, mirror
-        ),
-        "That is mirrored top to bottom.": torch.einsum("tv,uw->tuvw", mirror, step),
-        "That is the kernel of the chapter: nothing is mirrored.": torch.einsum(
-            "tv,uw->tuvw", step, step
-        ),
+        "That is turned by 180°. Left to right changes columns alone.": kernel(mirror, mirror),
+        "That is mirrored top to bottom.": kernel(mirror, step),
+        "That is the kernel of the chapter: nothing is mirrored.": kernel(step, step),
     }
-    expect(answer(), wanted, hint, mistakes)
+    expect(answer(), kernel(step, mirror), hint, mistakes)
 
 
 @exercise
@@ -212,21 +200,20 @@ def check_conv4d_from_2d(answer: Answer) -> None:
 @exercise
 def check_probability(answer: Answer) -> None:
     logits = 4 * random_tensor(5, 2) - 2
+    irrelevant, relevant = logits.softmax(1).T
     hint = "Divide exp(relevant) by the sum of both; only the difference of the logits counts."
     mistakes = {
-        "That is the probability of irrelevant. Relevant is the second column.": logits.softmax(1)[
-            :, 0
-        ],
+        "That is the probability of irrelevant. Relevant is the second column.": irrelevant,
         "Return one number for each pair, the second column.": logits.softmax(1),
         "Normalise over the two logits of a pair, not over the pairs.": logits.softmax(0)[:, 1],
-        "That is the sigmoid of one logit. The other counts, too: use the margin.": logits[
-            :, 1
-        ].sigmoid(),
-        "That is the logarithm of the probability.": logits.log_softmax(1)[:, 1],
+        "That is the sigmoid of one logit. The other counts, too: use the margin.": (
+            logits[:, 1].sigmoid()
+        ),
+        "That is the logarithm of the probability.": relevant.log(),
         "That is a logit. Take exp of both, and divide.": logits[:, 1],
         "That is the decision. A probability lies between 0 and 1.": logits.argmax(1),
     }
-    expect(answer(logits), logits.softmax(1)[:, 1], hint, mistakes)
+    expect(answer(logits), relevant, hint, mistakes)
 
 
 @exercise
@@ -241,15 +228,14 @@ def check_loss_of_margins(answer: Answer) -> None:
     logits = torch.stack([torch.zeros(8), margins], dim=1)
     hint = "−log sigmoid(margin) for a match, −log sigmoid(−margin) for none; the mean over pairs."
     losses = F.cross_entropy(logits, labels, reduction="none")
+    unsigned = F.softplus(-margins * labels).mean()
     mistakes = {
         "That is the sum. Take the mean over pairs.": losses.sum(),
         "Return the mean, not the loss of each pair.": losses,
         "The labels count the other way round: 1 is a match.": F.cross_entropy(logits, 1 - labels),
         "Pairs without a match cost too: −log sigmoid(−margin).": (losses * labels).mean(),
         "That takes every pair for a match. Use the labels.": F.softplus(-margins).mean(),
-        "The labels are 0 and 1. Turn them into the signs −1 and 1.": F.softplus(
-            -margins * labels
-        ).mean(),
+        "The labels are 0 and 1. Turn them into the signs −1 and 1.": unsigned,
     }
     expect(answer(margins, labels), losses.mean(), hint, mistakes)
 
@@ -257,14 +243,11 @@ def check_loss_of_margins(answer: Answer) -> None:
 @exercise
 def check_swap(answer: Answer) -> None:
     tensor = random_tensor(2, 3, 4, 5, 6, 7)
+    reshaped, backwards = tensor.reshape(2, 3, 6, 7, 4, 5), tensor.permute(0, 1, 5, 4, 3, 2)
     hint = "swapped[b, v, k, l, i, j] = T[b, v, i, j, k, l]: permute the axes, do not reshape."
     mistakes = {
-        "The shape is right, but reshape keeps the old order. Permute the axes.": tensor.reshape(
-            2, 3, 6, 7, 4, 5
-        ),
-        "Rows stay before columns: k, l, i, j. Yours has them reversed.": tensor.permute(
-            0, 1, 5, 4, 3, 2
-        ),
+        "The shape is right, but reshape keeps the old order. Permute the axes.": reshaped,
+        "Rows stay before columns: k, l, i, j. Yours has them reversed.": backwards,
     }
     expect(answer(tensor), tensor.permute(0, 1, 4, 5, 2, 3), hint, mistakes)
 
@@ -285,28 +268,26 @@ def check_evidence_maps(answer: Answer) -> None:
 def check_grad_cam(answer: Answer) -> None:
     feature, gradient = random_tensor(2, 3, 4, 5) - 0.5
     alpha = gradient.mean((1, 2), keepdim=True)
-    wanted = (alpha * feature).sum(0).relu()
+    weighted = alpha * feature
+    wanted = weighted.sum(0).relu()
+    of_features = feature.mean((1, 2), keepdim=True) * gradient
     mistakes = {
-        "The ReLU is missing: the map keeps only what speaks for the match.": (
-            alpha * feature
-        ).sum(0),
-        "The ReLU comes after the sum, so that channels can cancel.": (
-            alpha * feature
-        ).relu().sum(0),
+        "The ReLU is missing: the map keeps only what speaks for the match.": weighted.sum(0),
+        "The ReLU comes after the sum, so that channels can cancel.": weighted.relu().sum(0),
         "The ReLU belongs to the map, not to the weights.": (alpha.relu() * feature).sum(0),
         "That multiplies place by place. Grad-CAM first averages the gradient of each channel.": (
-            gradient * feature
-        ).sum(0).relu(),
+            (gradient * feature).sum(0).relu()
+        ),
         "A weight is the mean of a gradient over places; yours is its sum.": 20 * wanted,
         "Each channel has its own weight: average over rows and columns alone.": (
-            gradient.mean() * feature
-        ).sum(0).relu(),
+            (gradient.mean() * feature).sum(0).relu()
+        ),
         "The gradient is missing. Its mean is each channel's weight.": feature.sum(0).relu(),
         "Add the weighted channels; yours is their mean.": wanted / 3,
         "The weights come from the gradient; yours come from the features.": (
-            feature.mean((1, 2), keepdim=True) * gradient
-        ).sum(0).relu(),
-    }  # fmt: skip
+            of_features.sum(0).relu()
+        ),
+    }
     hint = "Weight each channel by its mean gradient, add the channels, then cut at 0."
     expect(answer(feature, gradient), wanted, hint, mistakes)
 
@@ -341,12 +322,13 @@ def check_har_numbers(answer: Answer) -> None:
 @exercise
 def check_attended(answer: Answer) -> None:
     features, theta = random_tensor(2, 3, 4, 4, 5, 5), random_tensor(2, 4, 4, 5, 5)
+    mask = theta[:, None]
     hint = "Where the mask is 0 the features stay as they are; one mask serves all channels."
     mistakes = {
         "That forbids: where the mask is 0 nothing is left. Add the features again.": (
-            features * theta[:, None]
+            features * mask
         ),
-        "The mask multiplies the features; yours is added to them.": features + theta[:, None],
+        "The mask multiplies the features; yours is added to them.": features + mask,
     }
     expect(answer(features, theta), attend(features, theta), hint, mistakes)
 
@@ -367,18 +349,18 @@ def check_plane_mask(answer: Answer) -> None:
     places = coordinates((4, 5, 3, 6))
     A, t = torch.tensor([[0.8, 0.1], [-0.2, 0.6]]), torch.tensor([0.1, -0.3])
     off = places[..., :2] - (torch.einsum("pq,...q->...p", A, places[..., 2:]) + t)
-    wanted = torch.exp(-off.square().sum(-1) / (2 * 0.3**2))
     back = places[..., :2] @ A.T + t - places[..., 2:]
     turned = places[..., :2] - (places[..., 2:] @ A + t)
+
+    def mask(away: Tensor) -> Tensor:
+        return torch.exp(-away.square().sum(-1) / (2 * 0.3**2))
+
+    wanted = mask(off)
     mistakes = {
-        "The matrix is transposed: the rows of A belong to i and j.": torch.exp(
-            -turned.square().sum(-1) / (2 * 0.3**2)
-        ),
-        "Target and query are exchanged: A sends (k, l) to (i, j).": torch.exp(
-            -back.square().sum(-1) / (2 * 0.3**2)
-        ),
+        "The matrix is transposed: the rows of A belong to i and j.": mask(turned),
+        "Target and query are exchanged: A sends (k, l) to (i, j).": mask(back),
         "The exponent has the squared distance.": torch.exp(-off.norm(dim=-1) / (2 * 0.3**2)),
-        "The squared distance is divided by 2σ².": torch.exp(-off.square().sum(-1) / 0.3**2),
+        "The squared distance is divided by 2σ².": mask(off).square(),
     }
     hint = "Send (k, l) = places[..., 2:] through A and t, and measure from there to (i, j)."
     expect(answer(places, A, t, 0.3), wanted, hint, mistakes)
@@ -389,11 +371,10 @@ def check_plane_mask(answer: Answer) -> None:
 def check_even_votes(answer: Answer) -> None:
     maps = random_tensor(3, 4, 5) * torch.tensor([1.0, 10.0, 100.0])[:, None, None]
     wanted = refine_query([Evidence(0.0, one[None, None]) for one in maps], normalise=True)
+    by_maximum = (maps / maps.amax((1, 2), keepdim=True)).mean(0)
     mistakes = {
         "That is the mean of the raw maps: the strongest decides.": maps.mean(0),
-        "A map that sums to one is divided by its sum, not by its maximum.": (
-            maps / maps.amax((1, 2), keepdim=True)
-        ).mean(0),
+        "A map that sums to one is divided by its sum, not by its maximum.": by_maximum,
         "Each map is divided by its own sum, not by that of all.": maps.mean(0) / maps.sum(),
         "Take the mean of the maps; yours is their sum.": 3 * wanted,
     }

@@ -13,14 +13,14 @@ from indiret.planes.voting import hough_votes
 @exercise
 def plane_entries(answer: Answer) -> None:
     hint = "A plane has one place in the target for each query patch, wherever that place is."
+    patches, places = 13 * 9, 38 * 41
     mistakes = {
-        "That is the whole target for each patch. A plane fixes the place of each.": 13
-        * 9
-        * 38
-        * 41,
-        "Those are the places of the target. Count the query patches.": 38 * 41,
+        "That is the whole target for each patch. A plane fixes the place of each.": (
+            patches * places
+        ),
+        "Those are the places of the target. Count the query patches.": places,
     }
-    expect(answer, 13 * 9, hint, mistakes)
+    expect(answer, patches, hint, mistakes)
 
 
 @exercise

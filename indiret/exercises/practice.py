@@ -3,6 +3,8 @@
 Chapters: *Quick tour*, *Ranking and honest evaluation* to *Your own photos*.
 """
 
+from functools import partial
+
 import torch
 from torch.nn import functional as F
 
@@ -221,16 +223,16 @@ def check_clear_matches(answer: Answer) -> None:
 @exercise
 def check_expanded_query(answer: Answer) -> None:
     database, q = F.normalize(random_tensor(9, 4), dim=1), F.normalize(random_tensor(4), dim=0)
-    nearest = database[(database @ q).argsort(descending=True)[:3]]
-    wanted = F.normalize(q + nearest.sum(0), dim=0)
+    order = (database @ q).argsort(descending=True)
+    nearest, farthest = database[order[:3]], database[order[-3:]]
+    unit = partial(F.normalize, dim=0)
+    wanted = unit(q + nearest.sum(0))
     hint = "Add the query and its n nearest, then divide by the length."
     mistakes = {
-        "The query itself is missing from the mean.": F.normalize(nearest.sum(0), dim=0),
+        "The query itself is missing from the mean.": unit(nearest.sum(0)),
         "Make the mean a unit vector again.": (q + nearest.sum(0)) / 4,
         "That is the sum. Make it a unit vector again.": q + nearest.sum(0),
-        "Those are the farthest. The nearest have the largest product.": F.normalize(
-            q + database[(database @ q).argsort()[:3]].sum(0), dim=0
-        ),
+        "Those are the farthest. The nearest have the largest product.": unit(q + farthest.sum(0)),
     }
     expect(answer(q, database, 3), wanted, hint, mistakes)
 
@@ -241,18 +243,15 @@ def check_largest_places(answer: Answer) -> None:
     maps[:2, 1, 2] = 2.0  # two channels have their maximum at one place
     parts = F.normalize(mac(maps[None])[0], dim=0) * q
     at = maps.flatten(1).argmax(1)
-    wanted, single = torch.zeros(2, 12)
-    wanted.index_add_(0, at, parts)
-    single[at] = parts
+    wanted, single = torch.zeros(2, 3, 4)
+    wanted.view(12).index_add_(0, at, parts)
+    single.view(12)[at] = parts
+    longer = wanted * mac(maps[None]).norm()
     mistakes = {
-        "Two channels have their maximum at one place: add what both contribute.": (
-            single.view(3, 4)
-        ),
-        "The places add up to the product. Divide by the length of MAC.": (
-            wanted.view(3, 4) * mac(maps[None]).norm()
-        ),
+        "Two channels have their maximum at one place: add what both contribute.": single,
+        "The places add up to the product. Divide by the length of MAC.": longer,
         "That is what each channel adds. Put it where the channel is largest.": parts,
-        "Give the map the shape (rows, columns).": wanted,
+        "Give the map the shape (rows, columns).": wanted.view(12),
     }
     hint = "A channel counts at the place of its maximum, and nowhere else."
-    expect(answer(maps, q), wanted.view(3, 4), hint, mistakes)
+    expect(answer(maps, q), wanted, hint, mistakes)

@@ -9,7 +9,7 @@ Chapter: *Ranking and honest evaluation*.
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pandas import DataFrame
 from torch.nn import functional as F
 
 from indiret.datasets import RetrievalDataset
@@ -86,17 +87,9 @@ def run_ablation(
     data = {"validation": validation.fingerprint()}
     origin = keep_settings(out / "ablation.json", settings | data, provenance(train))
     recipe = TrainingConfig(steps=steps, validate_every=-(-steps // 2))
-
-    @lru_cache(maxsize=1)  # 0.1 GB each
-    def sampler(config: NetworkConfig) -> BatchSampler:
-        return BatchSampler(train, build_network(config), recipe)
-
-    def loader(config: NetworkConfig, seed: int) -> PairLoader | None:
-        """Pairs of one order for all rows; None where patches are encoded by what is fitted."""
-        if initial_metric_state(config.metrics, 12):
-            return None
-        same = {name: getattr(QUICK, name) for name in ("architecture", "conv", "width")}
-        return PairLoader(sampler(config.replace(name="", **same)), first=seed * steps)
+    loader = _shared_loaders(train, recipe)
+    choosing = replace(validation, queries=validation.queries[::3])
+    asked = [query for query in validation.queries if query not in choosing.queries]
 
     def measure(one: Keyed) -> list[Row]:
         if one.key == COSTS:
@@ -105,11 +98,9 @@ def run_ablation(
             return [r for n, cost in spent.items() for r in long_rows(cost, variant=n, **place)]
         row, seed = one.value
         config, own = rows[row], replace(recipe, seed=seed)
-        choosing = replace(validation, queries=validation.queries[::3])
-        asked = [query for query in validation.queries if query not in choosing.queries]
         network, _ = fit(config, train, choosing, own, loader=loader(config, seed))
-        place = {"variant": row, "seed": seed}
-        found = long_rows({"parameters": parameter_count(network)}, landmark="", query="", **place)
+        counts = {"parameters": parameter_count(network)}
+        found = long_rows(counts, landmark="", query="", variant=row, seed=seed)
         networks = {row: network}
         if row == REFERENCE:
             networks[KEPT] = build_network(config.replace(aspect="keep")).eval()
@@ -118,8 +109,8 @@ def run_ablation(
             ranked = rank(NetworkRetriever(trained), asked, validation)
             for query in asked:
                 measures = precisions([hit.name for hit in ranked[query.name]], query)
-                at = place | {"variant": name, "landmark": query.landmark, "query": query.name}
-                found += long_rows({HONEST: measures[HONEST]}, **at)
+                at = {"landmark": query.landmark, "query": query.name}
+                found += long_rows({HONEST: measures[HONEST]}, variant=name, seed=seed, **at)
         return found
 
     todo = [
@@ -127,23 +118,48 @@ def run_ablation(
         for seed in range(seeds)
         for name in rows
     ]
-    todo.append(Keyed(COSTS, None))
-    values = records.values_by(collect_rows("ablation", todo, measure, out), "variant", "measure")
+    table = collect_rows("ablation", [*todo, Keyed(COSTS, None)], measure, out)
+    results = {"steps": steps, "seeds": seeds, **summarise_ablation(table, list(rows))}
+    return records.write_results(out, results | {"provenance": origin | data})
+
+
+def _shared_loaders(
+    train: RetrievalDataset, recipe: TrainingConfig
+) -> Callable[[NetworkConfig, int], PairLoader | None]:
+    """What makes the pairs of a row and a seed, in one order for all rows.
+
+    None where patches are encoded by what is fitted.
+    """
+
+    @lru_cache(maxsize=1)  # 0.1 GB each
+    def sampler(config: NetworkConfig) -> BatchSampler:
+        return BatchSampler(train, build_network(config), recipe)
+
+    def loader(config: NetworkConfig, seed: int) -> PairLoader | None:
+        if initial_metric_state(config.metrics, 12):
+            return None
+        same = {name: getattr(QUICK, name) for name in ("architecture", "conv", "width")}
+        return PairLoader(sampler(config.replace(name="", **same)), first=seed * recipe.steps)
+
+    return loader
+
+
+def summarise_ablation(table: DataFrame, names: Sequence[str]) -> dict[str, Any]:
+    """``rows`` and ``paper-base`` of `run_ablation`, and how many ``queries`` were asked."""
+    values = records.values_by(table, "variant", "measure")
 
     def of_network(name: str, *measures: str) -> Record:
         return {measure: values[name, measure]["", "", 0] for measure in measures}
 
     base = values[REFERENCE, HONEST]
-    summary: dict[str, Record] = {}
-    for name in [*rows, KEPT]:
+    rows: dict[str, Record] = {}
+    for name in [*names, KEPT]:
         own, found = REFERENCE if name == KEPT else name, values[name, HONEST]
-        summary[name] = {"mAP": rounded_interval(found), "gain": rounded_interval(found, base)}
-        summary[name] |= of_network(own, "parameters", *MILLISECONDS)
-        summary[name]["parameters"] = int(summary[name]["parameters"])
+        rows[name] = {"mAP": rounded_interval(found), "gain": rounded_interval(found, base)}
+        rows[name] |= of_network(own, "parameters", *MILLISECONDS)
+        rows[name]["parameters"] = int(rows[name]["parameters"])
     asked = len({query for _, query, _ in base})
-    results = {"steps": steps, "seeds": seeds, "rows": summary, "queries": asked}
-    results |= {"paper-base": of_network("paper-base", *MILLISECONDS), "provenance": origin | data}
-    return records.write_results(out, results)
+    return {"rows": rows, "queries": asked, "paper-base": of_network("paper-base", *MILLISECONDS)}
 
 
 stored_ablation = partial(records.read_stored, "ablation")  # what the book reports

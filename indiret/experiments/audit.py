@@ -223,6 +223,61 @@ class _WatchingValidator(NetworkValidator):
         return 1.0, 0.0  # only ranks count here
 
 
+class _Shared(NamedTuple):
+    """What all trainings have in common, since their networks encode pictures alike."""
+
+    sampler: BatchSampler
+    validator: _WatchingValidator
+    evaluators: dict[str, QueryEvaluator]
+    names: list[str]  # of the database
+    validation: RetrievalDataset
+
+    @classmethod
+    def of(
+        cls, config: AuditConfig, dataset: RetrievalDataset, validation: RetrievalDataset
+    ) -> "_Shared":
+        encoder, recipe = build_network(config.network), config.recipe(seed=0)
+        retriever = NetworkRetriever(encoder)
+        database = index_database(retriever, dataset).features
+        evaluators = {
+            query.name: QueryEvaluator(retriever, dataset, query, database.__getitem__)
+            for query in dataset.queries
+        }
+        validator = _WatchingValidator(validation, encoder, recipe, keep=True)
+        sampler = BatchSampler(dataset, encoder, recipe)
+        return cls(sampler, validator, evaluators, list(database), validation)
+
+
+def _train_and_measure(
+    training: Training, config: AuditConfig, shared: _Shared
+) -> list[records.Row]:
+    """Rows of the step that validation chooses, of the best on the test, and what it took."""
+    validator = shared.validator
+
+    def measure(network: IndicativeNetwork) -> DataFrame:
+        found = {}
+        for query in training.test:
+            ranked = shared.evaluators[query.name].ranked(network, shared.names)
+            found[query.name] = fold_precisions(ranked, query, training.nearby)
+        return DataFrame(found).T
+
+    validator.measure, validator.looks = measure, []
+    loader = PairLoader(shared.sampler.only(training.train), first=training.seed * config.steps)
+    data, recipe = (training.train, shared.validation), config.recipe(training.seed)
+    _, log = fit(config.network, *data, recipe, loader=loader, validator=validator)
+    _, chosen = max(validator.looks, key=lambda look: look[0])
+    _, best = max(validator.looks, key=lambda look: look[1][HONEST].mean())
+    place = {"variant": training.arrangement, "seed": training.seed}
+    shown = loader.sampler.landmarks
+    photos, seconds = sum(map(len, shown)), log[-1]["seconds"]
+    counts = {"landmarks": len(shown), "photos": photos, "seconds": seconds}
+    found = long_rows(counts, landmark="", query="", **place)
+    for query in training.test:
+        measures = chosen.loc[query.name].to_dict() | {BEST_EPOCH: best[HONEST][query.name]}
+        found += long_rows(measures, landmark=query.landmark, query=query.name, **place)
+    return found
+
+
 def run_audit(
     out: Path, config: AuditConfig, dataset: RetrievalDataset, validation: RetrievalDataset
 ) -> dict[str, Any]:
@@ -242,46 +297,11 @@ def run_audit(
     origin = keep_settings(out / "audit.json", settings | data, provenance(dataset))
 
     @cache
-    def shared() -> tuple[BatchSampler, _WatchingValidator, dict[str, QueryEvaluator], list[str]]:
-        """What all trainings have in common, since their networks encode pictures alike."""
-        encoder, recipe = build_network(config.network), config.recipe(seed=0)
-        retriever = NetworkRetriever(encoder)
-        database = index_database(retriever, dataset).features
-        evaluators = {
-            query.name: QueryEvaluator(retriever, dataset, query, database.__getitem__)
-            for query in dataset.queries
-        }
-        validator = _WatchingValidator(validation, encoder, recipe, keep=True)
-        return BatchSampler(dataset, encoder, recipe), validator, evaluators, list(database)
+    def shared() -> _Shared:
+        return _Shared.of(config, dataset, validation)
 
     def rows(training: Training) -> list[records.Row]:
-        """Of the step that validation chooses, of the best on the test, and what it took."""
-        sampler, validator, evaluators, names = shared()
-
-        def measure(network: IndicativeNetwork) -> DataFrame:
-            found = {}
-            for query in training.test:
-                ranked = evaluators[query.name].ranked(network, names)
-                found[query.name] = fold_precisions(ranked, query, training.nearby)
-            return DataFrame(found).T
-
-        validator.measure, validator.looks = measure, []
-        loader = PairLoader(sampler.only(training.train), first=training.seed * config.steps)
-        recipe = config.recipe(training.seed)
-        _, log = fit(
-            config.network, training.train, validation, recipe, loader=loader, validator=validator
-        )
-        _, chosen = max(validator.looks, key=lambda look: look[0])
-        _, best = max(validator.looks, key=lambda look: look[1][HONEST].mean())
-        place = {"variant": training.arrangement, "seed": training.seed}
-        shown = loader.sampler.landmarks
-        photos, seconds = sum(map(len, shown)), log[-1]["seconds"]
-        counts = {"landmarks": len(shown), "photos": photos, "seconds": seconds}
-        found = long_rows(counts, landmark="", query="", **place)
-        for query in training.test:
-            measures = chosen.loc[query.name].to_dict() | {BEST_EPOCH: best[HONEST][query.name]}
-            found += long_rows(measures, landmark=query.landmark, query=query.name, **place)
-        return found
+        return _train_and_measure(training, config, shared())
 
     table = collect_rows("audit", trainings, rows, out)
     results = {"config": settings, "provenance": origin | data, **summarise_audit(table)}

@@ -27,13 +27,7 @@ from indiret.evaluation import Interval, matching_points, nested_bootstrap, shap
 from indiret.experiments import records
 from indiret.experiments.evidence_protocol import pair_matches
 from indiret.experiments.query_evaluator import HONEST
-from indiret.experiments.records import (
-    DATA,
-    ReportedRun,
-    Values,
-    paired_difference,
-    show_interval,
-)
+from indiret.experiments.records import DATA, ReportedRun, Values, paired_difference, show_interval
 from indiret.experiments.reproduction import FAST_STEPS, TRAINED, RunConfig
 from indiret.experiments.study import cells
 from indiret.network import build_network, parameter_count

@@ -22,7 +22,7 @@ import numpy as np
 
 from indiret.baselines.maps import EXPORTED, empty_cache
 from indiret.checkpoints import WEIGHTS, file_name, write_json
-from indiret.datasets import Query, RetrievalDataset
+from indiret.datasets import GONE, Query, RetrievalDataset
 from indiret.evaluation import (
     SETUPS,
     mean_average_precision,
@@ -32,23 +32,9 @@ from indiret.evaluation import (
 )
 from indiret.experiments.evidence_protocol import measure_evidence
 from indiret.experiments.query_evaluator import HONEST, precisions
-from indiret.experiments.records import (
-    DEPENDS,
-    StoredResult,
-    read_kept,
-    set_aside,
-    what_changed,
-)
+from indiret.experiments.records import DEPENDS, StoredResult, read_kept, set_aside, what_changed
 from indiret.experiments.runner import Keyed, run_all
-from indiret.images import ImageError
-from indiret.retrieval import (
-    Hit,
-    IndexedDatabase,
-    Retriever,
-    build_retriever,
-    index_database,
-    rank,
-)
+from indiret.retrieval import Hit, IndexedDatabase, Retriever, build_retriever, index_database, rank
 
 TRAINED = "network"  # the method of a run that trains its own
 TIMED = 8  # queries whose time is taken
@@ -122,7 +108,7 @@ def leave_out_broken(
                 method.precomputed(query.name, query=True)
             elif query.image not in known:
                 dataset.read_query(query)
-        except (ImageError, OSError) as error:
+        except GONE as error:
             if method.precomputed:
                 lacking[query.name] = str(error)
             else:

@@ -8,9 +8,9 @@ Chapter: *Ranking and honest evaluation*.
 """
 
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,13 +19,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from indiret import evaluation
-from indiret.datasets import Query, RetrievalDataset
+from indiret.datasets import GONE, Geometry, Query, RetrievalDataset, read_all
 from indiret.evidence import KINDS, Evidence, deletion, explain
-from indiret.images import ImageError, image_size, pixel_box
+from indiret.images import image_size, pixel_box
+from indiret.network import IndicativeNetwork
 from indiret.retrieval import IndexedDatabase, Retriever, encode_query
 
 SIGMA = 0.8  # of the centre Gaussian, the best Otsu IoU on Toytown's validation pictures
-GONE = ImageError, OSError  # a photo that is broken, or not there any more
 EXPLAINED = 4  # positives of a query, evenly spread, whose evidence is measured
 OTHER = ", other landmark"  # ends the name of the row that explains pairs that do not match
 WITH_INTERVAL = ("mIoU", "otsu_iou", "pixel_auc", "patch_match", "box_iou", "deletion")
@@ -33,8 +33,6 @@ FRAME = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])  # corners of
 WHOLE = [0.0, 0.0, 1.0, 1.0]
 Measures = dict[str, Any]
 _Array = np.ndarray[Any, Any]
-_Key = TypeVar("_Key")
-_Read = TypeVar("_Read")
 
 
 class EvidencePair(NamedTuple):
@@ -68,19 +66,6 @@ def spread_pairs(
         count = min(explained or len(own), len(own))
         found[name] = [own[at] for at in np.linspace(0, len(own) - 1, count).round().astype(int)]
     return found
-
-
-def read_all(
-    names: Iterable[_Key], read: Callable[[_Key], _Read]
-) -> tuple[dict[_Key, _Read], dict[_Key, str]]:
-    """What is read by each name, and why not where a photo is broken or gone."""
-    found, gone = dict[_Key, _Read](), dict[_Key, str]()
-    for name in names:
-        try:
-            found[name] = read(name)
-        except GONE as error:
-            gone[name] = str(error)
-    return found, gone
 
 
 def measure_evidence(
@@ -125,21 +110,13 @@ def measure_evidence(
             evidence |= {kind + OTHER: found for kind, found in others.items()}
         maps = {kind: [e.target_map.numpy() for e in found] for kind, found in evidence.items()}
         rois, grids = [pair.roi for pair in pairs], [drawn.shape for drawn in maps[kinds[0]]]
-        maps |= {
-            "all ones": [np.ones(grid) for grid in grids],
-            "centre Gaussian": [evaluation.centre_gaussian(roi.shape, SIGMA) for roi in rois],
-            "ceiling: RoI": [roi.astype(float) for roi in rois],
-            "ceiling: RoI on the grid": list(map(evaluation.average_to_grid, rois, grids)),
-        }
+        maps |= _trivial_maps(rois, grids)
         if network:
             tensor = network.correlate(asking, targets)
             noise = torch.rand(len(pairs), *grids[0], generator=random)
             maps["raw tensor, maximum"] = list(tensor.mean(1).amax((3, 4)).numpy())
             maps["random"] = list(noise.numpy())
-            deleted = {k: _on_grid(m, grids[0]) for k, m in maps.items() if not k.endswith(OTHER)}
-            deleted[f"{kinds[0]}, lowest fifth"] = -deleted[kinds[0]]
-            for kind, order in deleted.items():
-                falls = deletion(network, tensor, order).tolist()
+            for kind, falls in _deletions(network, tensor, maps, kinds[0]).items():
                 add(kind, pairs, [{"deletion": fall} for fall in falls])
         for kind, drawn in maps.items():
             add(kind, pairs, map(localisation, drawn, rois))
@@ -160,6 +137,28 @@ def _explanations(
         tensor = network.correlate(query, targets)
         return {kind: explain(network, tensor, **KINDS[kind]) for kind in kinds}
     return {kind: [retriever.explain(query, one, kind) for one in targets] for kind in kinds}
+
+
+def _trivial_maps(
+    rois: Sequence[_Array], grids: Sequence[tuple[int, ...]]
+) -> dict[str, list[_Array]]:
+    """By its kind, a map of each region: what costs nothing, and what is possible."""
+    return {
+        "all ones": [np.ones(grid) for grid in grids],
+        "centre Gaussian": [evaluation.centre_gaussian(roi.shape, SIGMA) for roi in rois],
+        "ceiling: RoI": [roi.astype(float) for roi in rois],
+        "ceiling: RoI on the grid": list(map(evaluation.average_to_grid, rois, grids)),
+    }
+
+
+def _deletions(
+    network: IndicativeNetwork, tensor: Tensor, maps: Mapping[str, list[_Array]], best: str
+) -> dict[str, list[float]]:
+    """By the kind of map, how far each margin falls; of the ``best`` also where it is lowest."""
+    grid = tuple(tensor.shape[2:4])
+    order = {k: _on_grid(drawn, grid) for k, drawn in maps.items() if not k.endswith(OTHER)}
+    order[f"{best}, lowest fifth"] = -order[best]
+    return {kind: deletion(network, tensor, one).tolist() for kind, one in order.items()}
 
 
 def box_around(points: _Array) -> list[float]:
@@ -196,16 +195,23 @@ def pair_matches(
     """
     if tuple(grid[2:]) == (1, 1):  # a map of the target alone
         return None
+    if (known := pair_geometry(dataset, query, name)) is None:
+        return None
+    shape = image_size(dataset.path(name))
+    return evaluation.ground_truth_matches(*known, grid[2:], shape, grid[:2])
+
+
+def pair_geometry(
+    dataset: RetrievalDataset, query: Query, name: str
+) -> tuple[Geometry, Geometry, tuple[int, int, int, int]] | None:
+    """Surfaces of a query and a picture, and the query's box in pixels, None where nobody knows."""
     if name not in query.positives | query.junk:
         return None  # surface points of two landmarks have coordinates of their own
     asked, target = dataset.geometry(query.image), dataset.geometry(name)
     if asked is None or target is None:
         return None
     height, width = image_size(dataset.path(query.image))
-    box = pixel_box(query.box or (0, 0, width, height), (height, width))
-    return evaluation.ground_truth_matches(
-        asked, target, box, grid[2:], image_size(dataset.path(name)), grid[:2]
-    )
+    return asked, target, pixel_box(query.box or (0, 0, width, height), (height, width))
 
 
 def _patch_match(evidence: Evidence, matches: _Array | None) -> Measures:

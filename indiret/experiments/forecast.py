@@ -71,10 +71,7 @@ class Estimate(NamedTuple):
 
 
 def measure_rates(
-    method: Retriever,
-    dataset: RetrievalDataset,
-    seconds: float = SECONDS,
-    by: Clock | None = None,
+    method: Retriever, dataset: RetrievalDataset, seconds: float = SECONDS, by: Clock | None = None
 ) -> Rates:
     """Time a method on photos and pairs, for so many seconds; ValueError if there is no query.
 

@@ -12,18 +12,13 @@ import torch
 from pandas import DataFrame
 from torch import Tensor
 
-from indiret.datasets import Query, RetrievalDataset
+from indiret.datasets import GONE, Query, RetrievalDataset
 from indiret.evaluation import average_precision
 from indiret.evidence import KINDS, explain
-from indiret.experiments.evidence_protocol import GONE, EvidencePair, pair_matches, pair_measures
+from indiret.experiments.evidence_protocol import EvidencePair, pair_matches, pair_measures
 from indiret.experiments.records import Row, long_rows
 from indiret.experiments.runner import Keyed
-from indiret.feedback import (
-    FeedbackConfig,
-    feedback_weights,
-    query_expansion_scores,
-    weight_tensor,
-)
+from indiret.feedback import FeedbackConfig, feedback_weights, query_expansion_scores, weight_tensor
 from indiret.network import Features, IndicativeNetwork
 from indiret.retrieval import NetworkRetriever
 

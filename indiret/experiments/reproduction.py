@@ -241,11 +241,7 @@ def _claim(folder: Path, own: Record) -> Record | None:
 
 
 def _run(
-    config: RunConfig,
-    dataset: RetrievalDataset,
-    origin: Record,
-    folder: Path,
-    group: ProcessGroup,
+    config: RunConfig, dataset: RetrievalDataset, origin: Record, folder: Path, group: ProcessGroup
 ) -> Record:
     began, used = time.monotonic(), time.process_time()
     fold, own = config.part(dataset), identity(config, origin)

@@ -19,16 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indiret.datasets import Query, RetrievalDataset
-from indiret.evaluation import (
-    NO_MATCH,
-    held_out_images,
-    nested_bootstrap,
-    patch_match_accuracy,
-)
+from indiret.datasets import Query, RetrievalDataset, read_all
+from indiret.evaluation import NO_MATCH, held_out_images, nested_bootstrap, patch_match_accuracy
 from indiret.evidence import Evidence
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.evidence_protocol import read_all
 from indiret.experiments.query_evaluator import rows_or_reason, skipped_queries
 from indiret.experiments.records import Row, long_rows, read_stored, values_by, write_results
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings

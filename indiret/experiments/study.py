@@ -26,12 +26,12 @@ from torch import Tensor
 
 from indiret.attention import MASKS
 from indiret.checkpoints import load_network, read_metadata, save_network
-from indiret.datasets import ClickedPair, Query, RetrievalDataset
+from indiret.datasets import ClickedPair, Query, RetrievalDataset, read_all
 from indiret.evaluation import average_to_grid, point_match_accuracy, strongest_targets
 from indiret.evidence import DEFAULT_KIND
 from indiret.experiments import records
 from indiret.experiments.evaluator import provenance
-from indiret.experiments.evidence_protocol import EvidencePair, read_all, spread_pairs
+from indiret.experiments.evidence_protocol import EvidencePair, spread_pairs
 from indiret.experiments.query_evaluator import (
     HONEST,
     Change,
@@ -40,14 +40,7 @@ from indiret.experiments.query_evaluator import (
     rows_or_reason,
     skipped_queries,
 )
-from indiret.experiments.records import (
-    DATA,
-    Record,
-    Row,
-    load_trained,
-    long_rows,
-    rounded_interval,
-)
+from indiret.experiments.records import DATA, Record, Row, load_trained, long_rows, rounded_interval
 from indiret.experiments.runner import Keyed, collect_rows, keep_settings, run_all
 from indiret.feedback import FeedbackConfig
 from indiret.images import pixel_box, read_image

@@ -19,20 +19,20 @@ MIDDLE = 0.5  # of a photo's height and width
 STRUCTURE = 0.3  # square of a patch's length below which it is too flat to be part of a frame
 
 
-def same_patches(template: Tensor, other: Tensor, same: float = SAME) -> Tensor:
+def same_patches(template: Tensor, other: Tensor) -> Tensor:
     """(K, L) bool: which patches of two photos, (K, L, D), are the same in the same place."""
     longer = torch.maximum(template.square().sum(-1), other.square().sum(-1))
-    return (template * other).sum(-1) > same * longer.clamp_min(STRUCTURE)
+    return (template * other).sum(-1) > SAME * longer.clamp_min(STRUCTURE)
 
 
-def cut_same(template: Tensor, other: Tensor, same: float = SAME) -> Tensor:
+def cut_same(template: Tensor, other: Tensor) -> Tensor:
     """A template without the patches that are the same in the other photo's."""
     if template.shape != other.shape:
         return template
-    return template * ~same_patches(template, other, same)[..., None]
+    return template * ~same_patches(template, other)[..., None]
 
 
-def share_frame(template: Tensor, other: Tensor, same: float = SAME) -> bool:
+def share_frame(template: Tensor, other: Tensor) -> bool:
     """Whether two photos are the same around their middles, and less than half as often in them.
 
     Examples
@@ -45,7 +45,7 @@ def share_frame(template: Tensor, other: Tensor, same: float = SAME) -> bool:
     """
     if template.shape != other.shape:
         return False
-    alike = same_patches(template, other, same)
+    alike = same_patches(template, other)
     if alike.float().mean() < LEAST_FRAME / 2:  # nearly always
         return False
     longer = torch.maximum(template.square().sum(-1), other.square().sum(-1)) > STRUCTURE

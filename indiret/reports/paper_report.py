@@ -29,7 +29,7 @@ from indiret.experiments.query_evaluator import HONEST
 from indiret.experiments.records import show_interval
 from indiret.experiments.reproduction import FEEDBACK, LITERAL, TRAINED, RunConfig
 from indiret.feedback import feedback_weights, weight_tensor
-from indiret.figures import interval_rows, map_strip, subplots
+from indiret.figures import interval_rows, line_chart, map_strip, trajectories
 from indiret.images import Picture
 from indiret.reports.pages import write_page
 
@@ -128,52 +128,63 @@ def _leak(measured: Measured) -> list[list[str]]:
 
 def _figures(measured: Measured) -> dict[str, Figure]:
     """Those for which there are numbers."""
-    figures = {}
+    figures = {
+        "depth": _depth_figure(measured),
+        "thresholds": _threshold_figure(measured),
+        "learning": _learning_figure(measured),
+        "evidence": _evidence_figure(measured),
+        "among": _table_figure(measured),
+    }
+    return {name: figure for name, figure in figures.items() if figure}
+
+
+def _depth_figure(measured: Measured) -> Figure | None:
+    """Precision among the first 5, the first 20 and all."""
     rows: dict[str, _Bar] = {}
     for by in SPLIT_PROTOCOLS:
         for name, place in TABLE_ROWS.items():
             for measure in ("mAP@5", "mAP@20", "mAP"):
                 if found := measured.interval(by, *place, measure):
                     rows[f"{name}, {measure}, by {by}"] = found
-    if rows:
-        figures["depth"] = interval_rows(rows, "mean average precision")
+    return interval_rows(rows, "mean average precision") if rows else None
+
+
+def _threshold_figure(measured: Measured) -> Figure | None:
     curves = {
         name: np.mean(measured.curves[PAPER_SCHEME, *place], axis=0)
         for name, place in TABLE_ROWS.items()
         if (PAPER_SCHEME, *place) in measured.curves
     }
-    if curves:
-        with subplots(figsize=(6, 3.4)) as (figures["thresholds"], ((ax,),)):
-            for name, values in curves.items():
-                ax.plot(THRESHOLDS, values, marker="o", label=name)
-            ax.set(xlabel="threshold", ylabel="IoU", ylim=(0, None))
-            ax.legend()
+    return line_chart(curves, THRESHOLDS.tolist(), "threshold", "IoU") if curves else None
+
+
+def _learning_figure(measured: Measured) -> Figure | None:
     looks = DataFrame(
         {"variant": run["config"]["attention"], **row}
         for run in measured.runs
         for row in run.get("log", ())
     )
-    if not looks.empty:
-        means = looks.groupby(["step", "variant"])[["loss", "validation_map"]].mean().unstack()
-        with subplots(1, 2, figsize=(7, 3)) as (figures["learning"], (axes,)):
-            for ax, what in zip(axes, ("loss", "validation_map"), strict=True):
-                for variant, values in means[what].items():
-                    ax.plot(means.index, values, marker="o", label=variant)
-                ax.set(xlabel="step", ylabel=what.replace("_map", " mAP"))
-            axes[0].legend()
-    if maps := _evidence_figure(measured):
-        figures["evidence"] = maps
+    if looks.empty:
+        return None
+    measures = ["loss", "validation_map"]
+    means = looks.groupby(["variant", "step"])[measures].mean().reset_index()
+    runs = {str(name): rows.to_dict("records") for name, rows in means.groupby("variant")}
+    return trajectories(runs, measures)
+
+
+def _table_figure(measured: Measured) -> Figure | None:
+    """The methods of the paper's table, and ours, where all of its queries were asked."""
     theirs = published(measured.dataset)
-    if theirs and measured.queries >= 55:
-        among: dict[str, _Bar] = {}
-        for name, row in theirs.items():
-            middle, spread = row["mAP"] / 100, row["mAP_sd"] / 100
-            among[f"{name}, the paper"] = middle, middle - spread, middle + spread
-        for name, place in TABLE_ROWS.items():
-            if found := measured.interval(PAPER_SCHEME, *place, "mAP"):
-                among[f"{name}, ours"] = found
-        figures["among"] = interval_rows(among, "mAP")
-    return figures
+    if not theirs or measured.queries < 55:
+        return None
+    among: dict[str, _Bar] = {}
+    for name, row in theirs.items():
+        middle, spread = row["mAP"] / 100, row["mAP_sd"] / 100
+        among[f"{name}, the paper"] = middle, middle - spread, middle + spread
+    for name, place in TABLE_ROWS.items():
+        if found := measured.interval(PAPER_SCHEME, *place, "mAP"):
+            among[f"{name}, ours"] = found
+    return interval_rows(among, "mAP")
 
 
 def _evidence_figure(measured: Measured) -> Figure | None:

@@ -17,7 +17,7 @@ from indiret.evaluation import NO_MATCH
 from indiret.experiments.evidence_protocol import pair_matches
 from indiret.patches import extract_patches
 from indiret.widgets.base import PageWidget, module_source
-from indiret.widgets.payload import pack, quantise
+from indiret.widgets.payload import flat_matches, pack, quantise
 
 _LEVELS = 15  # above 0, of an entry
 _TARGET, _QUERY = (8, 8), (6, 6)  # grids: small, so that a page holds dozens of tensors
@@ -62,7 +62,7 @@ class KernelTrainer(PageWidget):
     Examples
     --------
     >>> R = torch.randn(3, 3, 2, 2, generator=torch.Generator().manual_seed(0))
-    >>> sample = R, np.ones((2, 2, 2), dtype=int)
+    >>> sample = R, torch.ones(2, 2, 2, dtype=int).numpy()
     >>> "<script" in KernelTrainer([sample], [sample]).to_html()
     True
     """
@@ -86,10 +86,5 @@ class KernelTrainer(PageWidget):
         high, steps = quantise(values, _LEVELS, "a tensor")
         header: dict[str, Any] = {"grid": grid, "high": high, "levels": _LEVELS}
         for name, part in (("training", training), ("held_out", held_out)):
-            header[name] = [_flat(partners, grid[1]) for _, partners in part]
+            header[name] = [flat_matches(partners, grid) for _, partners in part]
         super().__init__(payload=pack(header, [steps.tobytes()]))
-
-
-def _flat(partners: NDArray[np.int_], columns: int) -> list[int]:
-    rows, across = partners.reshape(-1, 2).T
-    return np.where(rows == NO_MATCH, NO_MATCH, rows * columns + across).tolist()

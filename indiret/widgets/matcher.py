@@ -42,11 +42,7 @@ def pack_matcher() -> bytes:
             parts.append(np.rint(patches * CODE_OF_ONE).astype("<i2").tobytes())
         impostors.append(shapes)
     header = {
-        "sides": {
-            "template": config.template,
-            "close": config.close,
-            "pyramid": config.pyramid,
-        },
+        "sides": {"template": config.template, "close": config.close, "pyramid": config.pyramid},
         "weights": [(name, tensor.numel()) for name, tensor in floats.items()],
         "impostors": impostors,
     }

@@ -68,7 +68,7 @@ def pack_channels(query_name: str, query: Picture, candidates: Sequence[Candidat
         entry, encoded = pack_picture(candidate.name, candidate.picture)
         parts.append(encoded)
         entry |= {"grid": grid[:2], "caption": candidate.caption, "relevant": candidate.relevant}
-        entry |= {"channels": [], "true_matches": _flat_matches(candidate.true_matches, grid)}
+        entry |= {"channels": [], "true_matches": flat_matches(candidate.true_matches, grid)}
         for group, channels in candidate.channels.items():
             for name, values in channels.items():
                 low, high, steps = _quantised(plain_array(values), f"{group} / {name}")
@@ -147,7 +147,7 @@ def _quantised(values: NDArray[np.float64], label: str) -> tuple[float, float, N
     return low, high, np.rint((values - low) / (high - low) * _STEPS).astype(np.uint8)
 
 
-def _flat_matches(matches: NDArray[np.int_] | None, grid: tuple[int, ...]) -> list[int] | None:
+def flat_matches(matches: NDArray[np.int_] | None, grid: tuple[int, ...]) -> list[int] | None:
     """The number of each query patch's true target patch, row by row; −1 where there is none."""
     if matches is None:
         return None

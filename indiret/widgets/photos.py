@@ -49,10 +49,7 @@ def photos_page() -> str:
         ]
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    parts = {
-        "constants": base64.b64encode(pack_matcher()).decode(),
-        "matcher": worker_source(),
-    }
+    parts = {"constants": base64.b64encode(pack_matcher()).decode(), "matcher": worker_source()}
     version = hashlib.sha256("".join(parts.values()).encode()).hexdigest()[:12]
     return Template((_FOLDER / "page.html").read_text(encoding="utf-8")).substitute(
         parts,

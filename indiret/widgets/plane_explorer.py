@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from indiret import planes
 from indiret.datasets import Query, RetrievalDataset
 from indiret.evaluation import ground_truth_points
-from indiret.images import Picture, image_size, pixel_box
+from indiret.experiments.evidence_protocol import pair_geometry
+from indiret.images import Picture
 from indiret.planes import PATCH_CELLS, Plane, PlaneRetriever
 from indiret.widgets.base import PageWidget, module_source, pair_trait, traitlets
 from indiret.widgets.payload import pack, pack_both
@@ -44,9 +45,7 @@ class PlaneResponses(NamedTuple):
 
 
 def plane_responses(
-    query: Picture,
-    target: Picture,
-    truth: Callable[[NDArray[np.float64]], ArrayLike] | None = None,
+    query: Picture, target: Picture, truth: Callable[[NDArray[np.float64]], ArrayLike] | None = None
 ) -> PlaneResponses:
     """Responses of a target to a query's template, in the size in which the vote finds it.
 
@@ -94,12 +93,9 @@ def known_plane_responses(dataset: RetrievalDataset, query: Query, name: str) ->
     True
     """
     pictures = dataset.read_query(query), dataset.read(name)
-    query_geometry, target_geometry = dataset.geometry(query.image), dataset.geometry(name)
-    same_landmark = name in query.positives | query.junk
-    if query_geometry is None or target_geometry is None or not same_landmark:
+    if (known := pair_geometry(dataset, query, name)) is None:
         return plane_responses(*pictures)
-    height, width = image_size(dataset.path(query.image))
-    x1, y1, x2, y2 = pixel_box(query.box or (0, 0, width, height), (height, width))
+    query_geometry, target_geometry, (x1, y1, x2, y2) = known
     shape = pictures[1].shape
 
     def truth(where: NDArray[np.float64]) -> NDArray[np.float64]:

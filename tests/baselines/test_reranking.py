@@ -129,7 +129,7 @@ def test_a_shortlist_is_put_in_order_and_the_rest_left_alone():
 def test_a_shortlist_by_name_ranks_a_data_set(tmp_path):
     town = make_tiny_town(tmp_path / "town", "a", landmarks=2)
     method = build_retriever("colour-histogram,thumbnail")
-    assert isinstance(method, TwoStageRetriever) and isinstance(method.second, Thumbnail)
+    assert isinstance(method, TwoStageRetriever) and isinstance(method.both[1], Thumbnail)
     lists = [rank(one, town.queries, town) for one in (method, Thumbnail())]
     names = [{q: [h.name for h in hits] for q, hits in ranked.items()} for ranked in lists]
     assert names[0] == names[1]  # the data set is shorter than the shortlist
@@ -163,7 +163,7 @@ def test_a_pair_that_the_second_never_judged_has_no_probability():
         assert (
             probability is None if not hit.judged else hit.score == pytest.approx(alone, abs=1e-6)
         )
-        assert probability is None or probability == method.second.probability(score)[0]
+        assert probability is None or probability == method.both[1].probability(score)[0]
     assert method.to("cpu") is method and method.structure(query) is None
     with pytest.raises(ValueError, match="Thumbnail runs on the processor alone"):
         method.to("cuda")

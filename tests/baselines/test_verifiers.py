@@ -169,8 +169,8 @@ def test_evidence_lies_where_the_query_is_seen(kind):
     target = np.full((256, 256, 3), 90, np.uint8)
     target[128:, :128] = query
     method = VerifierRetriever(PretrainedBackbone("toy", network), verifier)
-    paths = extract(method.backbone, [query, target])
-    verifier.start(torch.cat([verifier.read(load_maps(path)) for path in paths]))
+    maps = [load_maps(extract(method.backbone, one)) for one in (query, target)]
+    verifier.start(torch.cat([*map(verifier.read, maps)]))
     found = method.explain(method.encode(query), method.encode(target)).target_map
     assert found.shape == (32, 32) and (found >= 0).all()
     assert found[16:, :16].mean() > 2 * found[:16, 16:].mean()

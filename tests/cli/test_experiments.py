@@ -3,8 +3,8 @@
 import json
 
 from indiret.experiments.audit import AuditConfig
-from indiret.network import CONFIGS
 from tests.cli.command import refused, run
+from tests.experiments import SMALL
 from tests.tiny_town import make_tiny_town
 
 
@@ -61,11 +61,8 @@ def test_more_runs_than_anybody_means_are_done_after_yes(capsys, tmp_path, monke
 
 def test_audit_and_robustness_run_on_a_data_set(capsys, tmp_path, monkeypatch):
     town = make_tiny_town(tmp_path / "town", "t", landmarks=3, views=6)
-    small = CONFIGS["base"].replace(
-        grid=(6, 6), query_grid=(4, 4), size=8, scales=(1.0,), shifts=1, width=2, blocks=(1,)
-    )
-    monkeypatch.setattr(AuditConfig, "network", small)
-    monkeypatch.setattr(AuditConfig.__init__, "__defaults__", (3, 1, 300, 2, small))
+    monkeypatch.setattr(AuditConfig, "network", SMALL)
+    monkeypatch.setattr(AuditConfig.__init__, "__defaults__", (3, 1, 300, 2, SMALL))
     data = "--dataset", "oxford5k", "--root", town.root
     audit = "audit", *data, "--steps", 2, "--out", tmp_path / "audit"
     status, out, _ = run(capsys, *audit)

@@ -20,6 +20,7 @@ from indiret.datasets.pickles import read_plain_pickle
 from indiret.experiments.grid import read_grid
 from tests.datasets.test_downloads import archive, member
 from tests.datasets.test_groundtruth import small_truth
+from tests.datasets.test_loaders import photo
 from tests.datasets.test_regions import coco
 from tests.mutation import mutate
 
@@ -30,11 +31,6 @@ TOKENS = (
     *(b"1979-05-27", b"0x" + b"f" * 9000, b"{a = 1}"),
 )
 GRID = Path(__file__).parents[2] / "configs" / "toytown_fast.toml"
-
-
-def photo(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (80, 60)).save(path)
 
 
 def groundtruth(kind):

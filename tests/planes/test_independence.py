@@ -1,12 +1,9 @@
 """A score belongs to its pair: not to its company, its order, or what the caller has set."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +11,7 @@ from indiret.planes import PlaneNetRetriever, PlaneRetriever
 from indiret.planes import load_plane_network as load
 from indiret.planes.geometry import grid_places
 from indiret.planes.turning import TurnedPlaneRetriever
+from tests.callers import SETTINGS
 from tests.planes.conftest import SMALL, scene
 
 MAKERS = {
@@ -23,25 +21,6 @@ MAKERS = {
 }
 SHAPES = ((96, 120), (120, 80), (60, 160), (90, 90), (150, 40))
 PICTURES = [scene(number, *shape) for number, shape in enumerate(SHAPES)]
-
-
-@contextmanager
-def default(setting, value, before):
-    setting(value)
-    grid_places.cache_clear()
-    try:
-        yield
-    finally:
-        setting(before)
-
-
-SETTINGS = {
-    "double": partial(default, torch.set_default_dtype, torch.float64, torch.float32),
-    "half": partial(default, torch.set_default_dtype, torch.bfloat16, torch.float32),
-    "device": partial(default, torch.set_default_device, "meta", None),
-    "device context": partial(torch.device, "meta"),
-    "autocast": partial(torch.autocast, "cpu"),
-}
 
 
 def answers(name: str) -> list[np.ndarray]:
@@ -59,6 +38,7 @@ def answers(name: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", MAKERS)
 def test_what_the_caller_has_set_changes_nothing(name, setting):
     wanted = answers(name)
+    grid_places.cache_clear()
     with SETTINGS[setting]():
         found = answers(name)
     for one, other in zip(found, wanted, strict=True):

@@ -2,7 +2,6 @@
 
 import re
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,12 +10,9 @@ from indiret.reports import ReportHit, write_search_report
 from indiret.retrieval import Hit
 from tests.reports.page import Page
 from tests.widgets.pages import browser as browser
+from tests.widgets.test_payload import noise
 
 NASTY = """<script>alert("x")</script>'&"><img src=x onerror=alert(1)>.jpg"""
-
-
-def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def hit(name: str = "hit.jpg", shape=(300, 400), probability: float | None = 0.9) -> ReportHit:

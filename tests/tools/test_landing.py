@@ -39,10 +39,7 @@ def test_the_landing_page_shows_what_both_methods_say():
 
 def test_a_chance_is_counted_answer_by_answer():
     better, worse = ({name: value * sign for name, sign in MEASURES.items()} for value in (2, 1))
-    rows = {
-        ("arch", "arch_1", 0): [better, worse, worse],
-        ("arch", "arch_2", 0): [worse, better],
-    }
+    rows = {("arch", "arch_1", 0): [better, worse, worse], ("arch", "arch_2", 0): [worse, better]}
     found = chances(rows)
     for measure in MEASURES:
         assert found[measure]["all"][0] == pytest.approx((0.75 + 0) / 2)

@@ -46,7 +46,7 @@ def test_the_students_get_neither_solutions_nor_hidden_tests(course):
     with zipfile.ZipFile(course / "indiret-students.zip") as file:
         texts = {name: file.read(name).decode() for name in file.namelist()}
     assert set(texts) == {
-        *("README.md", f"chapters/{NAME}.ipynb", f"assignments/{NAME}/{NAME}.ipynb"),
+        *("README.md", f"chapters/{NAME}.ipynb", f"assignments/{NAME}/{NAME}.ipynb")
     }
     for name, text in texts.items():
         assert "HIDDEN" not in text and "<summary>Solution" not in text, name

@@ -9,13 +9,7 @@ import pytest
 from indiret.experiments.claims import read_claims
 from tests.test_crosslinks import crosslinks, equations_cited
 from tools import paper_coverage
-from tools.paper_coverage import (
-    ROOT,
-    coverage_line,
-    link_to_cell,
-    link_to_test,
-    read_coverage,
-)
+from tools.paper_coverage import ROOT, coverage_line, link_to_cell, link_to_test, read_coverage
 
 ROWS = read_coverage()
 NUMBER = r"\d(?:\.\d)?"

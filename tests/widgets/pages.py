@@ -130,6 +130,10 @@ class Opened:
     def shown(self):
         return self.page.evaluate(self.SHOWN)
 
+    @property
+    def readout(self) -> str:
+        return self.page.locator(".readout").text_content()
+
     def assert_fits_and_is_named(self) -> None:
         """Nothing leaves the page, what can be used has a name, and pictures have a description."""
         assert self.page.evaluate(OVERFLOW) <= 0

@@ -22,10 +22,6 @@ def rounds(count: int = ROUNDS) -> list[MapRound]:
 class OpenedGame(Opened):
     kind = "guess"
 
-    @property
-    def readout(self) -> str:
-        return self.page.locator(".readout").text_content()
-
     def answer(self, which: str) -> None:
         """The left map, or the right one, by keys alone."""
         self.page.locator(".map").nth("AB".index(which)).press("Enter")

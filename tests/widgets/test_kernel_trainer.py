@@ -23,10 +23,6 @@ class OpenedKernel(Opened):
     def kernel(self) -> np.ndarray:
         return np.array([float(x) for x in self.host.get_attribute("data-kernel").split(",")])
 
-    @property
-    def readout(self) -> str:
-        return self.page.locator(".readout").text_content()
-
 
 @pytest.fixture
 def opened(open_page, tmp_path):
@@ -83,6 +79,7 @@ def test_the_diagonal_appears_and_pausing_stops_it(opened, samples, scheme):
     play.click()
     play.get_by_text("pause").wait_for()
     play.click()
+    play.get_by_text("train").wait_for()
     before = one.readout
     one.page.wait_for_timeout(200)
     assert play.text_content() == "train" and one.readout == before

@@ -145,10 +145,6 @@ class OpenedPlanes(Opened):
         """As shown, before it is rounded to be read."""
         return float(self.host.get_attribute("data-vote"))
 
-    @property
-    def readout(self) -> str:
-        return self.page.locator(".readout").text_content()
-
     def set(self, label: str, value: float) -> None:
         self.page.get_by_label(label).fill(str(value))
 

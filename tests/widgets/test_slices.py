@@ -43,10 +43,6 @@ class OpenedSlices(Opened):
     kind = "slices"
     SHOWN = SHOWN
 
-    @property
-    def readout(self) -> str:
-        return self.page.locator(".readout").text_content()
-
 
 @pytest.fixture
 def opened(open_page, tmp_path):
