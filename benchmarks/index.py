@@ -47,7 +47,7 @@ from indiret.baselines.maps import empty_cache
 from indiret.checkpoints import write_json
 from indiret.images import read_image
 from indiret.index import Collection
-from indiret.index.collection import LEAST_VERIFIED, SHORTLISTED
+from indiret.index.collection import MOST_VERIFIED, SHORTLISTED
 from indiret.index.shortlist import build_shortlist
 from indiret.retrieval import LEAST, build_retriever
 from tools.make_collection import make_collection
@@ -211,7 +211,7 @@ def measure_rates(size: Size, work: Path) -> dict[str, Any]:
         "verify": seconds(verify, queries) / len(packed[:LEAST]),
         "choose": seconds(choose, queries) / len(packed),
         "listed": SHORTLISTED,
-        "verified": LEAST_VERIFIED,
+        "verified": MOST_VERIFIED,
         "codes": sum(map(len, packed)) / len(packed),
     }
 
@@ -259,14 +259,11 @@ def verdicts(found: dict[str, Any]) -> list[tuple[str, float, str]]:
     for name, recall in found.get("recall", {}).items():
         for road, one in recall.items():
             last = one["rows"][-1]
+            usual = next(row for row in one["rows"] if row["verified"] == MOST_VERIFIED)
             least = ">= 0.98" if name == "toytown" else ">= 0.90" if road == "pixels" else ">= 0.95"
             rows += [
-                (f"{name}, {road}: recall at {last['verified']:.0f}", last["recall"][0], least),
-                (
-                    f"{name}, {road}: mAP less the exhaustive",
-                    one["usual"]["difference"][0],
-                    ">= -0.01",
-                ),
+                (f"{name}, {road}: recall at {last['verified']}", last["recall"][0], least),
+                (f"{name}, {road}: mAP less the exhaustive", usual["difference"][0], ">= -0.01"),
             ]
     for road, grown in found.get("growth", {}).items():
         if rates and grown:

@@ -23,7 +23,7 @@ from indiret.datasets.toytown import SPLITS
 from indiret.evaluation import average_precision, nested_bootstrap
 from indiret.images import Picture, read_image
 from indiret.index import Collection, build_shortlist
-from indiret.index.collection import SCORED_AT_ONCE, by_both_ranks, judge, score_photos
+from indiret.index.collection import SCORED_AT_ONCE, by_both_ranks, score_photos
 from indiret.index.segments import SegmentStore
 from indiret.retrieval import LEAST, build_retriever, encode_query, index_database, sort_hits
 
@@ -38,7 +38,6 @@ class Found(NamedTuple):
 
     names: list[str]
     scores: list[float]
-    judged: int  # photos that a search judges
     query: float  # encode and describe the query
     shortlist: float
     choose: float  # rough scores of the whole list
@@ -165,12 +164,11 @@ def ask(
 
     numbers = by_both_ranks(numbers, score(numbers, rough=True))
     chosen = clock()
-    scores = score(numbers, rough=False)
+    scores = score(numbers, rough=False).tolist()
     ended = clock()
-    judged = len(judge(retriever, len(scores), lambda some: scores[some]))
     found = [names[photos[number].names[0]] for number in numbers]
     steps = asked - began, named - asked, chosen - named, ended - chosen
-    return Found(found, scores.tolist(), judged, *steps)
+    return Found(found, scores, *steps)
 
 
 def precisions(queries: Sequence[Query], lists: Mapping[str, Sequence[str]]) -> Values:
@@ -198,30 +196,26 @@ def measure_road(
     queries: Sequence[Query],
     exhaustive: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """Recall and mAP by how many are verified, and as a search does; paired with the exhaustive."""
+    """Recall and mAP by how many are verified; with intervals, and paired with the exhaustive."""
     compared = [query for query in queries if query.name in exhaustive]
     best = precisions(compared, exhaustive)
-
-    def row(counts: Mapping[str, int]) -> dict[str, Any]:
-        """Of so many verified photos of each query."""
-        lists = {name: one.ranked(counts[name]) for name, one in found.items()}
-        listed = {name: one.names[: counts[name] or LISTED] for name, one in found.items()}
-        measured = {
-            "verified": sum(counts.values()) / len(counts),
+    rows = []
+    for verified in VERIFIED:
+        lists = {name: one.ranked(verified) for name, one in found.items()}
+        listed = {name: one.names[: verified or LISTED] for name, one in found.items()}
+        row = {
+            "verified": verified,
             "recall": nested_bootstrap(recalls(queries, listed)),
             "mAP": nested_bootstrap(precisions(queries, lists)),
         }
         if best:
-            measured["difference"] = nested_bootstrap(precisions(compared, lists), best)
-        return measured
-
-    rows = [row(dict.fromkeys(found, verified)) for verified in VERIFIED]
-    usual = row({name: one.judged for name, one in found.items()})
+            row["difference"] = nested_bootstrap(precisions(compared, lists), best)
+        rows.append(row)
     times = {
         step: float(np.mean([getattr(one, step) for one in found.values()]))
         for step in ("query", "shortlist", "choose", "verify")
     }
-    return {"queries": len(queries), "seconds": times, "rows": rows, "usual": usual} | (
+    return {"queries": len(queries), "seconds": times, "rows": rows} | (
         {"exhaustive": nested_bootstrap(best), "compared": len(compared)} if best else {}
     )
 

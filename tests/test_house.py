@@ -128,7 +128,7 @@ CEILINGS = {
     "evaluation": (1150, 850),
     "planes": (3120, 1825),
     "baselines": (2655, 2030),
-    "index": (2135, 1115),
+    "index": (2105, 1095),
     "experiments": (3725, 1835),
     "exercises": (1480, 190),
     "figures": (770, 240),

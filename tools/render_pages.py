@@ -37,11 +37,12 @@ from indiret.datasets import RetrievalDataset, load_dataset
 from indiret.evaluation import nested_bootstrap
 from indiret.experiments.claims import STORED_GRID, count_verdicts, judge_claims, read_measured
 from indiret.experiments.forecast import Rates, distinct, estimate, in_words
-from indiret.index.collection import JUDGED_AT_ONCE, SCORED_AT_ONCE
+from indiret.index.collection import SCORED_AT_ONCE
 from indiret.index.segments import FANOUT, LEVELS
 from indiret.index.shards import SHARD
 from indiret.network import parameter_count
 from indiret.pairs import VERSIONS
+from indiret.retrieval import LEAST
 from indiret.training import TrainingConfig
 from indiret.widgets import photos_page
 from tools.landing import landing_explorer
@@ -288,7 +289,7 @@ def collection_costs(found: Mapping[str, Any], road: str) -> dict[str, Any]:
         alone, at_best = query + seconds + verify, query + seconds
         largest = SHARD * FANOUT ** min(int(math.log(photos / SHARD, FANOUT)), LEVELS - 1)
         spread = query + seconds * largest / photos
-        spread += SCORED_AT_ONCE * rates["choose"] + JUDGED_AT_ONCE * rates["verify"]
+        spread += SCORED_AT_ONCE * rates["choose"] + LEAST * rates["verify"]
         rows.append(
             [
                 name,

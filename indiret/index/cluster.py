@@ -1,4 +1,4 @@
-"""A collection's work beside itself: a `map` whose parts threads do, or a Dask cluster's machines.
+"""A collection's work on a Dask cluster: a `map` whose parts are done by other machines.
 
 `indiret.index.Collection` encodes photos, searches segments and verifies photos in parts that
 depend on nothing but their arguments, so its ``map`` may be `cluster_map`. The workers find photos
@@ -7,9 +7,7 @@ and index under the same paths. What a lost one did, Dask has done by others.
 Chapter: *From pairs to collections*.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -33,12 +31,6 @@ def dask_client(scheduler: str, workers: int = 1) -> Iterator[Any]:
             here = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
             address = stack.enter_context(here)
         yield stack.enter_context(Client(address))
-
-
-def map_in_threads(function: Map, parts: Iterable[Any]) -> Iterator[Any]:
-    """As `map`, with a thread for each processor."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        yield from threads.map(function, parts)
 
 
 def cluster_map(client: Any, function: partial[Any], parts: Iterable[Any]) -> Iterator[Any]:

@@ -1,8 +1,8 @@
 """A folder of photos, encoded once and searched again and again.
 
 A search asks the shortlist for a few photos, which the retriever scores roughly. It then verifies
-those that are high in both lists, a few at once, so that a pair's score is that pair's alone, and
-goes on as long as it finds answers.
+those that are high in both lists, at most `indiret.retrieval.LEAST` at once, so that a pair's score
+is that pair's alone.
 
 Chapter: *From pairs to collections*.
 """
@@ -10,8 +10,9 @@ Chapter: *From pairs to collections*.
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Names
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -26,25 +27,22 @@ from indiret.datasets.folders import cache_folder
 from indiret.datasets.writing import hold_lock
 from indiret.images import Box, Picture, crop, read_image
 from indiret.index.catalogue import Photo, State
-from indiret.index.cluster import Map, cluster_map, dask_client, map_in_threads
+from indiret.index.cluster import Map, cluster_map, dask_client
 from indiret.index.segments import SegmentStore
 from indiret.index.shards import CodeStore, DamagedError
 from indiret.index.shortlist import Shortlist, build_shortlist
 from indiret.index.store import CATALOGUE, FORMAT, IndexStore, prepare_index
 from indiret.index.updates import find_changes, update_index
-from indiret.retrieval import UNJUDGED, Hit, Retriever, Scores, build_retriever, sort_hits
+from indiret.retrieval import LEAST, UNJUDGED, Hit, Retriever, Scores, build_retriever, sort_hits
 
 SHORTLISTED = 200  # photos that a shortlist names
 NO_SHORTLIST = "none"
-LEAST_VERIFIED = 20  # of them, the best, that the retriever judges at first
-MORE_VERIFIED = 10  # that it judges next as long as one of so many before is a possible answer
-MOST_VERIFIED = 100
-POSSIBLE = 0.2  # probability of such an answer
+MOST_VERIFIED = 40  # of them, the best, that the retriever judges
 TURNED_VERIFIED = 60  # where they are asked for in all turns, which rough scores do not know
 ASKED_TURNS = 12  # in which a shortlist is asked for a query that may lie turned
 TURNED_WEIGHT = 0.7  # of what it scores turned beside upright: few photos lie turned
 FEW = 500  # photos of a collection that are all judged: in a few seconds, and nothing is missed
-JUDGED_AT_ONCE = 5  # photos that are judged at once, so that two processors share `MORE_VERIFIED`
+JUDGED_AT_ONCE = LEAST // 2  # photos that are judged at once: two parts for each of many processors
 SCORED_AT_ONCE = 50  # photos that are scored roughly at once: those of one shape save time together
 
 
@@ -246,20 +244,15 @@ class Collection:
             photos = catalogue.find(found)
             numbers = [number for number in found if number in photos][:SHORTLISTED]
             if self.turned:
-                scores = self._scores(features, numbers[:TURNED_VERIFIED], photos)
+                judged = numbers[:TURNED_VERIFIED]
             else:
                 rough = self._scores(features, numbers, photos, rough=True)
                 numbers = by_both_ranks(numbers, rough)
-                scores = judge(
-                    self.retriever,
-                    len(numbers),
-                    lambda some: self._scores(features, numbers[some], photos),
-                )
+                judged = numbers[:MOST_VERIFIED]
         else:
-            photos = catalogue.find(numbers)
-            scores = self._scores(features, numbers, photos)
-        rest = UNJUDGED - np.arange(len(numbers) - len(scores), dtype=np.float64)
-        scores = np.concatenate([scores, rest])
+            photos, judged = catalogue.find(numbers), numbers
+        rest = UNJUDGED - np.arange(len(numbers) - len(judged), dtype=np.float64)
+        scores = np.concatenate([self._scores(features, judged, photos), rest])
         names = [name for number in numbers for name in photos[number].names]
         copies = [len(photos[number].names) for number in numbers]
         return sort_hits(self.retriever, names, scores.repeat(copies))
@@ -278,26 +271,6 @@ class Collection:
         score = partial(score_photos, self.retriever, self.store.codes, query, rough)
         apply = map_in_threads if self.map is map else self.map
         return np.concatenate([np.empty(0), *apply(score, parts)])
-
-
-def judge(retriever: Retriever, count: int, score: Callable[[slice], Scores]) -> Scores:
-    """Scores of the first of so many photos, and of the next as long as there may be answers.
-
-    Examples
-    --------
-    >>> scores = np.full(200, 2.0)
-    >>> scores[[0, 15, 29]] = 30
-    >>> len(judge(build_retriever("plane-net"), 200, lambda some: scores[some]))
-    40
-    """
-    scores = score(slice(LEAST_VERIFIED))
-    while len(scores) < min(count, MOST_VERIFIED):
-        last = retriever.probability(scores[-MORE_VERIFIED:])
-        if last is not None and last.max() < POSSIBLE:
-            break
-        more = score(slice(len(scores), len(scores) + MORE_VERIFIED))
-        scores = np.concatenate([scores, more])
-    return scores
 
 
 def by_both_ranks(listed: Sequence[int], rough: Scores) -> list[int]:
@@ -333,6 +306,12 @@ def search_turned(segments: SegmentStore, queries: Iterable[Any], apply: Map) ->
         for number, score in zip(numbers.tolist(), weighted.tolist(), strict=True):
             best[number] = max(score, best.get(number, score))
     return sorted(best, key=lambda number: (-best[number], number))
+
+
+def map_in_threads(function: Map, parts: Iterable[Any]) -> Iterator[Any]:
+    """As `map`, with a thread for each processor."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from threads.map(function, parts)
 
 
 def default_shortlist(retriever: Retriever) -> str:

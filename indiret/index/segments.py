@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indiret.index.cluster import Map, map_in_threads
+from indiret.index.cluster import Map
 from indiret.index.shards import MOST_DEAD, SHARD
 from indiret.index.shortlist import Segment, Shortlist
 
@@ -84,7 +84,7 @@ class SegmentStore:
         shares = [len(segment.numbers) / photos for segment in segments.values()]
         if apply is map:
             pairs = zip(segments.values(), shares, strict=True)
-            found = [*map_in_threads(lambda one: one[0].search(query, top, one[1]), pairs)]
+            found = [segment.search(query, top, share) for segment, share in pairs]
         else:
             paths = [self._path(block).resolve() for block in segments]
             search = partial(search_segment, self.shortlist, query, top)

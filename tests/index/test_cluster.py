@@ -33,10 +33,9 @@ def test_a_worker_that_is_killed_changes_nothing(client, tmp_path, monkeypatch):
     """Every photo but one is verified, two by two."""
     for name, value in {
         "SHORTLISTED": PHOTOS,
-        "LEAST_VERIFIED": PHOTOS - 1,
         "MOST_VERIFIED": PHOTOS - 1,
         "FEW": 2,
-        "JUDGED_AT_ONCE": 2,
+        "LEAST": 2,
     }.items():
         monkeypatch.setattr(collection, name, value)
     photos = save_photos(tmp_path / "photos", PHOTOS)

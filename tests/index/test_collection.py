@@ -40,7 +40,6 @@ def small():
     register()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collection, "SHORTLISTED", 6)
-        patch.setattr(collection, "LEAST_VERIFIED", 3)
         patch.setattr(collection, "MOST_VERIFIED", 3)
         patch.setattr(collection, "TURNED_VERIFIED", 3)
         patch.setattr(collection, "FEW", 3)
@@ -113,22 +112,6 @@ def test_who_is_verified_is_chosen_by_the_shortlist_and_by_rough_scores(album, m
         assert {*exact[:2]} <= {
             hit.name for hit in found.search(folder / "00003.png") if hit.judged
         }
-
-
-def test_more_are_verified_as_long_as_they_may_be_answers(album, monkeypatch):
-    folder, opened = album
-    counts = {"LEAST_VERIFIED": 2, "MORE_VERIFIED": 1, "MOST_VERIFIED": 4, "POSSIBLE": 0}
-    for name, value in counts.items():
-        monkeypatch.setattr(collection, name, value)
-    with opened() as found:
-        found.update()
-        best = found.search(folder / "00003.png")
-        for wanted in (2, 3, 4):
-            monkeypatch.setattr(collection, "POSSIBLE", best[wanted - 1].probability + 1e-9)
-            hits = found.search(folder / "00003.png")
-            assert sum(hit.judged for hit in hits) == wanted
-        monkeypatch.setattr(Vector, "probability", lambda self, scores: None)
-        assert sum(hit.judged for hit in found.search(folder / "00003.png")) == 4
 
 
 def change(folder, kind, seed):

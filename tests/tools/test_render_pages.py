@@ -127,7 +127,7 @@ def test_the_page_on_scale_says_what_was_measured_and_what_was_not():
 
 
 def test_collections_cost_what_their_rates_say():
-    """The largest segment has 65,536 photos; 200 are scored in parts of 50, 60 judged of 5."""
+    """The largest segment has 65,536 photos; 200 are scored in parts of 50, 60 judged of 20."""
     grown = [
         {"photos": n, "thinned": 1, "seconds": n / 1e5, "peak": 3e8 + 1e4 * n, "disk": 2e4 * n}
         for n in (1000, 100_000)
@@ -139,7 +139,7 @@ def test_collections_cost_what_their_rates_say():
     costs = collection_costs({"rates": rates, "growth": {"pixels": [*grown, thinned]}}, "pixels")
     assert costs["most"] == 100_000 and costs["photo"] == pytest.approx(0.06)
     hours = 105_063 * 0.06 / 3600
-    alone, at_best, spread = "2.09 s", "1.09 s", "0.85 s"
+    alone, at_best, spread = "2.09 s", "1.09 s", "1.00 s"
     assert costs["rows"][1][1:] == [
         *(in_words(hours), in_words(hours / 256), alone, at_best, spread, "1.4 GB", "10.5 GB")
     ]
