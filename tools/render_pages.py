@@ -38,7 +38,7 @@ from indiret.evaluation import nested_bootstrap
 from indiret.experiments.claims import STORED_GRID, count_verdicts, judge_claims, read_measured
 from indiret.experiments.forecast import Rates, distinct, estimate, in_words
 from indiret.index.collection import SCORED_AT_ONCE
-from indiret.index.segments import FANOUT
+from indiret.index.segments import FANOUT, LEVELS
 from indiret.index.shards import SHARD
 from indiret.network import parameter_count
 from indiret.pairs import VERSIONS
@@ -287,7 +287,7 @@ def collection_costs(found: Mapping[str, Any], road: str) -> dict[str, Any]:
             for one in ("seconds", "peak", "disk")
         )
         alone, at_best = query + seconds + verify, query + seconds
-        largest = SHARD * FANOUT ** int(math.log(photos / SHARD, FANOUT))
+        largest = SHARD * FANOUT ** min(int(math.log(photos / SHARD, FANOUT)), LEVELS - 1)
         spread = query + seconds * largest / photos
         spread += SCORED_AT_ONCE * rates["choose"] + LEAST * rates["verify"]
         rows.append(

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from indiret.index.arrays import create_arrays, open_arrays, release
 
-#: What is kept of a patch before it is filed: 6 bytes, and 7 afterwards.
+#: What is kept of a patch before it is filed: 6 bytes, and 5 afterwards.
 POSTING = np.dtype([("word", "<u4"), ("place", "<u2")])
-ARRAYS = {"numbers": "I64", "starts": "U32", "photos": "U32", "places": "U16", "tails": "U8"}
+ARRAYS = {"numbers": "I64", "starts": "U32", "photos": "U16", "places": "U16", "tails": "U8"}
 CELLS, TAIL = 1 << 16, 8  # cells, and bits of a word that tell those of a cell apart
 SHORT_RUN = 4  # postings that most words have at most, in a segment of a few thousand photos
 CELLS_AT_ONCE = 256  # that are merged in memory

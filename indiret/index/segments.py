@@ -1,7 +1,7 @@
 """The shortlist's side of a collection: immutable segments, few, since small ones are merged.
 
 A segment covers a range of numbers that its name tells, level and place: level 0 as many as a
-shard, each further level eight times as many (a log-structured merge tree). Only the last range
+shard, each of `LEVELS` eight times as many (a log-structured merge tree). Only the last range
 still grows; it is written anew with what is added. So what lies on disk depends on the photos
 alone, and not on when they came or who was killed meanwhile.
 
@@ -21,6 +21,7 @@ from indiret.index.shards import MOST_DEAD, SHARD
 from indiret.index.shortlist import Segment, Shortlist
 
 FANOUT = 8  # segments that are merged into one of the next level
+LEVELS = 3  # so that a segment has at most 65,536 photos, which two bytes tell apart
 
 Block = tuple[int, int]  # level and place
 
@@ -120,14 +121,12 @@ class SegmentStore:
         for path in self.folder.glob("[0-9]*-[0-9]*"):
             if _block(path) not in segments:  # damaged, or merged by one who was killed then
                 path.unlink()
-        level = 0
-        while level <= max((one for one, _ in segments), default=-1):
+        for level in range(LEVELS - 1):
             for place in sorted({place // FANOUT for one, place in segments if one == level}):
                 parent = (level + 1, place)
                 if numbers_of(parent).stop <= next_number:
                     children = [one for one in segments if one[0] == level and _within(one, parent)]
                     self._merge(parent, children, segments, known)
-            level += 1
         for block, segment in [*segments.items()]:
             alive = sum(number in known for number in segment.numbers.tolist())
             if alive < (1 - MOST_DEAD) * len(segment.numbers):

@@ -24,7 +24,7 @@ from indiret.index.segments import SegmentStore
 from indiret.index.shards import CodeStore, DamagedError, PhotoCodes
 from indiret.index.shortlist import Shortlist
 
-FORMAT = "1"  # of an index; others are refused
+FORMAT = "2"  # of an index; others are refused
 CATALOGUE = "catalogue.sqlite"
 
 

@@ -27,6 +27,7 @@ SIGN_WEIGHT = 1.25  # of a vote among signs, whose responses are 0.8 of those of
 UNIT = 2048  # parts of 1 in which responses are counted
 CACHE = 2**19  # responses that are made at once, so that they stay in a processor's cache
 EXACT = torch.bfloat16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else torch.float32
+ROWS = 512  # patches of a product, or a multiple: torch keeps what it makes for each number of them
 QUARTERS = 2  # parts of a template, up and down and aside
 
 
@@ -125,7 +126,9 @@ def _highest(quarters: Tensor, patches: int) -> tuple[list[Any], list[Any], list
 def _pooled_responses(patches: Tensor, templates: Tensor) -> Tensor:
     """(B, I', J', M, K, L): thresholded maxima of 3 × 3 patches, normalised, whole numbers."""
     template = templates.shape[:3]
-    product = patches.flatten(0, 2).to(EXACT) @ templates.flatten(0, 2).to(EXACT).mT
+    rows = patches.flatten(0, 2).to(EXACT)
+    padded = F.pad(rows, (0, 0, 0, -len(rows) % ROWS))
+    product = (padded @ templates.flatten(0, 2).to(EXACT).mT)[: len(rows)]
     pooled = _max_pool_stride2(product.bfloat16().view(*patches.shape[:3], -1))
     answers = pooled.float().sub_(THRESHOLD).clamp_min_(0).unflatten(3, (template[0], -1))
     popularity = answers.mean(4, keepdim=True).add_(POPULARITY_FLOOR).sqrt_()

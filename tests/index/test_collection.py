@@ -236,7 +236,7 @@ def test_what_is_no_index_or_another_one_is_refused(album, tmp_path, monkeypatch
     with pytest.raises(ValueError, match="whose encoder is vector 1, not vector 2; choose"):
         opened()
     monkeypatch.setattr(collection, "FORMAT", "0")
-    with pytest.raises(ValueError, match="whose format is 1, not 0"):
+    with pytest.raises(ValueError, match="whose format is 2, not 0"):
         opened()
     with pytest.raises(ValueError, match="photos holds the photos; name another folder"):
         Collection.open(folder, *TOYS, out=folder)

@@ -21,6 +21,7 @@ def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "SHARD", 4)
         patch.setattr(segments, "FANOUT", 2)
+        patch.setattr(segments, "LEVELS", 9)
         yield
 
 
@@ -67,6 +68,14 @@ def test_they_stay_few_and_are_the_same_however_photos_came(tmp_path):
         files = sorted(store.folder.iterdir())
         found.append({path.name: path.read_bytes() for path in files})
     assert found[0] == found[1] and len(found[0]) <= 6
+
+
+def test_those_of_the_last_level_are_not_merged(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "LEVELS", 2)
+    store = SegmentStore(tmp_path, Nearest())
+    store.add({n: VECTORS[n] for n in range(18)}, ())
+    store.compact(range(18), 18)
+    assert [*store.segments()] == [(0, 4), (1, 0), (1, 1)]
 
 
 def test_after_a_kill_while_merging_a_photo_is_found_once(tmp_path):
