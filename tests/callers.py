@@ -6,17 +6,19 @@ import torch
 
 
 @contextmanager
-def default_dtype(dtype):
-    torch.set_default_dtype(dtype)
+def default(set_default, value, before):
+    set_default(value)
     try:
         yield
     finally:
-        torch.set_default_dtype(torch.float32)
+        set_default(before)
 
 
 SETTINGS = {
-    "double": lambda: default_dtype(torch.float64),
-    "half": lambda: default_dtype(torch.float16),
+    "double": lambda: default(torch.set_default_dtype, torch.float64, torch.float32),
+    "half": lambda: default(torch.set_default_dtype, torch.float16, torch.float32),
+    "bfloat16": lambda: default(torch.set_default_dtype, torch.bfloat16, torch.float32),
     "device": lambda: torch.device("meta"),  # stands in for one that is not the processor
+    "default device": lambda: default(torch.set_default_device, "meta", None),
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
 }

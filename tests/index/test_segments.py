@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indiret.index import segments, shards
+from indiret.index.postings import ARRAYS
 from indiret.index.segments import SegmentStore
 from tests.index.toys import Nearest
 
 VECTORS = np.random.default_rng(0).random((400, 4))
+MOST_PHOTOS = segments.SHARD * segments.FANOUT ** (segments.LEVELS - 1)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -68,6 +70,10 @@ def test_they_stay_few_and_are_the_same_however_photos_came(tmp_path):
         files = sorted(store.folder.iterdir())
         found.append({path.name: path.read_bytes() for path in files})
     assert found[0] == found[1] and len(found[0]) <= 6
+
+
+def test_a_posting_has_room_for_the_photos_of_the_largest_segment():
+    assert ARRAYS["photos"] == "U16" and MOST_PHOTOS <= 2**16
 
 
 def test_those_of_the_last_level_are_not_merged(tmp_path, monkeypatch):
