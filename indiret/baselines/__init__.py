@@ -6,17 +6,24 @@ Chapter: *Baselines*.
 """
 
 from indiret.baselines.backbones import PretrainedBackbone, load_backbone
-from indiret.baselines.descriptors import AGAIN, OPTIONS, POOLINGS, rerank_option
+from indiret.baselines.descriptors import OPTIONS, POOLINGS
 from indiret.baselines.maps import empty_cache, extract, load_maps
 from indiret.baselines.matchers import MATCHERS, LearnedMatcher
-from indiret.baselines.reranking import SHORTLIST, FusedRetriever, TwoStageRetriever
+from indiret.baselines.neighbours import NeighbourRetriever
+from indiret.baselines.reranking import (
+    AGAIN,
+    SHORTLIST,
+    FusedRetriever,
+    TwoStageRetriever,
+    rerank_option,
+)
 from indiret.baselines.sift import SiftRansac
 from indiret.baselines.simple import ColourHistogram, MutualNearest, Thumbnail
 from indiret.baselines.verifiers import VERIFIERS, is_verifier_name, load_verifier, save_verifier
 
 __all__ = [
     "AGAIN", "MATCHERS", "OPTIONS", "POOLINGS", "SHORTLIST", "VERIFIERS", "ColourHistogram",
-    "FusedRetriever", "LearnedMatcher", "MutualNearest", "PretrainedBackbone", "SiftRansac",
-    "Thumbnail", "TwoStageRetriever", "empty_cache", "extract", "is_verifier_name", "load_backbone",
-    "load_maps", "load_verifier", "rerank_option", "save_verifier",
+    "FusedRetriever", "LearnedMatcher", "MutualNearest", "NeighbourRetriever", "PretrainedBackbone",
+    "SiftRansac", "Thumbnail", "TwoStageRetriever", "empty_cache", "extract", "is_verifier_name",
+    "load_backbone", "load_maps", "load_verifier", "rerank_option", "save_verifier",
 ]  # fmt: skip

@@ -23,7 +23,8 @@ from torch.nn import functional as F
 from indiret.baselines import pooling as pools
 from indiret.baselines.backbones import LITE0, PretrainedBackbone, exact, load_backbone
 from indiret.baselines.maps import EXPORTED, ExportedFeatures, extract, extract_by_name, load_maps
-from indiret.baselines.reranking import Diffusion, KReciprocal, expand_query, row_products
+from indiret.baselines.neighbours import GRAPHS
+from indiret.baselines.reranking import AGAIN, expand_query, rerank_option, row_products
 from indiret.checkpoints import hash_tensors
 from indiret.datasets import load_dataset
 from indiret.evidence import Evidence
@@ -37,10 +38,6 @@ DIMENSIONS = 512  # kept by "whiten"
 POWER = 0.5  # of the deviation from zero, by which "whiten" divides: half-way (decisions/0010)
 
 Parts = Callable[[Tensor], Tensor]
-GRAPHS: dict[str, Callable[[NDArray[np.float32], int], Diffusion | KReciprocal]] = {
-    "diffusion": Diffusion,
-    "kreciprocal": lambda matrix, n: KReciprocal(matrix, n, k2=-(-3 * n // 10)),  # 6 of 20
-}
 
 
 class Pooling(NamedTuple):
@@ -65,8 +62,6 @@ OPTIONS = {
     "diffusion": "diffusion over the database's 3 nearest neighbours",
     "kreciprocal": "neighbours in common, among the first 10",
 }
-# Neighbours: best on Toytown validation, with four answers a query (book/decisions/0010).
-AGAIN = {"aqe": 2, "alphaqe": 3, "diffusion": 3, "kreciprocal": 10}
 
 
 class ImageVector(NamedTuple):
@@ -183,8 +178,8 @@ class DescriptorRetriever(Retriever):
         if name in GRAPHS:  # made once for a database with these vectors
             key, kept = hashlib.sha256(matrix.tobytes()).digest(), self._kept
             if kept[0] != key:
-                self._kept = kept = key, GRAPHS[name](matrix, n)
-            return np.asarray(kept[1].score(query.vector))
+                self._kept = kept = key, GRAPHS[name](matrix @ matrix.T, n)
+            return np.asarray(kept[1].score(matrix @ query.vector))
         vector = query.vector
         if name:
             vector = expand_query(vector, matrix, n, alpha=3 if name == "alphaqe" else None)
@@ -255,21 +250,6 @@ def build_descriptor(name: str) -> DescriptorRetriever:
         return DescriptorRetriever(features, pooling, options)
     check_choice("pooling", pooling, POOLINGS)
     return DescriptorRetriever(load_backbone(backbone), pooling, options)
-
-
-def rerank_option(option: str) -> tuple[str, int] | None:
-    """The key of `AGAIN` in an option and its number of neighbours, or None.
-
-    Examples
-    --------
-    >>> rerank_option("aqe5"), rerank_option("aqe"), rerank_option("whiten")
-    (('aqe', 5), ('aqe', 2), None)
-    """
-    name = option.rstrip("0123456789")
-    number = option.removeprefix(name)
-    if name not in AGAIN or number.startswith("0"):
-        return None
-    return name, int(number) if number else AGAIN[name]
 
 
 for _name, _pooling in POOLINGS.items():

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
-from indiret.baselines.descriptors import AGAIN, rerank_option
+from indiret.baselines.reranking import AGAIN, rerank_option
 from indiret.datasets.files import read_json
 from indiret.evaluation import Interval
 from indiret.experiments.records import DATA, StoredResult, markdown_table, show_interval

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from indiret.baselines import descriptors
-from indiret.baselines.descriptors import AGAIN, OPTIONS, POOLINGS, DescriptorRetriever
+from indiret.baselines.descriptors import OPTIONS, POOLINGS, DescriptorRetriever
 from indiret.baselines.maps import load_maps
-from indiret.baselines.reranking import Diffusion, KReciprocal, expand_query
+from indiret.baselines.neighbours import Diffusion, KReciprocal
+from indiret.baselines.reranking import AGAIN, expand_query
 from indiret.experiments.evaluator import evaluate
 from indiret.retrieval import build_retriever, encode_query, index_database, rank
 from tests.baselines.toys import pictures, toy
@@ -131,8 +132,8 @@ def test_a_reranking_has_its_usual_number_of_neighbours_or_its_own(town, name, u
     expected = {
         "aqe": matrix @ expand_query(query, matrix, 3),
         "alphaqe": matrix @ expand_query(query, matrix, 3, alpha=3),
-        "diffusion": Diffusion(matrix, 3).score(query),
-        "kreciprocal": KReciprocal(matrix, 3, 1).score(query),
+        "diffusion": Diffusion(matrix @ matrix.T, 3).score(matrix @ query),
+        "kreciprocal": KReciprocal(matrix @ matrix.T, 3, 1).score(matrix @ query),
     }[name]
     few = method.score(features[2], features[:3])
     np.testing.assert_allclose(method.score(features[2], features), expected, atol=1e-6)
