@@ -40,7 +40,7 @@ SHORTLISTED = 200  # photos that a shortlist names
 NO_SHORTLIST = "none"
 MOST_VERIFIED = 40  # of them, the best, that the retriever judges
 TURNED_VERIFIED = 60  # where they are asked for in all turns, which rough scores do not know
-MOST_NEW = 20  # photos that are judged since an answer finds them, and the query did not
+MOST_NEW = 20  # judged, too, since an answer finds them, and the query did not
 ASKED_TURNS = 12  # in which a shortlist is asked for a query that may lie turned
 TURNED_WEIGHT = 0.7  # of what it scores turned beside upright: few photos lie turned
 FEW = 500  # photos of a collection that are all judged: in a few seconds, and nothing is missed
@@ -252,7 +252,11 @@ class Collection:
                 numbers = by_both_ranks(numbers, rough)
                 judged = numbers[:MOST_VERIFIED]
             scores = self._scores(features, judged, photos)
-            new = self._find_new(numbers, judged, scores, photos)
+            answers = believed_answers(self.retriever, judged, scores)
+            files = [self.folder / photos[number].names[0] for number in answers]
+            found = ask_again(segments, files, SHORTLISTED, self.map)
+            photos |= catalogue.find(found)
+            new = [one for one in found if one in photos and one not in numbers][:MOST_NEW]
             scores = np.concatenate([scores, self._scores(features, new, photos)])
             numbers = [*judged, *new, *numbers[len(judged) :]]
         else:
@@ -263,16 +267,6 @@ class Collection:
         names = [name for number in numbers for name in photos[number].names]
         copies = [len(photos[number].names) for number in numbers]
         return sort_hits(self.retriever, names, scores.repeat(copies))
-
-    def _find_new(
-        self, listed: Sequence[int], judged: Sequence[int], scores: Scores, photos: dict[int, Photo]
-    ) -> list[int]:
-        """Photos that the best of those judged find, and that are not listed; see `ask_again`."""
-        answers = believed_answers(self.retriever, judged, scores)
-        files = [self.folder / photos[number].names[0] for number in answers]
-        found = ask_again(self.store.segments, files, SHORTLISTED, self.map)
-        photos |= self.store.catalogue.find(found)
-        return [number for number in found if number in photos and number not in listed][:MOST_NEW]
 
     def _scores(
         self,

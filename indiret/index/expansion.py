@@ -18,23 +18,23 @@ from indiret.index.cluster import Map
 from indiret.index.segments import SegmentStore
 from indiret.retrieval import Retriever, Scores
 
-ANSWERS = 2  # the best, of which one may be a copy of the query
+MOST_ASKING = 2  # the best, of which one may be a copy of the query
 BELIEVED = 0.5  # probability above which an answer asks
 
 
 def believed_answers(retriever: Retriever, numbers: Sequence[int], scores: Scores) -> list[int]:
-    """The best of some scored photos, `ANSWERS` at most, that are more probable than not.
+    """The best of some scored photos, `MOST_ASKING` at most, that are more probable than not.
 
     Examples
     --------
     >>> from indiret.retrieval import build_retriever
-    >>> believed_answers(build_retriever("plane-net"), [7, 8, 9], np.array([9.0, -9.0, 99.0]))
+    >>> believed_answers(build_retriever("plane-net"), [7, 8, 9], np.array([60.0, -60.0, 90.0]))
     [9, 7]
     """
     probabilities = retriever.probability(scores)
     if probabilities is None:
         return []
-    best = np.argsort(-scores, kind="stable")[:ANSWERS].tolist()
+    best = np.argsort(-scores, kind="stable")[:MOST_ASKING].tolist()
     return [numbers[place] for place in best if probabilities[place] > BELIEVED]
 
 

@@ -74,7 +74,7 @@ def test_it_judges_what_a_naive_second_round_judges(opened, monkeypatch, turned)
 
     for path in photos[:10]:
         listed = nearest(query := vectors[path.name])[:LISTED]
-        lists = [nearest(vectors[name])[:LISTED] for name in listed[: expansion.ANSWERS]]
+        lists = [nearest(vectors[name])[:LISTED] for name in listed[: expansion.MOST_ASKING]]
         turns = [name for both in zip(*lists, strict=True) for name in sorted(both)]
         new = [name for name in dict.fromkeys(turns) if name not in listed][:NEW]
         judged = {name: -np.abs(vectors[name] - query).sum() for name in listed[:JUDGED] + new}
