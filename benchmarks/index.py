@@ -258,12 +258,11 @@ def verdicts(found: dict[str, Any]) -> list[tuple[str, float, str]]:
         ]
     for name, recall in found.get("recall", {}).items():
         for road, one in recall.items():
-            last = one["rows"][-1]
-            usual = next(row for row in one["rows"] if row["verified"] == MOST_VERIFIED)
+            last, gap = one["rows"][-1], one["again"]["difference"][0]
             least = ">= 0.98" if name == "toytown" else ">= 0.90" if road == "pixels" else ">= 0.95"
             rows += [
                 (f"{name}, {road}: recall at {last['verified']}", last["recall"][0], least),
-                (f"{name}, {road}: mAP less the exhaustive", usual["difference"][0], ">= -0.01"),
+                (f"{name}, {road}: mAP less the exhaustive", gap, ">= -0.01"),
             ]
     for road, grown in found.get("growth", {}).items():
         if rates and grown:

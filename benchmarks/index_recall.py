@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,14 @@ from indiret.datasets.toytown import SPLITS
 from indiret.evaluation import average_precision, nested_bootstrap
 from indiret.images import Picture, read_image
 from indiret.index import Collection, build_shortlist
-from indiret.index.collection import SCORED_AT_ONCE, by_both_ranks, score_photos
+from indiret.index.collection import (
+    MOST_NEW,
+    MOST_VERIFIED,
+    SCORED_AT_ONCE,
+    by_both_ranks,
+    score_photos,
+)
+from indiret.index.expansion import ask_again, believed_answers
 from indiret.index.segments import SegmentStore
 from indiret.retrieval import LEAST, build_retriever, encode_query, index_database, sort_hits
 
@@ -34,7 +42,7 @@ Values = dict[tuple[str, str, int], float]
 
 
 class Found(NamedTuple):
-    """A shortlist by both ranks with all its scores, and processor seconds of the four steps."""
+    """A shortlist by both ranks with all its scores, and processor seconds of the five steps."""
 
     names: list[str]
     scores: list[float]
@@ -42,11 +50,13 @@ class Found(NamedTuple):
     shortlist: float
     choose: float  # rough scores of the whole list
     verify: float  # all photos of the list
+    again: float  # ask with answers, and verify what only they find
+    new: Mapping[str, float]  # these, with their scores
 
-    def ranked(self, verified: int) -> list[str]:
-        """The list if so many photos had been verified."""
-        order = np.argsort(-np.array(self.scores[:verified]), kind="stable")
-        return [self.names[place] for place in order] + self.names[verified:]
+    def ranked(self, verified: int, new: Mapping[str, float] = MappingProxyType({})) -> list[str]:
+        """The list if so many photos had been verified, and a few new ones."""
+        judged = dict(zip(self.names[:verified], self.scores, strict=False)) | dict(new)
+        return sorted(judged, key=lambda name: -judged[name]) + self.names[verified:]
 
 
 def join(name: str, parts: Mapping[str, RetrievalDataset]) -> RetrievalDataset:
@@ -164,11 +174,18 @@ def ask(
 
     numbers = by_both_ranks(numbers, score(numbers, rough=True))
     chosen = clock()
-    scores = score(numbers, rough=False).tolist()
+    scores = score(numbers, rough=False)
     ended = clock()
+    answers = believed_answers(retriever, numbers[:MOST_VERIFIED], scores[:MOST_VERIFIED])
+    files = [collection.folder / photos[number].names[0] for number in answers]
+    again = ask_again(segments, files, LISTED, map)
+    photos |= catalogue.find(again)
+    again = [number for number in again if number not in numbers][:MOST_NEW]
+    new = [names[photos[number].names[0]] for number in again]
     found = [names[photos[number].names[0]] for number in numbers]
-    steps = asked - began, named - asked, chosen - named, ended - chosen
-    return Found(found, scores, *steps)
+    more = dict(zip(new, score(again, rough=False).tolist(), strict=True))
+    steps = asked - began, named - asked, chosen - named, ended - chosen, clock() - ended
+    return Found(found, scores.tolist(), *steps, more)
 
 
 def precisions(queries: Sequence[Query], lists: Mapping[str, Sequence[str]]) -> Values:
@@ -211,11 +228,21 @@ def measure_road(
         if best:
             row["difference"] = nested_bootstrap(precisions(compared, lists), best)
         rows.append(row)
+    few = {name: one.ranked(MOST_VERIFIED) for name, one in found.items()}
+    more = {name: one.ranked(MOST_VERIFIED, one.new) for name, one in found.items()}
+    again = {
+        "recall": nested_bootstrap(recalls(queries, more)),
+        "mAP": nested_bootstrap(precisions(queries, more)),
+        "gain": nested_bootstrap(precisions(queries, more), precisions(queries, few)),
+        "asked": sum(bool(one.new) for one in found.values()),
+    }
+    if best:
+        again["difference"] = nested_bootstrap(precisions(compared, more), best)
     times = {
         step: float(np.mean([getattr(one, step) for one in found.values()]))
-        for step in ("query", "shortlist", "choose", "verify")
+        for step in ("query", "shortlist", "choose", "verify", "again")
     }
-    return {"queries": len(queries), "seconds": times, "rows": rows} | (
+    return {"queries": len(queries), "seconds": times, "rows": rows, "again": again} | (
         {"exhaustive": nested_bootstrap(best), "compared": len(compared)} if best else {}
     )
 

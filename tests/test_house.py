@@ -128,7 +128,7 @@ CEILINGS = {
     "evaluation": (1150, 850),
     "planes": (3120, 1825),
     "baselines": (2740, 2110),
-    "index": (2105, 1100),
+    "index": (2170, 1195),
     "experiments": (3720, 1835),
     "exercises": (1450, 190),
     "figures": (765, 240),

@@ -43,11 +43,11 @@ def test_a_curve_is_that_of_lists_with_fewer_verified(monkeypatch):
     """Photo 3 is right, and listed last of four; verification puts it first."""
     monkeypatch.setattr(index_recall, "VERIFIED", (0, 2, 4))
     query = Query("q", "0", None, "mill", good=frozenset({"0", "3"}))
-    found = {"q": Found(["0", "1", "2", "3"], [9.0, 1.0, 2.0, 8.0], 0.1, 0.2, 0.3, 0.4)}
-    measured = measure_road(found, [query], {"q": ["0", "3", "1", "2"]})
-    assert [row["mAP"][0] for row in measured["rows"]] == pytest.approx([1 / 6, 1 / 6, 1])
-    assert [row["recall"][0] for row in measured["rows"]] == [1, 0, 1]
-    assert [row["difference"][0] for row in measured["rows"]] == pytest.approx([-5 / 6, -5 / 6, 0])
+    found = {"q": Found(["0", "1", "2", "3"], [9.0, 1.0, 2.0, 8.0], 0.1, 0.2, 0.3, 0.4, 0.5, {})}
+    assert found["q"].ranked(2, {"4": 5.0}) == ["0", "4", "1", "2", "3"]
+    rows = measure_road(found, [query], {"q": ["0", "3", "1", "2"]})["rows"]
+    values = [[row[name][0] for name in ("recall", "mAP", "difference")] for row in rows]
+    np.testing.assert_allclose(values, np.divide([[6, 1, -5], [0, 1, -5], [6, 6, 0]], 6), atol=1e-9)
 
 
 def test_data_sets_are_joined_and_linked_by_name(tmp_path):

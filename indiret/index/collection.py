@@ -2,7 +2,7 @@
 
 A search asks the shortlist for a few photos, which the retriever scores roughly. It then verifies
 those that are high in both lists, at most `indiret.retrieval.LEAST` at once, so that a pair's score
-is that pair's alone.
+is that pair's alone. The best answers ask the shortlist once more.
 
 Chapter: *From pairs to collections*.
 """
@@ -28,6 +28,7 @@ from indiret.datasets.writing import hold_lock
 from indiret.images import Box, Picture, crop, read_image
 from indiret.index.catalogue import Photo, State
 from indiret.index.cluster import Map, cluster_map, dask_client
+from indiret.index.expansion import ask_again, believed_answers
 from indiret.index.segments import SegmentStore
 from indiret.index.shards import CodeStore, DamagedError
 from indiret.index.shortlist import Shortlist, build_shortlist
@@ -39,6 +40,7 @@ SHORTLISTED = 200  # photos that a shortlist names
 NO_SHORTLIST = "none"
 MOST_VERIFIED = 40  # of them, the best, that the retriever judges
 TURNED_VERIFIED = 60  # where they are asked for in all turns, which rough scores do not know
+MOST_NEW = 20  # judged, too, since an answer finds them, and the query did not
 ASKED_TURNS = 12  # in which a shortlist is asked for a query that may lie turned
 TURNED_WEIGHT = 0.7  # of what it scores turned beside upright: few photos lie turned
 FEW = 500  # photos of a collection that are all judged: in a few seconds, and nothing is missed
@@ -249,10 +251,19 @@ class Collection:
                 rough = self._scores(features, numbers, photos, rough=True)
                 numbers = by_both_ranks(numbers, rough)
                 judged = numbers[:MOST_VERIFIED]
+            scores = self._scores(features, judged, photos)
+            answers = believed_answers(self.retriever, judged, scores)
+            files = [self.folder / photos[number].names[0] for number in answers]
+            found = ask_again(segments, files, SHORTLISTED, self.map)
+            photos |= catalogue.find(found)
+            new = [one for one in found if one in photos and one not in numbers][:MOST_NEW]
+            scores = np.concatenate([scores, self._scores(features, new, photos)])
+            numbers = [*judged, *new, *numbers[len(judged) :]]
         else:
-            photos, judged = catalogue.find(numbers), numbers
-        rest = UNJUDGED - np.arange(len(numbers) - len(judged), dtype=np.float64)
-        scores = np.concatenate([self._scores(features, judged, photos), rest])
+            photos = catalogue.find(numbers)
+            scores = self._scores(features, numbers, photos)
+        rest = UNJUDGED - np.arange(len(numbers) - len(scores), dtype=np.float64)
+        scores = np.concatenate([scores, rest])
         names = [name for number in numbers for name in photos[number].names]
         copies = [len(photos[number].names) for number in numbers]
         return sort_hits(self.retriever, names, scores.repeat(copies))
