@@ -155,7 +155,11 @@ def _threshold_figure(measured: Measured) -> Figure | None:
         for name, place in TABLE_ROWS.items()
         if (PAPER_SCHEME, *place) in measured.curves
     }
-    return line_chart(curves, THRESHOLDS.tolist(), "threshold", "IoU") if curves else None
+    if not curves:
+        return None
+    chart = line_chart(curves, THRESHOLDS.tolist(), "threshold", "IoU")
+    chart.axes[0].set_ylim(bottom=0)
+    return chart
 
 
 def _learning_figure(measured: Measured) -> Figure | None:
