@@ -2,7 +2,7 @@
 
 A query that shows a small part of a photo has few words, and in another light it has others. An
 answer shows more of the same thing, in one more light. What it finds is scored against the query
-like all else, so an answer that is wrong costs time, and puts no photo above another.
+like all else, so an answer that is wrong lists no photo high that the query would not.
 
 Chapter: *From pairs to collections*.
 """
