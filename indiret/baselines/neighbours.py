@@ -27,7 +27,7 @@ from indiret.images import Picture
 from indiret.retrieval import UNJUDGED, Retriever, Scores, build_retriever
 
 Likeness = NDArray[np.floating]  # cosines, or what stands for them
-BELIEVED = 2.0  # z-score among all pairs from which on a pair is more like than not
+HALF_WAY = 2.0  # z-score among all pairs that counts as a cosine of one half
 
 
 def _mutual(nearest: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -149,7 +149,7 @@ class NeighbourRetriever(RetrieverPair):
 
     Every picture of a database asks for all others, once for a database. A pair has its mean score
     in both directions, and for a cosine the sigmoid of that score's z-score among all pairs, less
-    `BELIEVED`; what was not judged counts as the lowest score. So the score of a picture depends on
+    `HALF_WAY`; what was not judged counts as the lowest score. So the score of a picture depends on
     those that it is ranked with, and is no probability. Evidence and points are the retriever's.
 
     Examples
@@ -197,7 +197,7 @@ class NeighbourRetriever(RetrieverPair):
 
         def likeness(scores: Scores) -> Likeness:
             z_scores = (np.maximum(scores, lowest) - mean) / deviation
-            return np.asarray(1 / (1 + np.exp(BELIEVED - z_scores)))
+            return np.asarray(1 / (1 + np.exp(HALF_WAY - z_scores)))
 
         return likeness, k_reciprocal(likeness((scores + scores.T) / 2), self.n)
 
