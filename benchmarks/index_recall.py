@@ -31,7 +31,7 @@ from indiret.index.collection import (
     by_both_ranks,
     score_photos,
 )
-from indiret.index.expansion import ask_again, believed_answers
+from indiret.index.expansion import ask_again, best_answers
 from indiret.index.segments import SegmentStore
 from indiret.retrieval import LEAST, build_retriever, encode_query, index_database, sort_hits
 
@@ -176,7 +176,7 @@ def ask(
     chosen = clock()
     scores = score(numbers, rough=False)
     ended = clock()
-    answers = believed_answers(retriever, numbers[:MOST_VERIFIED], scores[:MOST_VERIFIED])
+    answers = best_answers(numbers[:MOST_VERIFIED], scores[:MOST_VERIFIED])
     files = [collection.folder / photos[number].names[0] for number in answers]
     again = ask_again(segments, files, LISTED, map)
     photos |= catalogue.find(again)

@@ -28,7 +28,7 @@ from indiret.datasets.writing import hold_lock
 from indiret.images import Box, Picture, crop, read_image
 from indiret.index.catalogue import Photo, State
 from indiret.index.cluster import Map, cluster_map, dask_client
-from indiret.index.expansion import ask_again, believed_answers
+from indiret.index.expansion import ask_again, best_answers
 from indiret.index.segments import SegmentStore
 from indiret.index.shards import CodeStore, DamagedError
 from indiret.index.shortlist import Shortlist, build_shortlist
@@ -40,12 +40,11 @@ SHORTLISTED = 200  # photos that a shortlist names
 NO_SHORTLIST = "none"
 MOST_VERIFIED = 40  # of them, the best, that the retriever judges
 TURNED_VERIFIED = 60  # where they are asked for in all turns, which rough scores do not know
-MOST_NEW = 20  # judged, too, since an answer finds them, and the query did not
+MOST_NEW = 40  # judged, too, since an answer finds them, and the query did not
 ASKED_TURNS = 12  # in which a shortlist is asked for a query that may lie turned
 TURNED_WEIGHT = 0.7  # of what it scores turned beside upright: few photos lie turned
 FEW = 500  # photos of a collection that are all judged: in a few seconds, and nothing is missed
-JUDGED_AT_ONCE = LEAST // 2  # photos that are judged at once: two parts for each of many processors
-SCORED_AT_ONCE = 50  # photos that are scored roughly at once: those of one shape save time together
+SCORED_AT_ONCE = 50  # photos that are scored roughly at once, of one shape where they are many
 
 
 class Changes(NamedTuple):
@@ -252,7 +251,7 @@ class Collection:
                 numbers = by_both_ranks(numbers, rough)
                 judged = numbers[:MOST_VERIFIED]
             scores = self._scores(features, judged, photos)
-            answers = believed_answers(self.retriever, judged, scores)
+            answers = best_answers(judged, scores)
             files = [self.folder / photos[number].names[0] for number in answers]
             found = ask_again(segments, files, SHORTLISTED, self.map)
             photos |= catalogue.find(found)
@@ -275,13 +274,19 @@ class Collection:
         photos: Mapping[int, Photo],
         rough: bool = False,
     ) -> Scores:
-        """Scores of photos by their numbers, in parts that are done beside one another."""
-        pairs = [(number, photos[number].content) for number in numbers]
-        size = SCORED_AT_ONCE if rough else JUDGED_AT_ONCE
+        """Scores of photos by their numbers, in parts that are done beside one another.
+
+        Photos of one shape come in one part where they can, which saves time.
+        """
+        order = np.argsort([self.store.codes.size(number) for number in numbers], kind="stable")
+        pairs = [(numbers[place], photos[numbers[place]].content) for place in order.tolist()]
+        size = SCORED_AT_ONCE if rough else LEAST
         parts = [pairs[at : at + size] for at in range(0, len(pairs), size)]
         score = partial(score_photos, self.retriever, self.store.codes, query, rough)
         apply = map_in_threads if self.map is map else self.map
-        return np.concatenate([np.empty(0), *apply(score, parts)])
+        scores = np.empty(len(numbers))
+        scores[order] = np.concatenate([np.empty(0), *apply(score, parts)])
+        return scores
 
 
 def by_both_ranks(listed: Sequence[int], rough: Scores) -> list[int]:

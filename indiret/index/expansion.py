@@ -1,4 +1,4 @@
-"""A second round of the shortlist: answers that are believed ask, too.
+"""A second round of the shortlist: the best answers ask, too.
 
 A query that shows a small part of a photo has few words, and in another light it has others. An
 answer shows more of the same thing, in one more light. What it finds is scored against the query
@@ -16,26 +16,20 @@ import numpy as np
 from indiret.images import ImageError, read_image
 from indiret.index.cluster import Map
 from indiret.index.segments import SegmentStore
-from indiret.retrieval import Retriever, Scores
+from indiret.retrieval import Scores
 
 MOST_ASKING = 2  # the best, of which one may be a copy of the query
-BELIEVED = 0.5  # probability above which an answer asks
 
 
-def believed_answers(retriever: Retriever, numbers: Sequence[int], scores: Scores) -> list[int]:
-    """The best of some scored photos, `MOST_ASKING` at most, that are more probable than not.
+def best_answers(numbers: Sequence[int], scores: Scores) -> list[int]:
+    """The best of some scored photos, `MOST_ASKING` at most.
 
     Examples
     --------
-    >>> from indiret.retrieval import build_retriever
-    >>> believed_answers(build_retriever("plane-net"), [7, 8, 9], np.array([60.0, -60.0, 90.0]))
+    >>> best_answers([7, 8, 9], np.array([6.0, -6.0, 9.0]))
     [9, 7]
     """
-    probabilities = retriever.probability(scores)
-    if probabilities is None:
-        return []
-    best = np.argsort(-scores, kind="stable")[:MOST_ASKING].tolist()
-    return [numbers[place] for place in best if probabilities[place] > BELIEVED]
+    return [numbers[place] for place in np.argsort(-scores, kind="stable")[:MOST_ASKING].tolist()]
 
 
 def ask_again(segments: SegmentStore, answers: Iterable[Path], top: int, apply: Map) -> list[int]:

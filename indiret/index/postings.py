@@ -60,12 +60,17 @@ class InvertedFile:
 
         Words in ascending order are found three times as fast, since memory is read in order.
         """
-        cells, tails = words >> TAIL, words & ((1 << TAIL) - 1)
+        cells, tails = words >> TAIL, (words & ((1 << TAIL) - 1)).astype(np.int16)
         stop = self.starts[cells + 1]
         first = self._bisect(self.starts[cells], stop, tails)
-        near = np.minimum(first + SHORT_RUN, stop)  # where most words end
-        beyond = (near < stop) & (self.tails[np.minimum(near, len(self.tails) - 1)] <= tails)
-        lengths = self._bisect(first, np.where(beyond, stop, near), tails + 1) - first
+        lengths = np.zeros_like(first)
+        left = np.arange(len(first))  # words that may have more postings than were counted
+        for _ in range(SHORT_RUN):
+            at = first[left] + lengths[left]
+            left, at = (one[at < stop[left]] for one in (left, at))
+            left = left[self.tails[at] == tails[left]]
+            lengths[left] += 1
+        lengths[left] = self._bisect(first[left], stop[left], tails[left] + 1) - first[left]
         release(self.tails)
         return first, lengths
 
@@ -73,16 +78,11 @@ class InvertedFile:
         self, low: NDArray[np.int64], high: NDArray[np.int64], tails: NDArray[np.integer]
     ) -> NDArray[np.int64]:
         """The first positions from ``low`` to ``high`` whose tails are not lower, or ``high``."""
-        low, high = low.copy(), high.copy()
-        left = np.flatnonzero(low < high)
-        while len(left):
-            below, above = low[left], high[left]
-            middle = (below + above) // 2
-            lower = self.tails[middle] < tails[left]
-            low[left] = below = np.where(lower, middle + 1, below)
-            high[left] = above = np.where(lower, above, middle)
-            left = left[below < above]
-        return low
+        found, step = low, 1 << int((high - low).max(initial=0)).bit_length()
+        while step := step // 2:
+            at = np.minimum(found + step, high)
+            found = np.where(self.tails[at - 1] < tails, at, found)
+        return found
 
     def read(
         self, first: NDArray[np.int64], lengths: NDArray[np.int64]

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,15 +68,15 @@ class Shard:
     def read(self, number: int) -> PhotoCodes:
         """The record of a photo; KeyError if there is none, and raises as `directory`."""
         with open(self.path, "rb", buffering=0) as file:
-            entries = self._read_directory(file)
-            at = int(np.searchsorted(entries["number"], number))
-            if at == len(entries) or entries["number"][at] != number:
-                raise KeyError(number)
-            _, content, place, size, check = entries[at].item()
+            _, content, place, size, check = _entry(self._read_directory(file), number)
             packed = os.pread(file.fileno(), size, place)
         if zlib.crc32(packed) != check:
             raise DamagedError(f"{self.path} is damaged: photo {number} is not what was written.")
         return PhotoCodes(content.decode(), packed)
+
+    def size(self, number: int) -> int:
+        """The bytes of a photo's codes; raises as `read`."""
+        return int(_entry(self.directory(), number)[3])
 
     def _read_directory(self, file: BinaryIO) -> NDArray[np.void]:
         status = os.fstat(file.fileno())
@@ -84,6 +84,14 @@ class Shard:
         if state != self._state:
             self._entries, self._state = _parse(file, self.path, status.st_size), state
         return self._entries
+
+
+def _entry(entries: NDArray[np.void], number: int) -> tuple[Any, ...]:
+    """The entry of a photo; KeyError if there is none."""
+    at = int(np.searchsorted(entries["number"], number))
+    if at == len(entries) or entries["number"][at] != number:
+        raise KeyError(number)
+    return tuple(entries[at].item())
 
 
 def _parse(file: BinaryIO, path: Path, size: int) -> NDArray[np.void]:
@@ -130,6 +138,12 @@ class CodeStore:
         if record is None or record.content != content:
             raise DamagedError(f"{shard.path} lacks the codes of photo {number}.")
         return record.packed
+
+    def size(self, number: int) -> int:
+        """The bytes of a photo's codes, as many for photos of one shape; 0 if they are lost."""
+        with suppress(KeyError, OSError, DamagedError):
+            return self._shard(number // SHARD).size(number)
+        return 0
 
     def stored(self) -> set[tuple[int, str]]:
         """Number and content of all records, as far as their files are whole."""

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from indiret.cli import main
-from indiret.index import Collection, collection, expansion
+from indiret.index import Collection, collection
 from indiret.index.cluster import cluster_map, dask_client
 from tests.index.toys import Nearest, Vector, save_photos
 
@@ -31,7 +31,6 @@ def test_parts_keep_their_order_and_errors_are_raised(client):
 
 def test_a_worker_that_is_killed_changes_nothing(client, tmp_path, monkeypatch):
     """Photos are verified two by two, and the best of them ask, too."""
-    monkeypatch.setattr(expansion, "BELIEVED", 0)
     for name, value in {
         "SHORTLISTED": PHOTOS // 2,
         "MOST_VERIFIED": PHOTOS // 2 - 1,

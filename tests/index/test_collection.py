@@ -159,7 +159,9 @@ def test_a_folder_that_changed_is_as_one_indexed_at_once(tmp_path_factory, steps
                 assert contents(kept) == contents(new)
 
 
-def test_a_turned_query_is_verified_where_it_is_asked_for_in_all_turns(album):
+def test_a_turned_query_is_verified_where_it_is_asked_for_in_all_turns(album, monkeypatch):
+    """By the first round: what answers find would hide it among few photos."""
+    monkeypatch.setattr(collection, "MOST_NEW", 0)
     folder, opened = album
     save_photos(folder, 12)
     query = np.rot90(read_image(folder / "00007.png"))
@@ -353,7 +355,8 @@ def test_who_is_interrupted_keeps_what_was_finished(album):
         with pytest.raises(KeyboardInterrupt):
             found.update()
         assert len(found.store.catalogue.files()) == updates.READ_AT_ONCE == 8
-        assert found.update() == (9, 0) and len(found.search(folder / "00016.png")) == 6
+        assert found.update() == (9, 0)
+        assert found.search(folder / "00016.png")[0].name == "00016.png"
 
 
 def update(folder, index, pace=0.0):
