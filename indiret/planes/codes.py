@@ -27,6 +27,7 @@ LAYOUT = 3  # of the bytes; who changes what they mean counts on
 SIZE = 64  # numbers of a patch
 SCALE = 256  # of numbers to bytes: half a length of 1 is the most of one number
 LENGTHS = (0.0, 0.5, 0.75, 1.0)  # which two bits tell apart
+FOUR_DIGITS = np.arange(256, dtype=np.uint8)[:, None] >> np.array([6, 4, 2, 0], np.uint8) & 3
 HEADER = struct.Struct("<IIff")  # height, width, structure and background score
 
 
@@ -88,10 +89,12 @@ def unpack_codes(packed: bytes | memoryview, config: PlaneConfig) -> PlaneFeatur
     rounded = torch.from_numpy(numbers.view(np.int8).astype(np.float32)) / SCALE
     parts = zip(rounded.split(counts), grids, points, strict=True)
     large, close = (Template(part.view(*grid, SIZE), at) for part, grid, at in parts)
-    digits = np.unpackbits(rest, count=2 * sum(areas)).reshape(-1, 2) @ np.array([2, 1])
-    lengths = torch.tensor(LENGTHS, dtype=torch.bfloat16)[torch.from_numpy(digits)] / SIZE**0.5
-    bits = torch.from_numpy(np.unpackbits(signs).reshape(-1, SIZE)).bfloat16()
-    patches = bits.mul_(2).sub_(1).mul_(lengths[:, None]).split(areas)
+    lengths = (torch.tensor(LENGTHS, dtype=torch.bfloat16) / SIZE**0.5).view(torch.int16).numpy()
+    digits = FOUR_DIGITS[rest].ravel()[: sum(areas)]
+    bits = np.unpackbits(~signs).reshape(-1, SIZE).astype(np.int16)  # 1 where a number is negative
+    bits <<= 15  # which is the place of its sign
+    bits |= lengths[digits, None]
+    patches = torch.from_numpy(bits).view(torch.bfloat16).split(areas)
     pyramid = tuple(part.view(*size, SIZE) for part, size in zip(patches, sizes, strict=True))
     return PlaneFeatures(large, close, pyramid, shape, background, structure)
 
