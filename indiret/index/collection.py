@@ -238,26 +238,9 @@ class Collection:
 
     def _rank(self, picture: Picture, features: Any) -> list[Hit]:
         catalogue, segments = self.store.catalogue, self.store.segments
-        numbers = catalogue.numbers(FEW + 1 if self.shortlist else -1)
-        if self.shortlist and segments and len(numbers) > FEW:
-            asked = turn_query(self.shortlist, picture, features, ASKED_TURNS if self.turned else 1)
-            found = search_turned(segments, asked, self.map)
-            photos = catalogue.find(found)
-            numbers = [number for number in found if number in photos][:SHORTLISTED]
-            if self.turned:
-                judged = numbers[:TURNED_VERIFIED]
-            else:
-                rough = self._scores(features, numbers, photos, rough=True)
-                numbers = by_both_ranks(numbers, rough)
-                judged = numbers[:MOST_VERIFIED]
-            scores = self._scores(features, judged, photos)
-            answers = best_answers(judged, scores)
-            files = [self.folder / photos[number].names[0] for number in answers]
-            found = ask_again(segments, files, SHORTLISTED, self.map)
-            photos |= catalogue.find(found)
-            new = [one for one in found if one in photos and one not in numbers][:MOST_NEW]
-            scores = np.concatenate([scores, self._scores(features, new, photos)])
-            numbers = [*judged, *new, *numbers[len(judged) :]]
+        numbers = catalogue.numbers(FEW + 1 if segments else -1)
+        if segments and len(numbers) > FEW:
+            numbers, scores, photos = self._ask_shortlist(segments, picture, features)
         else:
             photos = catalogue.find(numbers)
             scores = self._scores(features, numbers, photos)
@@ -266,6 +249,30 @@ class Collection:
         names = [name for number in numbers for name in photos[number].names]
         copies = [len(photos[number].names) for number in numbers]
         return sort_hits(self.retriever, names, scores.repeat(copies))
+
+    def _ask_shortlist(
+        self, segments: SegmentStore, picture: Picture, features: Any
+    ) -> tuple[list[int], Scores, dict[int, Photo]]:
+        """Photos by number, those that were judged first, and the scores of these."""
+        turns = ASKED_TURNS if self.turned else 1
+        asked = turn_query(segments.shortlist, picture, features, turns)
+        found = search_turned(segments, asked, self.map)
+        photos = self.store.catalogue.find(found)
+        numbers = [number for number in found if number in photos][:SHORTLISTED]
+        if self.turned:
+            judged = numbers[:TURNED_VERIFIED]
+        else:
+            rough = self._scores(features, numbers, photos, rough=True)
+            numbers = by_both_ranks(numbers, rough)
+            judged = numbers[:MOST_VERIFIED]
+        scores = self._scores(features, judged, photos)
+        answers = best_answers(judged, scores)
+        files = [self.folder / photos[number].names[0] for number in answers]
+        found = ask_again(segments, files, SHORTLISTED, self.map)
+        photos |= self.store.catalogue.find(found)
+        new = [one for one in found if one in photos and one not in numbers][:MOST_NEW]
+        scores = np.concatenate([scores, self._scores(features, new, photos)])
+        return [*judged, *new, *numbers[len(judged) :]], scores, photos
 
     def _scores(
         self,

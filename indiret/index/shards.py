@@ -74,10 +74,6 @@ class Shard:
             raise DamagedError(f"{self.path} is damaged: photo {number} is not what was written.")
         return PhotoCodes(content.decode(), packed)
 
-    def size(self, number: int) -> int:
-        """The bytes of a photo's codes; raises as `read`."""
-        return int(_entry(self.directory(), number)[3])
-
     def _read_directory(self, file: BinaryIO) -> NDArray[np.void]:
         status = os.fstat(file.fileno())
         state = status.st_ino, status.st_size, status.st_mtime_ns
@@ -142,7 +138,7 @@ class CodeStore:
     def size(self, number: int) -> int:
         """The bytes of a photo's codes, as many for photos of one shape; 0 if they are lost."""
         with suppress(KeyError, OSError, DamagedError):
-            return self._shard(number // SHARD).size(number)
+            return int(_entry(self._shard(number // SHARD).directory(), number)[3])
         return 0
 
     def stored(self) -> set[tuple[int, str]]:
