@@ -91,10 +91,8 @@ def unpack_codes(packed: bytes | memoryview, config: PlaneConfig) -> PlaneFeatur
     large, close = (Template(part.view(*grid, SIZE), at) for part, grid, at in parts)
     lengths = (torch.tensor(LENGTHS, dtype=torch.bfloat16) / SIZE**0.5).view(torch.int16).numpy()
     digits = FOUR_DIGITS[rest].ravel()[: sum(areas)]
-    bits = np.unpackbits(~signs).reshape(-1, SIZE).astype(np.int16)  # 1 where a number is negative
-    bits <<= 15  # which is the place of its sign
-    bits |= lengths[digits, None]
-    patches = torch.from_numpy(bits).view(torch.bfloat16).split(areas)
+    minus = np.unpackbits(~signs).reshape(-1, SIZE).astype(np.int16) << 15  # the bits of signs
+    patches = torch.from_numpy(minus | lengths[digits, None]).view(torch.bfloat16).split(areas)
     pyramid = tuple(part.view(*size, SIZE) for part, size in zip(patches, sizes, strict=True))
     return PlaneFeatures(large, close, pyramid, shape, background, structure)
 
