@@ -58,7 +58,10 @@ def pack_codes(features: PlaneFeatures) -> bytes:
     >>> len(packed), unpack_codes(packed, PLANE_CONFIG).shape
     (75205, (300, 400))
     """
-    header = HEADER.pack(*features.shape, _structure(features), features.background_score)
+    structure = features.structure
+    if structure is None:
+        structure = structured_share(features.template)
+    header = HEADER.pack(*features.shape, structure, features.background_score)
     voting = torch.cat([one.patches.flatten() for one in (features.template, features.close)])
     numbers = (round_patches(voting) * SCALE).to(torch.int8).numpy()
     patches = torch.cat([size.flatten(0, 1) for size in features.pyramid]).float()
@@ -90,9 +93,10 @@ def unpack_codes(packed: bytes | memoryview, config: PlaneConfig) -> PlaneFeatur
     parts = zip(rounded.split(counts), grids, points, strict=True)
     large, close = (Template(part.view(*grid, SIZE), at) for part, grid, at in parts)
     lengths = (torch.tensor(LENGTHS, dtype=torch.bfloat16) / SIZE**0.5).view(torch.int16).numpy()
-    digits = FOUR_DIGITS[rest].ravel()[: sum(areas)]
-    minus = np.unpackbits(~signs).reshape(-1, SIZE).astype(np.int16) << 15  # the bits of signs
-    patches = torch.from_numpy(minus | lengths[digits, None]).view(torch.bfloat16).split(areas)
+    signed = np.unpackbits(~signs).reshape(-1, SIZE).astype(np.int16)
+    signed <<= 15
+    signed |= lengths[FOUR_DIGITS[rest].ravel()[: sum(areas)], None]  # in place: memory is dear
+    patches = torch.from_numpy(signed).view(torch.bfloat16).split(areas)
     pyramid = tuple(part.view(*size, SIZE) for part, size in zip(patches, sizes, strict=True))
     return PlaneFeatures(large, close, pyramid, shape, background, structure)
 
@@ -100,7 +104,3 @@ def unpack_codes(packed: bytes | memoryview, config: PlaneConfig) -> PlaneFeatur
 def round_patches(patches: Tensor) -> Tensor:
     """Patches as multiples of 1 / `SCALE` that a byte holds."""
     return (patches.float() * SCALE).round().clamp(-127, 127) / SCALE
-
-
-def _structure(features: PlaneFeatures) -> float:
-    return structured_share(features.template) if features.structure is None else features.structure
