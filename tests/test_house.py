@@ -128,7 +128,7 @@ CEILINGS = {
     "evaluation": (1150, 850),
     "planes": (3120, 1825),
     "baselines": (2740, 2125),
-    "index": (2200, 1180),
+    "index": (2200, 1200),
     "experiments": (3720, 1835),
     "exercises": (1450, 190),
     "figures": (765, 240),

@@ -27,6 +27,7 @@ def test_codes_are_those_of_a_dictionary(old, new, known):
             codes.add(records, known)
         assert codes.stored() == {(n, f"{n:032x}") for n in expected}
         assert all(codes.read(n, f"{n:032x}") == packed for n, packed in expected.items())
+        assert all(codes.size(n) == len(expected.get(n, b"")) for n in range(0, 3 * SHARD, 500))
         codes.compact(new.keys())
         assert {n for n, _ in codes.stored()} >= new.keys()
 

@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from indiret.datasets import load_dataset
@@ -13,7 +16,7 @@ from indiret.index import pixels
 from indiret.index.arrays import create_arrays, open_arrays, release
 from indiret.index.collection import search_turned, turn_query
 from indiret.index.pixels import PixelShortlist
-from indiret.index.postings import TAIL
+from indiret.index.postings import POSTING, TAIL, InvertedFile, write_segment
 from indiret.index.segments import SegmentStore
 from indiret.index.shortlist import build_shortlist
 from indiret.index.vectors import VectorShortlist, quantise_vector
@@ -131,12 +134,29 @@ def test_words_of_full_cells_are_not_looked_up(segment, query):
     assert sizes[sought].max() <= sizes[found & ~sought].min()
 
 
-def test_words_are_found_where_they_lie(segment, described):
-    every = np.sort(np.concatenate([one["word"] for one in described]).astype(np.int64))
-    words = np.append(every[::7], [0, 1, 2**24 - 1])
+def assert_found(segment, filed, words):
+    """That the postings of words are found where they lie in a file."""
+    every = np.sort(np.asarray(filed, np.int64))
     first, lengths = segment.find(words)
     np.testing.assert_array_equal(first, np.searchsorted(every, words))
     np.testing.assert_array_equal(first + lengths, np.searchsorted(every, words, side="right"))
+
+
+def test_words_are_found_where_they_lie(segment, described):
+    filed = np.concatenate([one["word"] for one in described])
+    assert_found(segment, filed, np.append(np.sort(filed)[::7].astype(int), [0, 1, 2**24 - 1]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 255, 256, 258, 2**24 - 1]), st.integers(0, 20))))
+def test_words_of_long_runs_are_found(runs):
+    postings = np.zeros(sum(count for _, count in runs), POSTING)
+    postings["word"] = np.repeat(*zip(*runs, strict=True)) if runs else 0
+    with TemporaryDirectory() as folder:
+        write_segment(path := Path(folder, "runs"), [5], [postings])
+        near = [word + step for word, _ in runs for step in (-1, 0, 1)]
+        words = np.unique(np.clip([*near, 7], 0, 2**24 - 1))
+        assert_found(InvertedFile(path), postings["word"], words)
 
 
 def test_postings_come_once_in_pieces_of_the_file(segment, query, monkeypatch):
