@@ -1,4 +1,4 @@
-"""Attention masks over the 4-D feature maps: the paper's hypersphere (Eq. 5–9), a door for others.
+"""Attention masks over the 4-D feature maps: the paper's hypersphere (Eq. 5–9), and others.
 
 A mask looks at a layer's features and returns Θ, how much each patch pair counts; `attend` applies
 it as Eq. 5 does. Every mask is a module from features (B, C, m, n, m', n') to Θ, (B or 1, m, n, m',

@@ -1,4 +1,4 @@
-"""Teach a network to tell matching pairs from others, and get up again after any crash.
+"""Teach a network to tell matching pairs from others, and resume after any crash.
 
 Every batch is a function of (seed, step) alone, and a checkpoint holds all else that the next step
 depends on; so a run that was killed and resumed ends with the weights of one that was not, bit for

@@ -7,8 +7,9 @@
   into their style sheet, and the pages no longer ask for the files beforehand, nor for the script
   that would draw the same icons once more (1.5 MB).
 - The search page has excerpts of all pages in a script, since it could not fetch them.
-- For screen readers, the arrows that unfold the theme's menus get a name, and the bibliography's
-  entries the role of items of their list.
+- For screen readers, the arrows that unfold the theme's menus and the bar with the book's title get
+  a name, the bibliography's entries the role of items of their list, and a table's empty corner is
+  no header.
 """
 
 from __future__ import annotations
@@ -29,8 +30,13 @@ FONT_LINKS = re.compile(
     r"|\s*<script[^>]*fontawesome[^>]*></script>"
 )
 UNNAMED = '<summary><span class="toctree-toggle"'
-NAMED = UNNAMED.replace(">", ' aria-label="pages within">', 1)
-ENTRY, ITEM = 'role="doc-biblioentry"', 'role="listitem"'
+BAR = '<div class="bd-sidebar-primary bd-sidebar'
+ROLES = {
+    UNNAMED: UNNAMED.replace(">", ' aria-label="pages within">', 1),
+    BAR: BAR.replace(" ", ' role="navigation" aria-label="Book" ', 1),
+    'role="doc-biblioentry"': 'role="listitem"',
+}
+EMPTY_HEADER = re.compile(r"<th\b([^>]*)>\s*(?:<p>\s*</p>)?\s*</th>")
 FONT_FACE = re.compile(r"@font-face\{.*?\}")
 FONT_FAMILIES = (r"Font Awesome\ 6 Free", r"Font Awesome\ 6 Brands")
 
@@ -69,6 +75,17 @@ def article_text(page: str) -> str:
     return " ".join(unescape(text).split())
 
 
+def for_screen_readers(page: str) -> str:
+    """A page with the names and roles that the theme leaves out.
+
+    >>> for_screen_readers('<tr><th class="head"><p></p></th><th class="head"><p>mAP</p></th></tr>')
+    '<tr><td class="head"></td><th class="head"><p>mAP</p></th></tr>'
+    """
+    for given, meant in ROLES.items():
+        page = page.replace(given, meant)
+    return EMPTY_HEADER.sub(r"<td\1></td>", page)
+
+
 def inline_font(css_folder: Path, face: re.Match[str]) -> str:
     """Return a @font-face rule with its woff2 file inside, or nothing for an unused family."""
     rule = face[0]
@@ -95,8 +112,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     excerpts = {}
     for page in sorted(built.rglob("*.html")):
         text = page.read_text(encoding="utf-8")
-        whole = FONT_LINKS.sub("", text).replace(UNNAMED, NAMED).replace(ENTRY, ITEM)
-        page.write_text(whole, encoding="utf-8")
+        page.write_text(for_screen_readers(FONT_LINKS.sub("", text)), encoding="utf-8")
         excerpts[page.relative_to(built).as_posix()] = article_text(text)
     script = f"var EXCERPTS = {json.dumps(excerpts, ensure_ascii=False)};\n"
     (built / "_static" / "excerpts.js").write_text(script, encoding="utf-8")

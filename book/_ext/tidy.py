@@ -1,13 +1,13 @@
 """What makes the pages easier to read, whatever page it is.
 
 - An exercise's starter says "not yet" when it runs; a page shows the starter and not that.
-- An interval in a table, ``(0.64 … 0.76)``, stays on one line.
+- An interval in a table, ``(0.64 … 0.76)``, stays on one line, and a line ends with a slash.
 - Wide figures get the class ``wide``: on a phone they scroll in their own box and stay legible.
 - In the dark, figures turn dark. Plots, of class ``plot``, do so by a filter of the page; those
   with photos have a second picture, in which ground and text are turned and photos are not.
 - What scrolls sideways is a stop of the Tab key, so that arrow keys scroll it.
 - Signatures name types as the code does: ``ArrayLike``, ``NDArray[float64]``, and of a command's
-  parameter its type alone.
+  parameter its type alone. A protocol, and typer's command, has none.
 - The fields of a named tuple are told by its docstring, so "Alias for field number 0" is left out.
 """
 
@@ -59,12 +59,13 @@ def drop_starters_outputs(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def hold_together(text: str) -> str:
-    """Put no-break spaces into the intervals of a text.
+    """Put no-break spaces into the intervals of a text, and before its slashes.
 
-    >>> hold_together("0.70 (0.64 … 0.76)").split(" ")
-    ['0.70', '(0.64\\xa0…\\xa00.76)']
+    >>> hold_together("0.70 (0.64 … 0.76) / 0.7").split(" ")
+    ['0.70', '(0.64\\xa0…\\xa00.76)\\xa0/', '0.7']
     """
-    return INTERVAL.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    held = INTERVAL.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    return held.replace(" /", "\N{NO-BREAK SPACE}/")
 
 
 def hold_intervals_together(app: Sphinx, doctree: nodes.document) -> None:
@@ -149,6 +150,9 @@ def short_types(signature: str | None) -> str | None:
 def shorten_signature(
     app: Sphinx, what: str, name: str, value: object, options: object, *signature: str | None
 ) -> tuple[str | None, ...]:
+    made = str(getattr(getattr(value, "__init__", None), "__module__", None))
+    if what == "class" and made.startswith("typ"):  # of typing or typer
+        return "", None
     return tuple(map(short_types, signature))
 
 

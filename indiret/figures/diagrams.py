@@ -230,7 +230,7 @@ def trajectories(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Seque
     --------
     >>> log = [{"step": 10, "loss": 0.7}, {"step": 20, "loss": 0.5, "validation_map": 0.3}]
     >>> [ax.get_title() for ax in trajectories({"har": log}, ["loss", "validation_map"]).axes]
-    ['loss', 'validation_map']
+    ['loss', 'validation mAP']
     """
     with _panels(len(names), width=3.5, more=(1.5 * (len(runs) > 1), 0)) as (figure, axes):
         for ax, name in zip(axes, names, strict=True):
@@ -239,7 +239,7 @@ def trajectories(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Seque
                 marker = "." if len(known) < 20 else None  # a value or two is no line
                 steps, values = ([row[key] for row in known] for key in ("step", name))
                 ax.plot(steps, values, label=run, marker=marker)
-            ax.set(title=name, xlabel="step")
+            ax.set(title=name.replace("_map", " mAP"), xlabel="step")
         if len(runs) > 1:
             figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
     return figure

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from indiret.datasets.writing import write_atomically
 
-#: Of safetensors.
+#: NumPy's name of each kind of number in a safetensors file.
 DTYPES = {"I8": "<i1", "U8": "<u1", "U16": "<u2", "U32": "<u4", "I64": "<i8"}
 
 Arrays = dict[str, NDArray[Any]]
