@@ -27,7 +27,9 @@ LAYOUT = 3  # of the bytes; who changes what they mean counts on
 SIZE = 64  # numbers of a patch
 SCALE = 256  # of numbers to bytes: half a length of 1 is the most of one number
 LENGTHS = (0.0, 0.5, 0.75, 1.0)  # which two bits tell apart
-FOUR_DIGITS = np.arange(256, dtype=np.uint8)[:, None] >> np.array([6, 4, 2, 0], np.uint8) & 3
+BYTES = np.arange(256, dtype=np.uint8)[:, None]
+SIGN_BITS = np.unpackbits(BYTES, axis=1).astype(np.int16) << 15  # of bfloat16, of each byte
+FOUR_DIGITS = BYTES >> np.array([6, 4, 2, 0], np.uint8) & 3  # of two bits, of each byte
 HEADER = struct.Struct("<IIff")  # height, width, structure and background score
 
 
@@ -40,9 +42,8 @@ def code_query(query: PlaneFeatures, target: PlaneFeatures) -> PlaneFeatures:
     """A query, coded if the target is, and as it is otherwise."""
     if is_coded(query) or not is_coded(target):
         return query
-    large, close = (
-        one._replace(patches=round_patches(one.patches)) for one in (query.template, query.close)
-    )
+    voting = query.template, query.close
+    large, close = (one._replace(patches=round_patches(one.patches)) for one in voting)
     pyramid = tuple(round_patches(size).bfloat16() for size in query.pyramid)
     return query._replace(template=large, close=close, pyramid=pyramid)
 
@@ -93,9 +94,8 @@ def unpack_codes(packed: bytes | memoryview, config: PlaneConfig) -> PlaneFeatur
     parts = zip(rounded.split(counts), grids, points, strict=True)
     large, close = (Template(part.view(*grid, SIZE), at) for part, grid, at in parts)
     lengths = (torch.tensor(LENGTHS, dtype=torch.bfloat16) / SIZE**0.5).view(torch.int16).numpy()
-    signed = np.unpackbits(~signs).reshape(-1, SIZE).astype(np.int16)
-    signed <<= 15
-    signed |= lengths[FOUR_DIGITS[rest].ravel()[: sum(areas)], None]  # in place: memory is dear
+    signed = SIGN_BITS.take(~signs, axis=0).reshape(-1, SIZE)
+    signed |= lengths[FOUR_DIGITS[rest].ravel()[: sum(areas)], None]
     patches = torch.from_numpy(signed).view(torch.bfloat16).split(areas)
     pyramid = tuple(part.view(*size, SIZE) for part, size in zip(patches, sizes, strict=True))
     return PlaneFeatures(large, close, pyramid, shape, background, structure)
