@@ -180,8 +180,7 @@ class NeighbourRetriever(RetrieverPair):
             self._kept = [*database], made  # so no other picture gets their ids
         likeness, graph = made
         scores = self._ask(query, database)
-        found = graph.score(likeness(scores))
-        return np.asarray(found + 1e-6 * reciprocal_ranks(scores))  # for what nothing reaches
+        return graph.score(likeness(scores)) + 1e-6 * reciprocal_ranks(scores)  # if out of reach
 
     def _ask(self, query: Pair, database: Sequence[Pair]) -> Scores:
         return self.both[0].score(query[1], [target for target, _ in database])
@@ -207,7 +206,10 @@ def _build(name: str) -> NeighbourRetriever:
     _, n = rerank_option(option) or ("", 0)
     if not n:
         raise ValueError(f"{option!r} is not known; write kreciprocal, or kreciprocal20 for 20.")
-    return NeighbourRetriever(build_retriever(method), n)
+    retriever = build_retriever(method)
+    if retriever.precomputed:
+        raise ValueError(f"For exported features write it behind: features=FOLDER:mean+{option}.")
+    return NeighbourRetriever(retriever, n)
 
 
 retrieval.register_family(

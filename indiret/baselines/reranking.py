@@ -89,7 +89,7 @@ class RetrieverPair(Retriever):
 
     def __init__(self, first: Retriever, second: Retriever, explaining: int, moving: int):
         if first.precomputed or second.precomputed:
-            raise ValueError("Exported features are no pictures; name two methods that read them.")
+            raise ValueError("Exported features are no pictures; name methods that read them.")
         self.both = first, second
         self.explaining, self.moving = explaining, moving
         self.evidence_kinds = self.both[explaining].evidence_kinds
