@@ -27,7 +27,7 @@ from indiret.retrieval import UNJUDGED, Retriever, Scores, build_retriever
 
 Likeness = NDArray[np.floating]  # cosines, or what stands for them
 HALF_WAY = 2.0  # z-score among all pairs that counts as a cosine of one half
-NUMBERS = 8, 16  # of neighbours; the mean of both serves few answers a query and many, record 23
+NEIGHBOURS = 8, 16  # numbers of them; the mean serves few answers a query and many, record 23
 
 
 def _mutual(nearest: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -162,7 +162,7 @@ class NeighbourRetriever(RetrieverPair):
     1
     """
 
-    def __init__(self, retriever: Retriever, numbers: Sequence[int] = NUMBERS):
+    def __init__(self, retriever: Retriever, numbers: Sequence[int] = NEIGHBOURS):
         super().__init__(retriever, retriever, explaining=0, moving=0)
         self.numbers = numbers
         self._kept: tuple[Sequence[Pair], Any] = ((), None)  # a database and what is made of it
@@ -209,7 +209,7 @@ def _build(name: str) -> NeighbourRetriever:
     retriever = build_retriever(method)
     if retriever.precomputed:
         raise ValueError(f"For exported features write it behind: features=FOLDER:mean+{option}.")
-    return NeighbourRetriever(retriever, NUMBERS if option == "kreciprocal" else [n])
+    return NeighbourRetriever(retriever, NEIGHBOURS if option == "kreciprocal" else [n])
 
 
 retrieval.register_family(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from indiret.baselines.neighbours import NUMBERS, Diffusion, KReciprocal, NeighbourRetriever
+from indiret.baselines.neighbours import NEIGHBOURS, Diffusion, KReciprocal, NeighbourRetriever
 from indiret.retrieval import UNJUDGED, Retriever, build_retriever
 from tests.baselines.toys import units
 
@@ -160,7 +160,7 @@ def test_photos_that_were_not_judged_keep_their_order():
 def test_names_of_methods_with_neighbours_in_common():
     method = build_retriever("kreciprocal20:planes:gradients")
     assert isinstance(method, NeighbourRetriever) and method.numbers == [20]
-    assert build_retriever("kreciprocal:planes").numbers == NUMBERS
+    assert build_retriever("kreciprocal:planes").numbers == NEIGHBOURS
     assert method.evidence_kinds == build_retriever("planes:gradients").evidence_kinds
     assert method.probability(np.zeros(2)) is None
     for name in ("kreciprocal0:planes", "kreciprocalx:planes", "kreciprocal:nothing"):
