@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from indiret import retrieval
 from indiret.baselines.reranking import (
-    AGAIN,
     Pair,
     RetrieverPair,
     reciprocal_ranks,
@@ -28,6 +27,7 @@ from indiret.retrieval import UNJUDGED, Retriever, Scores, build_retriever
 
 Likeness = NDArray[np.floating]  # cosines, or what stands for them
 HALF_WAY = 2.0  # z-score among all pairs that counts as a cosine of one half
+NEIGHBOURS = 8, 16  # numbers of them; the mean serves few answers a query and many, record 23
 
 
 def _mutual(nearest: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -147,10 +147,11 @@ GRAPHS: dict[str, Callable[[Likeness, int], Diffusion | KReciprocal]] = {
 class NeighbourRetriever(RetrieverPair):
     """Any retriever, its list put in order again by `KReciprocal` of what it says of all pairs.
 
-    Every picture of a database asks for all others, once for a database. A pair has its mean score
-    in both directions, and for a cosine the sigmoid of that score's z-score among all pairs, less
-    `HALF_WAY`; what was not judged counts as the lowest score. So the score of a picture depends on
-    those that it is ranked with, and is no probability. Evidence and points are the retriever's.
+    Every picture of a database asks for all others, once. A pair has its mean score in both
+    directions, and for a cosine the sigmoid of that score's z-score among all pairs, less
+    `HALF_WAY`; what was not judged counts as the lowest score. Distances with each of ``numbers``
+    of neighbours are averaged. So the score of a picture depends on those that it is ranked with,
+    and is no probability. Evidence and points are the retriever's.
 
     Examples
     --------
@@ -161,9 +162,9 @@ class NeighbourRetriever(RetrieverPair):
     1
     """
 
-    def __init__(self, retriever: Retriever, n: int = AGAIN["kreciprocal"]):
+    def __init__(self, retriever: Retriever, numbers: Sequence[int] = NEIGHBOURS):
         super().__init__(retriever, retriever, explaining=0, moving=0)
-        self.n = n
+        self.numbers = numbers
         self._kept: tuple[Sequence[Pair], Any] = ((), None)  # a database and what is made of it
 
     def encode(self, picture: Picture) -> Pair:
@@ -174,13 +175,11 @@ class NeighbourRetriever(RetrieverPair):
         """Negative distances, (len(database),)."""
         if not database:
             return np.empty(0)
-        kept, made = self._kept
-        if [*map(id, kept)] != [*map(id, database)]:
-            made = self._compare_all(database)
-            self._kept = [*database], made  # so no other picture gets their ids
-        likeness, graph = made
+        if [*map(id, self._kept[0])] != [*map(id, database)]:  # alive, so no others have these ids
+            self._kept = [*database], self._compare_all(database)
+        likeness, graphs = self._kept[1]
         scores = self._ask(query, database)
-        found = graph.score(likeness(scores))
+        found = np.mean([graph.score(likeness(scores)) for graph in graphs], axis=0)
         return np.asarray(found + 1e-6 * reciprocal_ranks(scores))  # for what nothing reaches
 
     def _ask(self, query: Pair, database: Sequence[Pair]) -> Scores:
@@ -188,7 +187,7 @@ class NeighbourRetriever(RetrieverPair):
 
     def _compare_all(
         self, database: Sequence[Pair]
-    ) -> tuple[Callable[[Scores], Likeness], KReciprocal]:
+    ) -> tuple[Callable[[Scores], Likeness], list[KReciprocal]]:
         asking = tqdm(database, desc="comparing all pairs", unit="photo", disable=None)
         scores = np.array([self._ask(one, database) for one in asking])
         lowest = scores[scores > UNJUDGED].min()
@@ -199,7 +198,7 @@ class NeighbourRetriever(RetrieverPair):
             z_scores = (np.maximum(scores, lowest) - mean) / deviation
             return np.asarray(1 / (1 + np.exp(HALF_WAY - z_scores)))
 
-        return likeness, k_reciprocal(likeness((scores + scores.T) / 2), self.n)
+        return likeness, [k_reciprocal(likeness((scores + scores.T) / 2), n) for n in self.numbers]
 
 
 def _build(name: str) -> NeighbourRetriever:
@@ -207,7 +206,10 @@ def _build(name: str) -> NeighbourRetriever:
     _, n = rerank_option(option) or ("", 0)
     if not n:
         raise ValueError(f"{option!r} is not known; write kreciprocal, or kreciprocal20 for 20.")
-    return NeighbourRetriever(build_retriever(method), n)
+    retriever = build_retriever(method)
+    if retriever.precomputed:
+        raise ValueError(f"For exported features write it behind: features=FOLDER:mean+{option}.")
+    return NeighbourRetriever(retriever, NEIGHBOURS if option == "kreciprocal" else [n])
 
 
 retrieval.register_family(

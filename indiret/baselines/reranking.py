@@ -26,7 +26,7 @@ Pair = tuple[Any, Any]  # what the first and the second retriever keep of a pict
 SHORTLIST = 100  # pictures that a second retriever scores
 FUSE = "fuse:"  # starts the name of two methods whose ranks are fused
 RANK_OFFSET = 10  # k of reciprocal ranks; results are flat from 3 to 60
-# Neighbours: best on Toytown validation, with four answers a query (book/decisions/0010).
+# Neighbours: best on Toytown validation, with five answers a query (book/decisions/0010).
 AGAIN = {"aqe": 2, "alphaqe": 3, "diffusion": 3, "kreciprocal": 10}
 
 
@@ -89,7 +89,7 @@ class RetrieverPair(Retriever):
 
     def __init__(self, first: Retriever, second: Retriever, explaining: int, moving: int):
         if first.precomputed or second.precomputed:
-            raise ValueError("Exported features are no pictures; name two methods that read them.")
+            raise ValueError("Exported features are no pictures; name methods that read them.")
         self.both = first, second
         self.explaining, self.moving = explaining, moving
         self.evidence_kinds = self.both[explaining].evidence_kinds

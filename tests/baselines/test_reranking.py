@@ -86,14 +86,18 @@ def test_a_pair_that_the_second_never_judged_has_no_probability():
         method.to("cuda")
 
 
-def test_a_shortlist_needs_places_and_pictures(tmp_path):
+def test_a_shortlist_needs_places_and_methods_made_of_others_need_pictures(tmp_path):
     with pytest.raises(ValueError, match="length=0"):
         TwoStageRetriever(ColourHistogram(), Thumbnail(), 0)
     for part in ("images", "queries"):
         (tmp_path / part).mkdir()
-    exported = build_retriever(f"features={tmp_path}")
-    with pytest.raises(ValueError, match="no pictures"):
-        TwoStageRetriever(exported, Thumbnail())
+    exported = f"features={tmp_path}"
+    for name in (f"thumbnail,{exported}", f"fuse:thumbnail,{exported}", f"fuse:{exported},planes"):
+        with pytest.raises(ValueError, match="no pictures"):
+            build_retriever(name)
+    with pytest.raises(ValueError, match=r"features=FOLDER:mean\+kreciprocal20\."):
+        build_retriever(f"kreciprocal20:{exported}")
+    assert build_retriever(f"{exported}:mean+kreciprocal20").precomputed
 
 
 def test_ranks_are_fused_and_the_rest_is_of_whoever_has_it():
