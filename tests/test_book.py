@@ -83,7 +83,8 @@ def test_page_is_whole_offline_and_fits(tabs, page_name, over):
     for width, schemes in zip(WIDTHS, (SCHEMES, SCHEMES[::-1]), strict=True):  # ends as it began
         page.set_viewport_size({"width": width, "height": 900})
         for scheme in schemes:
-            page.emulate_media(color_scheme=scheme)
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # no colours between
+            page.wait_for_selector(f"html[data-theme={scheme}]", state="attached")
             overflow, contrast = page.evaluate(LAYOUT)
             if overflow > 0 or contrast < READABLE:
                 troubles.append(f"{width} px, {scheme}: {overflow} px over, contrast {contrast}")
