@@ -1,7 +1,5 @@
 """The built book in a real browser, from the disk and from a server: pictures, console, layout."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
