@@ -56,10 +56,7 @@ class InvertedFile:
             raise ValueError(f"{path} holds no postings of patches; delete it, it is made again.")
 
     def find(self, words: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the postings of words (M,) begin, and how many there are.
-
-        Words in ascending order are found three times as fast, since memory is read in order.
-        """
+        """Where the postings of words (M,) begin, and how many there are."""
         cells, tails = words >> TAIL, (words & ((1 << TAIL) - 1)).astype(np.int16)
         stop = self.starts[cells + 1]
         first = self._bisect(self.starts[cells], stop, tails)
